@@ -13,6 +13,7 @@ from typing import Any, Literal, assert_never
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow_serving.apis import input_pb2
 
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from serving.model.inputs import RequestError
@@ -30,6 +31,35 @@ METHOD_NAMES: Mapping[Method, str] = {
 }
 _CLASSES, _SCORES = tf.saved_model.CLASSIFY_OUTPUT_CLASSES, tf.saved_model.CLASSIFY_OUTPUT_SCORES
 _VALUES = tf.saved_model.REGRESS_OUTPUTS
+
+
+def read_input(message: input_pb2.Input, most_rows: int) -> list[bytes]:
+    """Return the records of a request.
+
+    Raises:
+      RequestError: there are none, or too many, or the context has a feature that an example has, too.
+    """
+    kind = message.WhichOneof("kind")
+    examples = getattr(message, kind).examples if kind else []
+    # Checked before they are serialized.
+    if not examples:
+        raise RequestError("the request has no rows: expected input.example_list with tf.Example")
+    if len(examples) > most_rows:
+        raise RequestError(f"the request has {len(examples):,} rows; at most {most_rows:,} are taken")
+    if kind == "example_list":
+        return [example.SerializeToString() for example in examples]
+    context = message.example_list_with_context.context
+    return [_add_context(example, context, row).SerializeToString() for row, example in enumerate(examples)]
+
+
+def _add_context(example: Any, context: Any, row: int) -> Any:
+    both = sorted(example.features.feature.keys() & context.features.feature.keys())
+    if both:
+        raise RequestError(f"instances[{row}]: {both[0][:40]}: is in the context, too")
+    whole = tf.train.Example()
+    whole.MergeFrom(context)
+    whole.MergeFrom(example)
+    return whole
 
 
 def has_method(predictor: Predictor | TensorPredictor, method: Method) -> bool:

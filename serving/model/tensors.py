@@ -61,6 +61,19 @@ def read_column(name: str, tensor: Any, most_rows: int) -> list[Any]:
     return elements
 
 
+def read_strings(name: str, tensor: Any, most_rows: int) -> list[Any]:
+    """Return a column as `read_column` does, bytes as strings."""
+    return [_decode(value) for value in read_column(name, tensor, most_rows)]
+
+
+def _decode(value: Any) -> Any:
+    """Decode bytes; the check of the column rejects bytes that are not UTF-8."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
 def read_tensor(name: str, tensor: Any, most_values: int) -> NDArray[Any]:
     """Return a tensor of any shape.
 

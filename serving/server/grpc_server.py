@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
 from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
-from serving.model.tensors import read_column, read_tensor, write_tensor
+from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
 from serving.server import events, inference_calls
 from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
@@ -122,10 +122,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             limit = self._service.settings.max_request_bytes
             tensors = {name: read_tensor(name, tensor, limit).tolist() for name, tensor in request.inputs.items()}
             return await self._service.answer_columns(served, tensors)
-        columns = {name: read_column(name, tensor, most) for name, tensor in request.inputs.items()}
         if signature == SERVING_DEFAULT:
-            texts = {name: [_decode(value) for value in values] for name, values in columns.items()}
-            return await self._service.answer_columns(served, texts)
+            strings = {name: read_strings(name, tensor, most) for name, tensor in request.inputs.items()}
+            return await self._service.answer_columns(served, strings)
+        columns = {name: read_column(name, tensor, most) for name, tensor in request.inputs.items()}
         if columns.keys() != {"examples"} or not all(isinstance(record, bytes) for record in columns["examples"]):
             raise RequestError(f"{SERVING_EXAMPLES} takes the one input 'examples', of serialized tf.Example")
         return await self._service.answer_examples(served, columns["examples"])
@@ -235,11 +235,3 @@ def _build_spec(service: Service, served: ServedVersion, signature: str) -> mode
     spec = model_pb2.ModelSpec(name=service.model_name, signature_name=signature)
     spec.version.value = served.number
     return spec
-
-
-def _decode(value: Any) -> Any:
-    """Decode bytes; the check of the column rejects bytes that are not UTF-8."""
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return value

@@ -29,6 +29,7 @@ from serving.model.predictor import Predictor, rows_of, to_list
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.server import events, inference_calls, pages
 from serving.server.batching import Outputs
+from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
 from serving.server.model_versions import ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
@@ -122,6 +123,8 @@ class _Routes:
             return _respond_with_error(408, f"the request did not arrive within {_BODY_SECONDS:g} s")
         except _TooLargeError as error:
             return _respond_with_error(413, str(error))
+        except UnsupportedEncodingError as error:
+            return _respond_with_error(415, str(error), {"accept-encoding": GZIP})
         except (OverloadedError, NotReadyError) as error:
             return _respond_with_error(503, str(error), {"retry-after": "1"})
         except ClientDisconnect:
@@ -293,7 +296,10 @@ class _Routes:
                     raise _TooLargeError(f"the request is larger than {most:,} bytes")
                 pieces.append(piece)
         request.scope["bytes"] = size
-        return b"".join(pieces)
+        body = decode_body(b"".join(pieces), request.headers.get("content-encoding", ""), most)
+        if len(body) > most:
+            raise _TooLargeError(f"the request is larger than {most:,} bytes once it is decompressed")
+        return body
 
     async def _predict_rows(self, request: Request, served: ServedVersion, signature: Any, instances: Any) -> Outputs:
         served = self._service.select_signature(served, SERVING_DEFAULT if signature is None else signature)

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
-from serving.model.inference import METHOD_NAMES, Method, check_method, classify, regress
+from serving.model.inference import METHOD_NAMES, Method, check_method, classify, read_input, regress
 from serving.model.predictor import Predictor
 from serving.model.signatures import SERVING_DEFAULT
 from serving.server.batching import Outputs
@@ -36,35 +36,6 @@ def select_method(service: Service, served: ServedVersion, signature: str, metho
         served = service.select_signature(served, signature)
     check_method(served.predictor, method)
     return served
-
-
-def read_input(message: input_pb2.Input, most_rows: int) -> list[bytes]:
-    """Return the records of a request.
-
-    Raises:
-      RequestError: there are none, or too many, or the context has a feature that an example has, too.
-    """
-    kind = message.WhichOneof("kind")
-    examples = getattr(message, kind).examples if kind else []
-    # Checked before they are serialized.
-    if not examples:
-        raise RequestError("the request has no rows: expected input.example_list with tf.Example")
-    if len(examples) > most_rows:
-        raise RequestError(f"the request has {len(examples):,} rows; at most {most_rows:,} are taken")
-    if kind == "example_list":
-        return [example.SerializeToString() for example in examples]
-    context = message.example_list_with_context.context
-    return [_add_context(example, context, row).SerializeToString() for row, example in enumerate(examples)]
-
-
-def _add_context(example: Any, context: Any, row: int) -> Any:
-    both = sorted(example.features.feature.keys() & context.features.feature.keys())
-    if both:
-        raise RequestError(f"instances[{row}]: {both[0][:40]}: is in the context, too")
-    whole = tf.train.Example()
-    whole.MergeFrom(context)
-    whole.MergeFrom(example)
-    return whole
 
 
 async def answer_classify(

@@ -18,6 +18,7 @@ from serving.model.inputs import RequestError
 from serving.model.predictor import ModelError, Predictor
 from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor, load_predictor
+from serving.model.warmup_requests import run_warmup
 from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry, Release, content_hash, extra_hashes
 
 _LOG = logging.getLogger(__name__)
@@ -279,6 +280,7 @@ def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> Serve
     difference = golden.find_difference(answers) if golden else None
     if difference is not None:
         raise PushError(f"{folder}: wrong answer to a golden request: {difference}")
+    run_warmup(folder, predictor)
     return ServedVersion(number, folder, predictor, content, golden)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gzip
 import http.client
 import json
 import signal
@@ -23,7 +24,7 @@ from serving.registry import LocalRegistry
 from tests import forked
 from tests.browser import needs_browser, open_page
 from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
-from tests.serving.running import RunningServer, registry_of
+from tests.serving.running import RunningServer, ask, registry_of
 from tests.vertex_fixtures import BUCKET, Bench
 
 pytestmark = pytest.mark.integration
@@ -115,6 +116,23 @@ def test_an_example_without_a_required_feature_is_refused_by_name(serving: Runni
     code, content = serving.post(f"{MODEL}:predict", empty)
     assert code == 400
     assert content["error"] == "instances[0]: color: the value is missing"
+
+
+def test_bodies_of_gzip_are_read_within_the_bound(serving: RunningServer) -> None:
+    body = json.dumps({"instances": [ROW]}).encode()
+    plain = serving.post("/predict", body)
+
+    def post(content: bytes, encoding: str) -> tuple[int, Any]:
+        headers = {"content-encoding": encoding}
+        return ask(urllib.request.Request(f"{serving.url}/predict", content, headers))
+
+    assert post(gzip.compress(body), "gzip") == plain
+    bomb = gzip.compress(b" " * 100_000_000)
+    assert len(bomb) < 1_500_000
+    message = "the request is larger than 1,500,000 bytes once it is decompressed"
+    assert post(bomb, "gzip") == (413, {"error": message})
+    assert post(body, "gzip")[0] == 400
+    assert post(body, "br") == (415, {"error": "Content-Encoding: expected gzip or none, found 'br'"})
 
 
 def test_too_many_rows_are_refused(serving: RunningServer) -> None:
