@@ -2,9 +2,9 @@
 
 https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/inference.proto
 
-A declared model derives them from its label: the classes of a binary or multiclass label with their probabilities; the
-number of a regression, or the probability of a binary label's positive value, as TensorFlow's Estimators did. A model
-of tensors has them by the names of its outputs.
+A declared model derives them from its label. A binary or multiclass label has classes with their probabilities. A
+regression has a number, as has a binary label: the probability of its positive value, as with TensorFlow's Estimators.
+A model of tensors has them by the names of its outputs.
 """
 
 from collections.abc import Mapping

@@ -29,7 +29,9 @@ _BACKLOG = 2048
 
 EPILOG = """\b
 Endpoints:
-  POST /v1/models/NAME[/versions/N|/labels/L]:predict   as TF Serving; GET without :predict, or /metadata
+  POST /v1/models/NAME[/versions/N|/labels/L]:predict   as TF Serving, also :classify and :regress; GET without it, or
+                                                        /metadata
+  POST /v2/models/NAME[/versions/N]/infer               as KServe, by the open inference protocol; GET /v2/...
   POST /predict, GET /health                            as in Vertex AI's containers; AIP_* variables set their paths
   GET  /  /openapi.json  /metrics  /live                a page to try it, the API, Prometheus
   gRPC PredictionService and ModelService               as TF Serving

@@ -27,10 +27,10 @@ from starlette.routing import BaseRoute, Route
 from serving.model.inference import Method
 from serving.model.predictor import Predictor, rows_of, to_list
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
-from serving.server import events, inference_calls, pages
+from serving.server import events, inference_calls, open_inference, pages
 from serving.server.batching import Outputs
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
-from serving.server.model_versions import ServedVersion
+from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
 _LOG = logging.getLogger(__name__)
@@ -72,6 +72,20 @@ def build_application(
         Route("/openapi.json", handlers.observe("openapi", handlers.openapi)),
         Route("/", handlers.observe("page", handlers.page)),
     ]
+    open_inference_model = "/v2/models/{model}"
+    routes += [
+        Route("/v1/models", handlers.observe("models", handlers.models)),
+        Route("/v2", handlers.observe("v2_server", handlers.v2_server)),
+        Route("/v2/models", handlers.observe("models", handlers.models)),
+        Route("/v2/health/live", handlers.observe("live", handlers.v2_live)),
+        Route("/v2/health/ready", handlers.observe("health", handlers.v2_ready)),
+    ]
+    for path in (open_inference_model, f"{open_inference_model}/versions/{{version}}"):
+        routes += [
+            Route(path, handlers.observe("v2_model", handlers.v2_model)),
+            Route(f"{path}/ready", handlers.observe("v2_model_ready", handlers.v2_model_ready)),
+            Route(f"{path}/infer", handlers.observe("v2_infer", handlers.v2_infer), methods=["POST"]),
+        ]
     for path in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{label}}"):
         routes += [
             Route(f"{path}:predict", handlers.observe("tf_serving_predict", handlers.tf_predict), methods=["POST"]),
@@ -227,6 +241,42 @@ class _Routes:
         named = {name: to_list(values) for name, values in outputs.items()}
         return _respond({"outputs": next(iter(named.values())) if len(named) == 1 else named})
 
+    async def models(self, _: Request) -> Response:
+        """Return the names of the models, as KServe does."""
+        return _respond({"models": [self._service.model_name]})
+
+    async def v2_server(self, _: Request) -> Response:
+        return _respond(open_inference.describe_server())
+
+    async def v2_live(self, _: Request) -> Response:
+        return _respond({"live": True})
+
+    async def v2_ready(self, _: Request) -> Response:
+        is_ready = self._service.is_ready
+        return _respond({"live": True, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def v2_model(self, request: Request) -> Response:
+        return _respond(open_inference.describe_model(self._service, self._find_version(request)))
+
+    async def v2_model_ready(self, request: Request) -> Response:
+        self._find_version(request)
+        is_ready = self._service.is_ready
+        return _respond({"name": self._service.model_name, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def v2_infer(self, request: Request) -> Response:
+        """Predict as the open inference protocol has it."""
+        served = self._find_version(request)
+        self._service.check_capacity()
+        body = await self._read_body(request)
+        length = request.headers.get(open_inference.JSON_LENGTH_HEADER, str(len(body)))
+        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(body):
+            raise RequestError(f"{open_inference.JSON_LENGTH_HEADER}: expected a part of the {len(body):,} bytes")
+        inference = open_inference.read_request(_parse_content(body[: int(length)]), body[int(length) :])
+        outputs = await self._service.answer_columns(served, inference.columns)
+        _add_to_log(request, served, outputs)
+        content, headers = open_inference.build_response(self._service, served, inference, outputs)
+        return Response(content, headers=headers)
+
     async def classify(self, request: Request) -> Response:
         """Return the classes of each row, as TF Serving does."""
         return await self._infer(request, "classify")
@@ -249,8 +299,12 @@ class _Routes:
         states = {key: state for key, state in snapshot.states.items() if number in (None, key)}
         if not states:
             self._find_version(request)
+        available = any(state.state == AVAILABLE for state in states.values())
         return _respond(
             {
+                # The first two are KServe's V1.
+                "name": self._service.model_name,
+                "ready": available and not self._service.is_stopping,
                 "model_version_status": [
                     {
                         "version": str(key),
@@ -258,7 +312,7 @@ class _Routes:
                         "status": {"error_code": "UNKNOWN" if state.error else "OK", "error_message": state.error},
                     }
                     for key, state in sorted(states.items(), reverse=True)
-                ]
+                ],
             }
         )
 
@@ -277,14 +331,7 @@ class _Routes:
         return _parse_version(parameters)
 
     async def _read_content(self, request: Request) -> dict[str, Any]:
-        body = await self._read_body(request)
-        try:
-            content = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            content = _parse_non_finite(body, error)
-        if not isinstance(content, dict):
-            raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]}')
-        return content
+        return _parse_content(await self._read_body(request))
 
     async def _read_body(self, request: Request) -> bytes:
         most = self._service.settings.max_request_bytes
@@ -317,6 +364,16 @@ class _Routes:
         else:
             outputs = await self._service.answer_columns(served, inputs)
         return _add_to_log(request, served, outputs)
+
+
+def _parse_content(body: bytes) -> dict[str, Any]:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        content = _parse_non_finite(body, error)
+    if not isinstance(content, dict):
+        raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]}')
+    return content
 
 
 def _parse_non_finite(body: bytes, error: ValueError) -> Any:

@@ -20,6 +20,7 @@ from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
 from serving.server.model_versions import ServedVersion
+from serving.server.open_inference import describe_model
 from serving.server.service import NotReadyError, Service
 
 _MAX_CATEGORIES = 100
@@ -132,6 +133,7 @@ def build_openapi(service: Service, predict_route: str, health_route: str) -> di
         health_route: {"get": {"summary": "Whether requests are answered.", "responses": _build_responses({}, (503,))}},
         "/live": {"get": {"summary": "Whether the process runs.", "responses": _build_responses({}, ())}},
     }
+    paths |= _build_open_inference_paths(service, served, example)
     for below, parameters in {"": [], "/versions/{version}": [version], "/labels/{label}": [label]}.items():
         base = f"/v1/models/{name}{below}"
         for suffix, method, summary, extra in (
@@ -146,6 +148,42 @@ def build_openapi(service: Service, predict_route: str, health_route: str) -> di
         "openapi": "3.1.0",
         "info": {"title": name, "version": str(served.number), "description": f"Schema {served.predictor.schema_hash}"},
         "paths": paths,
+    }
+
+
+def _build_open_inference_paths(
+    service: Service, served: ServedVersion, example: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    metadata = describe_model(service, served)
+    base, datatypes = f"/v2/models/{service.model_name}", {i["name"]: i["datatype"] for i in metadata["inputs"]}
+    tensor = {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"enum": sorted(datatypes)},
+            "shape": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+            "datatype": {"enum": sorted({*datatypes.values()})},
+            "data": {"type": "array"},
+        },
+    }
+    properties = {"id": {"type": "string"}, "inputs": {"type": "array", "minItems": 1, "items": tensor}}
+    schema = {"type": "object", "required": ["inputs"], "additionalProperties": False, "properties": properties}
+    # A string stands for any value, as in the training data.
+    inputs = [
+        {"name": name, "shape": [1], "datatype": "BYTES", "data": [str(value)]} for name, value in example.items()
+    ]
+    answers = _build_responses({"outputs": {"type": "array"}}, (400, 404, 408, 413, 503))
+    infer = {"requestBody": _build_body(schema, {"inputs": inputs}), "responses": answers}
+    status = {"responses": _build_responses({}, (404, 503))}
+    return {
+        f"{base}/infer": {"post": {"summary": "Predict, by the open inference protocol.", **infer}},
+        f"{base}/ready": {"get": {"summary": "Whether the model is ready.", **status}},
+        base: {"get": {"summary": "Inputs and outputs, by the open inference protocol.", **status}},
+        "/v2": {"get": {"summary": "The server.", "responses": _build_responses({}, ())}},
+        "/v2/health/live": {"get": {"summary": "Whether the process runs.", "responses": _build_responses({}, ())}},
+        "/v2/health/ready": {"get": {"summary": "Whether requests are answered.", **status}},
+        "/v1/models": {"get": {"summary": "The models.", "responses": _build_responses({}, ())}},
     }
 
 

@@ -169,6 +169,7 @@ few_odd = strategies.builds(
     rows,
     strategies.sets(strategies.sampled_from(sorted(FEATURES.raw_features)), max_size=2),
 )
+_DATATYPES = {str: "BYTES", int: "INT64", float: "FP64"}
 # What a route returns: a probability and a label, or the column and the reason.
 Answer = tuple[float, str] | str
 
@@ -327,6 +328,24 @@ def routes(
             return _reason(error.details())
         return probability, "yes" if probability > THRESHOLDS[data.csv.decimal] else "no"
 
+    def infer(typed: bool) -> Callable[[dict[str, str]], Answer]:
+        """Return the route of the open inference protocol."""
+
+        def answer(row: dict[str, str]) -> Answer:
+            values = add_columns(_convert_numbers(row, data) if typed else row)
+            inputs = [
+                {"name": name, "shape": [1], "datatype": _DATATYPES[type(value)], "data": [value]}
+                for name, value in values.items()
+            ]
+            status, content = server.post("/v2/models/mine/infer", {"inputs": inputs})
+            if status != 200:
+                assert status == 400, content
+                return _reason(content["error"])
+            outputs = {output["name"]: output["data"][0] for output in content["outputs"]}
+            return outputs["probability"], outputs["predicted_label"]
+
+        return answer
+
     def add_columns(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "id": "1", "bought": "yes"}
 
@@ -362,6 +381,8 @@ def routes(
         "typed examples": post(lambda row: examples(_convert_numbers(row, data)), as_row),
         "grpc": by_grpc(typed=False),
         "typed grpc": by_grpc(typed=True),
+        "open inference": infer(typed=False),
+        "typed open inference": infer(typed=True),
         "classify": classify,
         "typed classify": lambda row: classify(_convert_numbers(row, data)),
         "regress by grpc": regress_by_grpc,
