@@ -5,7 +5,7 @@ https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -40,16 +40,18 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
 }
 
 
-def build_grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
+def build_grpc_server(service: Service, *, share_port: bool, interceptors: Sequence[Any] = ()) -> grpc.aio.Server:
     """Return a server with both services, neither bound nor started.
 
     Args:
       service: the model service.
       share_port: whether several processes may bind the same port.
+      interceptors: interceptors of all calls.
     """
     limit = service.settings.max_request_bytes
     server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))]
+        interceptors=list(interceptors),
+        options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(service), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(service), server)

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -20,11 +20,13 @@ from cli.errors import PushError
 # Imported first: it must come before TensorFlow.
 from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.server import events
+from serving.server.access import AccessRules, GuardedApplication, TokenFile, TokenInterceptor
 from serving.server.grpc_server import build_grpc_server
 from serving.server.http_protocol import LimitedProtocol
 from serving.server.http_server import build_application
 from serving.server.metrics import Metrics
 from serving.server.service import ServerSettings, Service, freeze_garbage, open_versions
+from serving.server.tls import TlsFiles
 
 _LOG = logging.getLogger(__name__)
 _GRACE_SECONDS = 20
@@ -43,6 +45,8 @@ class ListenOptions:
       share_grpc_port: whether several processes bind the gRPC port.
       health_route, predict_route: paths of Vertex AI's routes.
       url: URL of the HTTP server, for the log.
+      tls: files of TLS; None for plain connections.
+      access: tokens, and names of the server.
     """
 
     host: str
@@ -51,12 +55,15 @@ class ListenOptions:
     health_route: str
     predict_route: str
     url: str
+    tls: TlsFiles | None
+    access: AccessRules
 
 
-def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> Starlette:
+def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> GuardedApplication:
     """Return the application of one process, its versions loaded.
 
     Raises:
+      ConfigError: the file of the tokens cannot be used.
       PushError: no version can be served.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
@@ -68,13 +75,16 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
     service = Service(versions, settings, metrics)
     if not service.is_ready:
         raise PushError(versions.explain())
+    tokens = TokenFile(listen.access.token_file) if listen.access.token_file is not None else None
     freeze_garbage()
 
     @contextlib.asynccontextmanager
     async def run_beside(_: Starlette) -> AsyncIterator[None]:
         _drain_when_asked_to_stop(service)
         watching = asyncio.create_task(service.watch())
-        rpc, port = await _start_grpc(service, listen)
+        if tokens is not None:
+            tokens.watch()
+        rpc, port = await _start_grpc(service, listen, tokens)
         now = service.snapshot
         events.write(
             "ready",
@@ -96,7 +106,12 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
             events.write("stopped", pid=os.getpid())
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
-    return build_application(service, lifespan=run_beside, **routes)
+    application = build_application(service, lifespan=run_beside, **routes)
+    return GuardedApplication(application, listen.access, tokens, _count_rejections(metrics))
+
+
+def _count_rejections(metrics: Metrics) -> Callable[[str, str], None]:
+    return lambda route, status: metrics.requests.labels(route, status).inc()
 
 
 def _drain_when_asked_to_stop(service: Service) -> None:
@@ -115,19 +130,25 @@ def _drain_when_asked_to_stop(service: Service) -> None:
     signal.signal(signal.SIGTERM, drain)
 
 
-async def _start_grpc(service: Service, listen: ListenOptions) -> tuple[Any, int | None]:
+async def _start_grpc(service: Service, listen: ListenOptions, tokens: TokenFile | None) -> tuple[Any, int | None]:
     if listen.grpc_port is None:
         return None, None
-    server = build_grpc_server(service, share_port=listen.share_grpc_port)
-    port = server.add_insecure_port(f"{listen.host}:{listen.grpc_port}")
+    interceptors = [TokenInterceptor(tokens, _count_rejections(service.metrics))] if tokens is not None else []
+    server = build_grpc_server(service, share_port=listen.share_grpc_port, interceptors=interceptors)
+    address = f"{listen.host}:{listen.grpc_port}"
+    if listen.tls is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, listen.tls.grpc_credentials())
     await server.start()
     return server, port
 
 
-def build_config(app: Any, *, workers: int, factory: bool) -> uvicorn.Config:
+def build_config(app: Any, *, workers: int, factory: bool, tls: TlsFiles | None = None) -> uvicorn.Config:
     """Return Uvicorn's settings; Uvicorn itself logs only errors."""
     return uvicorn.Config(
         app,
+        **(tls.uvicorn_options() if tls is not None else {}),
         loop="uvloop",
         http=LimitedProtocol,
         # Uvicorn responds to further connections with 503 at once.

@@ -398,7 +398,7 @@ def test_what_waits_too_long_is_refused_at_once(registry: LocalRegistry) -> None
 def test_half_a_request_keeps_nobody_else_waiting(serving: RunningServer) -> None:
     host, port = serving.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
         assert serving.post("/predict", {"instances": [ROW]})[0] == 200
 
 
@@ -408,7 +408,9 @@ def test_a_stopping_server_answers_what_it_has_taken(registry: LocalRegistry) ->
         host, port = running.url.removeprefix("http://").split(":")
         body = json.dumps({"instances": [ROW]}).encode()
         with socket.create_connection((host, int(port))) as half:
-            half.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:10])
+            half.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:10]
+            )
             # The server has it once it has read the first half; another request shows that it has.
             answers.append(running.post("/predict", {"instances": [ROW]})[0])
             running.process.send_signal(signal.SIGTERM)
@@ -458,7 +460,7 @@ def test_clients_that_go_when_asked_to_are_not_cut_off(registry: LocalRegistry) 
 def test_a_head_without_end_is_refused(serving: RunningServer) -> None:
     host, port = serving.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n")
         with contextlib.suppress(ConnectionError):
             for _ in range(40):
                 client.sendall(b"X-Long: " + b"a" * 4000 + b"\r\n")

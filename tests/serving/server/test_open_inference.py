@@ -94,7 +94,7 @@ def pack(values: list[Any]) -> bytes:
 
 
 def test_tensors_of_bytes_come_and_go_behind_the_json(serving: RunningServer, exported: Path) -> None:
-    """As KServe's client does by default for arrays of numpy."""
+    """Send what KServe's client sends for arrays of numpy."""
     tensors = [pack([row[name] for row in ROWS]) for name in ROW]
     inputs = build_inputs(ROWS)
     for entry, tensor in zip(inputs, tensors, strict=True):
