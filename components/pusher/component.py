@@ -30,7 +30,8 @@ from components.model_files import local_folder, read_bytes, written_by
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from components.stock_executor import log_handover
 from schemas.data import TRAIN_SPLIT
-from serving.registry.content import content_hash
+from serving.model.warmup_requests import build_warmup
+from serving.registry.content import WARMUP_FILE, content_hash
 from serving.registry.protocol import Candidate
 from serving.registry.settings import open_registry
 
@@ -82,6 +83,7 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
     with local_folder(path_utils.serving_model_path(model.uri)) as folder:
         if "infra_blessing" in inputs:
             check_infra_blessing(inputs["infra_blessing"], folder)
+        golden = _golden(inputs.get("evaluation"))
         candidate = Candidate(
             pipeline=exec_properties.get("pipeline") or "",
             version=None if version == NEXT_VERSION else version,
@@ -90,7 +92,8 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
             folder=folder,
             tensorflow=written_by(folder),
             metrics=_metrics(inputs.get("evaluation")),
-            golden=_golden(inputs.get("evaluation")),
+            golden=golden,
+            warmup=_warmup(folder, golden),
             statistics=_statistics(inputs.get("statistics")),
             examples=_example_files(inputs.get("examples")),
         )
@@ -117,6 +120,12 @@ def _golden(evaluation: types.Artifact | None) -> bytes:
         return read_bytes(path)
     _LOG.warning("Pusher: there are no golden requests; the server serves the version with --allow-unvalidated only")
     return b""
+
+
+def _warmup(folder: Path, golden: bytes) -> bytes:
+    """Return the model's own warm-up requests, or those that its golden requests make."""
+    own = folder / WARMUP_FILE
+    return own.read_bytes() if own.is_file() else build_warmup(folder, golden)
 
 
 def _statistics(statistics: types.Artifact | None) -> bytes:

@@ -240,6 +240,9 @@ def _find_unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
 
 def _as_string(field: Input, value: Any, row: int) -> str | None:
     where = f"instances[{row}]: {field.column}"
+    if field.rule.items is None and isinstance(value, list) and len(value) == 1:
+        # Columns of shape [rows, 1], as TensorFlow's Estimators and tf.Example have them.
+        (value,) = value
     if field.kind == "string" and isinstance(value, Mapping) and value.keys() == {"b64"}:
         value = _decode_base64(value["b64"], where)
     try:

@@ -25,7 +25,7 @@ from serving.model.inputs import (
     convert_rows,
     count_out_of_range,
 )
-from serving.model.session_model import ModelError, SessionModel
+from serving.model.session_model import ModelError, SessionModel, list_specs
 from serving.model.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE
 
@@ -53,7 +53,7 @@ class Predictor:
         self._model = SessionModel(folder)
         if SERVING_DEFAULT not in self._model.signatures:
             raise ModelError(f"{folder}: no model can be loaded from it: it has no signature {SERVING_DEFAULT}")
-        specs = self._model.specs(SERVING_DEFAULT)
+        specs = list_specs(self._model.signatures[SERVING_DEFAULT].inputs)
         self.features = _read_features(Path(folder))
         self.decision = _read_decision(Path(folder))
         self.inputs = _read_inputs(specs, self.features, Path(folder))

@@ -40,13 +40,8 @@ class SessionModel:
             raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
         self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(loaded.signature_def)
 
-    def specs(self, name: str) -> dict[str, tf.TensorSpec]:
-        """Return the inputs of a signature, in the order of their names."""
-        inputs = sorted(self.signatures[name].inputs.items())
-        return {key: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype)) for key, info in inputs}
-
     def function(self, name: str) -> Callable[[Arrays], dict[str, NDArray[np.generic]]]:
-        """Return a signature as a function of arrays, whose types and shapes are those of `specs`.
+        """Return a signature as a function of arrays, whose types and shapes are those of its inputs.
 
         The function raises `tf.errors.OpError` if the model rejects the values.
         """
@@ -63,3 +58,11 @@ class SessionModel:
             return dict(zip(outputs, call(*(arrays[key] for key in inputs)), strict=True))
 
         return run
+
+
+def list_specs(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, tf.TensorSpec]:
+    """Return the inputs or outputs of a signature by name, sorted: TensorFlow's order differs at each start."""
+    return {
+        name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype))
+        for name, info in sorted(tensors.items())
+    }

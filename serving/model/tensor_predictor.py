@@ -5,6 +5,7 @@ https://www.tensorflow.org/tfx/serving/api_rest#encoding_binary_values
 
 import base64
 import binascii
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from schemas.declaration import did_you_mean
 from serving.model.inputs import Columns, Inputs, RequestError
 from serving.model.predictor import Outputs, Predictor, check_finite, rows_of
-from serving.model.session_model import ModelError, SessionModel
+from serving.model.session_model import ModelError, SessionModel, list_specs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.registry import DECLARATION_FILE
 
@@ -49,9 +50,9 @@ class TensorPredictor:
         self._name = _choose_signature(self._model.signatures, folder)
         self._call = self._model.function(self._name)
         self.inputs = Inputs([])
-        self.specs: Mapping[str, tf.TensorSpec] = self._model.specs(self._name)
+        self.specs: Mapping[str, tf.TensorSpec] = list_specs(self.signature(SERVING_DEFAULT).inputs)
         for name, spec in self.specs.items():
-            if spec.shape.rank is not None and (spec.shape.rank == 0 or spec.shape[0] is not None):
+            if not _takes_rows(spec):
                 raise ModelError(
                     f"{folder}: input '{name}' has shape {spec.shape}; expected one whose first dimension is the "
                     "number of rows"
@@ -59,13 +60,24 @@ class TensorPredictor:
 
     @property
     def signatures(self) -> tuple[str, ...]:
-        """The names of the signatures that take rows."""
-        return (SERVING_DEFAULT,)
+        """The names of the signatures that take rows, the default first."""
+        others = sorted(self._model.signatures.keys() - {_INTERNAL, SERVING_DEFAULT})
+        taking_rows = (
+            n for n in others if all(map(_takes_rows, list_specs(self._model.signatures[n].inputs).values()))
+        )
+        return (SERVING_DEFAULT, *taking_rows)
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         """Return a signature as TF Serving describes it."""
-        assert name == SERVING_DEFAULT
-        return self._model.signatures[self._name]
+        return self._model.signatures[self._name if name == SERVING_DEFAULT else name]
+
+    def select(self, name: str) -> "TensorPredictor":
+        """Return this model with another of its `signatures` as the one that is called."""
+        selected = copy.copy(self)
+        selected._name = self._name if name == SERVING_DEFAULT else name
+        selected._call = self._model.function(selected._name)
+        selected.specs = list_specs(self.signature(name).inputs)
+        return selected
 
     def convert_rows(self, instances: Sequence[Any]) -> Columns:
         """Return rows as one list of arrays for each input.
@@ -163,6 +175,10 @@ class TensorPredictor:
                 raise RequestError(f"{where}: '{name}' is missing; expected {self.describe_inputs()}")
         named: Mapping[str, Any] = instance
         return named
+
+
+def _takes_rows(spec: tf.TensorSpec) -> bool:
+    return bool(spec.shape.rank is None or (spec.shape.rank > 0 and spec.shape[0] is None))
 
 
 def load_predictor(folder: Path) -> Predictor | TensorPredictor:

@@ -18,12 +18,14 @@ READ_OPTIONS_FILE = "assets.extra/data_options.json"
 DECISION_FILE = "assets.extra/decision.json"
 RELEASE_FILE = "assets.extra/release.json"
 GOLDEN_FILE = "assets.extra/golden.json"
+# TF Serving warms a version up with it: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 STATISTICS_FILE = "assets.extra/train_statistics.pb"
 SAMPLE_FILE = "assets.extra/train_sample.tfrecord"
 # The graph reads it and answers with it; the trainer writes a placeholder, a push the version's number.
 VERSION_FILE = "assets/model_version.txt"
 # All that a push writes: the same model has the same hash, whenever and as whatever it is pushed.
-NOT_CONTENT = frozenset({RELEASE_FILE, GOLDEN_FILE, STATISTICS_FILE, SAMPLE_FILE, VERSION_FILE})
+NOT_CONTENT = frozenset({RELEASE_FILE, GOLDEN_FILE, WARMUP_FILE, STATISTICS_FILE, SAMPLE_FILE, VERSION_FILE})
 _CHUNK_BYTES = 1 << 20
 # Far above what a push writes; a file of another origin may have any size.
 _MAX_RECORD_BYTES = 64 << 20

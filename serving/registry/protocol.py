@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from serving.registry.content import GOLDEN_FILE, content_hash
+from serving.registry.content import GOLDEN_FILE, WARMUP_FILE, content_hash
 
 SHORT_HASH_CHARS = 12
 
@@ -27,6 +27,7 @@ class Candidate:
       tensorflow: Major and minor release that wrote the SavedModel; None for the installed one.
       metrics: Metrics of the evaluation by slice, `overall` first, then by name; None is an undefined metric.
       golden: Golden requests and their answers, as JSON.
+      warmup: Requests with which TF Serving warms the version up, as a TFRecord of PredictionLog.
       statistics: Statistics of the `train` split, serialized.
       examples: Pattern of the files of the `train` split.
     """
@@ -39,6 +40,7 @@ class Candidate:
     tensorflow: tuple[int, int] | None = None
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     golden: bytes = b""
+    warmup: bytes = b""
     statistics: bytes = b""
     examples: str = ""
 
@@ -64,9 +66,10 @@ class Candidate:
         return next(iter(self.metrics.values()), {})
 
     @property
-    def golden_file(self) -> dict[str, bytes]:
-        """Content of the golden requests by their file's name in a version; empty if there are none."""
-        return {GOLDEN_FILE: self.golden} if self.golden else {}
+    def request_files(self) -> dict[str, bytes]:
+        """Golden and warm-up requests by their file's name in a version, as far as there are any."""
+        files = {GOLDEN_FILE: self.golden, WARMUP_FILE: self.warmup}
+        return {name: content for name, content in files.items() if content}
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,20 @@ from cli.errors import ConfigError, PipelineError, PushError
 from cli.terminal import say_refusal
 
 if TYPE_CHECKING:
+    from serving.server.access import AccessRules
     from serving.server.settings import ServerSettings
+    from serving.server.tls import TlsFiles
 
 _BACKLOG = 2048
 # Twice the connections that are kept.
 _MAX_OPEN_FILES = 8192
+_FILE = click.Path(path_type=Path)
 
 EPILOG = """\b
 Endpoints:
-  POST /v1/models/NAME[/versions/N|/labels/L]:predict   as TF Serving; GET without :predict, or /metadata
+  POST /v1/models/NAME[/versions/N|/labels/L]:predict   as TF Serving, also :classify and :regress; GET without it, or
+                                                        /metadata
+  POST /v2/models/NAME[/versions/N]/infer               as KServe, by the open inference protocol; GET /v2/...
   POST /predict, GET /health                            as in Vertex AI's containers; AIP_* variables set their paths
   GET  /  /openapi.json  /metrics  /live                a page to try it, the API, Prometheus
   gRPC PredictionService and ModelService               as TF Serving
@@ -53,7 +58,11 @@ version can be served, or the port is taken."""
     "AIP_STORAGE_URI]",
 )
 @click.option("--model-name", help="NAME in the paths.  [default: the folder's name]")
-@click.option("--host", help="Address to bind.  [default: 127.0.0.1; 0.0.0.0 in a container of Vertex AI]")
+@click.option(
+    "--host",
+    help="Address to bind. Any other than the loopback needs a certificate and tokens, or --insecure.  [default: "
+    "127.0.0.1; 0.0.0.0 in a container of Vertex AI]",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -72,6 +81,21 @@ version can be served, or the port is taken."""
     show_default=True,
     help="champion (the latest, if a folder has no record of one), labels (also previous and candidate), latest, "
     "latest:N, all, or numbers such as 1,3. New versions are loaded as they come.",
+)
+@click.option("--tls-cert-file", type=_FILE, help="Certificate of the server, in PEM: HTTPS, and gRPC over TLS.")
+@click.option("--tls-private-key-file", type=_FILE, help="Its private key.")
+@click.option("--client-ca-file", type=_FILE, help="Authorities of clients' certificates, which are asked for then.")
+@click.option(
+    "--token-file",
+    type=_FILE,
+    help="Bearer tokens, one a line; read again when it changes. The probes /health and /live need none.",
+)
+@click.option("--insecure", is_flag=True, help="Let other machines connect without TLS or tokens, such as a proxy.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    help="Name of the server that a request may have in its header Host, beside localhost.",
 )
 @click.option("--allow-unvalidated", is_flag=True, help="Serve models that no push of this product wrote, unchecked.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
@@ -134,6 +158,12 @@ def main(
     workers: int,
     check: bool,
     until_stdin_ends: bool,
+    tls_cert_file: Path | None,
+    tls_private_key_file: Path | None,
+    client_ca_file: Path | None,
+    token_file: Path | None,
+    insecure: bool,
+    allowed_hosts: tuple[str, ...],
     **settings: Any,
 ) -> None:
     """Serve predictions until Ctrl-C or SIGTERM.
@@ -145,8 +175,11 @@ def main(
     if until_stdin_ends:
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     try:
+        address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
+        tls = _read_tls(tls_cert_file, tls_private_key_file, client_ca_file)
+        access = _read_access(address, tls, token_file, allowed_hosts, insecure=insecure)
         with contextlib.ExitStack() as stack:
-            _serve(model_dir, host, port, grpc_port, workers, check, settings, stack)
+            _serve(model_dir, address, port, grpc_port, workers, check, settings, stack, tls, access)
     except PipelineError as error:
         say_refusal(error, as_json=False)
         sys.exit(error.exit_code)
@@ -161,15 +194,50 @@ def _stop_with_stdin() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _read_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":
+    from serving.server.tls import CERTIFICATE_FLAG, CLIENT_CA_FLAG, KEY_FLAG, TlsFiles
+
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        reason = f"{CLIENT_CA_FLAG} needs" if certificate is key else "expected"
+        raise ConfigError(f"{reason} both {CERTIFICATE_FLAG} and {KEY_FLAG}")
+    files = TlsFiles(certificate.absolute(), key.absolute(), client_ca.absolute() if client_ca else None)
+    files.check()
+    return files
+
+
+def _read_access(
+    host: str, tls: "TlsFiles | None", token_file: Path | None, allowed_hosts: tuple[str, ...], *, insecure: bool
+) -> "AccessRules":
+    from serving.server.access import TokenFile, build_rules, check_exposure
+
+    token_file = token_file.absolute() if token_file is not None else None
+    if token_file is not None:
+        TokenFile(token_file)
+    check_exposure(
+        host,
+        has_tls=tls is not None,
+        has_clients_known=token_file is not None or (tls is not None and tls.client_ca is not None),
+        insecure=insecure,
+        in_vertex="AIP_HTTP_PORT" in os.environ,
+    )
+    health_route = os.environ.get("AIP_HEALTH_ROUTE") or "/health"
+    open_paths = (health_route, "/live", "/v2/health/live", "/v2/health/ready")
+    return build_rules(host, token_file=token_file, allowed_hosts=allowed_hosts, open_paths=open_paths)
+
+
 def _serve(
     model_dir: str,
-    host: str | None,
+    host: str,
     port: int,
     grpc_port: int | None,
     workers: int,
     check: bool,
     values: dict[str, Any],
     stack: contextlib.ExitStack,
+    tls: "TlsFiles | None",
+    access: "AccessRules",
 ) -> None:
     from serving.server.settings import ServerSettings
 
@@ -184,11 +252,10 @@ def _serve(
         raise ConfigError("--grpc-port 0: several workers share one port; give its number")
     _warn_of_root()
     _allow_connections()
-    address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
     if grpc_port:
-        _bind(address, grpc_port, "--grpc-port").close()
-    with _bind(address, port, "--port") as listening:
-        _run(settings, folder, address, listening, grpc_port, workers, stack)
+        _bind(host, grpc_port, "--grpc-port").close()
+    with _bind(host, port, "--port") as listening:
+        _run(settings, folder, host, listening, grpc_port, workers, stack, tls, access)
 
 
 def _run(
@@ -199,6 +266,8 @@ def _run(
     grpc_port: int | None,
     workers: int,
     stack: contextlib.ExitStack,
+    tls: "TlsFiles | None",
+    access: "AccessRules",
 ) -> None:
     from serving.server import processes
 
@@ -210,7 +279,9 @@ def _run(
         share_grpc_port=workers > 1,
         health_route=os.environ.get("AIP_HEALTH_ROUTE") or "/health",
         predict_route=os.environ.get("AIP_PREDICT_ROUTE") or "/predict",
-        url=f"http://{host}:{listening.getsockname()[1]}",
+        url=f"{'https' if tls is not None else 'http'}://{host}:{listening.getsockname()[1]}",
+        tls=tls,
+        access=access,
     )
     create_application = functools.partial(processes.make_application, settings, str(folder), listen)
     if workers == 1:
@@ -219,7 +290,8 @@ def _run(
         application = create_application()
         # After the model is loaded, so that no client waits for it, and before the event `ready`.
         _listen(listening)
-        processes.Server(processes.build_config(application, workers=1, factory=False)).run(sockets=[listening])
+        config = processes.build_config(application, workers=1, factory=False, tls=tls)
+        processes.Server(config).run(sockets=[listening])
         return
     # Checked once in a process of its own: uvicorn would restart a worker that cannot load its model for ever.
     check = subprocess.run([sys.executable, "-m", "serving", *_build_flags(settings, folder), "--check"], check=False)
@@ -227,7 +299,8 @@ def _run(
         sys.exit(check.returncode)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_make_temporary_folder(stack))
     _listen(listening)
-    processes.Workers(processes.build_config(create_application, workers=workers, factory=True), [listening]).run()
+    config = processes.build_config(create_application, workers=workers, factory=True, tls=tls)
+    processes.Workers(config, [listening]).run()
 
 
 def _check(settings: "ServerSettings", folder: Path) -> None:

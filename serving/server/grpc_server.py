@@ -5,29 +5,30 @@ https://grpc.io/docs/guides/health-checking/
 """
 
 import logging
-import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
-import tensorflow as tf
 from google.protobuf import any_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from numpy.typing import NDArray
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
-from serving.server import events
+from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
+from serving.server import events, inference_calls
 from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
@@ -64,17 +65,21 @@ class Health(health.aio.HealthServicer):
         return await super().Check(request, context)
 
 
-def build_grpc_server(service: Service, health_servicer: Health, *, share_port: bool) -> grpc.aio.Server:
+def build_grpc_server(
+    service: Service, health_servicer: Health, *, share_port: bool, interceptors: Sequence[Any] = ()
+) -> grpc.aio.Server:
     """Return a server with all services, neither bound nor started.
 
     Args:
       service: the model service.
       health_servicer: the service of health probes.
       share_port: whether several processes may bind the same port.
+      interceptors: interceptors of all calls.
     """
     limit = service.settings.max_request_bytes
     server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))]
+        interceptors=list(interceptors),
+        options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(service), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(service), server)
@@ -129,8 +134,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             signature = request.model_spec.signature_name or SERVING_DEFAULT
             outputs = await self._predict(served, signature, request)
             rows = len(next(iter(outputs.values())))
-            fields.update(rows=rows, version=served.number)
-            self._service.metrics.rows.labels(str(served.number)).inc(rows)
+            self._count_rows(served, rows, fields)
             names = {*request.output_filter} or {*outputs}
             unknown = min(names - outputs.keys(), default=None)
             if unknown is not None:
@@ -139,24 +143,22 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 )
             return predict_pb2.PredictResponse(
                 model_spec=_build_spec(self._service, served, signature),
-                outputs={name: tf.make_tensor_proto(values) for name, values in outputs.items() if name in names},
+                outputs={name: write_tensor(values) for name, values in outputs.items() if name in names},
             )
 
         return await _handle(self._service, "Predict", context, answer, fields)
 
     async def _predict(self, served: ServedVersion, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
         most = self._service.settings.max_request_rows
-        if isinstance(served.predictor, TensorPredictor) and signature == SERVING_DEFAULT:
+        served = self._service.select_signature(served, signature)
+        if isinstance(served.predictor, TensorPredictor):
             limit = self._service.settings.max_request_bytes
-            tensors = {name: _read_tensor(name, tensor, limit).tolist() for name, tensor in request.inputs.items()}
+            tensors = {name: read_tensor(name, tensor, limit).tolist() for name, tensor in request.inputs.items()}
             return await self._service.answer_columns(served, tensors)
-        columns = {name: _read_column(name, tensor, most) for name, tensor in request.inputs.items()}
         if signature == SERVING_DEFAULT:
-            texts = {name: [_decode(value) for value in values] for name, values in columns.items()}
-            return await self._service.answer_columns(served, texts)
-        if signature != SERVING_EXAMPLES:
-            signatures = ", ".join(served.predictor.signatures)
-            raise NotFoundError(f"there is no signature '{signature[:80]}'; version {served.number} has {signatures}")
+            strings = {name: read_strings(name, tensor, most) for name, tensor in request.inputs.items()}
+            return await self._service.answer_columns(served, strings)
+        columns = {name: read_column(name, tensor, most) for name, tensor in request.inputs.items()}
         if columns.keys() != {"examples"} or not all(isinstance(record, bytes) for record in columns["examples"]):
             raise RequestError(f"{SERVING_EXAMPLES} takes the one input 'examples', of serialized tf.Example")
         return await self._service.answer_examples(served, columns["examples"])
@@ -176,18 +178,62 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "GetModelMetadata", context, answer, {})
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _reject(context)
+        fields: dict[str, Any] = {}
+
+        async def answer() -> classification_pb2.ClassificationResponse:
+            served = self._find_for_rows(request.model_spec)
+            result = await inference_calls.answer_classify(self._service, served, request)
+            self._count_rows(served, len(result.classifications), fields)
+            spec = _build_spec(self._service, served, request.model_spec.signature_name or SERVING_DEFAULT)
+            return classification_pb2.ClassificationResponse(model_spec=spec, result=result)
+
+        return await _handle(self._service, "Classify", context, answer, fields)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _reject(context)
+        fields: dict[str, Any] = {}
+
+        async def answer() -> regression_pb2.RegressionResponse:
+            served = self._find_for_rows(request.model_spec)
+            result = await inference_calls.answer_regress(self._service, served, request)
+            self._count_rows(served, len(result.regressions), fields)
+            spec = _build_spec(self._service, served, request.model_spec.signature_name or SERVING_DEFAULT)
+            return regression_pb2.RegressionResponse(model_spec=spec, result=result)
+
+        return await _handle(self._service, "Regress", context, answer, fields)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _reject(context)
+        fields: dict[str, Any] = {}
+
+        async def answer() -> inference_pb2.MultiInferenceResponse:
+            if not request.tasks:
+                raise RequestError("the request has no tasks")
+            served = self._find_for_rows(request.tasks[0].model_spec)
+            if any(_find_version(self._service, task.model_spec) is not served for task in request.tasks):
+                raise RequestError("the tasks name several versions; expected one")
+            results = await inference_calls.answer_tasks(self._service, served, request)
+            for task, result in zip(request.tasks, results, strict=True):
+                signature = task.model_spec.signature_name or SERVING_DEFAULT
+                result.model_spec.CopyFrom(_build_spec(self._service, served, signature))
+            first = results[0]
+            rows = len(first.classification_result.classifications) or len(first.regression_result.regressions)
+            self._count_rows(served, rows, fields)
+            return inference_pb2.MultiInferenceResponse(results=results)
+
+        return await _handle(self._service, "MultiInference", context, answer, fields)
+
+    def _find_for_rows(self, spec: model_pb2.ModelSpec) -> ServedVersion:
+        served = _find_version(self._service, spec)
+        self._service.check_capacity()
+        return served
+
+    def _count_rows(self, served: ServedVersion, rows: int, fields: dict[str, Any]) -> None:
+        fields.update(rows=rows, version=served.number)
+        self._service.metrics.rows.labels(str(served.number)).inc(rows)
 
 
 async def _reject(context: Any) -> Any:
     return await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, "this server has Predict, GetModelMetadata, GetModelStatus"
+        grpc.StatusCode.UNIMPLEMENTED, "the versions are followed by themselves; --versions chooses them"
     )
 
 
@@ -222,43 +268,3 @@ def _build_spec(service: Service, served: ServedVersion, signature: str) -> mode
     spec = model_pb2.ModelSpec(name=service.model_name, signature_name=signature)
     spec.version.value = served.number
     return spec
-
-
-def _read_column(name: str, tensor: Any, most_rows: int) -> list[Any]:
-    """Return a tensor of shape [rows] or [rows, 1] as a list.
-
-    Raises:
-      RequestError: the tensor is damaged, has another shape, or has too many rows.
-    """
-    sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
-    if tensor.tensor_shape.unknown_rank or len(sizes) not in (1, 2) or sizes[1:] not in ([], [1]) or sizes[0] < 0:
-        raise RequestError(f"{name}: has shape {sizes}; expected [rows] or [rows, 1]")
-    if sizes[0] > most_rows:
-        raise RequestError(f"{name}: has {sizes[0]:,} rows; at most {most_rows:,} are taken")
-    elements: list[Any] = _read_tensor(name, tensor, most_rows).reshape(-1).tolist()
-    return elements
-
-
-def _read_tensor(name: str, tensor: Any, most_values: int) -> NDArray[Any]:
-    """Return a tensor of any shape.
-
-    Raises:
-      RequestError: the tensor is damaged, or has too many values.
-    """
-    # Checked before unpacking: a message of a hundred bytes can repeat its only value a thousand million times.
-    values = math.prod(dimension.size for dimension in tensor.tensor_shape.dim)
-    if tensor.tensor_shape.unknown_rank or not 0 <= values <= most_values:
-        raise RequestError(f"{name}: has {values:,} values; at most {most_values:,} are taken")
-    try:
-        array: NDArray[Any] = tf.make_ndarray(tensor)
-    except (ValueError, TypeError, KeyError) as error:
-        raise RequestError(f"{name}: the tensor is damaged: {error}") from error
-    return array
-
-
-def _decode(value: Any) -> Any:
-    """Decode bytes; the check of the column rejects bytes that are not UTF-8."""
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return value

@@ -24,11 +24,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from serving.model.predictor import rows_of, to_list
+from serving.model.inference import Method
+from serving.model.predictor import Predictor, rows_of, to_list
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
-from serving.server import events, pages
+from serving.server import events, inference_calls, open_inference, pages
 from serving.server.batching import Outputs
-from serving.server.model_versions import ServedVersion
+from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
+from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
 _LOG = logging.getLogger(__name__)
@@ -69,9 +71,25 @@ def build_application(
         Route("/openapi.json", handlers.observe("openapi", handlers.openapi)),
         Route("/", handlers.observe("page", handlers.page)),
     ]
+    open_inference_model = "/v2/models/{model}"
+    routes += [
+        Route("/v1/models", handlers.observe("models", handlers.models)),
+        Route("/v2", handlers.observe("v2_server", handlers.v2_server)),
+        Route("/v2/models", handlers.observe("models", handlers.models)),
+        Route("/v2/health/live", handlers.observe("live", handlers.v2_live)),
+        Route("/v2/health/ready", handlers.observe("health", handlers.v2_ready)),
+    ]
+    for path in (open_inference_model, f"{open_inference_model}/versions/{{version}}"):
+        routes += [
+            Route(path, handlers.observe("v2_model", handlers.v2_model)),
+            Route(f"{path}/ready", handlers.observe("v2_model_ready", handlers.v2_model_ready)),
+            Route(f"{path}/infer", handlers.observe("v2_infer", handlers.v2_infer), methods=["POST"]),
+        ]
     for path in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{label}}"):
         routes += [
             Route(f"{path}:predict", handlers.observe("tf_serving_predict", handlers.tf_predict), methods=["POST"]),
+            Route(f"{path}:classify", handlers.observe("classify", handlers.classify), methods=["POST"]),
+            Route(f"{path}:regress", handlers.observe("regress", handlers.regress), methods=["POST"]),
             Route(f"{path}/metadata", handlers.observe("metadata", handlers.metadata)),
             Route(path, handlers.observe("status", handlers.status)),
         ]
@@ -119,6 +137,8 @@ class _Routes:
             return _respond_with_error(404, str(error))
         except _TooLargeError as error:
             return _respond_with_error(413, str(error))
+        except UnsupportedEncodingError as error:
+            return _respond_with_error(415, str(error), {"accept-encoding": GZIP})
         except (OverloadedError, NotReadyError) as error:
             return _respond_with_error(503, str(error), {"retry-after": "1"})
         except ClientDisconnect:
@@ -221,14 +241,70 @@ class _Routes:
         named = {name: to_list(values) for name, values in outputs.items()}
         return _respond({"outputs": next(iter(named.values())) if len(named) == 1 else named})
 
+    async def models(self, _: Request) -> Response:
+        """Return the names of the models, as KServe does."""
+        return _respond({"models": [self._service.model_name]})
+
+    async def v2_server(self, _: Request) -> Response:
+        return _respond(open_inference.describe_server())
+
+    async def v2_live(self, _: Request) -> Response:
+        return _respond({"live": True})
+
+    async def v2_ready(self, _: Request) -> Response:
+        is_ready = self._service.is_ready
+        return _respond({"live": True, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def v2_model(self, request: Request) -> Response:
+        return _respond(open_inference.describe_model(self._service, self._find_version(request)))
+
+    async def v2_model_ready(self, request: Request) -> Response:
+        self._find_version(request)
+        is_ready = self._service.is_ready
+        return _respond({"name": self._service.model_name, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def v2_infer(self, request: Request) -> Response:
+        """Predict as the open inference protocol has it."""
+        served = self._find_version(request)
+        self._service.check_capacity()
+        body = await self._read_body(request)
+        length = request.headers.get(open_inference.JSON_LENGTH_HEADER, str(len(body)))
+        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(body):
+            raise RequestError(f"{open_inference.JSON_LENGTH_HEADER}: expected a part of the {len(body):,} bytes")
+        inference = open_inference.read_request(_parse_content(body[: int(length)]), body[int(length) :])
+        outputs = await self._service.answer_columns(served, inference.columns)
+        _add_to_log(request, served, outputs)
+        content, headers = open_inference.build_response(self._service, served, inference, outputs)
+        return Response(content, headers=headers)
+
+    async def classify(self, request: Request) -> Response:
+        """Return the classes of each row, as TF Serving does."""
+        return await self._infer(request, "classify")
+
+    async def regress(self, request: Request) -> Response:
+        """Return the number of each row, as TF Serving does."""
+        return await self._infer(request, "regress")
+
+    async def _infer(self, request: Request, method: Method) -> Response:
+        served = self._find_version(request)
+        self._service.check_capacity()
+        content = await self._read_content(request)
+        answer, outputs = await inference_calls.answer_json(self._service, served, method, content)
+        _add_to_log(request, served, outputs)
+        return _respond(answer)
+
     async def status(self, request: Request) -> Response:
         """Respond with the state of one version or of all, as TF Serving does."""
         number, snapshot = self._find_number(request), self._service.snapshot
         states = {key: state for key, state in snapshot.states.items() if number in (None, key)}
         if not states:
             self._find_version(request)
+        available = any(state.state == AVAILABLE for state in states.values())
         return _respond(
             {
+                # The first two are KServe's V1.
+                "name": self._service.model_name,
+                "ready": available and not self._service.is_stopping,
                 "model_version_status": [
                     {
                         "version": str(key),
@@ -236,7 +312,7 @@ class _Routes:
                         "status": {"error_code": "UNKNOWN" if state.error else "OK", "error_message": state.error},
                     }
                     for key, state in sorted(states.items(), reverse=True)
-                ]
+                ],
             }
         )
 
@@ -255,14 +331,7 @@ class _Routes:
         return _parse_version(parameters)
 
     async def _read_content(self, request: Request) -> dict[str, Any]:
-        body = await self._read_body(request)
-        try:
-            content = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            content = _parse_non_finite(body, error)
-        if not isinstance(content, dict):
-            raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]}')
-        return content
+        return _parse_content(await self._read_body(request))
 
     async def _read_body(self, request: Request) -> bytes:
         most = self._service.settings.max_request_bytes
@@ -273,26 +342,37 @@ class _Routes:
                 raise _TooLargeError(f"the request is larger than {most:,} bytes")
             pieces.append(piece)
         request.scope["bytes"] = size
-        return b"".join(pieces)
+        body = decode_body(b"".join(pieces), request.headers.get("content-encoding", ""), most)
+        if len(body) > most:
+            raise _TooLargeError(f"the request is larger than {most:,} bytes once it is decompressed")
+        return body
 
     async def _predict_rows(self, request: Request, served: ServedVersion, signature: Any, instances: Any) -> Outputs:
-        if signature in (None, SERVING_DEFAULT):
-            outputs = await self._service.answer_instances(served, instances)
-        elif signature == SERVING_EXAMPLES:
+        served = self._service.select_signature(served, SERVING_DEFAULT if signature is None else signature)
+        if signature == SERVING_EXAMPLES and isinstance(served.predictor, Predictor):
             outputs = await self._service.answer_examples(served, _decode_examples(instances))
         else:
-            raise _build_signature_error(signature, served)
+            outputs = await self._service.answer_instances(served, instances)
         return _add_to_log(request, served, outputs)
 
     async def _predict_columns(self, request: Request, served: ServedVersion, signature: Any, inputs: Any) -> Outputs:
-        if signature in (None, SERVING_DEFAULT):
-            outputs = await self._service.answer_columns(served, inputs)
-        elif signature == SERVING_EXAMPLES:
+        served = self._service.select_signature(served, SERVING_DEFAULT if signature is None else signature)
+        if signature == SERVING_EXAMPLES and isinstance(served.predictor, Predictor):
             records = inputs.get("examples") if isinstance(inputs, dict) else inputs
             outputs = await self._service.answer_examples(served, _decode_examples(records))
         else:
-            raise _build_signature_error(signature, served)
+            outputs = await self._service.answer_columns(served, inputs)
         return _add_to_log(request, served, outputs)
+
+
+def _parse_content(body: bytes) -> dict[str, Any]:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        content = _parse_non_finite(body, error)
+    if not isinstance(content, dict):
+        raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]}')
+    return content
 
 
 def _parse_non_finite(body: bytes, error: ValueError) -> Any:
@@ -312,11 +392,6 @@ def _add_to_log(request: Request, served: ServedVersion, outputs: Outputs) -> Ou
     request.scope["rows"] = len(next(iter(outputs.values())))
     request.scope["version"] = served.number
     return outputs
-
-
-def _build_signature_error(signature: Any, served: ServedVersion) -> NotFoundError:
-    names = ", ".join(served.predictor.signatures)
-    return NotFoundError(f"there is no signature '{str(signature)[:80]}'; version {served.number} has {names}")
 
 
 def _parse_version(parameters: Mapping[str, Any]) -> int | None:

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -18,7 +18,9 @@ from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import RequestError
 from serving.model.predictor import Predictor
 from serving.model.session_model import ModelError
+from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor, load_predictor
+from serving.model.warmup_requests import run_warmup
 from serving.registry import (
     GOLDEN_FILE,
     RELEASE_FILE,
@@ -113,13 +115,34 @@ class VersionPolicy:
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A loaded version."""
+    """A loaded version.
+
+    Attributes:
+      number: its number.
+      folder: its folder.
+      predictor: its model.
+      content_hash: hash of its content.
+      golden: its golden requests.
+      signature: signature of a model of tensors that `predictor` calls.
+      others: the same version with its other signatures, once they were asked for.
+    """
 
     number: int
     folder: Path
     predictor: Predictor | TensorPredictor
     content_hash: str
     golden: GoldenRequests | None = None
+    signature: str = SERVING_DEFAULT
+    others: "dict[str, ServedVersion]" = field(default_factory=dict, compare=False, repr=False)
+
+    def select(self, signature: str) -> "ServedVersion":
+        """Return this version with one of the signatures of a model of tensors; any other model has one way to call."""
+        if signature == self.signature or not isinstance(self.predictor, TensorPredictor):
+            return self
+        if signature not in self.others:
+            predictor = self.predictor.select(signature)
+            self.others[signature] = replace(self, predictor=predictor, signature=signature, others={})
+        return self.others[signature]
 
 
 @dataclass(frozen=True)
@@ -234,7 +257,7 @@ class ModelVersions:
         """Return the folders of the existing versions, by number, and their labels."""
         if self._single:
             return {read_number(self.folder): self.folder}, {}
-        return {number: self.folder / str(number) for number in self._registry.numbers()}, self._registry.labels()
+        return {number: self._registry.path(number) for number in self._registry.numbers()}, self._registry.labels()
 
     def _load(self, number: int, folder: Path, states: dict[int, VersionState]) -> ServedVersion | None:
         """Load and check a version; if it cannot be served, return None and add the reason to `states`."""
@@ -278,6 +301,7 @@ def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> Serve
     difference = golden.find_difference(answers) if golden else None
     if difference is not None:
         raise PushError(f"{folder}: wrong answer to a golden request: {difference}")
+    run_warmup(folder, predictor)
     return ServedVersion(number, folder, predictor, content, golden)
 
 

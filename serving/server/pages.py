@@ -14,10 +14,13 @@ from schemas.features.base import SharedIds
 from schemas.tables.time_format import EPOCHS
 from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
+from serving.model.inference import METHOD_NAMES, has_method
 from serving.model.inputs import Input
 from serving.model.signature_defs import signature_defs
+from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
 from serving.server.model_versions import ServedVersion
+from serving.server.open_inference import describe_model
 from serving.server.service import NotReadyError, Service
 
 _MAX_CATEGORIES = 100
@@ -100,6 +103,26 @@ def build_openapi(service: Service, predict_route: str, health_route: str) -> di
         },
         {"instances": [example]},
     )
+    inference = _build_body(
+        {
+            "type": "object",
+            "required": ["examples"],
+            "additionalProperties": False,
+            "properties": {"examples": _build_rows_schema(service, row), "signature_name": {"const": SERVING_DEFAULT}},
+        },
+        {"examples": [example]},
+    )
+    results = _build_responses({"results": {"type": "array"}}, (400, 404, 408, 413, 503))
+    methods = [
+        (
+            f":{method}",
+            "post",
+            f"{method.title()}, as TF Serving does.",
+            {"requestBody": inference, "responses": results},
+        )
+        for method in METHOD_NAMES
+        if has_method(served.predictor, method)
+    ]
     answers = _build_responses({"predictions": {"type": "array"}}, (400, 404, 408, 413, 503))
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
     label = {"name": "label", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[a-z]+$"}}
@@ -110,19 +133,57 @@ def build_openapi(service: Service, predict_route: str, health_route: str) -> di
         health_route: {"get": {"summary": "Whether requests are answered.", "responses": _build_responses({}, (503,))}},
         "/live": {"get": {"summary": "Whether the process runs.", "responses": _build_responses({}, ())}},
     }
+    paths |= _build_open_inference_paths(service, served, example)
     for below, parameters in {"": [], "/versions/{version}": [version], "/labels/{label}": [label]}.items():
         base = f"/v1/models/{name}{below}"
-        for path, method, summary, extra in (
-            (f"{base}:predict", "post", "Predict, as TF Serving does.", {"requestBody": body, "responses": answers}),
-            (base, "get", "The state of versions.", {"responses": _build_responses({}, (404, 503))}),
-            (f"{base}/metadata", "get", "Inputs and outputs.", {"responses": _build_responses({}, (404, 503))}),
+        for suffix, method, summary, extra in (
+            (":predict", "post", "Predict, as TF Serving does.", {"requestBody": body, "responses": answers}),
+            *methods,
+            ("", "get", "The state of versions.", {"responses": _build_responses({}, (404, 503))}),
+            ("/metadata", "get", "Inputs and outputs.", {"responses": _build_responses({}, (404, 503))}),
         ):
             operation = {"summary": summary, **extra, **({"parameters": parameters} if parameters else {})}
-            paths[path] = {method: operation}
+            paths[f"{base}{suffix}"] = {method: operation}
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": str(served.number), "description": f"Schema {served.predictor.schema_hash}"},
         "paths": paths,
+    }
+
+
+def _build_open_inference_paths(
+    service: Service, served: ServedVersion, example: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    metadata = describe_model(service, served)
+    base, datatypes = f"/v2/models/{service.model_name}", {i["name"]: i["datatype"] for i in metadata["inputs"]}
+    tensor = {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"enum": sorted(datatypes)},
+            "shape": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+            "datatype": {"enum": sorted({*datatypes.values()})},
+            "data": {"type": "array"},
+        },
+    }
+    properties = {"id": {"type": "string"}, "inputs": {"type": "array", "minItems": 1, "items": tensor}}
+    schema = {"type": "object", "required": ["inputs"], "additionalProperties": False, "properties": properties}
+    # A string stands for any value, as in the training data.
+    inputs = [
+        {"name": name, "shape": [1], "datatype": "BYTES", "data": [str(value)]} for name, value in example.items()
+    ]
+    answers = _build_responses({"outputs": {"type": "array"}}, (400, 404, 408, 413, 503))
+    infer = {"requestBody": _build_body(schema, {"inputs": inputs}), "responses": answers}
+    status = {"responses": _build_responses({}, (404, 503))}
+    return {
+        f"{base}/infer": {"post": {"summary": "Predict, by the open inference protocol.", **infer}},
+        f"{base}/ready": {"get": {"summary": "Whether the model is ready.", **status}},
+        base: {"get": {"summary": "Inputs and outputs, by the open inference protocol.", **status}},
+        "/v2": {"get": {"summary": "The server.", "responses": _build_responses({}, ())}},
+        "/v2/health/live": {"get": {"summary": "Whether the process runs.", "responses": _build_responses({}, ())}},
+        "/v2/health/ready": {"get": {"summary": "Whether requests are answered.", **status}},
+        "/v1/models": {"get": {"summary": "The models.", "responses": _build_responses({}, ())}},
     }
 
 

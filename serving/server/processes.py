@@ -14,9 +14,9 @@ from uvicorn.supervisors import Multiprocess
 from serving.server.http_protocol import LINGER_SECONDS, LimitedProtocol
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
+    from serving.server.access import AccessRules, GuardedApplication
     from serving.server.settings import ServerSettings
+    from serving.server.tls import TlsFiles
 
 GRACE_SECONDS = 20
 
@@ -31,6 +31,8 @@ class ListenOptions:
       share_grpc_port: whether several processes bind the gRPC port.
       health_route, predict_route: paths of Vertex AI's routes.
       url: URL of the HTTP server, for the log.
+      tls: files of TLS; None for plain connections.
+      access: tokens, and names of the server.
     """
 
     host: str
@@ -39,9 +41,11 @@ class ListenOptions:
     health_route: str
     predict_route: str
     url: str
+    tls: "TlsFiles | None"
+    access: "AccessRules"
 
 
-def make_application(settings: "ServerSettings", folder: str, listen: ListenOptions) -> "Starlette":
+def make_application(settings: "ServerSettings", folder: str, listen: ListenOptions) -> "GuardedApplication":
     """Return the application of this process, its versions loaded.
 
     Raises:
@@ -79,10 +83,13 @@ class Workers(Multiprocess):
                 multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def build_config(app: Callable[..., Any], *, workers: int, factory: bool) -> uvicorn.Config:
+def build_config(
+    app: Callable[..., Any], *, workers: int, factory: bool, tls: "TlsFiles | None" = None
+) -> uvicorn.Config:
     """Return Uvicorn's settings; Uvicorn itself logs only errors."""
     return uvicorn.Config(
         app,
+        **(tls.uvicorn_options() if tls is not None else {}),
         loop="uvloop",
         http=LimitedProtocol,
         ws="none",

@@ -43,7 +43,7 @@ class Service:
         self.model_name = settings.model_name or versions.model_name
         # TensorFlow itself uses all cores for one call.
         self._executor = ThreadPoolExecutor(1, "model")
-        self._batchers: dict[int, tuple[ServedVersion, Batcher]] = {}
+        self._batchers: dict[tuple[int, str], tuple[ServedVersion, Batcher]] = {}
         self.is_stopping = False
 
     @property
@@ -76,6 +76,17 @@ class Service:
             raise NotFoundError(f"version {version} is not served{f' ({reason})' if reason else ''}; served: {numbers}")
         labels = ", ".join(f"{name} ({number})" for name, number in snapshot.labels.items()) or "none"
         raise NotFoundError(f"no version has the label '{str(label)[:80]}'; labels: {labels}")
+
+    def select_signature(self, served: ServedVersion, signature: Any) -> ServedVersion:
+        """Return the version with the signature that a request names.
+
+        Raises:
+          NotFoundError: the version has no such signature.
+        """
+        if signature not in served.predictor.signatures:
+            names = ", ".join(served.predictor.signatures)
+            raise NotFoundError(f"there is no signature '{str(signature)[:80]}'; version {served.number} has {names}")
+        return served.select(signature)
 
     def check_capacity(self, rows: int = 1) -> None:
         """Reject rows for which the queue has no place, before any work is done for them.
@@ -112,10 +123,14 @@ class Service:
 
     async def answer_examples(self, served: ServedVersion, examples: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example; raises as `answer_instances`."""
-        self._check_rows(len(examples))
         if SERVING_EXAMPLES not in served.predictor.signatures:
             raise NotFoundError(f"version {served.number} has no signature '{SERVING_EXAMPLES}'")
-        return await self._submit(served, served.predictor.convert_examples(examples), len(examples))
+        return await self.answer_records(served, examples)
+
+    async def answer_records(self, served: ServedVersion, records: Sequence[bytes]) -> Outputs:
+        """Return the outputs for serialized tf.Example, also of a model that takes nothing else."""
+        self._check_rows(len(records))
+        return await self._submit(served, served.predictor.convert_examples(records), len(records))
 
     def _check_rows(self, rows: int) -> None:
         if not rows:
@@ -141,7 +156,7 @@ class Service:
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:
-        owner, batcher = self._batchers.get(served.number, (None, None))
+        owner, batcher = self._batchers.get((served.number, served.signature), (None, None))
         if batcher is None or owner is not served:
             batcher = Batcher(
                 served.predictor.predict_columns,
@@ -150,7 +165,7 @@ class Service:
                 max_waiting_rows=self.settings.max_waiting_rows,
                 observe=self.metrics.batch_rows.observe,
             )
-            self._batchers[served.number] = (served, batcher)
+            self._batchers[(served.number, served.signature)] = (served, batcher)
         return batcher
 
     async def watch(self) -> None:
@@ -200,7 +215,11 @@ class Service:
     def _drop_batchers(self) -> None:
         """Drop the batchers of versions that are no longer served; their last requests still get answers."""
         served = self.snapshot.served
-        self._batchers = {key: pair for key, pair in self._batchers.items() if served.get(key) is pair[0]}
+        self._batchers = {
+            (number, signature): pair
+            for (number, signature), pair in self._batchers.items()
+            if number in served and served[number].select(signature) is pair[0]
+        }
 
 
 def _finish(done: "asyncio.Future[None]", error: Exception | None) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import FrameType
 from typing import Any
 
@@ -18,6 +18,7 @@ from cli.errors import PushError
 # Imported first: it must come before TensorFlow.
 from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.server import events
+from serving.server.access import GuardedApplication, TokenFile, TokenInterceptor
 from serving.server.grpc_server import Health, build_grpc_server
 from serving.server.http_server import build_application
 from serving.server.metrics import Metrics
@@ -31,10 +32,11 @@ _HEALTH_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0005
 
 
-def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> Starlette:
+def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> GuardedApplication:
     """Return the application of one process, its versions loaded.
 
     Raises:
+      ConfigError: the file of the tokens cannot be used.
       PushError: no version can be served.
     """
     metrics = Metrics()
@@ -50,6 +52,7 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
     service = Service(versions, settings, metrics)
     if not service.is_ready:
         raise PushError(versions.explain())
+    tokens = TokenFile(listen.access.token_file) if listen.access.token_file is not None else None
     gc.enable()
 
     @contextlib.asynccontextmanager
@@ -57,7 +60,9 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
         _drain_when_asked_to_stop(service)
         health = Health(service)
         tasks = [asyncio.create_task(service.watch()), asyncio.create_task(_follow(health))]
-        rpc, port = await _start_grpc(service, health, listen)
+        if tokens is not None:
+            tokens.watch()
+        rpc, port = await _start_grpc(service, health, listen, tokens)
         now = service.snapshot
         events.write(
             "ready",
@@ -80,7 +85,12 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
             events.write("stopped", pid=os.getpid(), dropped_lines=events.count_dropped() or None)
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
-    return build_application(service, lifespan=run_beside, **routes)
+    application = build_application(service, lifespan=run_beside, **routes)
+    return GuardedApplication(application, listen.access, tokens, _count_rejections(metrics))
+
+
+def _count_rejections(metrics: Metrics) -> Callable[[str, str], None]:
+    return lambda route, status: metrics.requests.labels(route, status).inc()
 
 
 def _drain_when_asked_to_stop(service: Service) -> None:
@@ -109,10 +119,17 @@ async def _follow(health: Health) -> None:
         await asyncio.sleep(_HEALTH_SECONDS)
 
 
-async def _start_grpc(service: Service, health: Health, listen: ListenOptions) -> tuple[Any, int | None]:
+async def _start_grpc(
+    service: Service, health: Health, listen: ListenOptions, tokens: TokenFile | None
+) -> tuple[Any, int | None]:
     if listen.grpc_port is None:
         return None, None
-    server = build_grpc_server(service, health, share_port=listen.share_grpc_port)
-    port = server.add_insecure_port(f"{listen.host}:{listen.grpc_port}")
+    interceptors = [TokenInterceptor(tokens, _count_rejections(service.metrics))] if tokens is not None else []
+    server = build_grpc_server(service, health, share_port=listen.share_grpc_port, interceptors=interceptors)
+    address = f"{listen.host}:{listen.grpc_port}"
+    if listen.tls is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, listen.tls.grpc_credentials())
     await server.start()
     return server, port

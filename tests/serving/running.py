@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -90,8 +91,13 @@ class RunningServer:
 
 def request(url: str, body: bytes | None = None) -> tuple[int, Any]:
     """Return the status and the JSON, or the text, of an answer."""
+    return ask(urllib.request.Request(url, body))
+
+
+def ask(request: urllib.request.Request, context: ssl.SSLContext | None = None) -> tuple[int, Any]:
+    """Return the status and the JSON, or the text, of the answer to a request, perhaps over TLS."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             return answer.status, _content(answer)
     except urllib.error.HTTPError as error:
         with error:

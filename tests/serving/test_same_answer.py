@@ -24,7 +24,7 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from hypothesis import strategies
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc, regression_pb2
 
 from cli.errors import DataError
 from components.example_records import serialize_columns
@@ -169,6 +169,7 @@ few_odd = strategies.builds(
     rows,
     strategies.sets(strategies.sampled_from(sorted(FEATURES.raw_features)), max_size=2),
 )
+_DATATYPES = {str: "BYTES", int: "INT64", float: "FP64"}
 # What a route returns: a probability and a label, or the column and the reason.
 Answer = tuple[float, str] | str
 
@@ -308,11 +309,52 @@ def routes(
 
         return answer
 
+    def classify(row: dict[str, Any]) -> Answer:
+        """Return the classes by REST, as a probability and the label that the threshold gives."""
+        status, content = server.post("/v1/models/mine:classify", {"examples": [add_columns(row)]})
+        if status != 200:
+            assert status == 400, content
+            return _reason(content["error"])
+        ((negative, _), (positive, probability)) = content["results"][0]
+        return probability, positive if probability > THRESHOLDS[data.csv.decimal] else negative
+
+    def regress_by_grpc(row: dict[str, Any]) -> Answer:
+        request = regression_pb2.RegressionRequest()
+        request.input.example_list.examples.add().ParseFromString(_example(add_columns(row)))
+        try:
+            probability = stub.Regress(request, timeout=30).result.regressions[0].value
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+            return _reason(error.details())
+        return probability, "yes" if probability > THRESHOLDS[data.csv.decimal] else "no"
+
+    def infer(typed: bool) -> Callable[[dict[str, str]], Answer]:
+        """Return the route of the open inference protocol."""
+
+        def answer(row: dict[str, str]) -> Answer:
+            values = add_columns(_convert_numbers(row, data) if typed else row)
+            inputs = [
+                {"name": name, "shape": [1], "datatype": _DATATYPES[type(value)], "data": [value]}
+                for name, value in values.items()
+            ]
+            status, content = server.post("/v2/models/mine/infer", {"inputs": inputs})
+            if status != 200:
+                assert status == 400, content
+                return _reason(content["error"])
+            outputs = {output["name"]: output["data"][0] for output in content["outputs"]}
+            return outputs["probability"], outputs["predicted_label"]
+
+        return answer
+
     def add_columns(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "id": "1", "bought": "yes"}
 
     def examples(row: dict[str, Any]) -> dict[str, Any]:
         return {"signature_name": SERVING_EXAMPLES, "instances": [{"b64": _base64(_example(add_columns(row)))}]}
+
+    def nest(row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row of shape [1] each; a list of a column of lists would be another value."""
+        return {name: value if name in ("tags", "point") else [value] for name, value in add_columns(row).items()}
 
     def as_row(content: Any) -> Any:
         return content["predictions"][0]
@@ -339,6 +381,12 @@ def routes(
         "typed examples": post(lambda row: examples(_convert_numbers(row, data)), as_row),
         "grpc": by_grpc(typed=False),
         "typed grpc": by_grpc(typed=True),
+        "open inference": infer(typed=False),
+        "typed open inference": infer(typed=True),
+        "classify": classify,
+        "typed classify": lambda row: classify(_convert_numbers(row, data)),
+        "regress by grpc": regress_by_grpc,
+        "columns of one value": post(lambda row: {"instances": [nest(row)]}, as_row),
     }
 
 

@@ -12,7 +12,9 @@ from serving.registry.local.ledger import Ledger, State
 LEDGER_FILE = "registry.json"
 LOCK_FILE = ".lock"
 TF_SERVING_FILE = "tf_serving.config"
-_VERSION = re.compile(r"0|[1-9][0-9]*")
+# TF Serving's numbers have 64 bits.
+_VERSION = re.compile(r"[0-9]{1,18}")
+_PADDED = re.compile(r"0[0-9]{1,17}")
 
 
 class Versions:
@@ -23,14 +25,18 @@ class Versions:
         self.folder = Path(folder) / model_name
 
     def path(self, version: int) -> Path:
-        """Return the folder of a version, which need not exist."""
-        return self.folder / str(version)
+        """Return the folder of a version, which need not exist; TF Serving takes leading zeros, too."""
+        folder = self.folder / str(version)
+        if folder.is_dir() or not self.folder.is_dir():
+            return folder
+        padded = (path for path in self.folder.iterdir() if _PADDED.fullmatch(path.name) and int(path.name) == version)
+        return min(padded, default=folder)
 
     def numbers(self) -> list[int]:
         """Return all whole versions, ascending."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
+        return sorted({int(p.name) for p in self.folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir()})
 
     def ledger(self) -> Ledger:
         """Return the states of all versions and the history, as of one moment.

@@ -88,7 +88,7 @@ class LocalRegistry(Versions):
             candidate.model_id,
             candidate.content_hash,
             metrics=drop_undefined(candidate.overall_metrics),
-            extra_hashes=extra_hashes(candidate.golden_file),
+            extra_hashes=extra_hashes(candidate.request_files),
             file_hashes=file_hashes(source),
             pushed_at=timestamp(),
         )
@@ -105,7 +105,7 @@ class LocalRegistry(Versions):
             if candidate.version is not None:
                 self._check_free(candidate.version)
             number = self.next_version() if candidate.version is None else candidate.version
-            disk.write_version(candidate.trained_folder, self.path(number), release, candidate.golden_file)
+            disk.write_version(candidate.trained_folder, self.path(number), release, candidate.request_files)
         else:
             interrupted = self.release(number)
             reason = f"finished the push of run {interrupted.run_id if interrupted else 'unknown'}, which was cut off"

@@ -118,7 +118,7 @@ class Rollout:
 
     def _push(self, lease: Lease, plan: RolloutPlan, candidate: Candidate) -> RolloutResult:
         uri = staging.build_uri(self.vertex.place.staging, self.model_name, candidate.content_hash)
-        extra = dict(candidate.golden_file)
+        extra = dict(candidate.request_files)
         if candidate.statistics:
             extra[STATISTICS_FILE] = candidate.statistics
         if (candidate.trained_folder / VERSION_FILE).exists():
@@ -128,7 +128,7 @@ class Rollout:
             "run_id": candidate.run_id,
             "model_id": candidate.model_id,
             "content_hash": candidate.content_hash,
-            "extra_hashes": extra_hashes(candidate.golden_file),
+            "extra_hashes": extra_hashes(candidate.request_files),
         }
         staging.stage(candidate.trained_folder, uri, project=self.vertex.place.project, release=release, extra=extra)
         version = self._step(lease, partial(self._ensure_registered, plan.version, candidate, uri))

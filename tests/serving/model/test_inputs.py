@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from schemas.data import ReadOptions
@@ -46,7 +47,9 @@ def test_rows_become_columns_and_what_may_be_missing_is_filled_in() -> None:
         ({"size": math.inf}, "instances[1]: size: expected a finite number, found 'inf'"),
         ({"size": "old"}, "instances[1]: size: expected a finite number, found 'old'"),
         ({"size": True}, "instances[1]: size: expected a finite number, found the boolean true"),
-        ({"size": [1]}, "instances[1]: size: expected a finite number, found a list: '[1]'"),
+        ({"size": [1, 2]}, "instances[1]: size: expected a finite number, found a list: '[1, 2]'"),
+        ({"size": [[1]]}, "instances[1]: size: expected a finite number, found a list: '[1]'"),
+        ({"size": [None]}, "instances[1]: size: the value is missing"),
         ({"size": 1e39}, "instances[1]: size: expected a number that float32 can hold, found '1e+39'"),
         ({"size": "1e400"}, "instances[1]: size: expected a number that float32 can hold, found '1e400'"),
         ({"size": 10**400}, "instances[1]: size: expected a number that float32 can hold, found '1000"),
@@ -65,6 +68,14 @@ def test_a_value_that_does_not_fit_is_rejected_by_name(change: dict[str, Any], m
     with pytest.raises(RequestError) as refused:
         convert_rows(INPUTS, [ROW, {**ROW, **change}])
     assert message in str(refused.value)
+
+
+def test_columns_of_one_value_a_row_are_columns_of_values() -> None:
+    flat = convert_rows(INPUTS, [ROW, {**ROW, "rank": None}])
+    nested = [{name: [value] for name, value in row.items()} for row in (ROW, {**ROW, "rank": None})]
+    np.testing.assert_equal(convert_rows(INPUTS, nested), flat)
+    columns = {name: [row[name] for row in nested] for name in ROW}
+    np.testing.assert_equal(convert_columns(INPUTS, columns), flat)
 
 
 def test_a_required_value_that_is_left_out_is_refused_by_name() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gzip
 import http.client
 import json
 import signal
@@ -23,12 +24,13 @@ from serving.registry import LocalRegistry
 from tests import forked
 from tests.browser import needs_browser, open_page
 from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
-from tests.serving.running import RunningServer, registry_of
+from tests.serving.running import RunningServer, ask, registry_of
 from tests.vertex_fixtures import BUCKET, Bench
 
 pytestmark = pytest.mark.integration
 
 MODEL = "/v1/models/shop-model"
+METHODS = ("tensorflow/serving/classify", "tensorflow/serving/regress")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,23 @@ def test_an_example_without_a_required_feature_is_refused_by_name(serving: Runni
     assert content["error"] == "instances[0]: color: the value is missing"
 
 
+def test_bodies_of_gzip_are_read_within_the_bound(serving: RunningServer) -> None:
+    body = json.dumps({"instances": [ROW]}).encode()
+    plain = serving.post("/predict", body)
+
+    def post(content: bytes, encoding: str) -> tuple[int, Any]:
+        headers = {"content-encoding": encoding}
+        return ask(urllib.request.Request(f"{serving.url}/predict", content, headers))
+
+    assert post(gzip.compress(body), "gzip") == plain
+    bomb = gzip.compress(b" " * 100_000_000)
+    assert len(bomb) < 1_500_000
+    message = "the request is larger than 1,500,000 bytes once it is decompressed"
+    assert post(bomb, "gzip") == (413, {"error": message})
+    assert post(body, "gzip")[0] == 400
+    assert post(body, "br") == (415, {"error": "Content-Encoding: expected gzip or none, found 'br'"})
+
+
 def test_too_many_rows_are_refused(serving: RunningServer) -> None:
     code, content = serving.post("/predict", {"instances": [{"size": 1}] * 5000})
     assert (code, content["error"]) == (400, "the request has 5,000 rows; at most 4,096 are taken")
@@ -181,7 +200,7 @@ def tf_example() -> bytes:
         (f"{MODEL}/versions/%2e%2e", "is not the number of a version"),
         (f"{MODEL}/labels/best", "no version has the label 'best'; labels: champion (2), previous (1)"),
         ("/etc/passwd", "there is nothing at /etc/passwd"),
-        (f"{MODEL}:classify", "there is no model 'shop-model:classify'"),
+        (f"{MODEL}:explain", "there is no model 'shop-model:explain'"),
     ],
 )
 def test_what_is_not_there_is_named(serving: RunningServer, path: str, message: str) -> None:
@@ -287,7 +306,7 @@ def test_tf_servings_own_stubs_get_the_same_numbers(serving: RunningServer, expo
         packed = stub.GetModelMetadata(metadata, timeout=30).metadata["signature_def"]
         definitions = get_model_metadata_pb2.SignatureDefMap()
         assert packed.Unpack(definitions)
-        assert set(definitions.signature_def) == {"serving_default", "serving_examples"}
+        assert set(definitions.signature_def) == {"serving_default", "serving_examples", *METHODS}
 
         status = get_model_status_pb2.GetModelStatusRequest()
         status.model_spec.name = "shop-model"
@@ -379,7 +398,7 @@ def test_what_waits_too_long_is_refused_at_once(registry: LocalRegistry) -> None
 def test_half_a_request_keeps_nobody_else_waiting(serving: RunningServer) -> None:
     host, port = serving.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
         assert serving.post("/predict", {"instances": [ROW]})[0] == 200
 
 
@@ -389,7 +408,9 @@ def test_a_stopping_server_answers_what_it_has_taken(registry: LocalRegistry) ->
         host, port = running.url.removeprefix("http://").split(":")
         body = json.dumps({"instances": [ROW]}).encode()
         with socket.create_connection((host, int(port))) as half:
-            half.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:10])
+            half.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:10]
+            )
             # The server has it once it has read the first half; another request shows that it has.
             answers.append(running.post("/predict", {"instances": [ROW]})[0])
             running.process.send_signal(signal.SIGTERM)
@@ -439,7 +460,7 @@ def test_clients_that_go_when_asked_to_are_not_cut_off(registry: LocalRegistry) 
 def test_a_head_without_end_is_refused(serving: RunningServer) -> None:
     host, port = serving.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n")
         with contextlib.suppress(ConnectionError):
             for _ in range(40):
                 client.sendall(b"X-Long: " + b"a" * 4000 + b"\r\n")
@@ -471,7 +492,7 @@ def test_a_tensor_that_claims_more_than_it_holds_is_refused_before_it_is_unpacke
             assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
             assert message in refused.value.details()
         with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary("/tensorflow.serving.PredictionService/Classify")(b"", timeout=30)
+            channel.unary_unary("/tensorflow.serving.ModelService/HandleReloadConfigRequest")(b"", timeout=30)
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
