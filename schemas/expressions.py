@@ -219,17 +219,22 @@ class Expression:
         return self.root.type
 
     @cached_property
+    def operand_types(self) -> Mapping[str, Type]:
+        """Types of the columns that it uses, by name, in order of their first use."""
+        return {column.name: column.type for column in _find_columns(self.root)}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that it uses, in order of their first use."""
-        return tuple(dict.fromkeys(_column_names(self.root)))
+        return tuple(self.operand_types)
 
 
-def _column_names(node: Node) -> list[str]:
+def _find_columns(node: Node) -> list[Column]:
     match node:
         case Column():
-            return [node.name]
+            return [node]
         case Call():
-            return [name for operand in node.operands for name in _column_names(operand)]
+            return [column for operand in node.operands for column in _find_columns(operand)]
         case _:
             return []
 

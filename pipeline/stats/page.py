@@ -104,6 +104,7 @@ class FeatureView:
       are_counted: whether the numbers of values are true; else they are estimates.
       is_sensitive: whether the values are masked.
       notes: the config's notes on it.
+      expression: expression of a derived feature; empty for the others.
       flags: (word, reason) for what needs attention.
       compared: distances.
     """
@@ -116,6 +117,7 @@ class FeatureView:
     are_counted: bool
     is_sensitive: bool = False
     notes: Notes = Notes()
+    expression: str = ""
     flags: list[tuple[str, str]] = field(default_factory=list)
     compared: list[Compared] = field(default_factory=list)
 
@@ -233,6 +235,7 @@ def _view(
         are_counted=bins_by_split.are_exact,
         is_sensitive=is_masked,
         notes=notes,
+        expression=next(filter(None, (f.validation_derived_source.description for f in by_split.values())), ""),
     )
 
 
@@ -374,7 +377,7 @@ def _compare(
     lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
     before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
     independent = [split for split in config.data.independent_splits if split in splits]
-    return compare_all(lists, before, _schema(artifacts), config.validation, independent)
+    return compare_all(lists, before, _schema(artifacts), config.gate_policy, independent)
 
 
 def _schema(artifacts: artifact_lookup.RunArtifacts) -> schema_pb2.Schema:

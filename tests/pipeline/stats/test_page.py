@@ -14,6 +14,8 @@ import tensorflow_data_validation as tfdv
 from components.histograms import mark_sensitive
 from pipeline.stats.bins import BINS
 from pipeline.stats.page import TOP_VALUES, FeatureView, Notes, features, percent
+from schemas.curated.derived_features import mark_derived
+from schemas.expressions import Expression
 from tests.statistics import statistics_of
 
 
@@ -22,10 +24,10 @@ def views(train: dict[str, Any], test: dict[str, Any], compared: Any = ()) -> di
     return {view.name: view for view in features(splits, compared)}
 
 
-def picture(view: FeatureView) -> str:
+def picture(view: FeatureView, macro: str = "picture") -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("pipeline"), autoescape=True)
     environment.filters["percent"] = percent
-    return str(environment.get_template("picture.html.j2").module.picture(view))  # type: ignore[attr-defined]
+    return str(getattr(environment.get_template("picture.html.j2").module, macro)(view))
 
 
 def map_counts(view: FeatureView, side: int = 0) -> dict[str, float]:
@@ -255,6 +257,17 @@ def test_of_a_sensitive_column_only_counts_are_shown() -> None:
         assert (view.labels, view.ticks) == ([], [])
         assert "values are masked" in picture(view) and "CANARY" not in picture(view) and "987" not in picture(view)
     assert x.labels and "masked" not in picture(x)
+
+
+def test_a_derived_feature_has_its_expression() -> None:
+    statistics = statistics_of({"rate": [1.0, 2.0], "x": [1.0, 2.0]})
+    expression = Expression.parse('"<b>" + column("a b") if x > 1 else "c"', {"a b": "string", "x": "number"})
+    mark_derived(statistics.datasets[0].features[0], expression)
+    rate, x = features({"train": statistics.datasets[0]}, [])
+    assert (rate.expression, x.expression) == (expression.text, "")
+    assert [view.labels for view in (rate, x)] == [["1", "2"]] * 2
+    assert "derived: <code>&#34;&lt;b&gt;&#34; + column(" in picture(rate, "notes")
+    assert "derived" not in picture(x, "notes")
 
 
 def test_times_are_shown_as_times() -> None:
