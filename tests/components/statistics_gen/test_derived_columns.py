@@ -312,17 +312,17 @@ def _wrap(split: statistics_pb2.DatasetFeatureStatistics) -> statistics_pb2.Data
 def test_arguments_that_exclude_each_other_are_rejected(examples: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="derived_columns need column_types, which name the columns to read"):
         StatisticsGen(examples=_channel(examples), derived_columns=FEATURES.derived_columns)
-    with pytest.raises(ValueError, match="derived_columns are not computed, because stats_options are given; remove"):
+    with pytest.raises(ValueError, match="derived_columns are not computed, because stats_options are derived; remove"):
         execute(examples, tmp_path, stats_options=tfdv.StatsOptions(num_top_values=3))
 
 
 def test_no_parameter_of_the_component_changes_without_derived_features(examples: Any) -> None:
     component = StatisticsGen(examples=_channel(examples), column_types={"x": "float"})
     assert "derived_columns" not in {name for name, value in component.exec_properties.items() if value is not None}
-    given = StatisticsGen(
+    derived = StatisticsGen(
         examples=_channel(examples), column_types=FEATURES.column_types, derived_columns=FEATURES.derived_columns
     )
-    assert json.loads(given.exec_properties["derived_columns"])["rate"] == {
+    assert json.loads(derived.exec_properties["derived_columns"])["rate"] == {
         "expression": "fare / miles",
         "operands": {"fare": "number", "miles": "number"},
         "column_type": "float",
