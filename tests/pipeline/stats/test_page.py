@@ -200,7 +200,7 @@ def test_weighted_statistics_are_beside_the_others() -> None:
 
 
 def test_a_share_is_of_all_values_and_not_of_the_most_frequent() -> None:
-    ids = [f"id {i}" for i in range(4000)]
+    ids = [f"id {i}" for i in range(4000)] * 2
     view = views({"id": ids}, {"id": ids})["id"]
     assert view.sides[0].shares[0] == 1 / 4000
     assert view.are_counted
@@ -268,6 +268,29 @@ def test_a_derived_feature_has_its_expression() -> None:
     assert [view.labels for view in (rate, x)] == [["1", "2"]] * 2
     assert "derived: <code>&#34;&lt;b&gt;&#34; + column(" in picture(rate, "notes")
     assert "derived" not in picture(x, "notes")
+
+
+def test_strings_that_hardly_repeat_have_no_picture() -> None:
+    texts = [f"text {n}" for n in range(100)]
+    splits = {
+        name: statistics_of({"often": ["a", "b"] * 50, "text": values, "mixed": mixed}).datasets[0]
+        for name, values, mixed in (("train", texts, texts), ("eval", texts[:40] + texts[:60], ["a", "b"] * 50))
+    }
+    for view in features(splits, []):
+        assert view.hardly_repeats == (view.name == "text")
+        assert ("Most values occur once." in picture(view)) == (view.name == "text") == (not view.labels)
+    # Of a few rows, each value is worth a look.
+    (few,) = features({"train": statistics_of({"text": texts[:5]}).datasets[0]}, [])
+    assert len(few.labels) == 5 and not few.hardly_repeats
+
+
+def test_times_of_a_long_range_are_dates() -> None:
+    values = {"seen": [1_672_531_200.0 + 90_061 * n for n in range(120)]}
+    notes = Notes.read({"features": {"seen": {"kind": "timestamp"}}})
+    (view,) = features({"train": statistics_of(values).datasets[0]}, [], notes)
+    titles = ["min", "median", "max", "mean", "std dev", "10%", "25%", "75%", "90%"]
+    assert list(view.sides[0].numbers) == titles
+    assert (view.sides[0].numbers["min"], view.sides[0].numbers["max"]) == ("2023-01-01", "2023-05-05")
 
 
 def test_times_are_shown_as_times() -> None:
