@@ -46,6 +46,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import has_own_run_fn, read_code
 from pipeline.extra_components import build_extra_components
 from pipeline.run.fingerprint import code_fingerprint
+from schemas.curated.derived_features import complete_schema
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam.option_names import check_beam_args
@@ -186,12 +187,13 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         implementation=config.implementation_of("StatisticsGen"),
         sensitive_columns=config.sensitive_columns,
         delimiters=config.feature_set.list_delimiters,
+        derived_columns=config.feature_set.derived_columns,
         code_fingerprint=code_fingerprint(components, schemas),
     )
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
         declared: dict[str, Any] = {
-            "types": config.feature_set.column_types,
+            "types": config.feature_set.validated_types,
             "optional": [name for name, feature in config.features.items() if feature.missing is not None],
         }
         if config.transform.module is not None:
@@ -203,7 +205,8 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
             min_domain_mass=INFERRED_MIN_DOMAIN_MASS,
         )
     else:
-        schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
+        curated = complete_schema(load_schema(config.data.schema_file), config.feature_set)
+        schema = CuratedSchema(schema_text=text_format.MessageToString(curated))
     schema = schema.with_id("SchemaGen")
     validator = ExampleValidator(
         statistics=statistics,

@@ -14,6 +14,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
 from pipeline.run.run_root import RunRoot
 from schemas.curated.changes import Change, changes, rewrite
+from schemas.curated.derived_features import find_curated
 from schemas.curated.schema_file import check_schema, load_schema
 
 
@@ -58,7 +59,8 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
     for name in features:
         if name not in names:
             raise ConfigError(f"--feature {name}: the schema has no such feature; it has {', '.join(names)}")
-    after = _update(before, artifacts.statistics())
+    statistics = {split: find_curated(of_split, before) for split, of_split in artifacts.statistics().items()}
+    after = _update(before, statistics)
     if features:
         after = _select_features(before, after, features)
     return Review(

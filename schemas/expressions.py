@@ -20,7 +20,8 @@ from schemas.declaration import did_you_mean
 from schemas.tables.time_format import TIME_OF_DAY
 from schemas.tables.time_parts import DATE_PARTS, PARTS
 
-Type = Literal["number", "string", "time", "time of day", "boolean"]
+# A list is the type of columns with several values in each row, which no expression takes.
+Type = Literal["number", "string", "time", "time of day", "boolean", "list"]
 # Types whose values are seconds.
 TIMES: tuple[Type, ...] = ("time", "time of day")
 
@@ -219,17 +220,22 @@ class Expression:
         return self.root.type
 
     @cached_property
+    def operand_types(self) -> Mapping[str, Type]:
+        """Types of the columns that it uses, by name, in order of their first use."""
+        return {column.name: column.type for column in _find_columns(self.root)}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that it uses, in order of their first use."""
-        return tuple(dict.fromkeys(_column_names(self.root)))
+        return tuple(self.operand_types)
 
 
-def _column_names(node: Node) -> list[str]:
+def _find_columns(node: Node) -> list[Column]:
     match node:
         case Column():
-            return [node.name]
+            return [node]
         case Call():
-            return [name for operand in node.operands for name in _column_names(operand)]
+            return [column for operand in node.operands for column in _find_columns(operand)]
         case _:
             return []
 
@@ -291,6 +297,10 @@ class _Parser:
             if name in _NAMED:
                 raise ExpressionError(f"'{name}' is a function; expected {name}(...)")
             raise ExpressionError(f"there is no column '{name}'; {did_you_mean(name, list(self._columns))}")
+        if self._columns[name] == "list":
+            raise ExpressionError(
+                f"'{name}' has several values in each row; expected a column of one value, such as an input of strings"
+            )
         return Column(name, self._columns[name])
 
     def _comparison(self, node: ast.Compare, depth: int) -> Node:

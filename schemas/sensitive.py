@@ -16,7 +16,7 @@ MASK = "<masked>"
 
 
 def find_sensitive(features: "FeatureSet", options: "ReadOptions") -> tuple[str, ...]:
-    """Return the sensitive columns of a table; a label that is computed from one is sensitive, too.
+    """Return the sensitive columns of a table; a feature or label that is computed from one is sensitive, too.
 
     Args:
       features: Declarations of the features and the label.
@@ -24,6 +24,12 @@ def find_sensitive(features: "FeatureSet", options: "ReadOptions") -> tuple[str,
     """
     marked = [name for name, feature in features.features.items() if feature.sensitive]
     columns = [*marked, *options.sensitive_columns]
+    marked_set = {*columns}
+    columns += [
+        name
+        for name, column in features.derived_columns.items()
+        if name not in marked_set and not marked_set.isdisjoint(column.expression.columns)
+    ]
     label = features.label
     used = () if label.expression is None else label.inputs_of(features.expression_types)
     is_label_sensitive = label.sensitive or not {*columns}.isdisjoint(used)

@@ -10,6 +10,9 @@ TFDV's statistics. Beside them, `custom_stats` of each column of numbers have tr
 
 With a column of weights, TFDV's generators count all a second time by weight, into TFDV's own `weighted_` fields.
 
+Derived columns are computed in each batch, as in the Transform graph. They have TFX's mark of columns that no example
+has (schemas/curated/derived_features.py).
+
 The component takes the arguments of stock StatisticsGen. A schema, options of TFDV, samples, sharded output and records
 other than tf.Example are handed to the stock executor.
 """
@@ -48,7 +51,8 @@ from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
 from components.stock_executor import log_handover, why_not_tf_examples
 from components.value_counts import ValueCounts, count_values, empty, merge
-from schemas.features import ColumnType
+from schemas.curated.derived_features import mark_derived
+from schemas.features import ColumnType, DerivedColumn
 
 # Beyond it the number of different values is estimated, to about 1 / sqrt(COUNTED_VALUES), and a value's count may be
 # short by a share of 1 / COUNTED_VALUES of all rows. 10 MB a column at most; of numbers 2 MB, for each shard at work.
@@ -81,16 +85,23 @@ class StatisticsExecutor(stock.Executor):
         """
         weight = exec_properties.get("weight") or None
         sensitive = json.loads(exec_properties.get("sensitive_columns") or "[]")
+        derived = _read_derived(exec_properties)
+        statistics = artifact_utils.get_single_instance(output_dict["statistics"])
         reason = _why_stock(input_dict, exec_properties)
-        if reason or exec_properties.get("implementation") == STOCK:
+        if reason and derived:
+            raise ValueError(
+                f"StatisticsGen: derived_columns are not computed, because {reason}; remove one of the two"
+            )
+        is_stock = bool(reason) or exec_properties.get("implementation") == STOCK
+        if is_stock:
             if reason:
                 log_handover("StatisticsGen", reason)
             super().Do(input_dict, output_dict, {**exec_properties, **_weight_option(exec_properties, weight)})
-            _mark_written(artifact_utils.get_single_instance(output_dict["statistics"]), sensitive)
-            return
+            if not derived:
+                _mark_written(statistics, sensitive)
+                return
         self._log_startup(input_dict, output_dict, exec_properties)
         first, *_ = examples = input_dict["examples"]
-        statistics = artifact_utils.get_single_instance(output_dict["statistics"])
         excluded = json_utils.loads(exec_properties.get(standard_component_specs.EXCLUDE_SPLITS_KEY) or "null") or []
         splits = [name for name in artifact_utils.decode_split_names(first.split_names) if name not in excluded]
         if not splits:
@@ -104,10 +115,27 @@ class StatisticsExecutor(stock.Executor):
                 pipeline
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
-                | "Take" >> beam.ParDo(_Take(column_types, delimiters, weight))
+                | "Take" >> beam.ParDo(_Take(column_types, delimiters, derived, weight))
                 | "Merge" >> beam.CombinePerKey(partial(_merge, weight=weight))
-                | "Write" >> beam.Map(_write, weight=weight, folder=statistics.uri, sensitive=sensitive)
+                | "Write"
+                >> beam.Map(
+                    _write,
+                    weight=weight,
+                    folder=statistics.uri,
+                    sensitive=sensitive,
+                    derived=derived,
+                    adds_to_stock=is_stock,
+                )
             )
+
+
+def _read_derived(exec_properties: dict[str, Any]) -> dict[str, DerivedColumn]:
+    columns = json.loads(exec_properties.get("derived_columns") or "{}")
+    return {name: DerivedColumn.from_json(column) for name, column in columns.items()}
+
+
+def _write_derived(derived: Mapping[str, DerivedColumn]) -> str:
+    return json.dumps({name: column.as_json() for name, column in derived.items()}, sort_keys=True)
 
 
 def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
@@ -254,10 +282,15 @@ class _Take(beam.DoFn):
     """The statistics of one shard, from one pass over it."""
 
     def __init__(
-        self, column_types: Mapping[str, ColumnType] | None, delimiters: Mapping[str, str], weight: str | None
+        self,
+        column_types: Mapping[str, ColumnType] | None,
+        delimiters: Mapping[str, str],
+        derived: Mapping[str, DerivedColumn],
+        weight: str | None,
     ) -> None:
         self._column_types = column_types
         self._delimiters = delimiters
+        self._derived = derived
         self._weight = weight
 
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, Accumulators]]:
@@ -265,7 +298,7 @@ class _Take(beam.DoFn):
         split, path = element
         kinds = generators(self._weight)
         accumulators = [kind.create_accumulator() for kind in kinds]
-        for batch in record_batches(path, self._column_types, self._delimiters):
+        for batch in record_batches(path, self._column_types, self._delimiters, self._derived):
             accumulators = [
                 kind.add_input(accumulator, batch) for kind, accumulator in zip(kinds, accumulators, strict=True)
             ]
@@ -280,10 +313,32 @@ def _merge(shards: Iterable[Accumulators], weight: str | None) -> Accumulators:
     ]
 
 
-def _write(keyed: tuple[str, Accumulators], weight: str | None, folder: str, sensitive: Collection[str]) -> None:
+def _write(
+    keyed: tuple[str, Accumulators],
+    weight: str | None,
+    folder: str,
+    sensitive: Collection[str],
+    derived: Mapping[str, DerivedColumn],
+    *,
+    adds_to_stock: bool,
+) -> None:
+    """Write the statistics of a split.
+
+    Args:
+      keyed: Name of the split, and the state of the generators after all rows.
+      weight: Column of the rows' weights, if there is one.
+      folder: Folder of the artifact.
+      sensitive: Columns to mark as sensitive.
+      derived: Columns to mark as derived.
+      adds_to_stock: Whether the derived columns are added to those that the stock executor wrote.
+    """
     split, accumulators = keyed
     statistics = stats_impl.extract_statistics_output(accumulators, generators(weight))
+    if adds_to_stock:
+        own, statistics = statistics, tfdv.load_stats_binary(_file(folder, split))
+        statistics.datasets[0].features.extend(f for f in own.datasets[0].features if _name(f) in derived)
     _mark(statistics, sensitive)
+    _mark_derived(statistics, derived)
     _write_file(statistics, folder, split)
 
 
@@ -297,12 +352,28 @@ def _mark_written(artifact: types.Artifact, sensitive: Collection[str]) -> None:
 
 def _mark(statistics: statistics_pb2.DatasetFeatureStatisticsList, sensitive: Collection[str]) -> None:
     for feature in statistics.datasets[0].features:
-        if ".".join(feature.path.step) in sensitive:
+        if _name(feature) in sensitive:
             mark_sensitive(feature)
 
 
+def _mark_derived(
+    statistics: statistics_pb2.DatasetFeatureStatisticsList, derived: Mapping[str, DerivedColumn]
+) -> None:
+    for feature in statistics.datasets[0].features:
+        if _name(feature) in derived:
+            mark_derived(feature, derived[_name(feature)].expression)
+
+
+def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
+    return ".".join(feature.path.step)
+
+
+def _file(folder: str, split: str) -> str:
+    return os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
+
+
 def _write_file(statistics: statistics_pb2.DatasetFeatureStatisticsList, folder: str, split: str) -> None:
-    path = os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
+    path = _file(folder, split)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(statistics.SerializeToString(deterministic=True))
@@ -318,6 +389,7 @@ class StatisticsGenSpec(standard_component_specs.StatisticsGenSpec):
         "weight": component_spec.ExecutionParameter(type=str, optional=True),
         "sensitive_columns": component_spec.ExecutionParameter(type=str, optional=True),
         "delimiters": component_spec.ExecutionParameter(type=str, optional=True),
+        "derived_columns": component_spec.ExecutionParameter(type=str, optional=True),
         "code_fingerprint": component_spec.ExecutionParameter(type=str, optional=True),
     }
 
@@ -339,6 +411,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         weight: str | None = None,
         sensitive_columns: Collection[str] = (),
         delimiters: Mapping[str, str] = MappingProxyType({}),
+        derived_columns: Mapping[str, DerivedColumn] = MappingProxyType({}),
         implementation: Implementation = "fast",
         code_fingerprint: str | None = None,
     ) -> None:
@@ -351,9 +424,12 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         weight: column of the rows' weights, by which all is counted a second time; None where all weigh alike.
         sensitive_columns: the columns that are marked, so that no page shows their values.
         delimiters: the string between two values of a row, of each column of lists; each value counts.
-        implementation: `stock` takes the statistics by the stock executor; only marks are added.
+        derived_columns: columns that are computed from those of `column_types`.
+        implementation: `stock` takes the statistics by the stock executor; marks and derived columns are added.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
+        if derived_columns and column_types is None:
+            raise ValueError("StatisticsGen: derived_columns need column_types, which name the columns to read")
         spec = StatisticsGenSpec(
             examples=examples,
             schema=schema,
@@ -364,6 +440,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
             implementation=implementation,
             sensitive_columns=json.dumps(sorted(sensitive_columns)) if sensitive_columns else None,
             delimiters=json.dumps(delimiters, sort_keys=True) if delimiters else None,
+            derived_columns=_write_derived(derived_columns) if derived_columns else None,
             code_fingerprint=code_fingerprint,
             statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         )

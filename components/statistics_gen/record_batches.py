@@ -19,7 +19,8 @@ from cli.errors import DataError
 from components.batch_rows import batch_rows
 from components.list_values import split_values
 from components.parallel_calls import call_for_batches
-from schemas.features import ColumnType
+from components.transform.derived_columns import derive_columns, is_missing
+from schemas.features import ColumnType, DerivedColumn
 
 ROWS_TOGETHER = 16_384
 # Where the columns are not known before the records are read, there may be thousands.
@@ -31,6 +32,7 @@ def record_batches(
     path: str,
     types: Mapping[str, ColumnType] | None,
     delimiters: Mapping[str, str] = MappingProxyType({}),
+    derived: Mapping[str, DerivedColumn] = MappingProxyType({}),
     *,
     rows: int = ROWS_TOGETHER,
 ) -> Iterator[pa.RecordBatch]:
@@ -40,11 +42,12 @@ def record_batches(
       path: local or remote.
       types: the columns to read, and the type of each; None for all columns, as each batch has them.
       delimiters: the string between two values of a row, of each column of lists.
+      derived: columns that are computed from those of `types`.
       rows: most rows of a batch; one of many columns has fewer.
 
     Yields:
-      A column for each of `types`, as TFX decodes them: `large_list` of float32, int64 or large_binary, null where an
-      example has no value. Its type is null where no example of the batch has one.
+      A column for each of `types` and `derived`, as TFX decodes them: `large_list` of float32, int64 or large_binary,
+      null where an example has no value. Its type is null where no example of the batch has one.
 
     Raises:
       DataError: the file cannot be read, is damaged, or holds values of other types.
@@ -56,9 +59,10 @@ def record_batches(
                 lambda batch: decoder.DecodeBatch(batch.numpy().tolist()), path, batch_rows(_UNKNOWN_COLUMNS, rows)
             )
             return
-        parse = _parser(tuple((name, type_, delimiters.get(name)) for name, type_ in types.items()))
-        for parsed in call_for_batches(parse, path, batch_rows(len(types), rows)):
-            yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
+        names = [*types, *derived]
+        parse = _parser(tuple(types.items()), tuple(delimiters.items()), tuple(derived.items()))
+        for parsed in call_for_batches(parse, path, batch_rows(len(names), rows)):
+            yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in names], names=names)
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         # TensorFlow puts the places in the code before the reason. tfx_bsl's decoder raises RuntimeError.
         reason = str(error).split("\n\n")[-1].splitlines()[0]
@@ -66,26 +70,40 @@ def record_batches(
 
 
 @lru_cache
-def _parser(columns: tuple[tuple[str, ColumnType, str | None], ...]) -> Any:
+def _parser(
+    types: tuple[tuple[str, ColumnType], ...],
+    delimiters: tuple[tuple[str, str], ...],
+    derived: tuple[tuple[str, DerivedColumn], ...],
+) -> Any:
     """Return a function of serialized examples, [n]: for each column where its rows begin, [n + 1], and its values.
 
     Strings come as their lengths and one text of all of them: objects of Python would cost more than the parsing.
     """
-    spec = {name: tf.io.RaggedFeature(_DTYPES[kind], row_splits_dtype=tf.int64) for name, kind, _ in columns}
+    spec = {name: tf.io.RaggedFeature(_DTYPES[kind], row_splits_dtype=tf.int64) for name, kind in types}
 
     def parse(serialized: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:
         ragged = tf.io.parse_example(serialized, spec)
-        for name, _, delimiter in columns:
-            if delimiter is not None:
-                values = split_values(ragged[name].flat_values, delimiter)
-                # From strings of rows to values of rows.
-                row_splits = tf.gather(values.row_splits, ragged[name].row_splits)
-                ragged[name] = tf.RaggedTensor.from_row_splits(values.flat_values, row_splits, validate=False)
+        if derived:
+            operands = {name for _, column in derived for name in column.expression.columns}
+            sparse = {name: ragged[name].to_sparse() for name in sorted(operands)}
+            ragged |= {name: _to_ragged(column) for name, column in derive_columns(dict(derived), sparse).items()}
+        for name, delimiter in delimiters:
+            values = split_values(ragged[name].flat_values, delimiter)
+            # From strings of rows to values of rows.
+            row_splits = tf.gather(values.row_splits, ragged[name].row_splits)
+            ragged[name] = tf.RaggedTensor.from_row_splits(values.flat_values, row_splits, validate=False)
         return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
 
     # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
     signature = [tf.TensorSpec([None], tf.string)]
     return tf.function(parse, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def _to_ragged(column: tf.Tensor) -> tf.RaggedTensor:
+    """Return the values of a derived column, [batch], as those of examples: none where one is missing."""
+    present = ~is_missing(column)
+    lengths = tf.cast(present, tf.int64)
+    return tf.RaggedTensor.from_row_lengths(tf.boolean_mask(column, present), lengths, validate=False)
 
 
 def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:

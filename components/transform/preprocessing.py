@@ -14,7 +14,7 @@ from tensorflow_transform import schema_inference
 
 from components.transform.bags import encode_bags
 from components.transform.category_tables import category_ids, fingerprint_ids
-from components.transform.expressions import Value, evaluate
+from components.transform.derived_columns import derive_columns
 from components.transform.numeric_encoding import NumericEncoding
 from components.transform.raw_matrix import raw_matrix, rows_of
 from components.transform.vectors import encode_vectors
@@ -22,7 +22,6 @@ from schemas.features import (
     MISSING,
     TRANSFORMED_WEIGHT,
     BaseFeature,
-    ColumnType,
     Cross,
     FeatureSet,
     Hash,
@@ -39,8 +38,7 @@ from schemas.features import (
     indicator_name,
     safe_name,
 )
-from schemas.tables.values import MAX_FLOAT32
-from serving.model.signatures import DTYPES, encode_label
+from serving.model.signatures import encode_label
 
 FEATURE_SET_KEY = "feature_set"
 # Fields of a crossed value cannot run into each other: a separator inside a category is escaped.
@@ -62,7 +60,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
     crossed = {name for cross in feature_set.crosses for name in cross.features}
-    columns = {**inputs, **_derive(feature_set, inputs)}
+    columns = {**inputs, **derive_columns(feature_set.encoded_derived_columns, inputs)}
     outputs: Tensors = {}
     # What a cross combines: a category's own text, or the number of its bucket.
     texts: Tensors = {}
@@ -86,36 +84,6 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     if feature_set.weight is not None:
         outputs[TRANSFORMED_WEIGHT] = raw_matrix([inputs[feature_set.weight]], MISSING["float"])[0]
     return outputs
-
-
-def _derive(feature_set: FeatureSet, inputs: Mapping[str, Any]) -> Tensors:
-    """Return the raw values of the features that are computed from others, [batch], by name."""
-    derived = {
-        name: feature for name, feature in feature_set.encoded_features.items() if feature.expression is not None
-    }
-    expressions = {name: feature_set.parse(str(feature.expression)) for name, feature in derived.items()}
-    operands: dict[str, Value] = {}
-    for name in dict.fromkeys(name for expression in expressions.values() for name in expression.columns):
-        column_type = feature_set.raw_features[name].column_type
-        tensor = raw_matrix([inputs[name]], MISSING[column_type])[0]
-        is_missing = tf.math.is_nan(tensor) if column_type == "float" else tensor == MISSING[column_type]
-        operands[name] = Value(tensor, ~is_missing)
-    return {
-        name: _as_raw(evaluate(expressions[name], operands), feature.column_type) for name, feature in derived.items()
-    }
-
-
-def _as_raw(value: Value, column_type: ColumnType) -> tf.Tensor:
-    """Return the values of an expression as those of a raw column, with `MISSING` where they are undefined."""
-    tensor, dtype = value.tensor, DTYPES[column_type]
-    if tensor.dtype == tf.bool and column_type == "string":
-        tensor = tf.where(tensor, "true", "false")
-    elif tensor.dtype == tf.float64 and column_type == "float":
-        # What a double is beyond float32 is undefined, as it is in a file.
-        value = Value(tensor, value.valid & (tf.abs(tensor) < MAX_FLOAT32))
-    return tf.where(
-        value.valid, tf.cast(tensor, dtype) if dtype != tf.string else tensor, tf.constant(MISSING[column_type], dtype)
-    )
 
 
 def _encode_bags(features: Mapping[str, Any], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:

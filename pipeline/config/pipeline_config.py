@@ -176,8 +176,7 @@ class PipelineConfig(Declaration):
     @property
     def gate_policy(self) -> Validation:
         """The policy of the gate, whose comparisons leave out the columns that do not come again."""
-        features = self.feature_set.raw_features.items()
-        columns = tuple(name for name, feature in features if isinstance(feature, _UNIQUE_KINDS))
+        columns = tuple(name for name, feature in self.features.items() if isinstance(feature, _UNIQUE_KINDS))
         drift, skew = (
             comparison.model_copy(update={"excluded": (*comparison.excluded, *columns)})
             for comparison in (self.validation.drift, self.validation.skew)
@@ -231,7 +230,7 @@ class PipelineConfig(Declaration):
                     )
 
     def _check_validation(self) -> None:
-        columns = self.feature_set.column_types
+        columns = self.feature_set.validated_types
         used = [
             (f"severities.{i}", name) for i, rule in enumerate(self.validation.severities) for name in rule.features
         ]

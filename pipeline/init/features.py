@@ -21,12 +21,15 @@ from pipeline.init.table import RawTable, mark_missing
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import Leaks, find_leaks
 from pipeline.profile.targets import Target
+from pipeline.profile.time_forms import find_other_texts
 from schemas.features import KINDS, safe_name
 
 # A feature that explains more than this of the label is worth a note.
 SUSPECT = 0.5
 _MAX_SHOWN = 6
 _MIN_IDS_NOTED = 100
+# A column with at most so many other strings among its times is worth a note, of a sample of its different values.
+_MOSTLY_TIMES, _MIN_TIMES, _MAX_SAMPLE = 0.5, 20, 500
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,7 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     ]
     if times:
         notes.add(Rank.COLUMN, f"left out: {_first(times)}; {WRITE_AS_DATE}")
+    _note_mostly_times([columns[n] for n in columns if n not in (requests.label, *requests.drop)], notes)
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
         notes.add(Rank.COLUMN, f"left out: {_list_names(texts)}: free text")
@@ -312,6 +316,25 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
             f"IDs that repeat are features: {names}; to judge the model on new ones, keep the rows of one in one "
             f"split: --group {_quote(group)}",
         )
+
+
+def _note_mostly_times(columns: Sequence[Column], notes: Notes) -> None:
+    """Note the columns of times with so many other strings that they are not read as times."""
+    for column in columns:
+        if column.is_number or column.distinct < _MIN_TIMES or times_of(column)[0].time_form is not None:
+            continue
+        sample = column.values[:: -(-column.distinct // _MAX_SAMPLE)]
+        rows = dict(sample)
+        others = find_other_texts(list(rows))
+        share = sum(rows[value] for value in others) / sum(rows.values())
+        if share < _MOSTLY_TIMES:
+            examples = ", ".join(map(repr, others[:_MAX_SHOWN]))
+            notes.add(
+                Rank.MISSING,
+                f"{_quote(column.name)} holds times, and other strings in about {share:.0%} of its rows, such as "
+                f"{examples}: not read as times; correct these rows, or name what stands for a missing value with "
+                "--missing-value",
+            )
 
 
 def _note(notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]) -> None:

@@ -22,6 +22,8 @@ _WIDE_COLUMNS, _ROWS_FOR_A_COLUMN = 200, 50
 # With fewer rows of two classes, a piecewise-linear function of each number is learned by heart.
 _SMALL_ROWS = 2_500
 _MIN_EXPLAINED_IN_DEEP = 0.001
+# In few rows chance explains more.
+_MIN_MISSING_EXPLAINED, _MIN_MISSING_IN_ROWS = 0.002, 4
 _MAX_VOCABULARY = 5_000
 _BUCKETS = 32
 # So few numbers get a bucket each, small whole numbers more.
@@ -167,7 +169,12 @@ def declare_vocabulary(distinct: int, missing: Mapping[str, Any]) -> dict[str, A
 
 
 def _number(column: Column, target: Target, description: str, *, wide: bool) -> Kind:
-    missing = {"missing": "mean"} if column.missing_share else {}
+    missing: dict[str, Any] = {"missing": "mean"} if column.missing_share else {}
+    explained = target.score(np.isnan(column.numbers).astype(np.int64)) if column.missing_share else 0.0
+    if explained > max(_MIN_MISSING_EXPLAINED, _MIN_MISSING_IN_ROWS / column.rows):
+        # The mean of the others hides which values are missing.
+        missing["missing_indicator"] = True
+        description += f", which explains {explained:.1%}"
     mostly_zero = column.zero_share > 0.5
     if mostly_zero:
         description += f", {column.zero_share:.0%} zero"

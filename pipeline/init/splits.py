@@ -17,13 +17,17 @@ from pipeline.init.requests import Requests
 from pipeline.profile.columns import Column
 from schemas.tables.ordering import MisfitError, within
 from schemas.tables.row_hash import points, value_hashes
+from schemas.tables.time_format import TimeFormat
+from schemas.tables.times import read_times
 
 # Of fewer rows a tenth is too few to tell a good model from a constant (docs/quality.md).
 _SMALL_TABLE_ROWS = 5_000
 _SMALL_TEST_SHARE, _TEST_SHARE, EVAL_SHARE = 0.2, 0.1, 0.1
 # A part by time is this share of the rows at most and at least; else the column cannot divide them.
-_MIN_PART, _MAX_PART = 0.01, 0.6  # Times of so many days are divided by days.
-_ISO_TIME, _MIN_DAYS = r"^\d{4}-\d\d-\d\d[T ]", 50
+_MIN_PART, _MAX_PART = 0.01, 0.6
+_ISO_DATE = r"^\d{4}-\d\d-\d\d"
+# Times of so many days are divided by days.
+_ISO_TIME, _MIN_DAYS = _ISO_DATE + "[T ]", 50
 
 Rows = NDArray[np.bool_]
 
@@ -244,6 +248,20 @@ def _check_bound(bound: str, date_format: str, where: str) -> None:
         ) from error
 
 
+def _note_wrong_dates(name: str, values: pa.Array, counts: NDArray[np.int64], notes: Notes) -> None:
+    """Note the dates that are in no calendar, which the letters of the others put into a split."""
+    places = np.flatnonzero(np.asarray(pc.match_substring_regex(values, _ISO_DATE)))
+    _, faults = read_times(values.take(pa.array(places)), TimeFormat())
+    if faults:
+        rows = int(counts[places[sorted(faults)]].sum())
+        first = faults[min(faults)]
+        notes.add(
+            Rank.ROWS,
+            f"'{name}' has {rows:,} dates that are in no calendar of 1900 to 2100 ({first}), and is divided by their "
+            "letters; correct the rows",
+        )
+
+
 def _times(column: Column, where: str, notes: Notes) -> _Times:
     present = column.texts.drop_null()
     if pc.all(pc.match_substring_regex(present, _ISO_TIME)).as_py():
@@ -259,6 +277,7 @@ def _times(column: Column, where: str, notes: Notes) -> _Times:
         keys = trimmed.cast(pa.float64())
     elif form is not None and form.is_ordered:
         keys = trimmed
+        _note_wrong_dates(column.name, trimmed, counts, notes)
     elif form is not None and form.date_format is not None and not form.comes_again:
         date_format = form.date_format
         keys = pc.strptime(trimmed, format=date_format, unit="us", error_is_null=True)

@@ -218,6 +218,11 @@ def form_of_texts(values: pa.Array, counts: Array) -> TimeForm | None:
     return None
 
 
+def find_other_texts(values: Sequence[str]) -> list[str]:
+    """Return the texts of a sample that are no times."""
+    return [value for value in values if not _ANY_PATTERN.search(value)]
+
+
 def _form(values: pa.Array, patterns: Sequence[_Pattern]) -> TimeForm:
     """Return the form of values that fit each of some patterns, the preferred one first."""
     pattern = patterns[0]

@@ -18,6 +18,7 @@ from components.transform.analyzers import Preprocessing, run_in_tracer
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import has_own_run_fn, read_code
 from pipeline.create_pipeline import transform_settings
+from schemas.curated.derived_features import complete_schema
 from schemas.curated.schema_file import SCHEMA_TYPES, load_schema
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, OwnColumn
 from trainer.model import build_model
@@ -72,7 +73,7 @@ def _trace(config: PipelineConfig) -> dict[str, Any]:
 def _build_schema(config: PipelineConfig) -> schema_pb2.Schema:
     """Return the curated schema; or the types and shapes that are inferred of the columns, whatever their values."""
     if config.data.schema_file is not None:
-        return load_schema(config.data.schema_file)
+        return complete_schema(load_schema(config.data.schema_file), config.feature_set)
     schema = schema_pb2.Schema()
     for name, kind in config.feature_set.column_types.items():
         feature = schema.feature.add(name=name, type=SCHEMA_TYPES[kind])

@@ -29,6 +29,8 @@ from schemas.tables.time_format import ISO8601
 TOP_VALUES = 10
 # A feature whose most frequent value has more than this share is called imbalanced, as one with so many zeros.
 IMBALANCED, MOSTLY_ZERO, OFTEN_MISSING = 0.9, 0.5, 0.05
+# Of so many strings, at least so many are different if a picture of the most frequent ones shows nothing.
+_MIN_VALUES, _HARDLY_REPEATED = 20, 0.5
 PUSHED = "pushed train"
 NO_VALUE = "none"
 # What is shown of a sensitive column: numbers of values, and none of the values.
@@ -103,7 +105,9 @@ class FeatureView:
       ticks: texts below the bars of numbers.
       are_counted: whether the numbers of values are true; else they are estimates.
       is_sensitive: whether the values are masked.
+      hardly_repeats: whether most values are strings that occur once, so that none is frequent.
       notes: the config's notes on it.
+      expression: expression of a derived feature; empty for the others.
       flags: (word, reason) for what needs attention.
       compared: distances.
     """
@@ -115,7 +119,9 @@ class FeatureView:
     ticks: list[Tick]
     are_counted: bool
     is_sensitive: bool = False
+    hardly_repeats: bool = False
     notes: Notes = Notes()
+    expression: str = ""
     flags: list[tuple[str, str]] = field(default_factory=list)
     compared: list[Compared] = field(default_factory=list)
 
@@ -200,7 +206,8 @@ def _view(
     is_masked = any(is_sensitive(feature) for feature in by_split.values())
     write = time_writer(notes.time_format, _samples(first)) if notes.time_format and not is_text else number
     bins_by_split = _categories(by_split) if is_text else _bins(by_split, write)
-    if is_masked:
+    hardly_repeats = is_text and all(map(_hardly_repeats, by_split.values()))
+    if is_masked or hardly_repeats:
         bins_by_split = Bins([], [], [[] for _ in by_split], are_exact=True)
     totals = [_total(feature, counts) for feature, counts in zip(by_split.values(), bins_by_split.counts, strict=True)]
     shares = [[count / total for count in counts] for counts, total in zip(bins_by_split.counts, totals, strict=True)]
@@ -232,8 +239,15 @@ def _view(
         ticks=bins_by_split.ticks,
         are_counted=bins_by_split.are_exact,
         is_sensitive=is_masked,
+        hardly_repeats=hardly_repeats,
         notes=notes,
+        expression=next(filter(None, (f.validation_derived_source.description for f in by_split.values())), ""),
     )
+
+
+def _hardly_repeats(feature: statistics_pb2.FeatureNameStatistics) -> bool:
+    values = feature.string_stats.common_stats.tot_num_values
+    return bool(values >= _MIN_VALUES and feature.string_stats.unique > _HARDLY_REPEATED * values)
 
 
 def _total(feature: statistics_pb2.FeatureNameStatistics, counts: Sequence[float]) -> float:
@@ -279,12 +293,15 @@ def _samples(feature: statistics_pb2.FeatureNameStatistics) -> list[float]:
 
 def _time_numbers(feature: statistics_pb2.FeatureNameStatistics, write: Writer) -> dict[str, str]:
     stats = feature.num_stats
+    quantiles = {_title(share): write(quantile(feature, share)) for share in QUANTILES}
+    # Times are wide: the first ones are seen without scrolling.
     numbers = {
+        "min": write(stats.min),
+        "median": quantiles.pop("median"),
+        "max": write(stats.max),
         "mean": write(stats.mean),
         "std dev": duration(stats.std_dev),
-        "min": write(stats.min),
-        **{_title(share): write(quantile(feature, share)) for share in QUANTILES},
-        "max": write(stats.max),
+        **quantiles,
     }
     return numbers if _common(feature).num_non_missing else dict.fromkeys(numbers, NO_VALUE)
 
@@ -374,7 +391,7 @@ def _compare(
     lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
     before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
     independent = [split for split in config.data.independent_splits if split in splits]
-    return compare_all(lists, before, _schema(artifacts), config.validation, independent)
+    return compare_all(lists, before, _schema(artifacts), config.gate_policy, independent)
 
 
 def _schema(artifacts: artifact_lookup.RunArtifacts) -> schema_pb2.Schema:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 from schemas.tables.time_format import DAY_SECONDS, TIME_OF_DAY
 
+# In so long a range, the minute of a mean or of a quantile means nothing, and ten of them do not fit on a page.
+_LONG_SECONDS = 90 * DAY_SECONDS
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def time_writer(format_: str, samples: Sequence[float]) -> Callable[[float], str]:
-    """Return a function that writes wall seconds: as a time of day, a date, or a date with hour and minute.
+    """Return a function that writes wall seconds: as a time of day, a date, or, in a short range, a date and a minute.
 
     Args:
       format_: The feature's format in the config.
@@ -18,7 +20,7 @@ def time_writer(format_: str, samples: Sequence[float]) -> Callable[[float], str
     """
     if format_ == TIME_OF_DAY:
         pattern = "%H:%M:%S" if any(value % 60 for value in samples) else "%H:%M"
-    elif any(value % DAY_SECONDS for value in samples):
+    elif any(value % DAY_SECONDS for value in samples) and max(samples) - min(samples) < _LONG_SECONDS:
         pattern = "%Y-%m-%d %H:%M"
     else:
         pattern = "%Y-%m-%d"

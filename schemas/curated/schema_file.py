@@ -48,9 +48,12 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
       ConfigError: for the first column that is missing, undeclared, of another type, or may be missing undeclared.
     """
     described = {feature.name: feature for feature in schema.feature}
-    declared = features.column_types
+    declared = features.validated_types
     for name, kind in declared.items():
         if name not in described:
+            if name in features.derived_columns:
+                # SchemaGen adds it.
+                continue
             close = close_match(name, sorted(set(described) - set(declared)))
             hint = f"did you mean '{close}'? Or add" if close else "add"
             raise ConfigError(

@@ -23,6 +23,7 @@ from schemas.features.columns import (
     safe_name,
 )
 from schemas.features.cross import Cross
+from schemas.features.derived_column import DerivedColumn
 from schemas.features.feature_set import FeatureSet
 from schemas.features.hash import Hash
 from schemas.features.id_list import IdList
@@ -54,6 +55,7 @@ __all__ = [
     "CategoricalFeature",
     "ColumnType",
     "Cross",
+    "DerivedColumn",
     "Embedding",
     "Feature",
     "FeatureSet",

@@ -11,6 +11,7 @@ from schemas.expressions import Expression, ExpressionError, Type
 from schemas.features.base import BaseFeature, SharedIds
 from schemas.features.columns import ColumnType, IdColumn, NumberColumn, safe_name
 from schemas.features.cross import Cross
+from schemas.features.derived_column import DerivedColumn
 from schemas.features.id_list import IdList
 from schemas.features.input import Input
 from schemas.features.kinds import Feature
@@ -138,7 +139,24 @@ class FeatureSet(Declaration):
     @property
     def list_delimiters(self) -> Mapping[str, str]:
         """The string between two values of a row, of each column of lists."""
-        return {name: feature.delimiter for name, feature in self.raw_features.items() if isinstance(feature, IdList)}
+        return {name: feature.delimiter for name, feature in self.features.items() if isinstance(feature, IdList)}
+
+    @property
+    def derived_columns(self) -> Mapping[str, DerivedColumn]:
+        """The features that are computed from columns, by name."""
+        return self._derive(self.features)
+
+    @property
+    def encoded_derived_columns(self) -> Mapping[str, DerivedColumn]:
+        """The computed ones of `encoded_features`: derived features, and the parts of times."""
+        return self._derive(self.encoded_features)
+
+    def _derive(self, features: Mapping[str, BaseFeature]) -> dict[str, DerivedColumn]:
+        return {
+            name: DerivedColumn(self.parse(feature.expression), feature.column_type)
+            for name, feature in features.items()
+            if feature.expression is not None
+        }
 
     @property
     def encoded_features(self) -> Mapping[str, BaseFeature]:
@@ -169,3 +187,8 @@ class FeatureSet(Declaration):
         types: dict[str, ColumnType] = {name: feature.column_type for name, feature in self.raw_features.items()}
         weight: dict[str, ColumnType] = {} if self.weight is None else {self.weight: "float"}
         return {**types, self.label.column: self.label.column_type, **weight}
+
+    @property
+    def validated_types(self) -> dict[str, ColumnType]:
+        """The columns of statistics, schema and gate: `column_types`, then derived features."""
+        return {**self.column_types, **{name: column.column_type for name, column in self.derived_columns.items()}}

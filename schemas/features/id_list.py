@@ -12,6 +12,8 @@ class IdList(Bag):
     `Action|Comedy`.
     """
 
+    expression_type = "list"
+
     kind: Literal["list"]
     delimiter: Annotated[str, Field(min_length=1)] = "|"
     """The string between the values. Spaces around a value are removed, and empty values are left out. A value of a

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, PositiveInt, Tag, model_validator
 
 from schemas.declaration import Declaration
+from schemas.expressions import Type
 from schemas.features.base import BaseFeature
 from schemas.features.columns import IdColumn, NumberColumn, safe_name
 
@@ -53,7 +54,7 @@ class Bag(BaseFeature):
     """
 
     column_type = "string"
-    expression_type = "string"
+    expression_type: ClassVar[Type] = "string"
     max_ids: ClassVar[int] = 1
 
     tokens: Tokens = LearnedTokens()

@@ -15,7 +15,7 @@ class Vector(BaseFeature):
     """
 
     column_type = "string"
-    expression_type = "string"
+    expression_type = "list"
 
     kind: Literal["vector"]
     length: PositiveInt

@@ -78,7 +78,8 @@ class Inputs(dict[str, Input]):
         self.decimal = next((field.rule.numbers.decimal for field in inputs), ".")
         self._by_column = {field.column: field.name for field in inputs}
         self.own_columns = frozenset([*self, *self._by_column])
-        self._columns = [*self._by_column, *other_columns]
+        # A feature may decide on splits, too.
+        self._columns = list(dict.fromkeys([*self._by_column, *other_columns]))
 
     def name_of(self, column: str, where: str) -> str | None:
         """Return the name of the input for a column; None for one of the other columns.

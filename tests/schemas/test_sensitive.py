@@ -63,6 +63,17 @@ def test_sensitive_columns_are_features_the_label_and_others() -> None:
     assert find_sensitive(FEATURES.model_copy(update={"label": label}), ReadOptions()) == ("place", "amount", "y")
 
 
+def test_a_feature_that_is_computed_from_a_sensitive_column_is_sensitive() -> None:
+    derived = {"kind": "numeric", "missing": "mean"}
+    features = {
+        **FEATURES.model_dump()["features"],
+        "high": {**derived, "expression": "amount > 5"},
+        "twice": {**derived, "expression": "2 * x"},
+    }
+    declared = FeatureSet.model_validate({"features": features, "label": FEATURES.label.model_dump()})
+    assert find_sensitive(declared, ReadOptions()) == ("place", "amount", "high")
+
+
 @pytest.mark.parametrize("kind", typing.get_args(ColumnType))
 @pytest.mark.parametrize("classes", [(), ("yes", "no")])
 @pytest.mark.parametrize("numbers", [NumberFormat(), NumberFormat(",", "."), NumberFormat(".", ",")])

@@ -210,9 +210,9 @@ def test_a_shard_is_read_once_and_by_the_thousand(
     read: Counter[str] = Counter()
     rows: list[int] = []
 
-    def count_batches(path: str, types: Any, delimiters: Any) -> Iterator[pa.RecordBatch]:
+    def count_batches(path: str, *columns: Any) -> Iterator[pa.RecordBatch]:
         read[path] += 1
-        for batch in record_batches(path, types, delimiters):
+        for batch in record_batches(path, *columns):
             rows.append(len(batch))
             yield batch
 

@@ -337,6 +337,21 @@ def test_times_texts_and_vectors_are_compared_only_by_name_and_lists_by_default(
     assert policy.drift.excluded == policy.skew.excluded == ("when", "note", "v")
 
 
+def test_the_policy_names_derived_features_as_any_other() -> None:
+    declared = (
+        "{a: {kind: numeric}, words: {kind: input, type: string}, half: {kind: numeric, expression: a / 2, missing: 0},"
+        " low: {kind: text, expression: lower(words)}}"
+    )
+    validation = (
+        "{drift: {features: {half: {threshold: 0.1}}}, severities: [{anomaly: MOSTLY_UNDEFINED, features: [half], "
+        "severity: stop}]}"
+    )
+    settings = [f"features={declared}", "crosses=[]", "evaluation={split: test}", f"validation={validation}"]
+    policy = load(CENSUS_CONFIG, settings).gate_policy
+    assert policy.drift.features["half"].threshold == 0.1
+    assert policy.skew.excluded == ("low",)
+
+
 @pytest.mark.integration
 def test_a_wrong_metric_class_is_reported_before_the_threshold_that_is_named_for_it(tmp_path: Path) -> None:
     metrics = "evaluation.metrics=[MatthewsCorelation]"

@@ -1,5 +1,6 @@
 """Which columns `init` makes features, of which kind, and which it leaves out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,31 @@ def test_few_bad_times_are_bad_rows_with_a_note(bad: str, count: int, tmp_path: 
     )
     assert pipeline_config.load(tmp_path / "a.yaml").data.max_bad_rows == count
     assert written.check() == []
+
+
+def test_what_is_missing_is_a_number_of_its_own_if_it_explains_the_label(tmp_path: Path) -> None:
+    numbers = RANDOM.normal(size=ROWS).round(3)
+    shares = np.where(BOUGHT == "yes", 0.4, 0.1)
+    columns = {
+        name: [None if missing else number for missing, number in zip(rows, numbers, strict=True)]
+        for name, rows in (("income", RANDOM.random(ROWS) < shares), ("chance", RANDOM.random(ROWS) < 0.25))
+    }
+    features = Written(tmp_path, columns).features
+    assert (features["income"]["missing"], features["income"]["missing_indicator"]) == ("mean", True)
+    assert (features["chance"]["missing"], features["chance"].get("missing_indicator")) == ("mean", None)
+
+
+@pytest.mark.parametrize("share", [5, 3])
+def test_a_column_with_many_strings_among_its_times_is_noted(share: int, tmp_path: Path) -> None:
+    """Without a note, a tenth of other strings made categories of the times."""
+    values = [f"order {n % 50}" if n % (2 * share) == 0 else HOURS[n][:10] for n in range(ROWS)]
+    written = Written(tmp_path, {"at": values, "order": [f"order {n % 50}" for n in range(ROWS)]})
+    (note,) = [note for note in written.notes if note.startswith("'at'")]
+    assert re.match(r"'at' holds times, and other strings in about \d+% of its rows, such as 'order ", note)
+    assert note.endswith(
+        "not read as times; correct these rows, or name what stands for a missing value with --missing-value"
+    )
+    assert not [note for note in written.notes if note.startswith("'order'")]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,35 @@ def test_rows_that_cannot_be_divided(columns: dict[str, Any], message: str) -> N
     assert message in str(raised.value)
 
 
+_DAYS = [f"2023-{1 + number // 28:02d}-{1 + number % 28:02d}" for number in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("2023-02-29", "expected a day that exists, found '2023-02-29'"),
+        ("2023-13-01", "found '2023-13-01'"),
+        ("2023-02-28T10:00:00+99:00", "found '2023-02-28T10:00:00+99:00'"),
+    ],
+)
+def test_dates_that_are_in_no_calendar_are_noted(value: str, reason: str) -> None:
+    notes = Notes()
+    plan(notes=notes, when=[*_DAYS, value, value])
+    (note,) = notes.texts()
+    assert note.startswith("'when' has 2 dates that are in no calendar of 1900 to 2100 (") and reason in note
+    plan(notes=(quiet := Notes()), when=[*_DAYS, "2024-02-29", "2023-02-28T10:00:00+02:00"])
+    assert quiet.texts() == []
+
+
+@pytest.mark.parametrize("value", ["soon", "29.02.2024", "99999-01-01"])
+def test_a_date_in_another_format_stops_init(value: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        plan(when=[*_DAYS, value])
+    assert str(raised.value).startswith(
+        f"--time when: expected a date as date_format '%Y-%m-%d' describes it, found '{value}'; correct the row"
+    )
+
+
 def test_files_of_a_test_split() -> None:
     is_test = np.arange(1_000) >= 800
     split_plan = plan(is_test=is_test, x=range(1_000))

@@ -14,6 +14,8 @@ import tensorflow_data_validation as tfdv
 from components.histograms import mark_sensitive
 from pipeline.stats.bins import BINS
 from pipeline.stats.page import TOP_VALUES, FeatureView, Notes, features, percent
+from schemas.curated.derived_features import mark_derived
+from schemas.expressions import Expression
 from tests.statistics import statistics_of
 
 
@@ -22,10 +24,10 @@ def views(train: dict[str, Any], test: dict[str, Any], compared: Any = ()) -> di
     return {view.name: view for view in features(splits, compared)}
 
 
-def picture(view: FeatureView) -> str:
+def picture(view: FeatureView, macro: str = "picture") -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("pipeline"), autoescape=True)
     environment.filters["percent"] = percent
-    return str(environment.get_template("picture.html.j2").module.picture(view))  # type: ignore[attr-defined]
+    return str(getattr(environment.get_template("picture.html.j2").module, macro)(view))
 
 
 def map_counts(view: FeatureView, side: int = 0) -> dict[str, float]:
@@ -198,7 +200,7 @@ def test_weighted_statistics_are_beside_the_others() -> None:
 
 
 def test_a_share_is_of_all_values_and_not_of_the_most_frequent() -> None:
-    ids = [f"id {i}" for i in range(4000)]
+    ids = [f"id {i}" for i in range(4000)] * 2
     view = views({"id": ids}, {"id": ids})["id"]
     assert view.sides[0].shares[0] == 1 / 4000
     assert view.are_counted
@@ -255,6 +257,40 @@ def test_of_a_sensitive_column_only_counts_are_shown() -> None:
         assert (view.labels, view.ticks) == ([], [])
         assert "values are masked" in picture(view) and "CANARY" not in picture(view) and "987" not in picture(view)
     assert x.labels and "masked" not in picture(x)
+
+
+def test_a_derived_feature_has_its_expression() -> None:
+    statistics = statistics_of({"rate": [1.0, 2.0], "x": [1.0, 2.0]})
+    expression = Expression.parse('"<b>" + column("a b") if x > 1 else "c"', {"a b": "string", "x": "number"})
+    mark_derived(statistics.datasets[0].features[0], expression)
+    rate, x = features({"train": statistics.datasets[0]}, [])
+    assert (rate.expression, x.expression) == (expression.text, "")
+    assert [view.labels for view in (rate, x)] == [["1", "2"]] * 2
+    assert "derived: <code>&#34;&lt;b&gt;&#34; + column(" in picture(rate, "notes")
+    assert "derived" not in picture(x, "notes")
+
+
+def test_strings_that_hardly_repeat_have_no_picture() -> None:
+    texts = [f"text {n}" for n in range(100)]
+    splits = {
+        name: statistics_of({"often": ["a", "b"] * 50, "text": values, "mixed": mixed}).datasets[0]
+        for name, values, mixed in (("train", texts, texts), ("eval", texts[:40] + texts[:60], ["a", "b"] * 50))
+    }
+    for view in features(splits, []):
+        assert view.hardly_repeats == (view.name == "text")
+        assert ("Most values occur once." in picture(view)) == (view.name == "text") == (not view.labels)
+    # Of a few rows, each value is worth a look.
+    (few,) = features({"train": statistics_of({"text": texts[:5]}).datasets[0]}, [])
+    assert len(few.labels) == 5 and not few.hardly_repeats
+
+
+def test_times_of_a_long_range_are_dates() -> None:
+    values = {"seen": [1_672_531_200.0 + 90_061 * n for n in range(120)]}
+    notes = Notes.read({"features": {"seen": {"kind": "timestamp"}}})
+    (view,) = features({"train": statistics_of(values).datasets[0]}, [], notes)
+    titles = ["min", "median", "max", "mean", "std dev", "10%", "25%", "75%", "90%"]
+    assert list(view.sides[0].numbers) == titles
+    assert (view.sides[0].numbers["min"], view.sides[0].numbers["max"]) == ("2023-01-01", "2023-05-05")
 
 
 def test_times_are_shown_as_times() -> None:

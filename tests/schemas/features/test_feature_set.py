@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -40,6 +42,27 @@ def test_a_bucketized_number_gives_a_number_and_ids() -> None:
     declared = feature_set({"age": {"kind": "numeric", "buckets": buckets, "embedding": 3, "wide": False}})
     assert declared.id_columns == (IdColumn("age_bucketized", 4, False, 3),)
     assert declared.number_columns == (NumberColumn("age", False),)
+
+
+@pytest.mark.parametrize("column", [{"kind": "list"}, {"kind": "vector", "length": 2}])
+def test_an_expression_takes_no_column_of_several_values(column: dict[str, Any]) -> None:
+    size = {"kind": "numeric", "expression": "length(genres)", "missing": "mean"}
+    label = {"column": "y", "positive": "yes", "negative": "no"}
+    with pytest.raises(ValidationError) as raised:
+        FeatureSet.model_validate({"features": {"genres": column, "size": size}, "label": label})
+    assert (
+        "features.size.expression: 'genres' has several values in each row; expected a column of one value, such as an "
+        "input of strings"
+    ) in str(raised.value)
+    with pytest.raises(ValidationError, match="label.expression: 'genres' has several values in each row"):
+        computed = {**label, "expression": "is_missing(genres)"}
+        FeatureSet.model_validate({"features": {"genres": column}, "label": computed})
+    # A list may be computed, and its strings are a column of one value.
+    text = {"kind": "input", "type": "string"}
+    size["expression"] = "length(genres)"
+    tags = {"kind": "list", "expression": "genres"}
+    declared = FeatureSet.model_validate({"features": {"genres": text, "tags": tags, "size": size}, "label": label})
+    assert declared.list_delimiters == {"tags": "|"}
 
 
 def test_raw_column_types_follow_the_kinds() -> None:

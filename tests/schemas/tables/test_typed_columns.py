@@ -13,6 +13,7 @@ import pytest
 from cli.errors import DataError
 from schemas.data import CsvOptions, Data, Format, ReadOptions
 from schemas.features import FeatureSet
+from schemas.tables.expression_values import evaluate
 from schemas.tables.readers import Terms, open_table
 from schemas.tables.typed_columns import Columns, Table, summary
 from schemas.tables.values import MAX_VALUE_BYTES, feature_rules
@@ -415,3 +416,20 @@ def test_a_file_without_the_declared_weights_is_rejected(tmp_path: Path) -> None
     read = Table.of(str(tmp_path / "a.csv"), data(weight_column="w"), WEIGHTED, max_bad_rows=0)
     with pytest.raises(DataError, match=r"a\.csv: there is no column 'w', which the config declares"):
         rows(read)
+
+
+def test_a_column_with_the_name_of_a_derived_feature_is_not_read(tmp_path: Path) -> None:
+    years = {"kind": "numeric", "expression": "age - 18", "missing": "mean"}
+    declared = FeatureSet.model_validate(
+        {"features": {"age": {"kind": "numeric"}, "years": years}, "label": FEATURES.label.model_dump()}
+    )
+    path = tmp_path / "a.csv"
+    path.write_text("age,years,y\n39,words,no\n")
+    undeclared = Table.of(str(path), data(), declared, max_bad_rows=0)
+    with pytest.raises(DataError, match="column 'years' is not declared; .*name it in data.ignored_columns"):
+        rows(undeclared)
+    read = Table.of(str(path), data(ignored_columns=["years"]), declared, max_bad_rows=0)
+    (batch,) = read.batches()
+    assert batch.values.to_pylist() == [{"age": 39.0, "y": b"no"}]
+    (expression,) = read.columns.derived_features.values()
+    assert evaluate(expression, {"age": batch.values.column("age")}).to_pylist() == [21.0]

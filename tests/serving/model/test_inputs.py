@@ -123,6 +123,15 @@ def test_other_columns_of_the_training_table_are_accepted() -> None:
         convert_rows(INPUTS, [{**ROW, "idd": 7}])
 
 
+def test_a_feature_that_decides_on_splits_is_named_once() -> None:
+    features = FeatureSet.model_validate(
+        {"features": {"day": {"kind": "numeric"}}, "label": {"column": "y", "positive": "1", "negative": "0"}}
+    )
+    inputs = build_inputs(features, ReadOptions(other_columns=("y", "day")))
+    with pytest.raises(RequestError, match="'month' is unknown; expected one of: day, y$"):
+        convert_rows(inputs, [{"day": 1, "month": 2}])
+
+
 def test_the_datas_own_names_of_columns_will_do() -> None:
     own = {key.replace("shop_name", "shop name"): value for key, value in ROW.items()}
     assert convert_rows(INPUTS, [own]) == convert_rows(INPUTS, [ROW])
