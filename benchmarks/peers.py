@@ -45,7 +45,7 @@ Array = NDArray[Any]
 
 
 class PeerError(Exception):
-    """A peer that cannot be installed or fitted; the text is one line."""
+    """A peer that cannot be installed, fitted or judged; the text is one line."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,9 @@ def judge(label: Label, test: pa.Table, predictions: Predictions) -> Score:
       label: Declaration of the label.
       test: Rows of `test`.
       predictions: Predictions for them.
+
+    Raises:
+      PeerError: A class of `test` is not among those predicted.
     """
     return score(*_pairs(label, test, predictions))
 
@@ -274,7 +277,10 @@ def _pairs(label: Label, test: pa.Table, predictions: Predictions) -> tuple[str,
     if isinstance(label, RegressionLabel):
         return "r2", _numbers(test[label.column]), predictions.values
     positions = {name: position for position, name in enumerate(predictions.classes)}
-    labels = np.array([positions[name] for name in test[label.column].to_pylist()])
+    names = test[label.column].to_pylist()
+    if unknown := sorted(set(names) - positions.keys()):
+        raise PeerError(f"{label.column}: the class '{unknown[0]}' of test is in no row of train and eval")
+    labels = np.array([positions[name] for name in names])
     if isinstance(label, BinaryLabel):
         positive = positions[label.positive]
         return "auc", labels == positive, predictions.values[:, positive]

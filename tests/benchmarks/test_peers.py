@@ -97,6 +97,12 @@ def test_the_share_of_the_positive_value_is_found_by_its_name() -> None:
     assert peers.judge(_BINARY, test, Predictions(shares, ["<=50K", ">50K"], 0, 0)).value == 0
 
 
+def test_a_class_that_was_not_fitted_is_named() -> None:
+    with pytest.raises(PeerError) as unknown:
+        peers.judge(_BINARY, pa.table({"income": ["other"]}), Predictions(np.ones((1, 2)) / 2, ["<=50K", ">50K"], 0, 0))
+    assert str(unknown.value) == "income: the class 'other' of test is in no row of train and eval"
+
+
 def test_a_program_that_fails_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PeerError) as failed:
         peers.fit(SCIKIT_LEARN, peers.install(SCIKIT_LEARN), tmp_path, _BINARY)
