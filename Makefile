@@ -52,7 +52,7 @@ unit: .venv/installed ## Run the tests that start no pipeline, server or browser
 bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipeline on the same data.
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
-quality: .venv/installed ## Train on census with 5 seeds and print the metrics on the official test file.
+quality: .venv/installed ## Train on census with 5 seeds and print the metrics on test. ARGS=--all: beside trees on 15 public tables.
 	@$(BIN)/python -m benchmarks.quality $(ARGS)
 
 tables: .venv/installed ## Compare with gradient-boosted trees on real data sets that no config was written for.
@@ -68,8 +68,8 @@ lock: .venv/installed ## Resolve the dependencies of pyproject.toml again.
 	@.venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_39 --generate-hashes \
 	  --no-emit-index-url --no-header --constraint requirements/lock.txt --excludes requirements/serving-excludes.txt \
 	  --output-file requirements/serving.txt requirements/serving.in
-	@printf 'catboost\npyarrow\n' | .venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements/catboost.txt -
+	@printf 'catboost\nlightgbm\npandas\npyarrow\nscikit-learn\nydf\n' | .venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements/peers.txt -
 
 clean: ## Remove the environment and the caches; runs/ is kept.
 	@rm -rf .venv .venv-install.log .mypy_cache .ruff_cache .pytest_cache .coverage* build *.egg-info

@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 
-from benchmarks import boosted_trees, public_tables, tables
+from benchmarks import peers, public_tables, tables
 from pipeline.config import pipeline_config
 from pipeline.run.run_root import RunRoot
 from schemas.features import BinaryLabel
@@ -185,7 +185,7 @@ def compare(name: str, folder: Path) -> Comparison:
         shutil.copyfile(table.config, config_file)
     config = pipeline_config.load(config_file)
     summary = tables.run(config_file, folder / "runs" / name)
-    rows = boosted_trees.rows_of(config, RunRoot(folder / "runs" / name))
+    rows = peers.rows_of(config, RunRoot(folder / "runs" / name))
     fitted, test = rows.fitted.to_pandas(), rows.test.to_pandas()
     is_regression = config.label.kind == "regression"
     labels = [frame[table.label].astype(float) if is_regression else frame[table.label] for frame in (fitted, test)]

@@ -1,210 +1,341 @@
-"""The pipeline beside CatBoost's defaults, on twelve tables that a rule picks (benchmarks/selection.py).
+"""The pipeline beside gradient-boosted trees on public tables: `make quality ARGS=--all`.
 
-    python -m benchmarks.head_to_head --keep FOLDER
-
-`python -m pipeline init` writes the config of each table with nothing but the label, and local_runner.py runs it
-unchanged. Further seeds train again on the same rows. Then CatBoost and scikit-learn's HistGradientBoosting, both with
-their defaults, are fitted on the rows of `train` and `eval` and on the columns that `init` declared. All are judged on
-the rows of `test`. The pipeline is better if its mean log loss, or root mean squared error of a regression, is lower.
-
-The result of a table is kept in FOLDER/NAME.json; --resume measures only those without.
+`init` writes the config of each table with nothing but its label. The pipeline, and each peer with its defaults, are
+trained on the rows of `train` and `eval` and judged on those of `test`, with several seeds. A cell is one table, one
+model and one seed, and one file. A cell whose code, package or rows have changed is stale and is measured again.
 """
 
+import hashlib
 import json
 import statistics
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import public_tables, tables
-from benchmarks.public_tables import DEVELOPMENT, HEAD_TO_HEAD
-from benchmarks.tables import BOUNDS, StoppedError
-from pipeline.config import pipeline_config
-from pipeline.run.run_root import RunRoot
-from schemas.features import LabelKind
-from schemas.metrics import default_bound, watchable_metrics
+from benchmarks import peer_program, peers, product, public_tables
+from benchmarks.peers import PEERS, PeerError, Score
+from benchmarks.product import Prepared
+from benchmarks.public_tables import BUILT_IN, DEVELOPMENT, HEAD_TO_HEAD, MissingDataError
+from benchmarks.tables import StoppedError
+from cli.errors import PipelineError
+from pipeline.run.fingerprint import code_fingerprint
 
-_SEED_KEY = "seed"
+# All that may be compared, and those that are.
+NAMES = (*HEAD_TO_HEAD, *BUILT_IN)
+CHOICES = (*NAMES, *DEVELOPMENT, *public_tables.TABLES)
+PRODUCT = "pipeline"
+MODELS = {PRODUCT: "this pipeline", **PEERS}
 
 
-@dataclass
-class Match:
-    """One table: the pipeline, CatBoost and HistGradientBoosting.
+@dataclass(frozen=True)
+class Cell:
+    """A trained model.
 
     Attributes:
-      name: Name of the table.
-      kind: Kind of its label.
-      rows: Number of rows of train, eval and test.
-      test_rows: Number of rows that all are judged on.
-      columns: Number of features.
-      losses: Loss of the pipeline's model, by seed.
-      values: Its AUC, accuracy or R2, by seed.
-      catboost: Loss and metric of CatBoost.
-      trees: Loss and metric of HistGradientBoosting.
-      seconds: Seconds of the first run of the pipeline, and of CatBoost's training.
-      flags: Flags of `init` beside the label.
-      outcome: "pushed", or the reason why a run did not push.
+      table: Name of the table.
+      model: Key of `MODELS`.
+      seed: Seed of the training.
+      kind: Kind of label.
+      rows: Number of rows that it is judged on.
+      loss: Log loss, or root mean squared error of a regression.
+      metric: Name of the metric beside it.
+      value: Its value.
+      train_seconds: Seconds of the training.
+      microseconds: Microseconds that a row takes to predict.
+      state: Versions of what it depends on: code, package and rows.
     """
 
-    name: str
-    kind: LabelKind
-    rows: int = 0
-    test_rows: int = 0
-    columns: int = 0
-    losses: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    catboost: tuple[float, float] | None = None
-    trees: tuple[float, float] | None = None
-    seconds: tuple[float, float] | None = None
-    flags: list[str] = field(default_factory=list)
-    outcome: str = "pushed"
-
-    @property
-    def is_better(self) -> bool:
-        """Whether the mean loss is lower than CatBoost's."""
-        return self.catboost is not None and bool(self.losses) and statistics.mean(self.losses) < self.catboost[0]
-
-    @property
-    def is_as_good_as_trees(self) -> bool:
-        """Whether the mean metric is within `BOUNDS` of that of HistGradientBoosting, or better."""
-        if self.trees is None or not self.values:
-            return False
-        return statistics.mean(self.values) >= self.trees[1] - BOUNDS[default_bound(self.kind)]
+    table: str
+    model: str
+    seed: int
+    kind: str
+    rows: int
+    loss: float
+    metric: str
+    value: float
+    train_seconds: float
+    microseconds: float
+    state: dict[str, str]
 
 
-@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--only", "names", multiple=True, metavar="NAME", help="Some of them, or development tables.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it.")
-@click.option("--seeds", default=3, show_default=True, help="Number of seeds: that of `init` and the next.")
-@click.option("--json", "is_json", is_flag=True, help="Print one JSON object for each table.")
-@click.option("--keep", type=click.Path(path_type=Path), metavar="FOLDER", help="Keep configs, runs and results.")
-@click.option("--resume", is_flag=True, help="Reuse the results in FOLDER.")
-def main(
-    names: Sequence[str], settings: Sequence[str], seeds: int, is_json: bool, keep: Path | None, resume: bool
-) -> None:
-    """Print the table; the progress goes to standard error."""
-    if unknown := set(names) - {*HEAD_TO_HEAD, *DEVELOPMENT}:
-        raise click.BadParameter(f"expected one of {', '.join([*HEAD_TO_HEAD, *DEVELOPMENT])}, found {unknown.pop()}")
-    matches = []
-    with tables.kept_folder(keep) as folder:
-        for name in names or HEAD_TO_HEAD:
-            file = folder / f"{name}.json"
-            if not (resume and file.exists()):
-                click.echo(f"{name} ...", err=True)
-                file.write_text(json.dumps(asdict(play(name, folder, seeds, settings))))
-            matches.append(Match(**json.loads(file.read_text())))
-            click.echo(f"    {_line(matches[-1])}", err=True)
-    if is_json:
-        for match in matches:
-            click.echo(json.dumps({**asdict(match), "is_better": match.is_better}))
-    else:
-        _print(matches)
-
-
-def play(name: str, folder: Path, seeds: int, settings: Sequence[str] = ()) -> Match:
-    """Run the pipeline on a table with several seeds and fit the trees beside it.
+class Cells:
+    """The cells in a folder, one file each.
 
     Args:
-      name: Name of the table.
-      folder: Folder of the config and of the run.
-      seeds: Number of seeds.
-      settings: Overrides of keys of the config, as KEY=VALUE.
+      folder: Folder of the files.
     """
-    kind = public_tables.find(name).kind
-    assert kind is not None
-    match = Match(name, kind)
-    try:
-        config_file = tables.init(name, folder)
-        if pipeline_config.load(config_file).label.kind != kind:
-            match.flags = ["--kind", kind]
-            config_file = tables.init(name, folder, *match.flags)
-        first = pipeline_config.load(config_file, tuple(settings)).seed
-        for number in range(seeds):
-            started = time.monotonic()
-            seed = [f"{_SEED_KEY}={first + number}"] if number else []
-            _add(match, tables.run(config_file, folder / "runs" / name, [*settings, *seed]))
-            match.seconds = match.seconds or (round(time.monotonic() - started, 1), 0.0)
-    except StoppedError as stopped:
-        match.outcome = str(stopped)
-        return match
-    _add_trees(match, config_file, folder / "runs" / name, settings)
-    return match
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, table: str, model: str, seed: int) -> Cell | None:
+        """Return a cell, or None if it is not measured."""
+        file = self._file(table, model, seed)
+        return Cell(**json.loads(file.read_text())) if file.exists() else None
+
+    def write(self, cell: Cell) -> None:
+        """Write a cell, whole or not at all."""
+        file = self._file(cell.table, cell.model, cell.seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(asdict(cell), indent=1) + "\n")
+        new.replace(file)
+
+    def _file(self, table: str, model: str, seed: int) -> Path:
+        return self._folder / table / f"{model}-{seed}.json"
 
 
-def _add(match: Match, summary: dict[str, Any]) -> None:
-    """Add what a run reports."""
-    if summary["error"]:
-        match.outcome = summary["error"].splitlines()[0]
-    facts = summary["facts"]
-    if rows := facts.get("ExampleGen"):
-        match.rows = sum(rows["rows"].values())
-    if evaluated := facts.get("Evaluator"):
-        overall = evaluated["metrics"]["overall"]
-        match.losses.append(overall[watchable_metrics(match.kind)[0]])
-        match.values.append(overall[default_bound(match.kind)])
+class HeadToHead:
+    """Measures the cells that are missing or stale.
+
+    Args:
+      names: Names of the tables.
+      models: Keys of `MODELS`.
+      seeds: Number of seeds: 0, 1, 2 and so on.
+      folder: Folder of the tables and the cells.
+      report: Function that is called with each line of the progress.
+
+    Attributes:
+      problems: Reasons for which cells are missing, in lines.
+    """
+
+    def __init__(
+        self, names: Sequence[str], models: Sequence[str], seeds: int, folder: Path, report: Callable[[str], None]
+    ) -> None:
+        self.problems: list[str] = []
+        self._names, self._models, self._seeds = names, models, seeds
+        self._folder, self._report = folder, report
+        self._cells = Cells(folder / "cells")
+        # What failed once is not tried with further seeds.
+        self._failed: set[str | tuple[str, str]] = set()
+
+    def measure(self) -> None:
+        """Measure, seed by seed, so that an interrupted command has all tables with fewer seeds."""
+        total = self._seeds * len(self._names) * len(self._models)
+        number = 0
+        for seed in range(self._seeds):
+            for name in self._names:
+                for model in self._models:
+                    number += 1
+                    if not self._failed & {name, model, (name, model)}:
+                        self._measure(name, model, seed, f"[{number}/{total}] {name}, {MODELS[model]}, seed {seed}")
+
+    def current(self) -> Iterator[Cell]:
+        """Yield the cells that are measured, stale ones too."""
+        for name in self._names:
+            for model in self._models:
+                for seed in range(self._seeds):
+                    cell = self._cells.read(name, model, seed)
+                    if cell is not None:
+                        yield cell
+
+    def _measure(self, name: str, model: str, seed: int, place: str) -> None:
+        prepared = self._attempt(name, name, lambda: self._prepare(name))
+        python = self._attempt(model, "", lambda: peers.install(model)) if model in PEERS else Path()
+        if prepared is None or python is None:
+            return
+        state = self._state(prepared, model)
+        cell = self._cells.read(name, model, seed)
+        if cell is not None:
+            if cell.state == state:
+                return
+            self._report(f"{place}: stale: {explain_change(cell.state, state)}")
+        cell = self._attempt((name, model), name, lambda: self._train(prepared, name, model, seed, python, state))
+        if cell is not None:
+            self._cells.write(cell)
+            self._report(f"{place}: loss {cell.loss:.5g}, trained in {cell.train_seconds:.1f} s")
+
+    def _attempt(self, key: str | tuple[str, str], place: str, act: Callable[[], Any]) -> Any:
+        """Return the result; None if it failed, with the reason among the problems."""
+        try:
+            return act()
+        except (PeerError, StoppedError, MissingDataError, PipelineError) as error:
+            self._failed.add(key)
+            self.problems.append(": ".join(filter(None, (place, str(error).splitlines()[0]))))
+            self._report(self.problems[-1])
+            return None
+
+    def _prepare(self, name: str) -> Prepared:
+        folder = self._folder / "tables" / name
+        if not (folder / "prepared.json").exists():
+            self._report(f"{name}: init, and the pipeline up to Transform ...")
+        return product.prepare(name, folder)
+
+    def _train(
+        self, prepared: Prepared, name: str, model: str, seed: int, python: Path, state: Mapping[str, str]
+    ) -> Cell:
+        label = prepared.config.label
+        if model == PRODUCT:
+            predictions = product.fit(prepared, seed)
+        else:
+            predictions = peers.fit(model, python, prepared.folder, label, seed)
+        score: Score = peers.judge(label, prepared.rows.test, predictions)
+        return Cell(
+            *(name, model, seed, label.kind, score.rows, score.loss, score.metric, score.value),
+            *(predictions.train_seconds, predictions.microseconds, dict(state)),
+        )
+
+    def _state(self, prepared: Prepared, model: str) -> dict[str, str]:
+        """Return the versions of what a cell depends on."""
+        if model in PEERS:
+            code = _hash(Path(peer_program.__file__).read_bytes())
+            return {"code": code, "package": f"{model} {peers.version(model)}", "rows": prepared.rows_digest}
+        import components.transform
+        import schemas.features
+        import serving.model
+        import trainer
+
+        return {
+            "code": code_fingerprint(trainer, components.transform, schemas.features, serving.model),
+            "package": f"tensorflow {metadata.version('tensorflow')}",
+            "rows": prepared.rows_digest,
+            "config": _hash(Path(prepared.config_file).read_bytes()),
+        }
 
 
-def _add_trees(match: Match, config_file: Path, root: Path, settings: Sequence[str]) -> None:
-    from benchmarks import boosted_trees
-
-    config = pipeline_config.load(config_file, tuple(settings))
-    rows = boosted_trees.rows_of(config, RunRoot(root))
-    started = time.monotonic()
-    catboost = boosted_trees.catboost(config, rows)
-    if match.seconds is not None:
-        match.seconds = (match.seconds[0], round(time.monotonic() - started, 1))
-    trees = boosted_trees.hist_gradient_boosting(config, rows)
-    match.catboost, match.trees = (catboost.loss, catboost.value), (trees.loss, trees.value)
-    match.test_rows, match.columns = catboost.rows, len(config.features)
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _line(match: Match) -> str:
-    if match.catboost is None or not match.losses:
-        return match.outcome
-    verdict = "better" if match.is_better else "not better"
-    return f"loss {statistics.mean(match.losses):.5g} against {match.catboost[0]:.5g}: {verdict}"
+def explain_change(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return what changed between two states.
+
+    Args:
+      before: State of the cell.
+      after: State of now.
+    """
+    return ", ".join(
+        f"{name} {before.get(name, 'none')} became {value}"
+        for name, value in after.items()
+        if before.get(name) != value
+    )
 
 
-def _print(matches: Sequence[Match]) -> None:
-    table = Table(title="loss and metric on test", title_justify="left", box=None)
-    for name in ("table", "kind"):
-        table.add_column(name)
-    for name in ("rows", "test", "columns", "loss", "std", "CatBoost", "ratio", "HistGB"):
-        table.add_column(name, justify="right")
-    for name in ("metric", "pipeline", "CatBoost", "HistGB", "than CatBoost"):
-        table.add_column(name, justify="left" if name in ("metric", "than CatBoost") else "right")
-    for match in matches:
-        table.add_row(match.name, match.kind, f"{match.rows:,}", f"{match.test_rows:,}", *_cells(match))
-    console = Console(width=160, highlight=False)
+@dataclass(frozen=True)
+class Line:
+    """A model on a table: the mean of its seeds.
+
+    Attributes:
+      table: Name of the table.
+      kind: Kind of label.
+      rows: Number of rows that it is judged on.
+      model: Key of `MODELS`.
+      seeds: Number of seeds; 0 if it is missing.
+      loss: Mean loss; None if it is missing, as are the others.
+      loss_std: Standard deviation; None with one seed.
+      metric: Name of the metric beside the loss.
+      value: Its mean.
+      value_std: Its standard deviation.
+      train_seconds: Mean seconds of the training.
+      microseconds: Mean microseconds that a row takes to predict.
+      above_best: Loss above the lowest one of the table, as a share of that; 0 of the best.
+    """
+
+    table: str
+    kind: str = ""
+    rows: int = 0
+    model: str = ""
+    seeds: int = 0
+    loss: float | None = None
+    loss_std: float | None = None
+    metric: str = ""
+    value: float | None = None
+    value_std: float | None = None
+    train_seconds: float | None = None
+    microseconds: float | None = None
+    above_best: float | None = None
+
+
+def summarize(cells: Sequence[Cell], names: Sequence[str], models: Sequence[str]) -> list[Line]:
+    """Return a line for each table and model.
+
+    Args:
+      cells: Cells that are measured.
+      names: Names of the tables.
+      models: Keys of `MODELS`.
+    """
+    lines = []
+    for name in names:
+        by_model = {model: [cell for cell in cells if (cell.table, cell.model) == (name, model)] for model in models}
+        means = {model: statistics.mean(cell.loss for cell in own) for model, own in by_model.items() if own}
+        best = min(means.values(), default=0.0)
+        for model, own in by_model.items():
+            if not own:
+                lines.append(Line(name, model=model))
+                continue
+            lines.append(
+                Line(
+                    *(name, own[0].kind, own[0].rows, model, len(own)),
+                    *(means[model], _std([cell.loss for cell in own]), own[0].metric),
+                    statistics.mean(cell.value for cell in own),
+                    _std([cell.value for cell in own]),
+                    statistics.mean(cell.train_seconds for cell in own),
+                    statistics.mean(cell.microseconds for cell in own),
+                    means[model] / best - 1,
+                )
+            )
+    return lines
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def print_lines(lines: Sequence[Line], console: Console) -> None:
+    """Print the table, and on how many tables each model is the best.
+
+    Args:
+      lines: From `summarize`.
+      console: Console to print to.
+    """
+    table = Table(title="loss and metric on test, means of the seeds", title_justify="left", box=None)
+    for column in ("table", "kind", "test", "model", "seeds", "loss", "std", "metric", "value", "std"):
+        table.add_column(column, justify="left" if column in ("table", "kind", "model", "metric") else "right")
+    for column in ("train s", "us/row", "above best"):
+        table.add_column(column, justify="right")
+    for number, line in enumerate(lines):
+        is_first = number == 0 or lines[number - 1].table != line.table
+        start = (line.table, line.kind, f"{line.rows:,}" if line.rows else "") if is_first else ("", "", "")
+        table.add_row(*start, MODELS[line.model], *_format(line))
     console.print(table)
-    better, good = (sum(getattr(match, name) for match in matches) for name in ("is_better", "is_as_good_as_trees"))
-    console.print(f"better than CatBoost on {better} of {len(matches)}")
-    console.print(f"as good as HistGradientBoosting, or better, on {good} of {len(matches)}")
-    for match in matches:
-        if match.outcome != "pushed":
-            console.print(f"{match.name}: {match.outcome}", soft_wrap=True)
-        if match.flags:
-            console.print(f"{match.name}: init needed {' '.join(match.flags)}", soft_wrap=True)
+    for text in conclude(lines):
+        console.print(text, soft_wrap=True)
 
 
-def _cells(match: Match) -> list[str]:
-    if match.catboost is None or match.trees is None or not match.losses:
-        return []
-    loss = statistics.mean(match.losses)
-    return [
-        str(match.columns),
-        *(f"{loss:.5g}", f"{statistics.pstdev(match.losses):.2g}", f"{match.catboost[0]:.5g}"),
-        *(f"{loss / match.catboost[0]:.3f}", f"{match.trees[0]:.5g}", default_bound(match.kind)),
-        *(f"{statistics.mean(match.values):.4f}", f"{match.catboost[1]:.4f}", f"{match.trees[1]:.4f}"),
-        "better" if match.is_better else "not better",
-    ]
+def _format(line: Line) -> Iterator[str]:
+    if not line.seeds:
+        return
+    yield str(line.seeds)
+    yield f"{line.loss:.5g}"
+    yield "" if line.loss_std is None else f"{line.loss_std:.2g}"
+    yield line.metric
+    yield f"{line.value:.4f}"
+    yield "" if line.value_std is None else f"{line.value_std:.4f}"
+    yield f"{line.train_seconds:.1f}"
+    yield f"{line.microseconds:.1f}"
+    yield "best" if line.above_best == 0 else f"+{line.above_best:.1%}"
 
 
-if __name__ == "__main__":
-    main()
+def conclude(lines: Sequence[Line]) -> Iterator[str]:
+    """Yield on which tables each model has the lowest loss, and against which models the pipeline has a lower one.
+
+    Args:
+      lines: From `summarize`.
+    """
+    measured = [line for line in lines if line.seeds]
+    tables = dict.fromkeys(line.table for line in measured)
+    for model, title in MODELS.items():
+        best = [line.table for line in measured if line.model == model and line.above_best == 0]
+        if best:
+            yield f"{title}: lowest loss on {len(best)} of {len(tables)} ({', '.join(best)})"
+    own = {line.table: line.loss for line in measured if line.model == PRODUCT}
+    for model, title in PEERS.items():
+        losses = {line.table: line.loss for line in measured if line.model == model and line.table in own}
+        if losses:
+            lower = sum((own[name] or 0) < (loss or 0) for name, loss in losses.items())
+            yield f"{MODELS[PRODUCT]} has a lower loss than {title} on {lower} of {len(losses)}"

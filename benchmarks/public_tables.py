@@ -11,13 +11,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
 from data import fetch
+from pipeline.config import pipeline_config
 from schemas.features import LabelKind
 
 FOLDER = Path(fetch.__file__).parent / "tables"
@@ -161,6 +162,52 @@ HEAD_TO_HEAD: dict[str, PublicTable] = {
     "computers": r_table("Ecdat/Computers", "price", kind="regression"),
 }
 
+MAX_ROWS = 100_000
+
+
+class MissingDataError(Exception):
+    """A data set that was not fetched; the text is one line."""
+
+
+def _built_in(read: Callable[[], pd.DataFrame], label: str, ending: Ending = "csv") -> PublicTable:
+    """Return all rows of a data set with a config, or a sample of `MAX_ROWS`."""
+
+    def load(_: Path) -> pd.DataFrame:
+        table = read()
+        return table.sample(MAX_ROWS, random_state=0).sort_index() if len(table) > MAX_ROWS else table
+
+    return PublicTable(load, "", label, ending, kind="binary")
+
+
+def _census() -> pd.DataFrame:
+    folder = FOLDER.parent / "census"
+    return pd.concat([pd.read_csv(folder / f"{split}.csv.gz", dtype=str) for split in ("train", "test")])
+
+
+def _flights() -> pd.DataFrame:
+    return pd.read_parquet(_require(fetch.FLIGHTS)).dropna(subset="arrival")
+
+
+def _income_kdd() -> pd.DataFrame:
+    csv = pipeline_config.load(FOLDER.parent.parent / "configs" / "income_kdd.yaml").data.csv
+    files = [_require(fetch.INCOME / f"{split}.csv.gz") for split in ("train", "test")]
+    options: dict[str, Any] = {"header": None, "names": csv.column_names, "skipinitialspace": True, "dtype": str}
+    return pd.concat([pd.read_csv(file, keep_default_na=False, **options) for file in files], ignore_index=True)
+
+
+def _require(file: Path) -> Path:
+    if not file.exists():
+        raise MissingDataError(f"{file.relative_to(FOLDER.parent.parent)} does not exist; run: make data")
+    return file
+
+
+# The data sets of configs/, which their own configs are written for; here `init` gets them like any other.
+BUILT_IN: dict[str, PublicTable] = {
+    "census": _built_in(_census, "income"),
+    "flights": _built_in(_flights, "arrival", "parquet"),
+    "income_kdd": _built_in(_income_kdd, "income"),
+}
+
 # The decisions of `init` on the network are checked on these (benchmarks/network.py); none is in the other lists.
 DEVELOPMENT: dict[str, PublicTable] = {
     "spambase": _keel("spambase", "binary"),
@@ -183,16 +230,16 @@ def find(name: str) -> PublicTable:
     """Return the table of a name.
 
     Args:
-      name: Key of `TABLES`, `HEAD_TO_HEAD` or `DEVELOPMENT`.
+      name: Key of `TABLES`, `HEAD_TO_HEAD`, `BUILT_IN` or `DEVELOPMENT`.
     """
-    return {**TABLES, **HEAD_TO_HEAD, **DEVELOPMENT}[name]
+    return {**TABLES, **HEAD_TO_HEAD, **BUILT_IN, **DEVELOPMENT}[name]
 
 
 def write(name: str) -> Path:
     """Write a table below data/tables, unless it exists, and return the file.
 
     Args:
-      name: Key of `TABLES`, `HEAD_TO_HEAD` or `DEVELOPMENT`.
+      name: Key of `TABLES`, `HEAD_TO_HEAD`, `BUILT_IN` or `DEVELOPMENT`.
     """
     table = find(name)
     path = FOLDER / f"{name}.{table.ending}"

@@ -1,23 +1,30 @@
 """The quality of the model: trained on `train` with several seeds, reported once on the official test file.
 
     make quality
+    make quality ARGS=--all
+
+With --all it compares the pipeline with gradient-boosted trees on public tables (benchmarks/head_to_head.py).
 
 Transform runs once; each seed then trains as the pipeline's Trainer does. Nothing is chosen here: hyper-parameters were
 chosen on `eval`, which is what the option --split eval prints. TensorFlow is imported in functions, so that what it
 prints goes to a log.
 """
 
+import json
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import own_terminal
+from cli.terminal import INTERRUPTED_EXIT_CODE, own_terminal, say
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
@@ -36,18 +43,93 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it.")
 @click.option("--seeds", default=5, show_default=True, help="How many seeds: 0, 1, 2 and so on.")
 @click.option("--split", default="test", show_default=True, help="The split that is reported; choose on eval.")
-def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) -> None:
-    """Print each seed's metrics, their mean and their standard deviation."""
+@click.option("--all", "is_all", is_flag=True, help="Compare with trees on public tables, as `init` declares them.")
+@click.option("--only", "names", multiple=True, metavar="TABLE", help="With --all: some of the tables.")
+@click.option("--model", "models", multiple=True, metavar="MODEL", help="With --all: some of the models.")
+@click.option("--json", "is_json", is_flag=True, help="With --all: print a JSON object for each table and model.")
+@click.option("--show", is_flag=True, help="With --all: print the cells in FOLDER, and train nothing.")
+@click.option(
+    "--cells",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="With --all: folder of tables and cells.  [default: data/tables/cells]",
+)
+@click.pass_context
+def main(
+    context: click.Context,
+    config_file: str,
+    settings: tuple[str, ...],
+    seeds: int,
+    split: str,
+    is_all: bool,
+    names: tuple[str, ...],
+    models: tuple[str, ...],
+    is_json: bool,
+    show: bool,
+    folder: Path | None,
+) -> None:
+    """Print each seed's metrics, their mean and their standard deviation.
+
+    With --all, exit code 1 means that cells of the table are missing; a line says which and why.
+    """
+    _check_flags(context, is_all)
+    if is_all:
+        context.exit(_compare(names, models, seeds, folder, is_json, show))
     config = pipeline_config.load(config_file, settings)
-    with tempfile.TemporaryDirectory() as folder, own_terminal(Path(folder) / "log") as terminal:
+    with tempfile.TemporaryDirectory() as temporary, own_terminal(Path(temporary) / "log") as terminal:
         console = Console(file=terminal, width=120)
         console.print("transforming ...")
-        sources = transform_splits(config, Path(folder), split)
+        sources = transform_splits(config, Path(temporary), split)
         results = []
         for seed in range(seeds):
             console.print(f"training with seed {seed} ...")
             results.append(_train_and_measure(config, sources, split, seed))
         console.print(_table(results, split))
+
+
+# Options that the other mode does not have.
+_OF_ONE_CONFIG = {"config_file", "settings", "split"}
+_OF_ALL = {"names", "models", "is_json", "show", "folder"}
+
+
+def _check_flags(context: click.Context, is_all: bool) -> None:
+    for parameter in context.command.params:
+        is_wrong = parameter.name in (_OF_ONE_CONFIG if is_all else _OF_ALL)
+        if is_wrong and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
+            reason = "is for one config; remove it, or --all" if is_all else "needs --all"
+            raise click.UsageError(f"{parameter.opts[0]} {reason}")
+
+
+def _compare(
+    names: Sequence[str], models: Sequence[str], seeds: int, folder: Path | None, is_json: bool, show: bool
+) -> int:
+    """Measure the missing cells and print the table; return the exit code."""
+    from benchmarks import head_to_head, public_tables
+
+    for values, choices in ((names, head_to_head.CHOICES), (models, tuple(head_to_head.MODELS))):
+        if unknown := [value for value in values if value not in choices]:
+            raise click.UsageError(f"expected one of {', '.join(choices)}, found {unknown[0]}")
+    names, models = names or head_to_head.NAMES, models or tuple(head_to_head.MODELS)
+    folder = (folder or public_tables.FOLDER / "cells").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with own_terminal(folder / "log", "stderr") as terminal:
+        comparison = head_to_head.HeadToHead(names, models, seeds, folder, lambda line: print(line, file=terminal))
+        try:
+            if not show:
+                comparison.measure()
+        except KeyboardInterrupt:
+            print(f"interrupted; whole cells are kept in {folder}: run it again to continue", file=terminal)
+            return INTERRUPTED_EXIT_CODE
+    lines = head_to_head.summarize(list(comparison.current()), names, models)
+    if is_json:
+        for line in lines:
+            click.echo(json.dumps(asdict(line)))
+    else:
+        head_to_head.print_lines(lines, Console(width=140, highlight=False))
+    for problem in comparison.problems:
+        say(problem)
+    return int(any(line.seeds < seeds for line in lines))
 
 
 def transform_splits(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:

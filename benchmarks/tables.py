@@ -22,7 +22,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import public_tables
+from benchmarks import peers, public_tables
+from benchmarks.peers import SCIKIT_LEARN
 from benchmarks.public_tables import TABLES
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
@@ -229,10 +230,13 @@ def _add(comparison: Comparison, config: PipelineConfig, summary: dict[str, Any]
 
 
 def _add_trees(comparison: Comparison, config: PipelineConfig, root: RunRoot, summary: dict[str, Any]) -> None:
-    from benchmarks import boosted_trees
-
-    trees = boosted_trees.hist_gradient_boosting(config, boosted_trees.rows_of(config, root))
-    comparison.trees, comparison.error, comparison.test_rows = trees.value, trees.error, trees.rows
+    rows = peers.rows_of(config, root)
+    with tempfile.TemporaryDirectory() as folder:
+        peers.write_rows(config, rows, Path(folder))
+        predictions = peers.fit(SCIKIT_LEARN, peers.install(SCIKIT_LEARN), Path(folder), config.label)
+    trees = peers.judge(config.label, rows.test, predictions)
+    comparison.trees, comparison.test_rows = trees.value, trees.rows
+    comparison.error = peers.standard_error(config.label, rows.test, predictions)
     overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
     comparison.loss = (overall[watchable_metrics(config.label.kind)[0]], trees.loss)
 

@@ -158,13 +158,20 @@ class Range(Declaration):
 class Search(Declaration):
     """A search for hyper-parameters: trains with many sets of values, and continues with the best ones on `eval`."""
 
-    max_trials: Annotated[int, Field(ge=2)]
-    algorithm: Literal["random", "bayesian"] = "random"
+    minutes: PositiveFloat | None = None
+    """Budget of the search. A trial that is not finished by then is stopped and does not count. How many trials fit
+    depends on the machine; their values depend on the seed and on the scores before. If omitted, `max_trials`."""
+    max_trials: Annotated[int, Field(ge=2)] = 100
+    """Number of trials at most. The first has the values of this file, if they are in the space."""
+    algorithm: Literal["random", "bayesian"] = "bayesian"
+    """`bayesian` starts like `random`, with two trials more than there are parameters. It then chooses the values that
+    a Gaussian process of the scores so far prefers."""
     metric: WatchedMetricName | None = None
     """Metric of the best epoch on `eval`. If omitted, the metric that early stopping watches."""
-    parameters: Annotated[dict[str, Choices | Range], Field(min_length=1)]
+    parameters: Annotated[dict[str, Choices | Range], Field(min_length=1)] | None = None
     """Values by path in this file, such as `model.dropout: {low: 0.0, high: 0.5}` or `model.hidden_units: {choices:
-    [[64], [128, 64]]}`; keys of `model` and `training` may be searched."""
+    [[64], [128, 64]]}`; keys of `model` and `training` may be searched. If omitted, a space for the kind of label:
+    docs/running.md#search."""
 
 
 class GpuOptions(Declaration):

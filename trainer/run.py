@@ -123,6 +123,7 @@ def fit(
     log_folder: str | None,
     warm_start: WarmStart | None = None,
     code: UserCode | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[WideAndDeep, History]:
     """Fit a network; a seed makes it repeatable up to the order of floating-point sums.
 
@@ -149,7 +150,9 @@ def fit(
         validation = Validation(eval_rows.batches, build_eval_metrics(label), undefined)
         build_outputs = None if code is None else partial(build_own_outputs, code, train.features, model)
         build = partial(build_model, train.features, model, labels=rows.labels, build_outputs=build_outputs)
-        return _fit_rows(strategy, rows, validation, label, build, training, precision, log_folder, warm_start)
+        return _fit_rows(
+            strategy, rows, validation, label, build, training, precision, log_folder, warm_start, callbacks
+        )
 
 
 def check_defined(key: str, metric: str, undefined: Mapping[str, str]) -> None:
@@ -180,6 +183,7 @@ def _fit_rows(
     precision: Precision,
     log_folder: str | None,
     warm_start: WarmStart | None,
+    further_callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[WideAndDeep, History]:
     with strategy.scope():
         network = build(precision=precision)
@@ -203,6 +207,7 @@ def _fit_rows(
         PopulationStatistics(rows.sample),
         validation,
         _ReportProgress(training.epochs, validation),
+        *further_callbacks,
     ]
     if log_folder is not None:
         callbacks += [

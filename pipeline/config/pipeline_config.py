@@ -277,10 +277,13 @@ class PipelineConfig(Declaration):
         if search is None:
             return
         _check_watched("training.search.metric", search.metric, kind)
-        for path, values in search.parameters.items():
+        for path, values in (search.parameters or {}).items():
             for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
                 try:
-                    apply_values(self.model, self.training, {path: value})
+                    model, training = apply_values(self.model, self.training, {path: value})
+                    changed = self.model_copy(update={"model": model, "training": training})
+                    changed._check_options_of_kind(kind)
+                    changed._check_architecture()
                 except ValueError as error:
                     raise ValueError(f"training.search.parameters: {error}") from error
 

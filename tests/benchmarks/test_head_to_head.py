@@ -1,56 +1,162 @@
-"""The comparison with CatBoost: what it is given, and who is better."""
+"""The comparison with the peers: its cells, its table and its command."""
 
 import json
-from dataclasses import asdict
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from benchmarks import boosted_trees, head_to_head
-from benchmarks.head_to_head import Match
+from benchmarks import public_tables, quality
+from benchmarks.head_to_head import PRODUCT, Cell, Cells, conclude, explain_change, print_lines, summarize
+from tests.conftest import ROOT
+
+_STATE = {"code": "1", "package": "ydf 1.0", "rows": "2"}
+
+
+def _cell(model: str, seed: int = 0, loss: float = 0.5, table: str = "hmda") -> Cell:
+    return Cell(table, model, seed, "binary", 488, loss, "auc", 1 - loss, 3.0 + seed, 2.5, _STATE)
+
+
+def test_a_cell_is_read_as_it_was_written(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    assert cells.read("hmda", "ydf", 3) is None
+    cells.write(_cell("ydf", 3))
+    assert cells.read("hmda", "ydf", 3) == _cell("ydf", 3)
+    assert [path.name for path in (tmp_path / "hmda").iterdir()] == ["ydf-3.json"]
+
+
+def test_a_change_names_what_changed() -> None:
+    now = {**_STATE, "package": "ydf 1.1", "config": "3"}
+    assert explain_change(_STATE, now) == "package ydf 1.0 became ydf 1.1, config none became 3"
+
+
+def test_a_line_has_means_and_deviations_and_the_distance_from_the_best() -> None:
+    cells = [_cell(PRODUCT, 0, 0.4), _cell(PRODUCT, 1, 0.5), _cell("ydf", 0, 0.36)]
+    product, catboost, ydf = summarize(cells, ["hmda"], [PRODUCT, "catboost", "ydf"])
+    assert (product.seeds, product.loss, product.loss_std) == (2, pytest.approx(0.45), pytest.approx(0.0707, rel=1e-3))
+    assert (product.value, product.train_seconds) == (pytest.approx(0.55), 3.5)
+    assert product.above_best == pytest.approx(0.25)
+    assert (catboost.seeds, catboost.loss, catboost.above_best) == (0, None, None)
+    assert (ydf.above_best, ydf.loss_std) == (0, None)
+
+
+def test_the_table_says_where_trees_are_better_and_leaves_a_missing_peer_empty() -> None:
+    cells = [
+        *(_cell(PRODUCT, 0, 0.4), _cell(PRODUCT, 1, 0.5), _cell("ydf", 0, 0.36)),
+        *(_cell(PRODUCT, 0, 0.2, "chess"), _cell("ydf", 0, 0.3, "chess")),
+    ]
+    lines = summarize(cells, ["hmda", "chess"], [PRODUCT, "catboost", "ydf"])
+    file = StringIO()
+    print_lines(lines, Console(file=file, width=140))
+    printed = [line.split() for line in file.getvalue().splitlines()]
+    assert printed[2:5] == [
+        ["hmda", "binary", "488", "this", "pipeline", "2", "0.45", "0.071", "auc", "0.5500", "0.0707", "3.5", "2.5", "+25.0%"],
+        ["CatBoost"],
+        ["YDF", "1", "0.36", "auc", "0.6400", "3.0", "2.5", "best"],
+    ]  # fmt: skip
+    assert list(conclude(lines)) == [
+        "this pipeline: lowest loss on 1 of 2 (chess)",
+        "YDF: lowest loss on 1 of 2 (hmda)",
+        "this pipeline has a lower loss than YDF on 1 of 2",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("losses", "values", "is_better", "is_as_good"),
+    ("arguments", "message"),
     [
-        ([0.30, 0.35], [0.90, 0.90], True, True),
-        ([0.39, 0.43], [0.88, 0.90], False, True),
-        ([0.40, 0.40], [0.88, 0.88], False, False),
-        ([], [], False, False),
+        (["--all", "--only", "nothing"], "found nothing"),
+        (["--all", "--model", "xgboost"], "expected one of pipeline, lightgbm, catboost, ydf, scikit-learn, found xgb"),
+        (["--all", "--set", "a=b"], "--set is for one config; remove it, or --all"),
+        (["--json"], "--json needs --all"),
     ],
 )
-def test_the_mean_of_the_seeds_decides(
-    losses: list[float], values: list[float], is_better: bool, is_as_good: bool
-) -> None:
-    match = Match("a", "binary", losses=losses, values=values, catboost=(0.40, 0.90), trees=(0.41, 0.8999))
-    assert (match.is_better, match.is_as_good_as_trees) == (is_better, is_as_good)
+def test_wrong_flags_are_one_line(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(quality.main, arguments)
+    assert done.exit_code == 2
+    assert message in done.output
 
 
-def test_a_column_is_a_number_for_catboost_if_all_its_values_are() -> None:
-    assert boosted_trees._has_numbers(pa.chunked_array([["1", "-2.5e3", None]]))
-    assert not boosted_trees._has_numbers(pa.chunked_array([["1", "two"]]))
+def test_a_table_that_was_not_fetched_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_tables.fetch, "FLIGHTS", ROOT / "data" / "nothing" / "flights.parquet")
+    with pytest.raises(public_tables.MissingDataError) as missing:
+        public_tables.BUILT_IN["flights"].load(tmp_path)
+    assert str(missing.value) == "data/nothing/flights.parquet does not exist; run: make data"
 
 
-def test_a_missing_number_is_nan_and_a_missing_category_an_empty_string() -> None:
-    table = pa.table({"age": ["39", None], "job": ["clerk", None]})
-    np.testing.assert_array_equal(boosted_trees._catboost_column(table, "age", False).to_numpy(), [39, np.nan])
-    assert boosted_trees._catboost_column(table, "job", True).to_pylist() == ["clerk", ""]
-    assert boosted_trees._catboost_column(table, "absent", True).to_pylist() == ["", ""]
-    assert np.isnan(boosted_trees._catboost_column(table, "absent", False).to_numpy()).all()
+def _command(folder: Path, *arguments: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "benchmarks.quality", "--all", "--cells", str(folder), "--only", "breast_cancer"),
+        *arguments,
+    ]
 
 
-def test_kept_results_are_resumed(tmp_path: Path) -> None:
-    match = Match("hmda", "binary", 2_000, 400, 13, [0.2, 0.4], [0.8, 0.9], (0.35, 0.8), (0.36, 0.8), (60.0, 3.0))
-    (tmp_path / "hmda.json").write_text(json.dumps(asdict(match)))
-    done = CliRunner().invoke(head_to_head.main, ["--only", "hmda", "--keep", str(tmp_path), "--resume"])
-    assert done.exit_code == 0, done.output
-    assert "better than CatBoost on 1 of 1" in done.output
-    assert "0.857" in done.output
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def test_an_unknown_table_is_named() -> None:
-    done = CliRunner().invoke(head_to_head.main, ["--only", "nothing"])
-    assert (done.exit_code, "found nothing" in done.output) == (2, True)
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def call(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            _command(tmp_path, *arguments),
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.mark.slow
+def test_the_command_resumes_measures_stale_cells_again_and_names_missing_ones(run: Run, tmp_path: Path) -> None:
+    models = ("--model", "pipeline", "--model", "scikit-learn", "--seeds", "1", "--json")
+    first = run(*models)
+    assert first.returncode == 0, first.stderr
+    product, trees = map(json.loads, first.stdout.splitlines())
+    assert (product["model"], trees["model"], product["rows"]) == ("pipeline", "scikit-learn", trees["rows"])
+    assert min(product["value"], trees["value"]) > 0.97
+    assert "[2/2] breast_cancer, scikit-learn, seed 0: loss" in first.stderr
+
+    again = run(*models)
+    assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, "")
+
+    file = tmp_path / "cells" / "breast_cancer" / "scikit-learn-0.json"
+    cell = json.loads(file.read_text())
+    file.write_text(json.dumps({**cell, "loss": 9.0, "state": {**cell["state"], "package": "scikit-learn 0.1"}}))
+    stale = run(*models)
+    changed = f"package scikit-learn 0.1 became {cell['state']['package']}"
+    assert f"[2/2] breast_cancer, scikit-learn, seed 0: stale: {changed}\n" in stale.stderr
+    assert json.loads(file.read_text())["loss"] == pytest.approx(cell["loss"])
+
+    printed = run("--model", "scikit-learn", "--seeds", "2", "--show")
+    assert printed.returncode == 1, "a seed is missing"
+    assert "scikit-learn: lowest loss on 1 of 1 (breast_cancer)" in printed.stdout
+
+    # Ctrl-C, in the middle of a cell: the table is ready, and the next seed is being trained.
+    process = subprocess.Popen(
+        _command(tmp_path, "--model", "pipeline", "--model", "scikit-learn", "--seeds", "50"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "scikit-learn, seed 1: loss" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 130, rest
+    assert f"interrupted; whole cells are kept in {tmp_path}: run it again to continue" in rest
+    kept = sorted(path.name for path in file.parent.iterdir())
+    assert kept[:1] + kept[-2:] == ["pipeline-0.json", "scikit-learn-0.json", "scikit-learn-1.json"]
+    for path in file.parent.iterdir():
+        assert Cell(**json.loads(path.read_text())).rows == product["rows"]

@@ -3,44 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import boosted_trees, public_tables, tables
+from benchmarks import public_tables, tables
 from benchmarks.tables import Comparison
-from pipeline.config import pipeline_config
-from tests.conftest import CENSUS_CONFIG, ROOT
-
-
-def test_strings_are_codes_of_their_categories_and_missing_or_unseen_ones_are_nan() -> None:
-    config = pipeline_config.load(CENSUS_CONFIG)
-    fitted = pa.table({"age": ["39", "50", None], "sex": ["Male", "Female", None], "income": [">50K"] * 3})
-    encoder = boosted_trees._Encoder(config, fitted)
-    assert encoder.categorical == [False, True]
-    other = pa.table({"age": ["20.5", None], "sex": ["Female", "unseen"], "income": ["<=50K"] * 2})
-    np.testing.assert_array_equal(encoder.encode(fitted), [[39, 1], [50, 0], [np.nan, np.nan]])
-    np.testing.assert_array_equal(encoder.encode(other), [[20.5, 0], [np.nan, np.nan]])
-
-
-def test_a_column_with_too_many_categories_is_ordered_instead() -> None:
-    config = pipeline_config.load(CENSUS_CONFIG)
-    for distinct, is_categorical in ((255, True), (256, False)):
-        fitted = pa.table({"occupation": [f"job {number}" for number in range(distinct)]})
-        assert boosted_trees._Encoder(config, fitted).categorical == [is_categorical]
-
-
-def test_both_are_judged_by_the_metric_of_the_label() -> None:
-    shares = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    labels = np.array([0, 1, 1])
-    accuracy = boosted_trees._score("accuracy", labels, shares)
-    assert (accuracy.value, accuracy.rows) == (pytest.approx(2 / 3), 3)
-    assert accuracy.loss == pytest.approx(-np.log([0.9, 0.8, 0.4]).mean())
-    assert boosted_trees._score("auc", labels, shares[:, 1]).value == 1
-    r2 = boosted_trees._score("r2", np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0]))
-    assert (r2.value, r2.loss) == (pytest.approx(0.5), pytest.approx(3**-0.5))
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(

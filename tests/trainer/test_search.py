@@ -1,3 +1,5 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -5,9 +7,14 @@ from typing import Any
 import pytest
 
 from cli import progress
+from cli.errors import PipelineError
+from pipeline.config import pipeline_config
+from schemas.features import LabelKind, RegressionLabel
+from tests.conftest import CENSUS_CONFIG
 from tests.trainer.test_model import write_source
 from trainer.config import Model, Range, Search, Training, apply_values, format_values, parse_values
 from trainer.search import choose_metric
+from trainer.search_space import choose_space
 
 pytestmark = pytest.mark.integration
 
@@ -66,43 +73,133 @@ def test_the_metric_is_that_of_early_stopping_unless_named(tmp_path: Path) -> No
     assert choose_metric(training(search={**search, "metric": "auc"}), features) == "auc"
 
 
-def tuner(folder: Path, search: dict[str, Any]) -> Any:
+def tuner(folder: Path, search: dict[str, Any], seed: int = 3, **changes: Any) -> Any:
     """Return a tuner as `tuner_fn` does, without the Transform output."""
     from trainer import search as module
 
     source = write_source(folder / "rows.gz")
-    config = training(search=search)
     return module._ConfigTuner(
-        oracle=module._build_oracle(config, source.features, 3),
         train=source,
         evaluation=source,
         model=Model(),
-        training=config,
-        seed=3,
+        training=training(search=search, **changes),
+        seed=seed,
         folder=str(folder / "trials"),
     )
 
 
-@pytest.mark.parametrize("algorithm", ["random", "bayesian"])
-def test_the_best_trial_is_that_with_the_best_score(algorithm: str, tmp_path: Path) -> None:
-    heard: list[str] = []
-    progress.listeners.append(heard.append)
+@contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    progress.listeners.append(listener)
     try:
-        search = tuner(tmp_path, {"max_trials": 3, "algorithm": algorithm, "parameters": PARAMETERS})
-        search.search()
+        yield
     finally:
-        progress.listeners.remove(heard.append)
-    trials = search.oracle.get_best_trials(3)
-    scores = [trial.score for trial in trials]
-    assert len(scores) == 3
+        progress.listeners.remove(listener)
+
+
+@pytest.mark.parametrize(("algorithm", "trials"), [("random", 3), ("bayesian", 6)])
+def test_the_best_trial_is_that_with_the_best_score(algorithm: str, trials: int, tmp_path: Path) -> None:
+    heard: list[str] = []
+    search = tuner(tmp_path, {"max_trials": trials, "algorithm": algorithm, "parameters": PARAMETERS})
+    with listening(heard.append):
+        search.search()
+    scores = [trial.score for trial in search.oracle.get_best_trials(trials)]
+    assert len(scores) == trials
     assert scores == sorted(scores)
     best = parse_values(search.get_best_hyperparameters()[0].get_config())
     assert set(best) == set(PARAMETERS)
     assert best["model.hidden_units"] in ([4], [8, 4])
     assert isinstance(best["training.epochs"], int)
     ended = [line for line in heard if "best so far" in line]
-    assert [line.split(":")[0] for line in ended] == [f"trial {n} of 3" for n in (1, 2, 3)]
+    assert [line.split(":")[0] for line in ended] == [f"trial {n + 1} of {trials} at most" for n in range(trials)]
     assert ended[-1].endswith(f"best so far {scores[0]:.4f}")
+
+
+def test_a_seed_gives_the_same_trials_and_the_first_is_the_config_itself(tmp_path: Path) -> None:
+    values = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        oracle = tuner(tmp_path / name, {}, seed=0).oracle
+        trials = [oracle.create_trial(worker) for worker in ("a", "b", "c")]
+        values.append([parse_values({"values": trial.hyperparameters.values}) for trial in trials])
+    assert values[0] == values[1]
+    first, second, third = values[0]
+    assert first != second != third
+    assert first["model.hidden_units"] == [128, 64]
+    assert (first["model.dropout"], first["training.deep_optimizer.learning_rate"]) == (0.0, 0.002)
+    # All of them are the values of a config that names none.
+    assert apply_values(Model(), training(), first) == (Model(), training())
+
+
+def test_values_outside_of_the_space_are_no_first_trial(tmp_path: Path) -> None:
+    for parameters in ({"model.hidden_units": {"choices": [[4], [8]]}}, {"training.epochs": {"low": 3, "high": 4}}):
+        assert tuner(tmp_path, {"max_trials": 2, "parameters": parameters}).oracle.start is None
+
+
+def test_a_budget_that_ends_within_a_trial_keeps_the_best_before(tmp_path: Path) -> None:
+    search = tuner(tmp_path, {"max_trials": 9, "minutes": 60, "parameters": PARAMETERS})
+    heard: list[str] = []
+
+    def end_with_the_third(line: str) -> None:
+        heard.append(line)
+        if line.startswith("trial 3 of 9 at most: model.hidden_units"):
+            search._deadline._end = 0.0
+
+    with listening(end_with_the_third):
+        search.search()
+    scores = [trial.score for trial in search.oracle.trials.values()]
+    assert (len(scores), scores[2]) == (3, None)
+    assert heard[-2:] == [
+        "trial 3 of 9 at most: stopped, as the budget is over",
+        f"the budget of 60 minutes is over after 2 trials: log_loss {min(scores[:2]):.4f} is the best",
+    ]
+    assert search.oracle.get_best_trials()[0].score == min(scores[:2])
+
+
+def test_a_budget_in_which_no_trial_finishes_is_an_error(tmp_path: Path) -> None:
+    search = tuner(tmp_path, {"minutes": 1e-9})
+    with pytest.raises(PipelineError) as stopped:
+        search.search()
+    assert str(stopped.value) == (
+        "training.search.minutes: no trial finished in 1e-09 minutes; raise it, or lower training.epochs"
+    )
+
+
+def space(kind: LabelKind, model: Model, config: Training, *, is_own: bool = False) -> Any:
+    features = pipeline_config.load(CENSUS_CONFIG).feature_set
+    label = {"binary": features.label, "regression": RegressionLabel(kind="regression", column="income")}
+    features = features.model_copy(update={"label": label[kind]})
+    return choose_space(Search(), features, model, config, is_own=is_own)
+
+
+def test_the_default_space_follows_the_label_and_the_network() -> None:
+    binary, regression = (set(space(kind, Model(), training())) for kind in ("binary", "regression"))
+    assert binary - regression == {"training.label_smoothing"}
+    assert regression - binary == {"model.label_scale"}
+    assert {"model.members", "model.number_encoding", "model.dropout", "training.ema_momentum"} < binary & regression
+    assert set(space("binary", Model(architecture="wide"), training())) == {
+        "training.wide_optimizer.learning_rate",
+        "training.ema_momentum",
+        "training.label_smoothing",
+    }
+    assert "training.wide_optimizer.learning_rate" not in space("binary", Model(architecture="deep"), training())
+    assert not any(path.startswith("model.") for path in space("binary", Model(), training(), is_own=True))
+
+
+def test_a_warm_start_keeps_the_shape_of_the_network() -> None:
+    searched = space("regression", Model(), training(warm_start=True))
+    assert [path for path in searched if path.startswith("model.")] == [
+        *("model.dropout", "model.embedding_dropout", "model.squash")
+    ]
+
+
+def test_the_default_space_includes_the_values_of_the_config() -> None:
+    model = Model(hidden_units=(5,), dropout=0.7, members=3)
+    searched = space("binary", model, training(deep_optimizer={"name": "adam", "learning_rate": 0.1}))
+    assert searched["model.hidden_units"].choices[0] == [5]
+    assert searched["model.members"].choices == (3, 1, 8)
+    assert searched["model.dropout"] == Range(low=0.0, high=0.7)
+    assert searched["training.deep_optimizer.learning_rate"] == Range(low=0.0003, high=0.1, log=True)
 
 
 def test_a_trial_that_fails_ends_the_search_with_its_own_error(tmp_path: Path) -> None:

@@ -153,6 +153,15 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "model={architecture: wide, members: 8}",
             "model.members: 8 members share the deep part, which model.architecture: wide leaves out",
         ),
+        ("training.search={minutes: 0}", "training.search.minutes: input should be greater than 0, found 0"),
+        (
+            "training.search={minutes: 5, parameters: {model.drop: {low: 0, high: 1}}}",
+            "training.search.parameters: 'model.drop' is not a key of model or training",
+        ),
+        (
+            "training.search={parameters: {model.label_scale: {choices: [z_score, quantile]}}}",
+            "training.search.parameters: model.label_scale: 'quantile' needs a label that is a number",
+        ),
         (
             "features.sex.sensitive=true",
             "evaluation.slice_by: 'sex' is sensitive, and its values would name the slices; remove it here, or slice",

@@ -50,7 +50,7 @@ def test_the_parameters_of_a_task_fit_into_one_argument(job: dict[str, Any]) -> 
     assert compiler.lint(job, config) == []
 
 
-@pytest.mark.parametrize("name", ["census", "flights", "income_kdd"])
+@pytest.mark.parametrize("name", ["census", "census_search", "flights", "income_kdd"])
 def test_every_config_compiles_and_is_parsed_strictly(name: str) -> None:
     shared = pipeline_config.read_vertex_settings(ROOT / "configs" / "vertex.yaml")
     config = pipeline_config.load(ROOT / "configs" / f"{name}.yaml", shared)
