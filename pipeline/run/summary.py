@@ -162,7 +162,7 @@ def _pushed_text(pusher: "PusherSummary | None") -> str:
         return "nothing"
     if not pusher.pushed:
         return f"nothing: version {pusher.version} holds this very model already"
-    return f"version {pusher.version} to {pusher.path}"
+    return f"version {pusher.version} to {pusher.path}" + (f", as the candidate: {pusher.note}" if pusher.note else "")
 
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:

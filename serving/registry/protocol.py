@@ -29,6 +29,7 @@ class Candidate:
       golden: Golden requests and their answers, as JSON.
       statistics: Statistics of the `train` split, serialized.
       examples: Pattern of the files of the `train` split.
+      origin: Hash of the data, code and config that it was made of; empty if unknown. Two trainings have the same.
     """
 
     pipeline: str
@@ -41,6 +42,7 @@ class Candidate:
     golden: bytes = b""
     statistics: bytes = b""
     examples: str = ""
+    origin: str = ""
 
     @property
     def trained_folder(self) -> Path:
@@ -97,6 +99,7 @@ class PushedVersion:
       content_hash: Hash of the model.
       traffic: Percent of the requests by version number.
       properties: Further custom properties for ML Metadata.
+      note: Reason why the version waits as the candidate though pushes promote: the rollback that it would undo.
     """
 
     version: int
@@ -105,6 +108,7 @@ class PushedVersion:
     content_hash: str
     traffic: Mapping[int, int]
     properties: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
