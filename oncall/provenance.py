@@ -2,14 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from oncall.metadata import Artifact, Id, Metadata
 
-_ROWS, _CONTENT, _FINGERPRINT = "rows", "content", "input_fingerprint"
+_ROWS, _CONTENT, _FINGERPRINT, _COLUMNS = "rows", "content", "input_fingerprint", "columns"
+_HASH_CHARS = 8
+_MAX_SHOWN_COLUMNS = 8
 # After these values comes a hash or, from an older ExampleGen, the times of the files; `content` is more exact.
 _INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),")
 _MODEL = "Model"
@@ -26,6 +28,7 @@ class InputData:
       content: hash of the records by split; empty if ExampleGen did not keep it.
       fingerprint: fingerprint of the input files: their number, bytes and content.
       schema_hash: hash of the Schema artifact; empty if its file is missing.
+      columns: hashes of each column's values and of the rows without it, by split and column; empty if not kept.
       in_train: number of rows with an equal row in train, by split; empty if ExampleGen did not keep it.
     """
 
@@ -34,6 +37,7 @@ class InputData:
     fingerprint: str = ""
     schema_hash: str = ""
     in_train: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def list_facts(self) -> dict[str, int | str]:
         """Return the properties in which the data of two runs may differ, by name."""
@@ -87,7 +91,43 @@ def read_input_data(artifacts: list[Artifact]) -> InputData:
         fingerprint=str(examples.get(_FINGERPRINT, "")),
         schema_hash=schema,
         in_train=_parse_equal_rows(examples.get(_EQUAL_ROWS)),
+        columns=_parse_by_split(examples.get(_COLUMNS), dict),
     )
+
+
+def compare_columns(old: InputData, new: InputData) -> dict[str, str]:
+    """Return by split which columns changed; for splits whose records changed, if both runs kept hashes of columns."""
+    return {
+        split: _describe_columns(old.columns[split], new.columns[split], old.rows.get(split) == new.rows.get(split))
+        for split in new.columns
+        if split in old.columns and old.content.get(split) != new.content.get(split)
+    }
+
+
+def _describe_columns(old: Mapping[str, str], new: Mapping[str, str], same_rows: bool) -> str:
+    names = [name for name in new if name in old]
+    other = [name for name in {**old, **new} if name not in old or name not in new]
+    changed = [name for name in names if old[name][:_HASH_CHARS] != new[name][:_HASH_CHARS]]
+    # The rows without such a column are the same.
+    alone = [name for name in names if old[name][_HASH_CHARS:] == new[name][_HASH_CHARS:]]
+    if other:
+        return f"columns that only one of them has: {_join(other)}"
+    if not changed and len(alone) == len(names):
+        return "the same rows in another order"
+    if not changed:
+        if alone and same_rows:
+            return f"{_join(alone)}: the same values, and on other rows: shuffled. All other columns are as before"
+        return "each column has the same values, in other combinations: columns were shuffled"
+    if same_rows and alone == changed:
+        return f"{_join(changed)}: other values; all other columns are as before"
+    if len(changed) == len(names):
+        return "all columns have other values: other rows"
+    return f"other values in {_join(changed)}; the same in {_join([n for n in names if n not in changed])}"
+
+
+def _join(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_SHOWN_COLUMNS
+    return ", ".join(names[:_MAX_SHOWN_COLUMNS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parse_equal_rows(text: Any) -> dict[str, str]:

@@ -196,6 +196,23 @@ class Versions:
                 "served. Restore the folder, or choose another version"
             )
 
+    def check_writable(self) -> None:
+        """Check that a push could write, without writing.
+
+        Raises:
+          PushError: the folder cannot be written, with the reason.
+        """
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if os.statvfs(existing).f_flag & os.ST_RDONLY:
+            raise PushError(
+                f"{self.folder}: cannot be written: {existing} is on a file system that is mounted read-only. Mount it "
+                "for writing, or set push.registry"
+            )
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PushError(
+                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry"
+            )
+
     def check(self, *, pipeline: str, version: int | None) -> None:
         """Reject a push that could not succeed, before anything is done for it.
 
@@ -212,11 +229,7 @@ class Versions:
                 raise PushError(
                     f"{path}: is a file; expected the registry's folder. Move the file, or set push.registry"
                 )
-        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise PushError(
-                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry"
-            )
+        self.check_writable()
         self._check_owner(pipeline)
         # A version without a state is one whose push was cut off: this push may be about to finish it.
         if version is not None and version in self.ledger().used:

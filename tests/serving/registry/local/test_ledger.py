@@ -1,4 +1,4 @@
-"""What the ledger explains: versions that somebody copied in by hand, and models that would undo a rollback."""
+"""The explanations of the ledger: versions that somebody copied in by hand, and models that would undo a rollback."""
 
 import shutil
 from pathlib import Path
