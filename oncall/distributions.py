@@ -11,7 +11,7 @@ from components.gate.comparison import Shift, shifts
 from components.histograms import category_shares, is_sensitive
 from schemas.sensitive import MASK
 
-# Smaller distances are those of samples of the same rows.
+# Smaller distances are those of two samples of the same rows; of few rows, these differ by more.
 _MIN_DISTANCES = {"L-infinity": 0.01, "Jensen-Shannon": 0.001}
 _MAX_MISSING_NOISE = 0.005
 # A category that vanished was renamed if another grew by its share, up to this part of it.
@@ -59,6 +59,9 @@ def find_moved_features(old: Mapping[str, Statistics], new: Mapping[str, Statist
 
 
 def _compare_split(split: str, old: Statistics, new: Statistics) -> Iterator[MovedFeature]:
+    rows = max(min(old.num_examples, new.num_examples), 1)
+    # Two standard deviations of a share; of the divergence, its mean for a few bins.
+    noise = {"L-infinity": rows**-0.5, "Jensen-Shannon": 3 / rows}
     comparison = Comparison(default=Distance(measure="l_infinity", threshold=0.01))
     before, now = ({_name(f): f for f in statistics.features} for statistics in (old, new))
     measured = {s.feature: s for s in shifts(_wrap(old), _wrap(new), _make_schema(before, now), comparison, "drift")}
@@ -67,10 +70,10 @@ def _compare_split(split: str, old: Statistics, new: Statistics) -> Iterator[Mov
             continue
         shift = measured.get(name)
         missing = _missing_share(now[name]) - _missing_share(before[name])
-        is_moved = shift is not None and shift.value >= _MIN_DISTANCES[shift.measure]
+        is_moved = shift is not None and shift.value >= max(_MIN_DISTANCES[shift.measure], noise[shift.measure])
         if is_moved and shift is not None:
             yield MovedFeature(split, name, shift.measure, shift.value, _describe(shift, before[name], now[name]))
-        elif abs(missing) > _MAX_MISSING_NOISE:
+        elif abs(missing) > max(_MAX_MISSING_NOISE, noise["L-infinity"] / 2):
             yield MovedFeature(split, name, "missing", abs(missing), _describe_missing(before[name], now[name]))
 
 

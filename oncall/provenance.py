@@ -12,6 +12,7 @@ from oncall.metadata import Artifact, Id, Metadata
 _ROWS, _CONTENT, _FINGERPRINT, _COLUMNS = "rows", "content", "input_fingerprint", "columns"
 _HASH_CHARS = 8
 _MAX_SHOWN_COLUMNS = 8
+_OTHER_ROWS = "all columns have other values: other rows"
 # After these values comes a hash or, from an older ExampleGen, the times of the files; `content` is more exact.
 _INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),")
 _MODEL = "Model"
@@ -96,12 +97,38 @@ def read_input_data(artifacts: list[Artifact]) -> InputData:
 
 
 def compare_columns(old: InputData, new: InputData) -> dict[str, str]:
-    """Return by split which columns changed; for splits whose records changed, if both runs kept hashes of columns."""
-    return {
+    """Return by split which columns changed; for splits whose records changed, if both runs kept hashes of columns.
+
+    Rows that are drawn by their content move to another split with a change. So splits of other rows are compared
+    together, too.
+    """
+    changed = [
+        split for split in new.columns if split in old.columns and old.content.get(split) != new.content.get(split)
+    ]
+    described = {
         split: _describe_columns(old.columns[split], new.columns[split], old.rows.get(split) == new.rows.get(split))
-        for split in new.columns
-        if split in old.columns and old.content.get(split) != new.content.get(split)
+        for split in changed
     }
+    redrawn = [split for split, text in described.items() if text == _OTHER_ROWS]
+    if len(redrawn) > 1:
+        has_same_rows = sum(old.rows.get(s, 0) for s in redrawn) == sum(new.rows.get(s, 0) for s in redrawn)
+        together = [_add_up([data.columns[split] for split in redrawn]) for data in (old, new)]
+        text = _describe_columns(together[0], together[1], has_same_rows)
+        if text != _OTHER_ROWS:
+            rest = {split: text for split, text in described.items() if split not in redrawn}
+            return {f"{' and '.join(redrawn)} together": text, **rest}
+    return described
+
+
+def _add_up(splits: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the hashes of the columns of several splits together."""
+    sums: dict[str, list[int]] = {}
+    for columns in splits:
+        for name, text in columns.items():
+            pair = sums.setdefault(name, [0, 0])
+            for number, half in enumerate((text[:_HASH_CHARS], text[_HASH_CHARS:])):
+                pair[number] = (pair[number] + int(half, 16)) % (1 << 4 * _HASH_CHARS)
+    return {name: "".join(f"{value:0{_HASH_CHARS}x}" for value in pair) for name, pair in sums.items()}
 
 
 def _describe_columns(old: Mapping[str, str], new: Mapping[str, str], same_rows: bool) -> str:
@@ -121,7 +148,7 @@ def _describe_columns(old: Mapping[str, str], new: Mapping[str, str], same_rows:
     if same_rows and alone == changed:
         return f"{_join(changed)}: other values; all other columns are as before"
     if len(changed) == len(names):
-        return "all columns have other values: other rows"
+        return _OTHER_ROWS
     return f"other values in {_join(changed)}; the same in {_join([n for n in names if n not in changed])}"
 
 

@@ -365,8 +365,11 @@ def _columns_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[s
         for result in results:
             for column, pair in result["columns"].get(name, {}).items():
                 sums[column] = [(a + b) % (1 << 64) for a, b in zip(sums.get(column, [0, 0]), pair, strict=True)]
-        # Half of each is enough to tell two columns apart, and thousands of columns have to be kept.
-        by_split[name] = {column: "".join(f"{value >> 32:08x}" for value in pair) for column, pair in sums.items()}
+        # Half of each is enough to tell two columns apart, and thousands of columns have to be kept. The lower halves
+        # of two splits add up to that of both together.
+        by_split[name] = {
+            column: "".join(f"{value % (1 << 32):08x}" for value in pair) for column, pair in sums.items()
+        }
     return by_split
 
 

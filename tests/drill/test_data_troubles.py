@@ -52,7 +52,9 @@ def test_3_a_renamed_category_is_recognised(new: str, sentence: str, census_dril
     diff = _diff(census_drill)
     moved = next(line for line in diff.splitlines() if line.startswith("moved"))
     assert_says(moved, ["relationship: L-infinity 0.4", sentence, "'Husband' 4", "-> 0.0%"])
-    assert_says(diff, ["train: relationship: other values; all other columns are as before"])
+    assert_says(
+        diff, ["columns    train and eval together: relationship: other values; all other columns are as before"]
+    )
 
 
 def test_4a_a_label_that_was_flipped_is_found(census_drill: Drill) -> None:

@@ -11,7 +11,9 @@ ROWS = {"age": [31, 42, 53, 64], "sex": [b"f", b"m", b"f", b"m"], "income": [b"l
 def _hash(columns: dict[str, list[object]]) -> dict[str, str]:
     batch = pa.RecordBatch.from_pydict(columns)
     hashes = column_hashes(batch)
-    return {name: "".join(f"{int(h) >> 32:08x}" for h in pair) for name, pair in zip(columns, hashes, strict=True)}
+    return {
+        name: "".join(f"{int(h) % (1 << 32):08x}" for h in pair) for name, pair in zip(columns, hashes, strict=True)
+    }
 
 
 def _compare(columns: dict[str, list[object]]) -> str:
@@ -38,3 +40,19 @@ def test_hashes_of_two_batches_add_up() -> None:
     parts = [{name: values[rows] for name, values in ROWS.items()} for rows in (slice(0, 1), slice(1, 4))]
     first, second = (column_hashes(pa.RecordBatch.from_pydict(part)) for part in parts)
     assert (first + second == whole).all()
+
+
+def test_splits_whose_rows_were_drawn_again_are_compared_together() -> None:
+    def divide(rows: dict[str, list[object]], cut: int) -> InputData:
+        parts = {"train": slice(0, cut), "eval": slice(cut, 4)}
+        divided = {split: {name: values[part] for name, values in rows.items()} for split, part in parts.items()}
+        return InputData(
+            rows={split: len(part["age"]) for split, part in divided.items()},
+            content={split: f"{part}" for split, part in divided.items()},
+            columns={split: _hash(part) for split, part in divided.items()},
+        )
+
+    renamed = ROWS | {"sex": [b"woman", b"m", b"woman", b"m"]}
+    assert compare_columns(divide(ROWS, 1), divide(renamed, 2)) == {
+        "train and eval together": "sex: other values; all other columns are as before"
+    }
