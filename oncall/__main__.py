@@ -32,7 +32,8 @@ Exit codes:
 def main() -> None:
     """Show the serving version, failed runs with their causes, and the way back.
 
-    Only resume, rollback --yes and gc --yes change anything. report writes its file, check --alert its notifications.
+    Only resume, rollback --yes, quarantine --yes and gc --yes change anything. report writes its file, and check
+    --alert its notifications.
     """
 
 

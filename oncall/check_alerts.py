@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from cli.errors import ConfigError
 from cli.terminal import say
-from oncall.checks import CHAMPION, DATABASE, Check, document_checks
+from oncall.check import Check
+from oncall.checks import CHAMPION, DATABASE, document_checks
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from oncall.run_store import RunStore

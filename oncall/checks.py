@@ -1,26 +1,29 @@
 """`check`: compares the expected state of the newest run, the champion and the model server with the actual one."""
 
-import json
-import urllib.error
-import urllib.request
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import command, flags
+from oncall.check import Check
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
+from oncall.server_check import check_server
 from oncall.start_blockers import describe_rejection
+from oncall.text_format import shorten
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
-from pipeline.run.advice import ask_doctor, suggest_after_rejection
+from pipeline.run.advice import ask, ask_doctor, suggest_after_rejection
 from pipeline.run.causes import cause
-from pipeline.run.records import State
+from pipeline.run.records import State, find_clock_conflicts
 
-_TIMEOUT_SECONDS = 5.0
-_MAX_READ_BYTES = 1 << 16
+# Runs among which an active one, or a clock that was wrong, is looked for.
+_MAX_READ_RUNS = 20
+_MAX_WARNING_CHARS = 120
 _CONTENT_MESSAGES = {
     True: "its files are those that were pushed",
     False: "its files are NOT those that were pushed",
@@ -28,27 +31,6 @@ _CONTENT_MESSAGES = {
 }
 CHAMPION, DATABASE = "champion", "database"
 _GOOD_STATES = (State.SUCCEEDED, State.CACHED)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One expectation and its result.
-
-    Attributes:
-      name: name of the check.
-      ok: whether the expectation holds.
-      message: actual state.
-      todo: command to try if it does not hold.
-      about: run or version that the check is about.
-      run: run that the message names.
-    """
-
-    name: str
-    ok: bool
-    message: str
-    todo: str = ""
-    about: str = ""
-    run: str = ""
 
 
 def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str | None) -> list[Check]:
@@ -60,19 +42,20 @@ def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str
       folder: folder of the registry; None for the newest run's.
       model: name of the model; None for the newest run's.
     """
-    checks = [_check_newest_run(store), *_check_rejection(store), *_check_database(store)]
+    checks = [_check_newest_run(store), *_check_active_run(store), *_check_rejection(store), *_check_database(store)]
+    checks += [*_check_clocks(store)]
     try:
         model_versions = store.find_model_versions(folder, model)
         command_flags = store.location_flags + flags(registry=folder, model=model)
         checks += _check_champion(store, model_versions, command_flags)
-        champion = model_versions.champion
+        checks += _check_unexplained(model_versions)
     except ConfigError:
         raise
     except PipelineError as error:
-        checks.append(Check(CHAMPION, False, str(error), f"python -m oncall doctor{store.location_flags}"))
-        champion = None
+        checks.append(Check(CHAMPION, False, str(error), ask_doctor(store.location_flags)))
+        model_versions = None
     if url is not None:
-        checks.append(_check_server(url, champion))
+        checks += check_server(url, model_versions)
     return checks
 
 
@@ -96,20 +79,56 @@ def _check_newest_run(store: RunStore) -> Check:
     for run_id in store.record_ids:
         run = store.get_run(run_id)
         if run.record is None:
-            todo = f"python -m oncall doctor{store.location_flags}"
-            return Check(name, False, store.damaged_records.get(run_id, "has no record"), todo, run_id)
-        reason = cause(run.record, run.state)
+            reason = store.damaged_records.get(run_id, "has no record")
+            return Check(name, False, reason, ask_doctor(store.location_flags), run_id)
         if run.state is State.RUNNING:
-            note = f"; run {run_id} is running, {reason}"
+            # It has a check of its own.
             continue
+        reason = cause(run.record, run.state)
         if run.state is State.INCOMPLETE:
             # Such a run is not meant to push anything.
-            note = note or f"; run {run_id} {reason}"
+            note = note or f"; the newer run {run_id} is INCOMPLETE: {reason}"
             continue
-        message = f"{run_id} {run.state}{note}{f': {reason}' if reason else ''}"
-        todo = f"python -m oncall why {run_id}{store.location_flags}"
+        warnings = run.record.warnings if run.state in _GOOD_STATES else []
+        if warnings:
+            more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+            reason = f"warning: {shorten(warnings[0], _MAX_WARNING_CHARS)}{more}"
+        message = f"{run_id} {run.state}{f': {reason}' if reason else ''}{note}"
+        todo = ask("why", run_id, here=store.location_flags)
         return Check(name, run.state in _GOOD_STATES, message, todo, run_id, run_id)
-    return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{store.location_flags}")
+    return Check(name, False, f"no whole run has ended on record{note}", ask("runs", here=store.location_flags))
+
+
+def _check_active_run(store: RunStore) -> list[Check]:
+    """Return a check only if a run is active."""
+    for run_id in islice(store.record_ids, _MAX_READ_RUNS):
+        run = store.get_run(run_id)
+        if run.state is not State.RUNNING or run.record is None:
+            continue
+        activity = store.describe_activity(run.record)
+        problem = f"{activity.problem}; " if activity.problem else ""
+        message = f"{run_id} RUNNING: {problem}{activity.message}"
+        todo = activity.todo or ask("log", run_id, "--follow", here=store.location_flags)
+        return [Check("active run", not activity.problem, message, todo, run_id, run_id)]
+    return []
+
+
+def _check_clocks(store: RunStore) -> list[Check]:
+    """Return a check only if a run on record began in the future."""
+    conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_READ_RUNS), time.time())
+    future = [line for line in conflicts if " after now" in line]
+    todo = command("date", "-u", note="compare it with the clock of that host; runs are in order all the same")
+    return [Check("clocks", False, future[0], todo)] if future else []
+
+
+def _check_unexplained(model_versions: ModelVersions) -> list[Check]:
+    """Return a check only if the registry has versions that no push on record explains."""
+    unexplained = model_versions.list_unexplained()
+    if not unexplained:
+        return []
+    lines = [f"version {number} was not pushed: {reason}" for number, reason in unexplained.items()]
+    todo = model_versions.quarantine_command
+    return [Check("registry", False, "; ".join(lines), todo, ", ".join(map(str, unexplained)))]
 
 
 def _check_rejection(store: RunStore) -> list[Check]:
@@ -123,21 +142,22 @@ def _check_rejection(store: RunStore) -> list[Check]:
 
 def _check_database(store: RunStore) -> list[Check]:
     """Return a check only if the next run cannot use the database; the serving version needs none."""
-    if not store.database_error:
-        return []
-    return [Check(DATABASE, False, store.database_error, ask_doctor(store.location_flags))]
+    problem = store.database_error or store.binding_error
+    return [Check(DATABASE, False, problem, ask_doctor(store.location_flags))] if problem else []
 
 
 def _check_champion(store: RunStore, model_versions: ModelVersions, command_flags: str) -> list[Check]:
     champion = model_versions.champion
     if champion is None:
-        todo = f"python -m oncall serving{command_flags}"
+        todo = ask("serving", here=command_flags)
         return [Check(CHAMPION, False, f"{model_versions.location}: no version serves", todo)]
     versions = {version.number: version for version in model_versions.list_versions()}
     if champion not in versions:
         message = f"version {champion} is the champion, and its folder is gone"
         return [Check(CHAMPION, False, message, model_versions.rollback_command)]
-    checks = [Check(CHAMPION, True, f"version {champion} of {model_versions.name}")]
+    rollback = model_versions.rollback
+    in_force = f"; {rollback}" if rollback is not None else ""
+    checks = [Check(CHAMPION, True, f"version {champion} of {model_versions.name}{in_force}")]
     is_intact = model_versions.is_intact(champion)
     changed = model_versions.list_changed_files(champion) if is_intact is False else []
     message = f"version {champion}: {_CONTENT_MESSAGES[is_intact]}{': ' if changed else ''}{', '.join(changed)}"
@@ -145,7 +165,7 @@ def _check_champion(store: RunStore, model_versions: ModelVersions, command_flag
     pusher = versions[champion].run or "another tool"
     has_record = store.read_record(pusher) is not None
     message = f"pushed by run {pusher}" + ("" if has_record else ", which is not on record")
-    lineage = f"python -m oncall lineage v{champion}{command_flags}"
+    lineage = ask("lineage", f"v{champion}", here=command_flags)
     checks.append(Check("pushed by", has_record, message, lineage, run=versions[champion].run))
     return [*checks, *_check_traffic(model_versions, versions, champion)]
 
@@ -156,32 +176,13 @@ def _check_traffic(model_versions: ModelVersions, versions: Mapping[int, ModelVe
         return []
     shares = [f"version {v.number} with {v.traffic} %" for v in versions.values() if v.traffic]
     message = f"serves {', '.join(shares) or 'nothing'}"
-    return [Check("endpoint", bool(versions[champion].traffic), message, model_versions.rollback_command)]
-
-
-def _check_server(url: str, champion: int | None) -> Check:
-    """Check that the model server's default version is the champion."""
-    name, address = "model server", url.rstrip("/") + "/health"
-    if not address.startswith(("http://", "https://")):
-        raise ConfigError(f"--url: {url} is not an address; expected one such as http://localhost:8501")
-    try:
-        health = json.loads(_get(address))
-        default, ready = health["default"], health["ready"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = getattr(error, "reason", None) or error
-        message = f"{address}: does not respond as a model server: {reason}"
-        return Check(name, False, message, command("curl", "-i", address))
-    todo = command("curl", address)
-    if not ready:
-        return Check(name, False, f"{address}: is not ready; versions {health.get('versions')}", todo)
-    expected = f"version {champion} is the champion" if champion is not None else "no version should serve"
-    return Check(name, default == champion, f"serves version {default}; {expected}", todo)
-
-
-def _get(address: str) -> bytes:
-    try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
-            return bytes(response.read(_MAX_READ_BYTES))
-    except urllib.error.HTTPError as error:
-        # The body of a 503 names the versions that are not ready.
-        return error.read(_MAX_READ_BYTES)
+    # A push that has not ended adds its state behind a comma.
+    by_hand = [
+        f"version {v.number}"
+        for v in versions.values()
+        if v.traffic and v.number != champion and not v.state.startswith("candidate") and "," not in v.state
+    ]
+    if by_hand:
+        message += f"; {', '.join(by_hand)} should get nothing: the traffic was changed by hand"
+    is_right = bool(versions[champion].traffic) and not by_hand
+    return [Check("endpoint", is_right, message, model_versions.traffic_command)]

@@ -181,15 +181,32 @@ def doctor(store: RunStore, registry: Path | None, model: str | None) -> Command
 
 @click.command()
 @click.argument("run")
+@click.option("--yes", is_flag=True, help="Resume it even if its push would replace a newer champion.")
 @local_command("submit the same config again: python vertex_runner.py submit --wait{flags}")
-def resume(store: LocalRunStore, run: str) -> CommandResult | int:
+def resume(store: LocalRunStore, run: str, yes: bool) -> CommandResult | int:
     """Continue a run with its own config and the cache.
 
-    Results of finished nodes are reused from the cache. Changes the run root, as any run does.
+    Results of finished nodes are reused from the cache. Changes the run root, as any run does. Without --yes, a run
+    whose push would replace a newer champion, or undo a rollback, is not resumed.
     """
     from oncall.resumption import resume_run
 
-    return resume_run(store, run, as_json=_is_json())
+    return resume_run(store, run, yes=yes, as_json=_is_json())
+
+
+@click.command()
+@_yes
+@_registry
+@local_command("python -m serving.registry list{flags} shows versions of other tools")
+def quarantine(store: LocalRunStore, registry: Path | None, model: str | None, yes: bool) -> CommandResult:
+    """Move aside what no artifact and no push explains.
+
+    Folders that no artifact is in, and versions that were copied into the registry by hand. Prints the command that
+    moves them back. Without --yes nothing is changed. gc removes them.
+    """
+    from oncall.local.quarantine import quarantine_files
+
+    return quarantine_files(store, registry, model, yes=yes)
 
 
 @click.command()
@@ -212,7 +229,12 @@ def rollback(
 
 @click.command()
 @click.option("--keep-last", type=click.IntRange(1), required=True, metavar="N", help="Runs that keep all they used.")
-@click.option("--keep-pushed", is_flag=True, help="Keep all that registered versions were made from.")
+@click.option(
+    "--keep-pushed/--drop-pushed",
+    default=True,
+    show_default=True,
+    help="Keep all that registered versions were made from.",
+)
 @_yes
 @_registry
 @local_command(
@@ -226,7 +248,7 @@ def gc(
     Without --yes nothing is changed. Artifacts of the serving version, of the next run's baseline and of the last good
     run are kept.
     """
-    from oncall.garbage_collection import collect_garbage
+    from oncall.local.garbage_collection import collect_garbage
 
     return collect_garbage(store, keep_last=keep_last, keep_pushed=keep_pushed, yes=yes, folder=registry, model=model)
 
@@ -271,4 +293,21 @@ def report(
     return write_report(store, run, PageOptions(None, registry, model), output=output, overwrite=overwrite)
 
 
-ALL = (runs, show, why, log, serving, lineage, diff, anomalies, check, doctor, resume, rollback, gc, web, report)
+ALL = (
+    runs,
+    show,
+    why,
+    log,
+    serving,
+    lineage,
+    diff,
+    anomalies,
+    check,
+    doctor,
+    resume,
+    rollback,
+    quarantine,
+    gc,
+    web,
+    report,
+)

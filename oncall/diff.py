@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.errors import DataError
 from components.policy import list_warnings
 from oncall.anomalies import read_anomalies, read_gate_report, read_verdict
 from oncall.evaluations import read_metrics
 from oncall.metadata import Outputs
-from oncall.provenance import read_input_data
+from oncall.provenance import InputData, compare_columns, read_input_data
 from oncall.results import CommandResult
 from oncall.run_store import Run, RunStore
 from oncall.runs import need_record
 from pipeline.run.records import RunRecord
+
+if TYPE_CHECKING:
+    from oncall.distributions import MovedFeature
 
 # A smaller difference may be chance: relative for means and counts, absolute for shares and metrics.
 _MAX_RELATIVE_NOISE, _MAX_SHARE_NOISE, _MAX_METRIC_NOISE = 0.02, 0.005, 0.0005
@@ -37,6 +40,9 @@ def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
     records = [need_record(store, run) for run in runs]
     outputs = [store.metadata.get_run_outputs(run.run_id) for run in runs]
     old, new = (_collect_facts(record, of_run) for record, of_run in zip(records, outputs, strict=True))
+    data = [_read_data(of_run) for of_run in outputs]
+    columns = compare_columns(*data)
+    moved = _find_moved(*outputs) if data[0].content != data[1].content or not data[0].content else []
     sections: dict[str, Changes] = {}
     missing: dict[str, str] = {}
     for name in old:
@@ -45,29 +51,56 @@ def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
             missing[name] = "; ".join(filter(None, reasons))
         compare = find_number_changes if name in ("statistics", "metrics") else _find_changes
         sections[name] = {} if name in missing else compare(old[name], new[name])
-    document = {"from": runs[0].run_id, "to": runs[1].run_id, **sections, "missing": missing}
+    document: dict[str, Any] = {"from": runs[0].run_id, "to": runs[1].run_id, **sections, "missing": missing}
+    document |= {"columns": columns, "moved": [feature.to_dict() for feature in moved]}
     lines = [f"{runs[0].run_id} {runs[0].state} -> {runs[1].run_id} {runs[1].state}"]
     for name, changes in sections.items():
         section = [missing[name]] if name in missing else _format_changes(changes)
         lines += [f"{name:<10} {line}" for line in section]
+        if name == "data":
+            lines += [f"{'columns':<10} {split}: {line}" for split, line in columns.items()]
+            lines += [f"{'moved':<10} {feature}" for feature in moved]
     same = [name for name, changes in sections.items() if not changes and name not in missing]
     return CommandResult(document, [*lines, *([f"the same   {', '.join(same)}"] if same else [])])
 
 
 def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
     """Return the facts of a run by section."""
-    artifacts = [artifact for by_output in outputs.values() for group in by_output.values() for artifact in group]
-    data = read_input_data(artifacts)
+    data = _read_data(outputs)
+    # In the order of their weight: what comes first is printed without --all.
     return {
+        "data": data.list_facts(),
         "config": flatten(record.shown_config),
         "code": {**record.code, "revision": record.revision},
-        "packages": record.packages,
-        "data": data.list_facts(),
-        "statistics": _read_statistics(outputs),
         "schema": {"hash": data.schema_hash} if data.schema_hash else {},
         "anomalies": _collect_anomalies(record, outputs),
-        "metrics": read_metrics(outputs),
+        "metrics": read_metrics(outputs) or record.flat_metrics,
+        "statistics": _read_statistics(outputs),
+        "packages": record.packages,
     }
+
+
+def _read_data(outputs: Outputs) -> InputData:
+    artifacts = [artifact for by_output in outputs.values() for group in by_output.values() for artifact in group]
+    return read_input_data(artifacts)
+
+
+def _find_moved(old: Outputs, new: Outputs) -> "list[MovedFeature]":
+    # Numpy and TFDV's extension, for runs of other data only.
+    from oncall.distributions import find_moved_features
+
+    return find_moved_features(*(_read_by_split(outputs) for outputs in (old, new)))
+
+
+def _read_by_split(outputs: Outputs) -> Mapping[str, Any]:
+    from pipeline.run.artifact_lookup import read_statistics
+
+    for artifact in outputs.get("StatisticsGen", {}).get("statistics", ()):
+        try:
+            return read_statistics(artifact.folder)
+        except DataError:
+            continue
+    return {}
 
 
 def _explain_missing(run: Run, outputs: Outputs, facts: Facts, name: str) -> str:
@@ -75,7 +108,7 @@ def _explain_missing(run: Run, outputs: Outputs, facts: Facts, name: str) -> str
     node = _MAKERS.get(name)
     if node is None:
         return ""
-    if node not in outputs:
+    if node not in outputs and not facts:
         return f"{run.run_id} has none: it did not finish {node}"
     return "" if facts else f"the files of {run.run_id} are gone"
 

@@ -12,7 +12,8 @@ class Finding:
     """A problem.
 
     Attributes:
-      kind: `database`, `run`, `record`, `missing`, `moved`, `orphan`, `partial`, `disk` or `registry`.
+      kind: `database`, `binding`, `copy`, `run`, `clock`, `record`, `missing`, `moved`, `orphan`, `partial`, `disk` or
+        `registry`.
       message: problem and its place.
       todo: remedy.
     """
@@ -40,8 +41,11 @@ def report_findings(holder: str, free: str, findings: Sequence[Finding], not_her
     if not_here:
         document["not_here"] = not_here
         lines.append(f"not here   {not_here}")
-    for finding in findings:
-        lines += [f"{finding.kind:<10} {finding.message}", f"{'':<10} do: {finding.todo}"]
+    for number, finding in enumerate(findings):
+        lines.append(f"{finding.kind:<10} {finding.message}")
+        # Ten orphans have one remedy.
+        if number + 1 == len(findings) or findings[number + 1].todo != finding.todo:
+            lines.append(f"{'':<10} do: {finding.todo}")
     return CommandResult(
         document, [*lines, *([] if findings else ["ok         nothing is wrong"])], 1 if findings else 0
     )

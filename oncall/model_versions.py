@@ -26,6 +26,29 @@ class ModelVersion:
     traffic: int | None = None
 
 
+@dataclass(frozen=True)
+class RollbackInForce:
+    """A rollback that no later promotion has undone.
+
+    Attributes:
+      version: version that serves since.
+      rejected: version that served before; None if that is not known.
+      by: user and host.
+      at: time in UTC.
+      reason: reason that the user gave; empty if none.
+    """
+
+    version: int
+    rejected: int | None
+    by: str
+    at: str
+    reason: str
+
+    def __str__(self) -> str:
+        rejected = f"version {self.rejected}" if self.rejected is not None else "another version"
+        return f"rolled back from {rejected} by {self.by} at {self.at}: {self.reason or 'no reason was given'}"
+
+
 class ModelVersions(Protocol):
     """The versions of one model."""
 
@@ -44,6 +67,24 @@ class ModelVersions(Protocol):
     @property
     def champion(self) -> int | None:
         """Number of the version that should serve."""
+
+    @property
+    def traffic_command(self) -> str:
+        """Command that gives the champion all requests, where versions share them."""
+
+    @property
+    def quarantine_command(self) -> str:
+        """Command that helps against versions that no push explains."""
+
+    @property
+    def rollback(self) -> RollbackInForce | None:
+        """The rollback that is in force; None if there is none."""
+
+    def list_unexplained(self) -> dict[int, str]:
+        """Return the versions that no push on record put in their place, each with where it seems to come from."""
+
+    def get_content_hash(self, version: int) -> str:
+        """Return the hash of the files that were pushed as a version; empty if it is not known."""
 
     def list_versions(self) -> list[ModelVersion]:
         """Return the versions, the oldest first."""

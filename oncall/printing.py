@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import click
 from rich.cells import cell_len
@@ -18,23 +19,47 @@ from oncall.text_format import join_heading, shorten
 _FILE_WIDTH = 1 << 20
 # A column of sentences on a terminal is at least this wide, and its sentences are cut at this length.
 _MIN_SENTENCE_WIDTH, _MAX_SENTENCE_CHARS = 24, 120
+_MAX_LINES = 25
+# Lines of a table beside its rows, and rows that it keeps.
+_TABLE_LINES, _MIN_ROWS = 4, 5
+_COMMAND_LABELS = ("try ", "undo ")
 _STYLES = {"SUCCEEDED": "green", "CACHED": "green", "RUNNING": "cyan", "INCOMPLETE": "yellow", "ok": "green"}
 _BAD_STYLE = "bold red"
 _BAD_WORDS = ("FAILED", "CRASHED", "ABORTED", "UNKNOWN", "NOT ok")
 
 
-def print_result(result: CommandResult, *, as_json: bool) -> None:
-    """Print the result of a command."""
+def print_result(result: CommandResult, *, as_json: bool, show_all: bool = True) -> None:
+    """Print the result of a command.
+
+    Args:
+      result: result of the command.
+      as_json: whether its document is printed.
+      show_all: whether all lines are printed, and not only the first ones.
+    """
     if as_json:
         error = {"error": result.error} if result.error else {}
         click.echo(to_json({**result.document, **error}))
         return
     width = _measure_terminal()
     console = Console(width=width or _FILE_WIDTH, emoji=False)
+    room = _MAX_LINES if not show_all else 1 << 30
+    hidden = 0
     for part in result.parts:
-        lines = _render_table(part, width) if isinstance(part, ResultTable) else [Text(clean(part))]
-        for line in lines:
-            console.print(line, soft_wrap=isinstance(line, Text), highlight=False)
+        if isinstance(part, ResultTable):
+            rows = max(min(len(part.cells), room - _TABLE_LINES), _MIN_ROWS)
+            hidden += len(part.cells[rows:])
+            room -= min(len(part.cells), rows) + _TABLE_LINES
+            for line in _render_table(replace(part, cells=part.cells[:rows]), width):
+                console.print(line, soft_wrap=isinstance(line, Text), highlight=False)
+            continue
+        room -= 1
+        # The next command is never left out.
+        if room < 0 and not part.startswith(_COMMAND_LABELS):
+            hidden += 1
+            continue
+        console.print(Text(clean(part)), soft_wrap=True, highlight=False)
+    if hidden:
+        console.print(Text(f"{hidden} more lines; --all prints them"), soft_wrap=True, highlight=False)
     if result.error:
         say(f"error: {result.error}")
 

@@ -2,14 +2,17 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from oncall.metadata import Artifact, Id, Metadata
 
-_ROWS, _CONTENT, _FINGERPRINT = "rows", "content", "input_fingerprint"
+_ROWS, _CONTENT, _FINGERPRINT, _COLUMNS = "rows", "content", "input_fingerprint", "columns"
+_HASH_CHARS = 8
+_MAX_SHOWN_COLUMNS = 8
+_OTHER_ROWS = "all columns have other values: other rows"
 # After these values comes a hash or, from an older ExampleGen, the times of the files; `content` is more exact.
 _INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),")
 _MODEL = "Model"
@@ -26,6 +29,7 @@ class InputData:
       content: hash of the records by split; empty if ExampleGen did not keep it.
       fingerprint: fingerprint of the input files: their number, bytes and content.
       schema_hash: hash of the Schema artifact; empty if its file is missing.
+      columns: hashes of each column's values and of the rows without it, by split and column; empty if not kept.
       in_train: number of rows with an equal row in train, by split; empty if ExampleGen did not keep it.
     """
 
@@ -34,6 +38,7 @@ class InputData:
     fingerprint: str = ""
     schema_hash: str = ""
     in_train: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def list_facts(self) -> dict[str, int | str]:
         """Return the properties in which the data of two runs may differ, by name."""
@@ -87,7 +92,69 @@ def read_input_data(artifacts: list[Artifact]) -> InputData:
         fingerprint=str(examples.get(_FINGERPRINT, "")),
         schema_hash=schema,
         in_train=_parse_equal_rows(examples.get(_EQUAL_ROWS)),
+        columns=_parse_by_split(examples.get(_COLUMNS), dict),
     )
+
+
+def compare_columns(old: InputData, new: InputData) -> dict[str, str]:
+    """Return by split which columns changed; for splits whose records changed, if both runs kept hashes of columns.
+
+    Rows that are drawn by their content move to another split with a change. So splits of other rows are compared
+    together, too.
+    """
+    changed = [
+        split for split in new.columns if split in old.columns and old.content.get(split) != new.content.get(split)
+    ]
+    described = {
+        split: _describe_columns(old.columns[split], new.columns[split], old.rows.get(split) == new.rows.get(split))
+        for split in changed
+    }
+    redrawn = [split for split, text in described.items() if text == _OTHER_ROWS]
+    if len(redrawn) > 1:
+        has_same_rows = sum(old.rows.get(s, 0) for s in redrawn) == sum(new.rows.get(s, 0) for s in redrawn)
+        together = [_add_up([data.columns[split] for split in redrawn]) for data in (old, new)]
+        text = _describe_columns(together[0], together[1], has_same_rows)
+        if text != _OTHER_ROWS:
+            rest = {split: text for split, text in described.items() if split not in redrawn}
+            return {f"{' and '.join(redrawn)} together": text, **rest}
+    return described
+
+
+def _add_up(splits: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the hashes of the columns of several splits together."""
+    sums: dict[str, list[int]] = {}
+    for columns in splits:
+        for name, text in columns.items():
+            pair = sums.setdefault(name, [0, 0])
+            for number, half in enumerate((text[:_HASH_CHARS], text[_HASH_CHARS:])):
+                pair[number] = (pair[number] + int(half, 16)) % (1 << 4 * _HASH_CHARS)
+    return {name: "".join(f"{value:0{_HASH_CHARS}x}" for value in pair) for name, pair in sums.items()}
+
+
+def _describe_columns(old: Mapping[str, str], new: Mapping[str, str], same_rows: bool) -> str:
+    names = [name for name in new if name in old]
+    other = [name for name in {**old, **new} if name not in old or name not in new]
+    changed = [name for name in names if old[name][:_HASH_CHARS] != new[name][:_HASH_CHARS]]
+    # The rows without such a column are the same.
+    alone = [name for name in names if old[name][_HASH_CHARS:] == new[name][_HASH_CHARS:]]
+    if other:
+        return f"columns that only one of them has: {_join(other)}"
+    if not changed and len(alone) == len(names):
+        return "the same rows in another order"
+    if not changed:
+        if alone and same_rows:
+            return f"{_join(alone)}: the same values, and on other rows: shuffled. All other columns are as before"
+        return "each column has the same values, in other combinations: columns were shuffled"
+    if same_rows and alone == changed:
+        return f"{_join(changed)}: other values; all other columns are as before"
+    if len(changed) == len(names):
+        return _OTHER_ROWS
+    return f"other values in {_join(changed)}; the same in {_join([n for n in names if n not in changed])}"
+
+
+def _join(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_SHOWN_COLUMNS
+    return ", ".join(names[:_MAX_SHOWN_COLUMNS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parse_equal_rows(text: Any) -> dict[str, str]:

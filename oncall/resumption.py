@@ -15,7 +15,7 @@ from pipeline.run.advice import again
 from pipeline.run.records import Kind, RunRecord, State
 
 
-def resume_run(store: LocalRunStore, name: str, *, as_json: bool) -> CommandResult | int:
+def resume_run(store: LocalRunStore, name: str, *, yes: bool, as_json: bool) -> CommandResult | int:
     """Run the config of a run that did not succeed again; return the new run's exit code.
 
     A run that succeeded is run again if its model should serve and the pushed files have changed since.
@@ -35,6 +35,11 @@ def resume_run(store: LocalRunStore, name: str, *, as_json: bool) -> CommandResu
         code = RunRootError.exit_code if store.database_error else 0
         document = {"run": run.run_id, "state": run.state, "resumed": False}
         return CommandResult(document, [f"nothing to do: run {run.run_id} {run.state}"], code)
+    newer = store.describe_newer_champion(record)
+    if newer and not yes:
+        document = {"run": run.run_id, "state": run.state, "resumed": False, "would_replace": newer}
+        line = f"would resume run {run.run_id}, and its push would replace {newer}; add --yes to do it"
+        return CommandResult(document, [line])
     from pydantic import ValidationError
 
     from pipeline.config.pipeline_config import PipelineConfig

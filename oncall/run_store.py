@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from oncall.activity import ActiveRun
 from oncall.metadata import Id, Metadata
 from oncall.model_versions import ModelVersions
 from pipeline.run.records import RunRecord, State
@@ -57,8 +58,7 @@ class RunStore(Protocol):
     """Runs with their records, logs, ML Metadata and models.
 
     Attributes:
-      location_flags: flags that name the location in proposed commands, with a space before each; empty if they may
-        be omitted.
+      location_flags: flags that name the location in proposed commands, with a space before each.
       damaged_records: reason by run, for records that cannot be read.
     """
 
@@ -80,6 +80,19 @@ class RunStore(Protocol):
     @property
     def database_error(self) -> str:
         """Why the database cannot be read now; empty if it can, or if there is none."""
+
+    @property
+    def binding_error(self) -> str:
+        """Why the database and the run root do not belong together; empty if they do, or if nothing shows that."""
+
+    def describe_activity(self, record: RunRecord) -> ActiveRun:
+        """Return the state of a run that has not ended, whose process lives."""
+
+    def find_resumptions(self, run_id: str) -> list[str]:
+        """Return the newer runs that resumed a run, the newest first."""
+
+    def describe_newer_champion(self, record: RunRecord) -> str:
+        """Return what a push of a run would replace that is newer than the run; empty if nothing is."""
 
     @property
     def metadata(self) -> Metadata:
@@ -115,8 +128,8 @@ class RunStore(Protocol):
           ConfigError: there is none, or there are several.
         """
 
-    def find_last_success(self, before: str) -> str | None:
-        """Return the last run before another that succeeded."""
+    def find_last_success(self, before: str | None) -> str | None:
+        """Return the last run before another that succeeded; None for the last of all."""
 
     def read_log_excerpt(self, record: RunRecord, node: str | None) -> LogExcerpt:
         """Return the excerpt for a node, or for the part of the run before its first node."""

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from cli.errors import ConfigError, RunRootError
@@ -11,7 +12,7 @@ from oncall.run_store import Run, RunList, RunStore
 from oncall.start_blockers import describe_rejection, suggest_commands
 from oncall.text_format import format_labels, format_seconds, format_time, join_heading
 from pipeline.run.causes import cause
-from pipeline.run.records import Kind, RunRecord, State
+from pipeline.run.records import Kind, RunRecord, State, find_clock_conflicts
 
 # The property in which pipeline/run/dag_runner.py keeps the error of a failed execution.
 _ERROR_PROPERTY = "error"
@@ -44,9 +45,17 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
         least=("started", "took"),
     )
     rejection = describe_rejection(store)
-    document = {"run_root": store.location, "runs": rows, "total": newest.total, "refused": rejection}
+    conflicts = find_clock_conflicts((run.record for run in newest.runs if run.record is not None), time.time())
+    document = {
+        "run_root": store.location,
+        "runs": rows,
+        "total": newest.total,
+        "refused": rejection,
+        "clocks": conflicts,
+    }
     tries = (("try", line) for line in suggest_commands(store))
-    blockers = format_labels([("refused", join_heading(rejection)), *tries])
+    clocks = (("clock", line) for line in conflicts[:1])
+    blockers = format_labels([("refused", join_heading(rejection)), *clocks, *tries])
     code = RunRootError.exit_code if newest.error else 0
     if not rows:
         return CommandResult(document, ["no runs yet"], code, newest.error)
@@ -141,6 +150,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         "seconds": _measure_run(record, run.state),
         **{key: getattr(record, key) for key in _RECORD_KEYS},
         "resumes": record.resumes,
+        "resumed_by": store.find_resumptions(run.run_id),
         "config": record.shown_config,
         "summary": record.summary,
         "cause": cause(record, run.state),
@@ -155,10 +165,11 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         least=("made by run", "took"),
     )
     code = RunRootError.exit_code if error else 0
-    return CommandResult(document, [*_format_record(record, run, judgement), table], code, error)
+    head = _format_record(record, run, judgement, document["resumed_by"])
+    return CommandResult(document, [*head, table], code, error)
 
 
-def _format_record(record: RunRecord, run: Run, judgement: Judgement) -> list[str]:
+def _format_record(record: RunRecord, run: Run, judgement: Judgement, resumed_by: Sequence[str]) -> list[str]:
     changes = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
     took = format_seconds(_measure_run(record, run.state)) or "unknown time"
     return format_labels(
@@ -167,6 +178,7 @@ def _format_record(record: RunRecord, run: Run, judgement: Judgement) -> list[st
             ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
             ("started", f"{format_time(record.started)}, took {took}"),
             ("resumes", record.resumes),
+            ("resumed by", ", ".join(resumed_by)),
             ("config", f"{record.config_hash or 'no hash'}; --json shows all of it"),
             ("revision", f"{record.revision or 'unknown'}{changes}"),
             ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),

@@ -28,8 +28,14 @@ def show_versions(store: RunStore, folder: Path | None, model: str | None) -> Co
         error = str(caught)
     champion = model_versions.champion
     rows = [_describe_version(model_versions, version, metadata) for version in model_versions.list_versions()]
-    document = {"registry": model_versions.location, "serving": champion, "versions": rows}
+    rollback = model_versions.rollback
+    unexplained = model_versions.list_unexplained()
+    document: dict[str, Any] = {"registry": model_versions.location, "serving": champion, "versions": rows}
+    document |= {"rollback": asdict(rollback) if rollback is not None else None, "unexplained": unexplained}
     parts: list[str | ResultTable] = [f"{model_versions.location}: {_format_heading(champion, rows)}"]
+    if rollback is not None:
+        parts.append(str(rollback))
+    parts += [f"version {number} was not pushed: {reason}" for number, reason in unexplained.items()]
     if rows:
         traffic = ("traffic",) if "traffic" in rows[0] else ()
         headings = ("version", "state", *traffic, "run", "data", "schema", "metrics", "blessed", "files")

@@ -18,6 +18,8 @@ from oncall.results import CommandResult
 from oncall.run_store import RunStore
 
 Command = Callable[..., CommandResult | int]
+# Commands that print a line or two, or all that they are asked for.
+_WITHOUT_LINES = ("log", "resume", "rollback", "web", "report")
 
 
 def store_command(command: Command) -> Callable[..., None]:
@@ -43,6 +45,7 @@ def _wrap(command: Command, alternative: str) -> Callable[..., None]:
         pipeline: str | None,
         api_endpoint: str | None,
         as_json: bool,
+        show_all: bool = True,
         **options: Any,
     ) -> None:
         def execute() -> CommandResult | int:
@@ -51,21 +54,23 @@ def _wrap(command: Command, alternative: str) -> Callable[..., None]:
             return _add_read_errors(result, store) if isinstance(result, CommandResult) else result
 
         with refusals(as_json=as_json):
-            code = _execute_and_print(execute, as_json)
+            code = _execute_and_print(execute, as_json, show_all)
         sys.exit(code)
 
     if alternative:
         run.__doc__ = f"{command.__doc__}\n\n    On Vertex AI: {alternative.format(flags='')}."
-    for option in _create_options(with_vertex=not alternative):
+    for option in _create_options(with_vertex=not alternative, has_lines=command.__name__ not in _WITHOUT_LINES):
         run = option(run)
     return run
 
 
-def _create_options(*, with_vertex: bool) -> Iterator[Callable[..., Any]]:
+def _create_options(*, with_vertex: bool, has_lines: bool) -> Iterator[Callable[..., Any]]:
     """Yield the shared options, the last one first.
 
     A local command has hidden options for Vertex AI, so that it can reject them with a message.
     """
+    if has_lines:
+        yield click.option("--all", "show_all", is_flag=True, help="Print all lines.  [default: the first 25]")
     yield click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
     for name, letters, variable, meaning in (
         ("--api-endpoint", "HOST:PORT", "VERTEX_API_ENDPOINT", "Address of another API than Google's own."),
@@ -122,7 +127,7 @@ def _add_read_errors(result: CommandResult, store: RunStore) -> CommandResult:
     return replace(result, error=error, exit_code=result.exit_code or PushError.exit_code)
 
 
-def _execute_and_print(execute: Callable[[], CommandResult | int], as_json: bool) -> int:
+def _execute_and_print(execute: Callable[[], CommandResult | int], as_json: bool, show_all: bool) -> int:
     """Print the result; return the exit code."""
     try:
         result = execute()
@@ -135,5 +140,5 @@ def _execute_and_print(execute: Callable[[], CommandResult | int], as_json: bool
     if isinstance(result, int):
         # The command has printed its output itself.
         return result
-    print_result(result, as_json=as_json)
+    print_result(result, as_json=as_json, show_all=show_all)
     return result.exit_code

@@ -19,13 +19,13 @@ def describe_rejection(store: RunStore) -> str:
 
 def describe_blockers(store: RunStore) -> dict[str, str]:
     """Return why the last run was not started, and why the database cannot be read now; empty if neither holds."""
-    return {"refused": describe_rejection(store), "database": store.database_error}
+    return {"refused": describe_rejection(store), "database": store.database_error or store.binding_error}
 
 
 def suggest_commands(store: RunStore) -> list[str]:
     """Return the commands that help against both."""
     rejection = store.last_rejection
-    doctor = [ask_doctor(store.location_flags)] if store.database_error else []
+    doctor = [ask_doctor(store.location_flags)] if store.database_error or store.binding_error else []
     return list(
         dict.fromkeys([*doctor, *(suggest_after_rejection(rejection, store.location_flags) if rejection else [])])
     )

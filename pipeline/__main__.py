@@ -106,13 +106,19 @@ def schema_diff(
     _, reviewed = _review(config_file, settings, run_root, run, features)
     if as_json:
         changes = [asdict(change) for change in reviewed.changes]
-        click.echo(json.dumps({"run_id": reviewed.run_id, "schema": str(reviewed.path), "changes": changes}, indent=2))
+        document = {"run_id": reviewed.run_id, "schema": str(reviewed.path), "changes": changes}
+        moved = [f"{c.where}: {c.shift.feature}: {c.shift}" for c in reviewed.shifts]
+        click.echo(json.dumps({**document, "moved": moved}, indent=2))
         return
     click.echo(f"{reviewed.path} against the data of run {reviewed.run_id}: {_count_text(reviewed.changes)}")
+    for compared in reviewed.shifts:
+        click.echo(f"moved {compared.where}: {compared.shift.feature}: {compared.shift}")
+    if reviewed.shifts:
+        click.echo("a schema cannot take a moved distribution over: correct the data, or set other thresholds")
     for change in reviewed.changes:
         click.echo(str(change))
     if reviewed.changes:
-        accept = command("python", "-m", "pipeline", "schema", "accept", *_typed_flags())
+        accept = command("python", "-m", "pipeline", "schema", "accept", "--run", reviewed.run_id, *_typed_flags())
         click.echo(f"next: {accept}    # all of them; or only those of --feature COLUMN")
 
 
@@ -140,10 +146,15 @@ def _typed_flags() -> list[object]:
     flags: list[object] = []
     for option in context.command.params:
         name = option.name or ""
-        if name != "as_json" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name not in ("as_json", "run") and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             values = context.params[name] if option.multiple else [context.params[name]]
-            flags += [part for value in values for part in (option.opts[0], value)]
+            flags += [part for value in values for part in (option.opts[0], _to_absolute(name, value))]
     return flags
+
+
+def _to_absolute(name: str, value: object) -> object:
+    """Return a path as it is typed in any folder."""
+    return Path(str(value)).absolute() if name in ("config_file", "run_root") else value
 
 
 def _review(
@@ -153,9 +164,26 @@ def _review(
     from pipeline.config import pipeline_config
     from pipeline.run.run_root import RunRoot, default_run_root
 
+    source = click.get_current_context().get_parameter_source
+    if run_root is not None and source("config_file") is ParameterSource.DEFAULT and not settings:
+        # The default config is another pipeline's, perhaps; the run's own is on record.
+        config_file, settings = _read_config_flags(RunRoot(run_root.absolute()), run, config_file)
     loaded = pipeline_config.load(config_file, settings)
     root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
     return loaded, schema_review.review(loaded, root, run, features)
+
+
+def _read_config_flags(root: Any, run: str, default: str) -> tuple[str, tuple[str, ...]]:
+    """Return the config file and the settings that a run on record was started with."""
+    from pipeline.run import artifact_lookup
+    from pipeline.run.records import newest_records
+
+    run_id = artifact_lookup.find_run(root, run).run_id
+    record = next((record for record in newest_records(root) if record.run_id == run_id), None)
+    flags = record.config_flags if record is not None else []
+    if not flags:
+        return default, ()
+    return flags[1], tuple(flags[3::2])
 
 
 def _count_text(changes: Sequence[object]) -> str:

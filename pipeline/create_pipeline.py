@@ -10,6 +10,7 @@ Before ExampleGen there may be SourceExampleGen, any other ExampleGen whose reco
 Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -56,6 +57,7 @@ from trainer.run import run_fn
 
 # The nodes of a DAG by their names, in the order in which they run.
 Nodes = dict[str, base_node.BaseNode]
+_RECIPE_SECTIONS = {"seed", "features", "crosses", "label", "decision", "transform", "model", "training"}
 
 
 def create_pipeline(
@@ -167,7 +169,19 @@ def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettin
         pipeline=config.name,
         run_id=run_id,
         version=NEXT_VERSION if config.push.version is None else config.push.version,
+        recipe=_hash_recipe(config),
     ).with_id("Pusher")
+
+
+def _hash_recipe(config: PipelineConfig) -> str:
+    """Return a hash of what makes a model beside the rows: the code and the config that it is trained by.
+
+    The names of files are not in it: a rollback is not undone because a file was written again or moved.
+    """
+    settings = config.model_dump(mode="json", include=_RECIPE_SECTIONS)
+    settings["data"] = config.data.model_dump(mode="json", exclude={"base", "splits", "schema_file", "example_gen"})
+    code = code_fingerprint(components, schemas, serving, trainer)
+    return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)}\0{code}".encode()).hexdigest()[:16]
 
 
 def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:

@@ -1,6 +1,5 @@
 """`python -m pipeline schema`: what the schema would have to be for the data of a run, and taking that over."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +8,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from cli.errors import ConfigError
 from cli.state_files import write_atomically
-from cli.terminal import own_terminal
+from components.example_validator.validation import update_schema
+from components.gate.comparison import Compared
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
+from pipeline.run.run_distances import compare_run, pushed_train
 from pipeline.run.run_root import RunRoot
 from schemas.curated.changes import Change, changes, rewrite
 from schemas.curated.derived_features import find_curated
@@ -27,12 +28,14 @@ class Review:
       path: the schema file.
       proposed: the schema that has no anomalies in any split.
       changes: differences from the file.
+      shifts: features that moved beyond the gate's thresholds, which no change of a schema takes over.
     """
 
     run_id: str
     path: Path
     proposed: schema_pb2.Schema
     changes: list[Change]
+    shifts: list[Compared]
 
 
 def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str, ...]) -> Review:
@@ -59,12 +62,18 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
     for name in features:
         if name not in names:
             raise ConfigError(f"--feature {name}: the schema has no such feature; it has {', '.join(names)}")
-    statistics = {split: find_curated(of_split, before) for split, of_split in artifacts.statistics().items()}
-    after = _update(before, statistics)
+    statistics = artifacts.statistics()
+    after = _update(before, {split: find_curated(of_split, before) for split, of_split in statistics.items()})
     if features:
         after = _select_features(before, after, features)
+    push = artifact_lookup.find_latest_push(root, config.push.model_name, before=artifacts.run_id)
+    compared = compare_run(config, artifacts, statistics, pushed_train(push))
     return Review(
-        artifacts.run_id, Path(config.data.schema_file), after, changes(before, after, config.sensitive_columns)
+        artifacts.run_id,
+        Path(config.data.schema_file),
+        after,
+        changes(before, after, config.sensitive_columns),
+        [c for c in compared if c.shift.exceeded and (not features or c.shift.feature in features)],
     )
 
 
@@ -88,12 +97,8 @@ def accept(config: PipelineConfig, reviewed: Review) -> None:
 def _update(
     schema: schema_pb2.Schema, statistics: dict[str, statistics_pb2.DatasetFeatureStatistics]
 ) -> schema_pb2.Schema:
-    # TensorFlow, which is imported with it, has much to say.
-    with own_terminal(Path(os.devnull)):
-        import tensorflow_data_validation as tfdv
-
-        for split in statistics.values():
-            schema = tfdv.update_schema(schema, statistics_pb2.DatasetFeatureStatisticsList(datasets=[split]))
+    for split in statistics.values():
+        schema = update_schema(schema, split)
     return schema
 
 

@@ -131,6 +131,7 @@ class Failure:
       value: value of the metric; None without one, NaN where it is undefined.
       bound: the bound, in words.
       reason: why the metric is undefined.
+      origin: the numbers that the bound comes from, in words; empty for a bound of the config.
     """
 
     metric: str
@@ -138,6 +139,7 @@ class Failure:
     value: float | None
     bound: str
     reason: str = ""
+    origin: str = ""
 
     @property
     def is_undefined(self) -> bool:
@@ -145,10 +147,12 @@ class Failure:
         return self.value is not None and math.isnan(self.value)
 
     def __str__(self) -> str:
+        name = self.metric if self.slice == OVERALL else f"{self.metric} on {self.slice}"
+        expected = f"{self.bound} expected{f' ({self.origin})' if self.origin else ''}"
         if self.is_undefined:
-            return f"{self.metric} on {self.slice}: undefined, since {self.reason}; must be {self.bound}"
-        value = "no value" if self.value is None else f"{self.value:.4f}"
-        return f"{self.metric} on {self.slice}: {value}, must be {self.bound}"
+            return f"{name} undefined, since {self.reason}; {expected}"
+        value = "has no value" if self.value is None else f"{self.value:.4f}"
+        return f"{name} {value}; {expected}"
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,7 @@ def summarize(
     warnings: list[str] = []
     if evaluation is not None and rows is not None:
         failures, warnings = _judge_rows(rows, evaluation)
-    for failure in read_failures(evaluation_uri, metrics, rows):
+    for failure in read_failures(evaluation_uri, metrics, baseline, rows):
         if failure.slice not in small:
             is_warning = rows is not None and failure.is_undefined and failure.slice != OVERALL
             (warnings if is_warning else failures).append(str(failure))
@@ -319,12 +323,13 @@ def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dic
     return dict(sorted(by_slice.items(), key=lambda item: (item[0] != OVERALL, item[0])))
 
 
-def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows | None) -> list[Failure]:
+def read_failures(evaluation_uri: str, metrics: Metrics, baseline: Metrics, rows: JudgedRows | None) -> list[Failure]:
     """Return the thresholds that the candidate missed, all rows together first.
 
     Args:
       evaluation_uri: folder of TFMA's files.
       metrics: the candidate's metrics.
+      baseline: the last blessed model's metrics; empty if there was none.
       rows: the evaluated rows, for the reason of an undefined metric; None if they are unknown.
     """
     result = tfma.load_validation_result(evaluation_uri)
@@ -336,13 +341,19 @@ def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows | None
         for failure in validation.failures:
             name = failure.metric_key.name
             is_own = metrics.get(where, {}).get(name) is None
+            values = Compared(metrics.get(where, {}).get(name), baseline.get(where, {}).get(name))
+            bound, origin = _describe_bound(failure.metric_threshold, values)
+            is_change = failure.metric_threshold.HasField("change_threshold")
+            measured = failure.metric_value.double_value.value if failure.HasField("metric_value") else None
             failures.append(
                 Failure(
                     metric=name,
                     slice=where,
-                    value=failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
-                    bound=_describe_bound(failure.metric_threshold),
+                    # TFMA's own value of a change is the difference.
+                    value=values.candidate if is_change and values.is_complete else measured,
+                    bound=bound,
                     reason=_why_undefined(name, where, rows) if is_own else "it is for the last blessed model",
+                    origin=origin,
                 )
             )
     failures += [
@@ -351,7 +362,7 @@ def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows | None
     ]
     # Without a threshold TFMA validates nothing; the constant predictor still judges every candidate.
     if not (result.validation_ok or result.missing_thresholds or failures):
-        failures.append(Failure("validation", OVERALL, None, "passed; TFMA does not give a reason"))
+        failures.append(Failure("validation", OVERALL, None, "a pass, for which TFMA gives no reason,"))
     return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
 
 
@@ -379,16 +390,37 @@ def _slice_value(key: Any) -> Any:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
 
-def _describe_bound(threshold: config_pb2.MetricThreshold) -> str:
+@dataclass(frozen=True)
+class Compared:
+    """The value of a metric of the candidate and of the last blessed model; None where it is undefined or missing."""
+
+    candidate: float | None
+    baseline: float | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether both are numbers."""
+        return self.candidate is not None and self.baseline is not None
+
+
+def _describe_bound(threshold: config_pb2.MetricThreshold, values: Compared) -> tuple[str, str]:
+    """Return a bound in words, and the numbers that it comes from."""
     if threshold.HasField("change_threshold"):
-        change = threshold.change_threshold
-        is_relative = change.HasField("relative") and not change.HasField("absolute")
-        allowed = change.relative.value if is_relative else change.absolute.value
-        direction = "above" if change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER else "below"
-        allowed = allowed if direction == "above" else -allowed
-        size = f"{allowed:.3g} times that" if is_relative else f"{allowed:g}"
-        return f"at most {size} {direction} the last blessed model's (the value is the difference)"
+        return _describe_change(threshold.change_threshold, values)
     bound = threshold.value_threshold
     parts = [f"at least {bound.lower_bound.value:g}"] if bound.HasField("lower_bound") else []
     parts += [f"at most {bound.upper_bound.value:g}"] if bound.HasField("upper_bound") else []
-    return " and ".join(parts) or "within its threshold"
+    return " and ".join(parts) or "within its threshold", ""
+
+
+def _describe_change(change: config_pb2.GenericChangeThreshold, values: Compared) -> tuple[str, str]:
+    is_relative = change.HasField("relative") and not change.HasField("absolute")
+    allowed = change.relative.value if is_relative else change.absolute.value
+    is_upper = change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER
+    side, sign, size = ("at most", "plus", allowed) if is_upper else ("at least", "minus", -allowed)
+    if not values.is_complete or values.baseline is None:
+        text = f"{size:.3g} times that" if is_relative else f"{size:g}"
+        return f"{side} the last blessed model's {sign} {text}", ""
+    limit = values.baseline * (1 + allowed) if is_relative else values.baseline + allowed
+    text = f"{size:.3g} times that" if is_relative else f"{size:g}"
+    return f"{side} {limit:.4f}", f"{values.baseline:.4f} of the last blessed model {sign} {text}"

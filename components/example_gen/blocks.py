@@ -20,7 +20,7 @@ from components.example_gen.parts import Rules, in_parts
 from components.example_gen.shares import Shares, in_shares
 from components.example_records import deflate, frame_records, serialize_columns
 from schemas.tables.precision import TableCounts
-from schemas.tables.row_hash import points
+from schemas.tables.row_hash import column_hashes, points
 from schemas.tables.typed_columns import Batch, Columns, Table
 
 # Turn batches into records; how many batches are with them or wait to be written.
@@ -42,6 +42,8 @@ class Block:
       labels: counts of their labels; empty where rows have none.
       weights: the same by weight; empty where rows have no weights.
       compared: their records of `equal_rows`.
+      columns: hashes of each column, and of the rows without it, [columns, 2].
+      names: names of the columns.
     """
 
     rows: int
@@ -51,6 +53,8 @@ class Block:
     labels: LabelCounts
     weights: LabelCounts
     compared: NDArray[Any]
+    columns: NDArray[np.uint64]
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,21 @@ def _blocks(
             of_labels = {} if labels is None else count_labels(labels)
             weights = together.column(table.columns.weight) if table.columns.weight else None
             by_weight = {} if labels is None or weights is None else count_labels(labels, weights)
-            block = Block(together.num_rows, content, deflate(content), groups, of_labels, by_weight, compared)
-            blocks.append((name, block))
+            blocks.append(
+                (
+                    name,
+                    Block(
+                        rows=together.num_rows,
+                        content=content,
+                        compressed=deflate(content),
+                        groups=groups,
+                        labels=of_labels,
+                        weights=by_weight,
+                        compared=compared,
+                        columns=column_hashes(together),
+                        names=together.schema.names,
+                    ),
+                )
+            )
             groups = groups[:0]
     return blocks, counts

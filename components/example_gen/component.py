@@ -64,6 +64,8 @@ from schemas.tables.typed_columns import Columns, Table, summary, too_many_bad_r
 ROWS_PROPERTY = "rows"
 # By split, what names its records: files of another content, such as another order of columns, may hold the same.
 CONTENT_PROPERTY = "content"
+# By split and column: hashes of its values, and of the rows without it, `schemas.tables.row_hash.column_hashes`.
+COLUMNS_PROPERTY = "columns"
 REJECTED_PROPERTY = "rejected_rows"
 # Rows without a label that were left out: how many, and as JSON by the split whose files hold them.
 UNLABELLED_PROPERTY, UNLABELLED_BY_SPLIT_PROPERTY = "unlabelled_rows", "unlabelled_rows_by_split"
@@ -186,6 +188,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
+        artifact.set_string_custom_property(COLUMNS_PROPERTY, json.dumps(_columns_by_split(results, list(rows))))
         columns = Columns.from_json(settings["columns"])
         labels = _labels_by_split(results, "labels", names, list(columns.labels))
         refuse_empty_classes(labels, sensitive=str(columns.label) in columns.sensitive)
@@ -354,6 +357,22 @@ def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[s
     return {name: hashlib.sha256(" ".join(contents).encode()).hexdigest()[:12] for name, contents in shards.items()}
 
 
+def _columns_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, dict[str, str]]:
+    """Add up the hashes of each column over all shards; the same rows in another order have the same."""
+    by_split: dict[str, dict[str, str]] = {}
+    for name in names:
+        sums: dict[str, list[int]] = {}
+        for result in results:
+            for column, pair in result["columns"].get(name, {}).items():
+                sums[column] = [(a + b) % (1 << 64) for a, b in zip(sums.get(column, [0, 0]), pair, strict=True)]
+        # Half of each is enough to tell two columns apart, and thousands of columns have to be kept. The lower halves
+        # of two splits add up to that of both together.
+        by_split[name] = {
+            column: "".join(f"{value % (1 << 32):08x}" for value in pair) for column, pair in sums.items()
+        }
+    return by_split
+
+
 def _labels_by_split(
     results: list[dict[str, Any]], kind: str, names: list[str], classes: list[str]
 ) -> dict[str, dict[str, float]]:
@@ -460,7 +479,15 @@ class _ConvertPiece(beam.DoFn):
 
     def process(self, source: _Source) -> Iterator[dict[str, Any]]:
         nothing: dict[str, Any] = {"error": None, "split": source.split, "shard": source.shard, "unlabelled": 0}
-        nothing |= {"rejects": [], "problems": [], "rows": {}, "content": {}, "labels": {}, "weights": {}}
+        nothing |= {
+            "rejects": [],
+            "problems": [],
+            "rows": {},
+            "content": {},
+            "columns": {},
+            "labels": {},
+            "weights": {},
+        }
         table = Table.from_json(source.path, self._settings, source.piece)
         counts = TableCounts(table.columns)
         try:
@@ -488,6 +515,7 @@ class _ConvertPiece(beam.DoFn):
         )
         files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
         rows = dict.fromkeys(files, 0)
+        columns_by_split: dict[str, dict[str, NDArray[np.uint64]]] = {}
         groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
         labels: dict[str, LabelCounts] = {}
         weights: dict[str, LabelCounts] = {}
@@ -498,6 +526,9 @@ class _ConvertPiece(beam.DoFn):
                     files[name].write(block.content, block.compressed)
                     compared.write(block.compared.tobytes())
                     rows[name] += block.rows
+                    of_split = columns_by_split.setdefault(name, {})
+                    for column, pair in zip(block.names, block.columns, strict=True):
+                        of_split[column] = of_split.get(column, np.zeros(2, np.uint64)) + pair
                     groups[name].append(block.groups)
                     labels[name] = merge_label_counts([labels.get(name, {}), block.labels], classes)
                     if block.weights:
@@ -509,7 +540,8 @@ class _ConvertPiece(beam.DoFn):
             for name, hashes in groups.items():
                 write_groups(self._output_uri, name, source.shard, hashes)
         content = {name: file.content for name, file in files.items()}
-        return {"rows": rows, "content": content, "labels": labels, "weights": weights}
+        columns = {name: {c: [int(h) for h in pair] for c, pair in of.items()} for name, of in columns_by_split.items()}
+        return {"rows": rows, "content": content, "columns": columns, "labels": labels, "weights": weights}
 
     def _file(self, split: str, shard: str) -> GzipFile:
         folder = os.path.join(self._output_uri, f"Split-{split}")

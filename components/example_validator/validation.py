@@ -18,6 +18,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 # Fewer columns cost more calls, more columns more comparisons.
 _GROUP_COLUMNS = 50
+# The default of `tfdv.update_schema`.
+_MAX_DOMAIN_VALUES = 100
 _TFDV = "tensorflow_data_validation"
 _EXTENSION = f"{_TFDV}.pywrap.{_TFDV}_extension"
 
@@ -65,6 +67,14 @@ def find_anomalies(
         merged.MergeFrom(anomalies)
     merged.baseline.CopyFrom(schema)
     return merged
+
+
+def update_schema(schema: schema_pb2.Schema, statistics: Statistics) -> schema_pb2.Schema:
+    """Return what `tfdv.update_schema` returns: the schema that the statistics have no anomalies by."""
+    answer = _extension().validation.UpdateSchema(
+        schema.SerializeToString(), statistics.SerializeToString(), _MAX_DOMAIN_VALUES
+    )
+    return schema_pb2.Schema.FromString(answer)
 
 
 def _validate(statistics: bytes, schema: bytes, previous: bytes, serving: bytes) -> bytes:

@@ -236,7 +236,8 @@ def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
         if not failures:
             raise
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise NotBlessedError(f"the model is not blessed: {failures[0]}{more}; it is not pushed") from error
+        # The verdict is Evaluator's: oncall names the node that a message starts with.
+        raise NotBlessedError(f"Evaluator: the model is not blessed: {failures[0]}{more}; it is not pushed") from error
 
 
 def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) -> Measured:

@@ -4,6 +4,7 @@ The component takes the arguments of stock Pusher, too. With `push_destination` 
 executor does the work.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from tfx.utils import io_utils, json_utils, path_utils
 from cli.errors import NotBlessedError
 from components.evaluator.evaluation import SUMMARY_NAME, Metrics, Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
+from components.example_gen.component import CONTENT_PROPERTY
 from components.model_files import local_folder, read_bytes, written_by
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from components.stock_executor import log_handover
@@ -37,6 +39,7 @@ from serving.registry.settings import open_registry
 
 VERSION_PROPERTY = "pushed_version"
 HASH_PROPERTY = "content_hash"
+NOTE_PROPERTY = "note"
 NEXT_VERSION = -1
 _LOG = logging.getLogger(__name__)
 _BLESSINGS = (standard_component_specs.MODEL_BLESSING_KEY, standard_component_specs.INFRA_BLESSING_KEY)
@@ -96,6 +99,7 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
             warmup=_warmup(folder, golden),
             statistics=_statistics(inputs.get("statistics")),
             examples=_example_files(inputs.get("examples")),
+            origin=_origin(inputs.get("examples"), exec_properties.get("recipe") or ""),
         )
         pushed = open_registry(exec_properties["registry"], _LOG.info).push(candidate)
         # As stock Pusher does, for components that read PushedModel.
@@ -104,6 +108,9 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
     pushed_model.set_string_custom_property(VERSION_PROPERTY, str(pushed.version))
     pushed_model.set_string_custom_property(DESTINATION_PROPERTY, pushed.destination)
     pushed_model.set_string_custom_property(HASH_PROPERTY, pushed.content_hash)
+    if pushed.note:
+        pushed_model.set_string_custom_property(NOTE_PROPERTY, pushed.note)
+        _LOG.warning("Pusher: version %d waits as the candidate: %s", pushed.version, pushed.note)
     for name, text in pushed.properties.items():
         pushed_model.set_string_custom_property(name, text)
 
@@ -134,6 +141,12 @@ def _statistics(statistics: types.Artifact | None) -> bytes:
     return read_bytes(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb"))
 
 
+def _origin(examples: types.Artifact | None, recipe: str) -> str:
+    """Return the hash of the content of the examples and of the recipe; empty if one of them is unknown."""
+    content = "" if examples is None else examples.get_string_custom_property(CONTENT_PROPERTY)
+    return hashlib.sha256(f"{content}\0{recipe}".encode()).hexdigest()[:16] if content and recipe else ""
+
+
 def _example_files(examples: types.Artifact | None) -> str:
     if examples is None:
         return ""
@@ -149,6 +162,7 @@ class PusherSpec(standard_component_specs.PusherSpec):
         "pipeline": component_spec.ExecutionParameter(type=str, optional=True),
         "run_id": component_spec.ExecutionParameter(type=str, optional=True),
         "version": component_spec.ExecutionParameter(type=int, optional=True),
+        "recipe": component_spec.ExecutionParameter(type=str, optional=True),
         "required_blessings": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: ClassVar = {
@@ -178,6 +192,7 @@ class Pusher(base_component.BaseComponent):
         pipeline: str = "",
         run_id: str = "",
         version: int = NEXT_VERSION,
+        recipe: str = "",
         examples: types.BaseChannel | None = None,
         statistics: types.BaseChannel | None = None,
         evaluation: types.BaseChannel | None = None,
@@ -193,6 +208,7 @@ class Pusher(base_component.BaseComponent):
         pipeline: name of the pipeline that owns the model's name.
         run_id: ID of the run, which is kept with the version.
         version: number of the version; `NEXT_VERSION` for one more than the highest.
+        recipe: hash of the code and the config that the model is made by, which is kept with the version.
         examples: examples of the training, named in the version's record.
         statistics: statistics of `examples`, kept with the version.
         evaluation: evaluation of the model, whose metrics and golden requests are kept with the version.
@@ -215,6 +231,7 @@ class Pusher(base_component.BaseComponent):
             pipeline=pipeline,
             run_id=run_id,
             version=version,
+            recipe=recipe or None,
             required_blessings=json.dumps([name for name, channel in blessings.items() if channel is not None]),
             examples=examples,
             statistics=statistics,

@@ -84,9 +84,10 @@ def last_push(store: ml_metadata.MetadataStore, model_name: str, *, before: str 
     """
     # Those that `gc` removed, too: without them, a run that found a version would seem to have written it.
     records = {artifact.id: artifact for artifact in _of_type(store, _PUSHED_MODEL)}
+    limit = store.get_context_by_type_and_name(_RUN_CONTEXT, before) if before is not None else None
     for push in writers(map(_push, records.values())):
         run = run_of(store, push.id) if push.model == model_name else None
-        if run is not None and (before is None or run.name < before):
+        if run is not None and (limit is None or run.id < limit.id):
             statistics = [a for a in outputs(store, run) if a.type == _STATISTICS]
             return LastPush(run.name, records[push.id], statistics[-1] if statistics else None)
     return None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cli.node_summary import NodeSummary, Outputs, only_artifact
-from components.pusher.component import HASH_PROPERTY, VERSION_PROPERTY
+from components.pusher.component import HASH_PROPERTY, NOTE_PROPERTY, VERSION_PROPERTY
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 
 
@@ -16,12 +16,14 @@ class PusherSummary(NodeSummary):
       version: Number of the version.
       path: Its folder, or its resource name on Vertex AI.
       content_hash: Hash of its files.
+      note: Reason why it waits as the candidate, if it would undo a rollback.
     """
 
     pushed: bool
     version: int
     path: str
     content_hash: str
+    note: str = ""
 
     @classmethod
     def read(cls, outputs: Outputs) -> "PusherSummary":
@@ -31,8 +33,11 @@ class PusherSummary(NodeSummary):
             version=int(properties[VERSION_PROPERTY].string_value),
             path=properties[DESTINATION_PROPERTY].string_value,
             content_hash=properties[HASH_PROPERTY].string_value,
+            note=properties[NOTE_PROPERTY].string_value if NOTE_PROPERTY in properties else "",
         )
 
     @property
     def headline(self) -> str:
-        return f"pushed version {self.version}" if self.pushed else f"version {self.version} holds this model already"
+        if not self.pushed:
+            return f"version {self.version} holds this model already"
+        return f"pushed version {self.version}" + (", as the candidate: it would undo a rollback" if self.note else "")

@@ -1,31 +1,36 @@
 """`doctor` of a run root: its database, runs, disk, artifacts and registry."""
 
 import shutil
+import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from cli.errors import ConfigError, PipelineError, RunRootError
+from cli.errors import ConfigError, PipelineError, PushError, RunRootError
 from cli.terminal import command, flags
 from oncall.findings import Finding, report_findings
 from oncall.local.artifact_folders import (
     MOVED,
     find_earlier_root,
-    get_execution_folder,
     is_missing,
-    list_execution_folders,
 )
+from oncall.local.disk_usage import describe_full_disk
 from oncall.local.metadata import LocalMetadata
 from oncall.local.model_versions import LocalModelVersions
+from oncall.local.quarantine import find_unused_folders
 from oncall.local.run_store import LocalRunStore
-from oncall.metadata import Artifact
 from oncall.results import CommandResult
-from oncall.text_format import format_bytes
+from pipeline.database.binding import find_newer_backup, is_run_root
 from pipeline.database.sqlite import UNFINISHED
-from pipeline.run.advice import again
+from pipeline.run.advice import again, ask
 from pipeline.run.causes import cause
-from pipeline.run.records import State
+from pipeline.run.records import State, find_clock_conflicts
+from serving.registry import LocalRegistry
 
 _MIN_FREE_BYTES = 2e9
+_MAX_SHOWN_RUNS = 5
+# Runs whose clocks are compared.
+_MAX_CLOCK_RUNS = 20
 # The names that serving/registry/local/disk.py gives to unfinished folders.
 _UNFINISHED_FOLDERS = (".unfinished-*", ".deleted-*")
 
@@ -36,7 +41,7 @@ def diagnose_run_root(store: LocalRunStore, folder: Path | None, model: str | No
         not_here = "database, artifacts, registry: a rehearsal has none"
         findings = [*_check_runs(store), *_check_disk(store)]
         return report_findings(_find_lock_holder(store), "no rehearsal is active", findings, not_here)
-    findings = [*_check_database(store), *_check_runs(store), *_check_disk(store)]
+    findings = [*_check_database(store), *_check_binding(store), *_check_runs(store), *_check_disk(store)]
     try:
         findings += _check_artifacts(store, store.metadata)
     except RunRootError as error:
@@ -44,6 +49,31 @@ def diagnose_run_root(store: LocalRunStore, folder: Path | None, model: str | No
             findings.append(Finding("database", str(error), _get_remedy(store, str(error))))
     findings += _check_registry(store, folder, model)
     return report_findings(_find_lock_holder(store), "no run is active", findings)
+
+
+def _check_binding(store: LocalRunStore) -> Iterator[Finding]:
+    """Yield why the database cannot be this run root's of today; what it does not know is not garbage then."""
+    if store.original is not None:
+        todo = ask("doctor", here=flags(run_root=store.original), note="the original; nothing here needs to be done")
+        yield Finding("copy", store.binding_error, todo)
+        return
+    if not store.binding_error:
+        return
+    unknown = ", ".join(store.unknown_runs[:_MAX_SHOWN_RUNS])
+    more = len(store.unknown_runs) - _MAX_SHOWN_RUNS
+    runs = f"; it does not know {unknown}{f' and {more} more' if more > 0 else ''}" if unknown else ""
+    yield Finding("binding", f"{store.binding_error}{runs}. Nothing is garbage until this is settled", _restore(store))
+
+
+def _restore(store: LocalRunStore) -> str:
+    """Return the command that brings a newer database back; without a backup, that sets newer artifacts aside."""
+    file = store.root.metadata
+    backup = find_newer_backup(store.root.path, store.root.artifacts) if file.exists() else None
+    if backup is not None:
+        note = "the old one is kept beside it"
+        return command("cp", "--preserve", "--backup=numbered", backup, file, note=note)
+    note = "restore a newer backup. Without one, this sets aside what the database does not know; add --yes to do it"
+    return ask("quarantine", here=store.location_flags, note=note)
 
 
 def _find_lock_holder(store: LocalRunStore) -> str:
@@ -65,88 +95,85 @@ def _check_database(store: LocalRunStore) -> Iterator[Finding]:
 
 def _get_remedy(store: LocalRunStore, problem: str) -> str:
     if UNFINISHED in problem:
-        return f"python -m oncall resume latest{store.location_flags}"
+        return ask("resume", "latest", here=store.location_flags)
     return store.root.database.remedy(problem)
 
 
 def _check_runs(store: LocalRunStore) -> Iterator[Finding]:
-    """Yield damaged records, and crashed runs that no later run has made good."""
+    """Yield damaged records, crashed runs that no later run has made good, active ones that are stuck, wrong clocks."""
     made_good = False
     for run_id in store.record_ids:
         run = store.get_run(run_id)
         if run.record is None:
             message, record = store.damaged_records.get(run_id, run_id), store.root.record(run_id)
-            todo = command("mv", record, f"{record}.damaged", note="ML Metadata still has the run")
+            todo = command("mv", "-nT", record, f"{record}.damaged", note="ML Metadata still has the run")
             yield Finding("record", message, todo)
+        elif run.state is State.RUNNING:
+            activity = store.describe_activity(run.record)
+            if activity.problem:
+                yield Finding("run", f"{run_id} RUNNING: {activity.problem}; {activity.message}", activity.todo)
         elif run.state is State.CRASHED and not made_good:
             todo = again(run.record, store.location_flags)
+            newer = store.describe_newer_champion(run.record)
+            if newer:
+                todo = ask("check", here=store.location_flags, note=f"leave it: `resume` would replace {newer}")
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
         made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
+    conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_CLOCK_RUNS), time.time())
+    for conflict in conflicts[:1]:
+        yield Finding("clock", conflict, command("date", "-u", note="compare it with the clock of that host"))
 
 
 def _check_disk(store: LocalRunStore) -> Iterator[Finding]:
-    free = shutil.disk_usage(store.root.path).free
-    if free < _MIN_FREE_BYTES:
-        todo = f"python -m oncall gc --keep-last 5 --keep-pushed{store.location_flags}"
-        yield Finding("disk", f"{store.root.path}: {format_bytes(free)} are free", todo)
+    usage = shutil.disk_usage(store.root.path)
+    if usage.free < _MIN_FREE_BYTES:
+        yield from describe_full_disk(store, usage)
 
 
 def _check_artifacts(store: LocalRunStore, metadata: LocalMetadata) -> Iterator[Finding]:
     """Yield artifacts without files, and files without artifacts."""
+    if store.binding_error:
+        # `_check_binding` reports it; what an older database, or another's, does not know is not garbage.
+        return
     live = [artifact for artifact in metadata.get_all_artifacts() if artifact.is_live]
     earlier = find_earlier_root(store.root.artifacts, (artifact.uri for artifact in live))
     if earlier is not None:
         # Otherwise every artifact would be missing, and every folder an orphan.
         message = f"{store.root.path}: {MOVED.format(earlier)}"
-        yield Finding("moved", message, command("mv", store.root.path, earlier))
+        yield Finding("moved", message, _describe_way_back(store, earlier))
         return
     for artifact in live:
         if is_missing(artifact.uri):
-            flags_and_note = f"{store.location_flags}    # no run finds it then"
-            todo = f"python -m oncall gc --keep-last 100 --keep-pushed --yes{flags_and_note}"
+            todo = ask("gc", "--keep-last", 100, "--yes", here=store.location_flags, note="no run finds it then")
             yield Finding("missing", f"{artifact.type} {artifact.id}: {artifact.uri} is gone", todo)
-    yield from _check_folders(store, metadata, live)
-
-
-def _check_folders(store: LocalRunStore, metadata: LocalMetadata, live: list[Artifact]) -> Iterator[Finding]:
-    """Yield folders of executions that no live artifact is in."""
-    root = store.root.artifacts
-    used = {get_execution_folder(root, artifact.uri) for artifact in live}
-    unused = {int(path.name): path for path in list_execution_folders(root) if path not in used}
-    executions = metadata.get_executions(unused)
-    for number, path in sorted(unused.items()):
-        # TFX removes the output of a failed execution, but not always its folder.
-        if not any(path.iterdir()):
-            continue
-        execution = executions.get(number)
-        state = execution.state if execution is not None else ""
-        if state == "RUNNING" and store.is_locked:
-            continue
-        if state in ("RUNNING", "FAILED"):
-            todo = "the next run, or `resume`, removes it" if state == "RUNNING" else command("rm", "-r", path)
-            yield Finding("partial", f"{path}: left by execution {number}, which is {state}", todo)
+    quarantine = ask("quarantine", here=store.location_flags, note="moves it aside; add --yes to do it")
+    for folder in find_unused_folders(store):
+        if folder.state in ("RUNNING", "FAILED"):
+            todo = "the next run, or `resume`, removes it" if folder.state == "RUNNING" else quarantine
+            message = f"{folder.path}: left by execution {folder.execution}, which is {folder.state}"
+            yield Finding("partial", message, todo)
         else:
-            yield Finding("orphan", f"{path}: holds no live artifact", command("rm", "-r", path))
+            yield Finding("orphan", f"{folder.path}: holds no live artifact", quarantine)
+
+
+def _describe_way_back(store: LocalRunStore, earlier: Path) -> str:
+    if is_run_root(earlier):
+        return ask("doctor", here=flags(run_root=earlier), note=f"a copy of {earlier}: use that one; move nothing")
+    return command("mv", "-nT", store.root.path, earlier, note="back to where it was")
 
 
 def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None) -> Iterator[Finding]:
     try:
         registry = store.find_registry(folder, model)
-        states = registry.ledger().states
-        for version in registry.numbers():
-            if registry.release(version) is not None and version not in states:
-                message = f"{registry.path(version)}: its push was cut off after the copy"
-                yield Finding("registry", message, "run the pipeline again: the next push finishes or retires it")
-        for version in sorted(states):
-            if version not in registry.numbers() or not registry.fits(version):
-                changed = ", ".join(registry.differing_files(version)) or "they are gone, or its release file is"
-                path = registry.path(version)
-                message = f"{path}: {states[version]}, and not the files that were pushed: {changed}"
-                remedy = "leave it: nothing serves it"
-                if version == registry.champion():
-                    command_flags = store.location_flags + flags(registry=folder, model=model)
-                    remedy = LocalModelVersions(registry, store.location_flags, command_flags).rollback_command
-                yield Finding("registry", message, f"restore {path}; or {remedy}")
+        command_flags = store.location_flags + flags(registry=folder, model=model)
+        yield from _check_versions(registry, LocalModelVersions(registry, store.location_flags, command_flags))
+        try:
+            registry.check_writable()
+        except PushError as error:
+            mount = command(
+                "findmnt", "-T", registry.folder, note="how it is mounted; the serving version is unchanged"
+            )
+            yield Finding("registry", str(error), mount)
     except ConfigError:
         if folder is not None or model is not None:
             raise
@@ -158,3 +185,25 @@ def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None
     for pattern in _UNFINISHED_FOLDERS if registry.folder.is_dir() else ():
         for path in sorted(registry.folder.glob(pattern)):
             yield Finding("registry", f"{path}: a push or a gc was cut off", "the next push removes it")
+
+
+def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions) -> Iterator[Finding]:
+    """Yield the versions that no push explains, that were cut off, or whose files changed."""
+    unexplained = model_versions.list_unexplained()
+    for version, reason in unexplained.items():
+        message = f"{registry.path(version)}: was not pushed: {reason}. Nothing serves it"
+        yield Finding("registry", message, model_versions.quarantine_command)
+    states = registry.ledger().states
+    for version in registry.numbers():
+        if registry.release(version) is not None and version not in states and version not in unexplained:
+            message = f"{registry.path(version)}: its push was cut off after the copy"
+            yield Finding("registry", message, "run the pipeline again: the next push finishes or retires it")
+    for version in sorted(states):
+        if version not in registry.numbers() or (version not in unexplained and not registry.fits(version)):
+            changed = ", ".join(registry.differing_files(version)) or "they are gone, or its release file is"
+            path = registry.path(version)
+            message = f"{path}: {states[version]}, and not the files that were pushed: {changed}"
+            remedy = "leave it: nothing serves it"
+            if version == registry.champion():
+                remedy = model_versions.rollback_command
+            yield Finding("registry", message, f"restore {path}; or {remedy}")

@@ -11,6 +11,8 @@ from pipeline.database.database import Database
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+    from components.pusher.last_push import LastPush
+
 _MAX_IDS_PER_QUERY = 500
 
 
@@ -52,7 +54,7 @@ class LocalMetadata:
     def get_run_contexts(self) -> "list[mlmd.Context]":
         """Return the context of each run, the newest first."""
         contexts = self._call(self._store.get_contexts_by_type, "pipeline_run")
-        return sorted(contexts, key=lambda context: context.name, reverse=True)
+        return sorted(contexts, key=lambda context: context.id, reverse=True)
 
     def _get_run_context(self, run_id: str) -> "mlmd.Context | None":
         return self._call(self._store.get_context_by_type_and_name, "pipeline_run", run_id)
@@ -149,6 +151,13 @@ class LocalMetadata:
             outputs = by_node.setdefault(nodes[event.execution_id], {})
             outputs.setdefault(event.key, []).append(artifacts[event.artifact_id])
         return by_node
+
+    def find_last_push(self, model_name: str, *, before: str) -> "LastPush | None":
+        """Return the last push of a model by a run before another, as the gate finds it; None if there is none."""
+        from components.pusher.last_push import last_push
+
+        last: LastPush | None = self._call(last_push, self._store, model_name, before=before)
+        return last
 
     def mark_deleted(self, artifacts: Iterable[Artifact]) -> None:
         """Mark artifacts of a writable database as deleted, so that no run resolves to them."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import flags
-from oncall.model_versions import ModelVersion
+from oncall.model_versions import ModelVersion, RollbackInForce
+from pipeline.run.advice import ask
 from pipeline.run.records import RunRecord
-from serving.registry import LocalRegistry
+from serving.registry import Ledger, LocalRegistry
 from serving.registry.local import lookup
 
 
@@ -29,7 +30,7 @@ def find_registry(run_root: Path, newest: RunRecord | None, folder: Path | None,
     config: dict[str, Any] = push if isinstance(push, dict) else {}
     if folder is None and config.get("target") == "vertex":
         raise ConfigError(
-            f"the newest run pushes to Vertex AI: python -m oncall serving{_vertex_flags(newest)} prints its version"
+            f"the newest run pushes to Vertex AI: {ask('serving', here=_vertex_flags(newest))} prints its version"
         )
     default = run_root / "registry"
     registry = folder or Path(str(config.get("registry") or default))
@@ -76,8 +77,45 @@ class LocalModelVersions:
         is_intact = previous is not None and self._registry.path(previous).is_dir() and self._registry.fits(previous)
         pusher = self._registry.pushed_by(champion) if champion is not None and not is_intact else ""
         if not pusher:
-            return f"python -m oncall rollback{self._registry_flags} --reason '...'"
-        return f"python -m oncall resume {pusher}{self._run_flags}    # pushes its model again, as a new version"
+            return ask("rollback", "--reason", "...", here=self._registry_flags, note="add --yes to do it")
+        return ask("resume", pusher, here=self._run_flags, note="pushes its model again, as a new version")
+
+    @property
+    def traffic_command(self) -> str:
+        """Command that makes another version serve; here they share no requests."""
+        return self.rollback_command
+
+    @property
+    def quarantine_command(self) -> str:
+        """Command that moves versions aside that no push explains."""
+        return ask("quarantine", here=self._registry_flags, note="moves it aside; add --yes to do it")
+
+    @property
+    def rollback(self) -> RollbackInForce | None:
+        """The rollback that is in force; None if there is none."""
+        event = self._registry.ledger().rollback
+        if event is None:
+            return None
+        return RollbackInForce(event.version, event.champion_before, event.by, event.at, event.reason)
+
+    def list_unexplained(self) -> dict[int, str]:
+        """Return the versions that no push on record put in their place, each with where it seems to come from."""
+        registry = self._registry
+        unexplained = {}
+        for number in registry.numbers():
+            try:
+                if not registry.is_explained(number):
+                    unexplained[number] = registry.describe_unexplained(number)
+            except PipelineError:
+                # Its release file is damaged, which `list_versions` reports.
+                continue
+        return unexplained
+
+    def get_content_hash(self, version: int) -> str:
+        """Return the hash of the files that were pushed as a version; empty if it is not known."""
+        push = self._registry.ledger().find_push(version)
+        release = self._registry.release(version) if push is None or not push.content_hash else None
+        return push.content_hash if push is not None and push.content_hash else release.content_hash if release else ""
 
     @property
     def champion(self) -> int | None:
@@ -86,12 +124,13 @@ class LocalModelVersions:
 
     def list_versions(self) -> list[ModelVersion]:
         """Return the versions, the oldest first; the state of a damaged one is the reason."""
-        states = self._registry.ledger().states
-        return [self._read_version(number, str(states.get(number) or "cut off")) for number in self._registry.numbers()]
+        ledger = self._registry.ledger()
+        return [self._read_version(number, ledger) for number in self._registry.numbers()]
 
-    def _read_version(self, number: int, state: str) -> ModelVersion:
+    def _read_version(self, number: int, ledger: Ledger) -> ModelVersion:
         try:
             release = self._registry.release(number)
+            state = self._registry.describe_state(number, ledger)
         except PipelineError as error:
             return ModelVersion(number, f"damaged: {error}")
         if release is None:

@@ -1,5 +1,6 @@
 """The runs of one run root: their records, and ML Metadata for what the records lack."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -7,17 +8,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cli.errors import ConfigError, RunRootError
+from cli.errors import ConfigError, PipelineError, RunRootError
 from cli.terminal import flags
+from oncall.activity import ActiveRun
 from oncall.local.metadata import LocalMetadata
 from oncall.local.model_versions import LocalModelVersions, find_registry
 from oncall.log_excerpts import read_log_excerpt
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
-from pipeline.database.binding import is_run_root
+from pipeline.database.binding import check_binding, find_original, is_run_root
 from pipeline.run.records import Kind, RunRecord, State
 from pipeline.run.rejections import Rejection, RejectionFile
+from pipeline.run.run_order import read_first_executions, sort_runs
 from pipeline.run.run_root import RunRoot
 from serving.registry import LocalRegistry
+from serving.registry.stamps import parse_timestamp
 
 _DEFAULT_RUN_ROOTS = "runs/*"
 _ID = re.compile(r"\d{1,18}")
@@ -37,8 +41,8 @@ class LocalRunStore:
           RunRootError: the folder is missing, or holds no runs.
         """
         self.root = RunRoot(find_run_root(folder))
-        # For proposed commands: the flags of this one.
-        self.location_flags = flags(run_root=self.root.path) if folder is not None else ""
+        # Proposed commands name it always: they may be pasted in another folder.
+        self.location_flags = flags(run_root=self.root.path)
         self.damaged_records: dict[str, str] = {}
         self.read_errors: list[str] = []
 
@@ -50,8 +54,14 @@ class LocalRunStore:
     @cached_property
     def has_rehearsals(self) -> bool:
         """Whether the folder holds rehearsals, which have neither a database nor a registry."""
-        newest = next(self.read_records(), None)
-        return newest is not None and newest.kind is Kind.REHEARSAL and not self.root.database.exists
+        return self._holds_rehearsals
+
+    @cached_property
+    def _holds_rehearsals(self) -> bool:
+        if self.root.database.exists or not self._record_id_set:
+            return False
+        newest = self.read_record(max(self._record_id_set))
+        return newest is not None and newest.kind is Kind.REHEARSAL
 
     @cached_property
     def metadata(self) -> LocalMetadata:
@@ -75,17 +85,93 @@ class LocalRunStore:
         The check waits once for a silent server or a lock.
         """
         try:
-            if not self.has_rehearsals:
+            if not self._holds_rehearsals:
                 self.root.database.check()
         except RunRootError as error:
             return str(error)
         return ""
 
     @cached_property
+    def original(self) -> Path | None:
+        """Run root that this one is a copy of; None if it is none."""
+        try:
+            return None if self._holds_rehearsals or self.database_error else find_original(self.root.path)
+        except RunRootError:
+            # It was locked since `database_error` was read.
+            return None
+
+    @cached_property
+    def unknown_runs(self) -> list[str]:
+        """IDs of the newest runs on record that ML Metadata does not know, though they finished a node.
+
+        Those before a run that it knows were made with a database that was set aside since.
+        """
+        if self._holds_rehearsals or self.database_error or not self.first_executions:
+            return []
+        newest = itertools.takewhile(lambda run_id: run_id not in self.first_executions, self._ordered_ids)
+        records = [record for record in map(self.read_record, newest) if record is not None]
+        return [r.run_id for r in records if r.kind is Kind.LOCAL and any(n.ended for n in r.nodes.values())]
+
+    @cached_property
+    def binding_error(self) -> str:
+        """Why the database and the run root do not belong together; empty if they do, or if nothing shows that."""
+        if self._holds_rehearsals or self.database_error:
+            return ""
+        if self.original is not None:
+            return (
+                f"{self.root.path}: is a copy of {self.original}; ML Metadata names the artifacts of that one. Use the "
+                "original; here nothing is reused from the cache, and nothing of the original changes"
+            )
+        try:
+            check_binding(self.root.path, self.root.artifacts)
+        except RunRootError as error:
+            return str(error)
+        if self.unknown_runs:
+            label, count = self.root.database.label, len(self.unknown_runs)
+            return f"{label}: does not know {count} run{'' if count == 1 else 's'} on record; restore a newer backup"
+        return ""
+
+    def describe_activity(self, record: RunRecord) -> ActiveRun:
+        """Return the state of a run that has not ended, whose process lives."""
+        from oncall.local.active_run import describe_active_run
+
+        earlier = (other for other in self.read_records() if other.run_id != record.run_id)
+        return describe_active_run(record, earlier)
+
+    def find_resumptions(self, run_id: str) -> list[str]:
+        """Return the newer runs that resumed a run, the newest first."""
+        newer = itertools.takewhile(lambda record: record.run_id != run_id, self.read_records())
+        return [record.run_id for record in newer if record.resumes == run_id]
+
+    def describe_newer_champion(self, record: RunRecord) -> str:
+        """Return what a push of a run would replace that is newer than the run; empty if nothing is."""
+        if record.kind is not Kind.LOCAL or record.until is not None:
+            return ""
+        try:
+            registry = self.find_registry(None, None)
+            champion = registry.champion()
+            pusher = registry.pushed_by(champion) if champion is not None else ""
+            rollback = registry.ledger().rollback
+        except PipelineError:
+            # `check` reports it; on Vertex AI this command pushes nothing.
+            return ""
+        if champion is None or pusher == record.run_id:
+            return ""
+        if rollback is not None and parse_timestamp(rollback.at) > record.started:
+            return (
+                f"version {champion}, which serves since {rollback.by} rolled version {rollback.champion_before} back "
+                f"at {rollback.at}: {rollback.reason or 'no reason was given'}"
+            )
+        ids = self._ordered_ids
+        is_newer = pusher in ids and record.run_id in ids and ids.index(pusher) < ids.index(record.run_id)
+        return f"version {champion} of the newer run {pusher}" if is_newer else ""
+
+    @cached_property
     def last_rejection(self) -> Rejection | None:
         """The last run that was rejected since the newest one on record began."""
         rejection, newest = RejectionFile(self.root).read(), next(self.read_records(), None)
-        return rejection if rejection and (newest is None or newest.started < rejection.last) else None
+        is_last = rejection is not None and (newest is None or newest.run_id == rejection.newest_run)
+        return rejection if is_last else None
 
     @cached_property
     def is_locked(self) -> bool:
@@ -93,13 +179,22 @@ class LocalRunStore:
         return self.root.is_locked
 
     @cached_property
+    def first_executions(self) -> dict[str, int]:
+        """ID of the first execution by run, for runs in ML Metadata; none if it cannot be read."""
+        return {} if self.database_error else read_first_executions(self.root)
+
+    @cached_property
+    def _ordered_ids(self) -> list[str]:
+        return sort_runs(self.root, self._record_id_set, self.first_executions)
+
+    @cached_property
     def record_ids(self) -> list[str]:
-        """IDs of runs on record, the newest first; their records may be damaged."""
-        return sorted((file.stem for file in self.root.records.glob("*.json")), reverse=True)
+        """IDs of runs on record, the newest first by ML Metadata's IDs; their records may be damaged."""
+        return [run_id for run_id in self._ordered_ids if run_id in self._record_id_set]
 
     @cached_property
     def _record_id_set(self) -> frozenset[str]:
-        return frozenset(self.record_ids)
+        return frozenset(file.stem for file in self.root.records.glob("*.json"))
 
     def read_record(self, run_id: str) -> RunRecord | None:
         """Return the record of a run; None if it does not exist or is damaged (see `damaged_records`)."""
@@ -132,9 +227,9 @@ class LocalRunStore:
     def run_ids(self) -> list[str]:
         """IDs of all runs, with those that only ML Metadata has, the newest first."""
         # A run creates its database before its record.
-        has_database = self.root.database.exists or (self.record_ids and not self.has_rehearsals)
-        in_metadata = {context.name for context in self.metadata.get_run_contexts()} if has_database else set()
-        return sorted({*self.record_ids, *in_metadata}, reverse=True)
+        if self.database_error and (self.root.database.exists or self._record_id_set):
+            raise RunRootError(self.database_error)
+        return self._ordered_ids
 
     def list_runs(self, limit: int, skip: int = 0) -> RunList:
         """Return the newest runs after the first `skip`, with those that only ML Metadata has."""
@@ -146,12 +241,12 @@ class LocalRunStore:
             error = str(caught)
         return RunList([self.get_run(run_id) for run_id in ids[skip : skip + limit]], len(ids), error)
 
-    def find_last_success(self, before: str) -> str | None:
-        """Return the last run before another that succeeded."""
-        for record in self.read_records():
-            if record.run_id < before and record.succeeded:
-                return record.run_id
-        return None
+    def find_last_success(self, before: str | None) -> str | None:
+        """Return the last run before another that succeeded; None for the last of all."""
+        ids = self._ordered_ids
+        earlier = ids[ids.index(before) + 1 :] if before in ids else ids
+        records = map(self.read_record, earlier)
+        return next((record.run_id for record in records if record is not None and record.succeeded), None)
 
     def read_log_excerpt(self, record: RunRecord, node: str | None) -> LogExcerpt:
         """Return the excerpt for a node, or for the part of the run before its first node."""

@@ -12,24 +12,28 @@ from cli.errors import PushError
 from cli.terminal import command, runner
 from oncall.findings import Finding, report_findings
 from oncall.results import CommandResult
-from oncall.text_format import shorten
+from oncall.text_format import format_seconds, shorten
 from oncall.vertex.model_versions import NoModelError, VertexModelVersions
 from oncall.vertex.run_store import VertexRunStore
+from pipeline.run.advice import ask
 from pipeline.run.causes import cause
 from pipeline.run.records import State
+from pipeline.vertex.jobs import list_schedules
 from serving.registry.vertex.lease import lease_name
 from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
 # Jobs after the last that succeeded, at most.
 _MAX_READ_RUNS = 20
+# Vertex AI may start a scheduled run some minutes late.
+_MAX_DELAY_SECONDS = 600.0
 _NOT_HERE = "database, records, disk, orphans: Vertex AI keeps them"
 _CHECKED_TYPES = ("Model", "Schema", "ExampleStatistics", "ModelEvaluation")
 
 
 def diagnose_vertex(store: VertexRunStore, folder: Path | None, model: str | None) -> CommandResult:
     """Return the findings of the jobs and the model."""
-    findings = list(_check_runs(store))
+    findings = [*_check_runs(store), *_check_schedules(store)]
     holder = ""
     try:
         model_versions = store.find_model_versions(folder, model)
@@ -39,7 +43,7 @@ def diagnose_vertex(store: VertexRunStore, folder: Path | None, model: str | Non
         # No job has pushed a model yet.
         pass
     except PushError as error:
-        findings.append(Finding("registry", str(error), f"python -m oncall runs{store.location_flags}"))
+        findings.append(Finding("registry", str(error), ask("runs", here=store.location_flags)))
     return report_findings(holder, "no push is active", findings, _NOT_HERE)
 
 
@@ -50,9 +54,11 @@ def _find_lease_holder(store: VertexRunStore, model: str) -> str:
         lease = dict(store.vertex.read(store.vertex.metadata.get_context, request).metadata or {})
     except exceptions.NotFound:
         return ""
-    if float(lease.get("expires") or 0) <= time.time():
+    left = float(lease.get("expires") or 0) - time.time()
+    if left <= 0:
         return ""
-    return f"held by run {lease.get('run_id')}, on {lease.get('host')}, since {lease.get('since')}"
+    holder = f"held by run {lease.get('run_id')}, on {lease.get('host')}, since {lease.get('since')}"
+    return f"{holder}; a push that died leaves it for {format_seconds(left)} more, and then the next push takes it over"
 
 
 def _check_runs(store: VertexRunStore) -> Iterator[Finding]:
@@ -64,8 +70,29 @@ def _check_runs(store: VertexRunStore) -> Iterator[Finding]:
         if run.state in (State.SUCCEEDED, State.CACHED):
             yield from _check_artifacts(store, run_id)
             return
-        why = f"python -m oncall why {run_id}{store.location_flags}"
+        why = ask("why", run_id, here=store.location_flags)
         yield Finding("run", f"{run_id} {run.state}: {shorten(cause(run.record, run.state), 200)}", why)
+
+
+def _check_schedules(store: VertexRunStore) -> Iterator[Finding]:
+    """Yield the schedules of the pipeline that start no runs."""
+    newest = next(store.read_records(), None)
+    pipeline = store.flags.pipeline or (newest.pipeline if newest is not None else None)
+    if pipeline is None:
+        return
+    place = store.flags.format_project_flags()
+    now = time.time()
+    for schedule in list_schedules(store.vertex, pipeline):
+        name = schedule.name.rpartition("/")[2]
+        label = f"schedule {name} of {pipeline} ({schedule.cron})"
+        if schedule.state == v1.Schedule.State.PAUSED:
+            since = schedule.last_pause_time.strftime("%Y-%m-%d %H:%M") if schedule.last_pause_time else "its start"
+            todo = command(*runner("vertex_runner.py"), "schedules", "resume") + place
+            yield Finding("schedule", f"{label}: is paused since {since} UTC; it starts no run", todo)
+        elif schedule.next_run_time and now - schedule.next_run_time.timestamp() > _MAX_DELAY_SECONDS:
+            due = schedule.next_run_time.strftime("%Y-%m-%d %H:%M")
+            todo = command(*runner("vertex_runner.py"), "schedules", "list") + place
+            yield Finding("schedule", f"{label}: its run of {due} UTC did not start", todo)
 
 
 def _check_artifacts(store: VertexRunStore, run_id: str) -> Iterator[Finding]:

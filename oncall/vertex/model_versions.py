@@ -13,15 +13,15 @@ from typing import Any
 from cli.errors import ConfigError, PushError
 from cli.terminal import flags
 from oncall.evaluations import read_metrics
-from oncall.model_versions import ModelVersion
+from oncall.model_versions import ModelVersion, RollbackInForce
 from oncall.vertex.jobs import Jobs
 from oncall.vertex.location import VertexLocation
 from oncall.vertex.metadata import VertexMetadata
 from serving.registry import content_hash
-from serving.registry.vertex import state
+from serving.registry.vertex import lease, state
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.names import is_same_resource
-from serving.registry.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
+from serving.registry.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, OWNER_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
 
 _OVERALL = "overall: "
 
@@ -111,6 +111,40 @@ class VertexModelVersions:
         """Number of the version that should serve."""
         version = self.model.find_by_alias(CHAMPION)
         return version.number if version else None
+
+    @property
+    def traffic_command(self) -> str:
+        """Command that gives the champion all traffic."""
+        command_flags = self.command_flags.format_project_flags() + flags(model=self.name, version=self.champion)
+        return f"python -m serving.registry promote{command_flags}    # add --yes to do it"
+
+    @property
+    def quarantine_command(self) -> str:
+        """Command that takes the traffic from another tool's version."""
+        return self.rollback_command
+
+    @property
+    def rollback(self) -> RollbackInForce | None:
+        """The rollback that is in force; None if there is none."""
+        switches = [e for e in lease.history(self.vertex, self.name) if e["action"] in ("push", "promote", "rollback")]
+        last = switches[-1] if switches else None
+        if last is None or last["action"] != "rollback" or last.get("version") != self.champion:
+            return None
+        rejected = int(switches[-2]["version"]) if len(switches) > 1 else None
+        return RollbackInForce(
+            int(last["version"]), rejected, str(last.get("by", "")), str(last["at"]), str(last.get("reason", ""))
+        )
+
+    def list_unexplained(self) -> dict[int, str]:
+        """Return the versions of other tools that get traffic; a push of this product labels its own at first."""
+        others = (version for version in self.model.versions if OWNER_LABEL not in version.labels)
+        serving = (version for version in others if self.endpoint.share_of(version.id))
+        return {version.number: f"it has no label {OWNER_LABEL}: another tool made it" for version in serving}
+
+    def get_content_hash(self, version: int) -> str:
+        """Return no hash: its server is the endpoint's, which reports none."""
+        del version
+        return ""
 
     def list_versions(self) -> list[ModelVersion]:
         """Return the versions, the oldest first."""

@@ -1,6 +1,7 @@
 """The runs on Vertex AI: jobs of Vertex Pipelines."""
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -10,7 +11,9 @@ from pathlib import Path
 import click
 
 from cli.errors import ConfigError
+from oncall.activity import ActiveRun
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
+from oncall.text_format import format_seconds
 from oncall.vertex.bucket import Bucket
 from oncall.vertex.jobs import Jobs, get_state
 from oncall.vertex.location import VertexLocation
@@ -45,6 +48,7 @@ class VertexRunStore:
     # On Vertex AI, a rejected run is a job on record, and the service keeps the database.
     last_rejection: Rejection | None = None
     database_error = ""
+    binding_error = ""
 
     @property
     def read_errors(self) -> list[str]:
@@ -85,6 +89,21 @@ class VertexRunStore:
         record = self.read_record(run_id)
         return Run(run_id, get_state(self.jobs.get(run_id), record) if record else State.UNKNOWN, record)
 
+    def describe_activity(self, record: RunRecord) -> ActiveRun:
+        """Return the tasks that run; Vertex AI starts a task again, or fails it, if its machine is gone."""
+        seconds = time.time() - record.started
+        return ActiveRun(f"in {record.running_node or 'no task yet'}, started {format_seconds(seconds)} ago")
+
+    def find_resumptions(self, run_id: str) -> list[str]:
+        """Return no runs: a job on Vertex AI resumes no other."""
+        del run_id
+        return []
+
+    def describe_newer_champion(self, record: RunRecord) -> str:
+        """Return nothing: a job is not resumed."""
+        del record
+        return ""
+
     def find_run(self, name: str) -> Run:
         """Return the job with a name; also a deleted one that is still in ML Metadata."""
         run_id = self._latest if name == LATEST else name
@@ -107,9 +126,9 @@ class VertexRunStore:
     def _latest(self) -> str | None:
         return next(self.jobs.list_ids(), None)
 
-    def find_last_success(self, before: str) -> str | None:
+    def find_last_success(self, before: str | None) -> str | None:
         """Return the last job of the same pipeline that was created before another and succeeded."""
-        job = self.jobs.get(before)
+        job = self.jobs.get(before) if before is not None else None
         if job is None:
             return None
         filters = (

@@ -80,7 +80,10 @@ def read_feature_statistics(
         distances = _describe_distances(comparisons, gate)
         if pushed is not None and before is not None:
             splits[PUSHED] = before
-            pushed_run = _find_run(metadata, pushed.id)
+            # Not the maker of the statistics: a failed run may have made what the run that pushed reused.
+            model_name = str((config.get("push") or {}).get("model_name", ""))
+            last = metadata.find_last_push(model_name, before=run_id)
+            pushed_run = last.run_id if last is not None else ""
     except PipelineError as error:
         distances = f"no distances: {error}"
     views = sorted(features(splits, comparisons, Notes.read(config)), key=lambda view: (-view.distance, not view.flags))
@@ -129,11 +132,6 @@ def _compare(
 
 def _wrap(statistics: statistics_pb2.DatasetFeatureStatistics) -> statistics_pb2.DatasetFeatureStatisticsList:
     return statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics])
-
-
-def _find_run(metadata: LocalMetadata, artifact_id: Any) -> str:
-    maker = metadata.find_makers([artifact_id]).get(artifact_id)
-    return metadata.get_run_and_node(maker.id)[0] if maker is not None else ""
 
 
 def _describe_distances(comparisons: Sequence[Compared], gate: _GateInputs) -> str:

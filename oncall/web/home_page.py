@@ -10,7 +10,7 @@ from oncall.local.run_store import LocalRunStore
 from oncall.runs import list_runs
 from oncall.web.options import PageOptions
 from oncall.web.sections import Section, read_section
-from serving.registry import Event, LocalRegistry
+from serving.registry import Event, Ledger, LocalRegistry
 
 RUNS_PER_PAGE = 25
 _MAX_VERSIONS, _MAX_EVENTS = 10, 50
@@ -81,16 +81,18 @@ def _summarize(registry: LocalRegistry) -> RegistrySummary:
         name=registry.name,
         champion=ledger.champion,
         since=since,
-        versions=[_read_version(registry, number, str(ledger.states.get(number, "cut off"))) for number in newest],
+        versions=[_read_version(registry, number, ledger) for number in newest],
         all_versions=len({*versions, *labelled}),
         events=events[:_MAX_EVENTS],
         all_events=len(events),
     )
 
 
-def _read_version(registry: LocalRegistry, number: int, state: str) -> VersionRow:
+def _read_version(registry: LocalRegistry, number: int, ledger: Ledger) -> VersionRow:
+    state = str(ledger.states.get(number, ""))
     try:
         release = registry.release(number)
+        state = state or registry.describe_state(number, ledger)
     except PushError as error:
         return VersionRow(number, state, problem=str(error))
     if release is None:

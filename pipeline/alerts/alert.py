@@ -1,6 +1,7 @@
 """An alert: the event, its reason, its start and the next commands; as text for people, as JSON for a webhook."""
 
 import datetime
+import itertools
 import socket
 import time
 from collections.abc import Sequence
@@ -9,15 +10,14 @@ from typing import Any
 
 from cli.terminal import clean, flags
 from pipeline.alerts.config import Event
-from pipeline.run.advice import suggest_after_rejection, suggest_commands
-from pipeline.run.causes import cause, failed_node
+from pipeline.run.advice import ask, suggest_after_rejection, suggest_commands
+from pipeline.run.causes import blamed_node, cause
 from pipeline.run.records import RunRecord, State, newest_records
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot
 
 _EVENTS: dict[State, Event] = {State.FAILED: "failure", State.CRASHED: "failure", State.ABORTED: "aborted"}
 _MAX_SHOWN_LINES, _MAX_SHOWN_CHARS = 20, 400
-_AFTER_ALL_RUNS = "~"
 
 
 @dataclass(frozen=True)
@@ -117,19 +117,21 @@ class Streak:
     last_good: str | None
 
 
-def find_streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, rejection: Rejection | None = None) -> Streak:
+def find_streak(root: RunRoot, before: str | None = None, rejection: Rejection | None = None) -> Streak:
     """Return the last runs that did not succeed.
 
     Args:
       root: Run root of the runs.
-      before: ID of a run; only runs before it are counted.
+      before: ID of a run; only runs before it are counted. None for all runs.
       rejection: Runs that were not started meanwhile, which are counted too.
     """
     count, starts = rejection.count if rejection else 0, [rejection.since] if rejection else []
     last_good = None
-    for record in newest_records(root):
-        if record.run_id >= before:
-            continue
+    records = newest_records(root)
+    if before is not None:
+        # Empty behind a run whose record was removed.
+        records = itertools.islice(itertools.dropwhile(lambda record: record.run_id != before, records), 1, None)
+    for record in records:
         if record.succeeded:
             last_good = record.run_id
             break
@@ -156,14 +158,14 @@ def create_run_alert(
       serving: Serving version, if the record has none.
     """
     state = record.state(locked=False)
-    node = failed_node(record) if state in _EVENTS else None
+    node = blamed_node(record) if state in _EVENTS else None
     rejection = RejectionFile(root).read()
     before = find_streak(root, record.run_id, rejection if rejection and rejection.since < record.started else None)
     event = _EVENTS.get(state) or ("recovered" if record.succeeded and before.count else "success")
     # The error names the first threshold.
     why = "\n".join(filter(None, [cause(record, state), *(missed if len(missed) > 1 else ())]))
     here = _here(root)
-    questions = [f"python -m oncall why {record.run_id}{here}"] if state in _EVENTS else []
+    questions = [ask("why", record.run_id, here=here)] if state in _EVENTS else []
     pushed = f"; pushed {record.summary['pushed']}" if state not in _EVENTS and "pushed" in record.summary else ""
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     return Alert(

@@ -93,12 +93,67 @@ def examine(folder: Path, artifacts: Path, settings: MetadataBackend) -> Databas
     return _examine(folder, artifacts, settings, _read(folder))[1]
 
 
+def check_binding(folder: Path, artifacts: Path) -> None:
+    """Check that a run root and its database belong together, and that the database is not older; nothing is written.
+
+    Raises:
+      RunRootError: as `bind`.
+    """
+    _examine(folder, artifacts, None, _read(folder), writable=False)
+
+
+def find_original(folder: Path) -> Path | None:
+    """Return the run root that a folder is a copy of; None if it is none, or if the original is gone.
+
+    Raises:
+      RunRootError: the database cannot be read.
+    """
+    binding = _read(folder)
+    if binding is None:
+        return None
+    database = database_of(binding.metadata, folder, binding.id)
+    bound = (database.contents(writable=False).bound or {}) if database.exists else {}
+    origin = Path(bound.get("path", ""))
+    if bound.get("host") != socket.gethostname() or not origin.is_absolute() or not is_run_root(origin):
+        return None
+    if os.path.samefile(origin, folder):
+        return None
+    original = _read(origin)
+    return origin if original is not None and original.id == binding.id else None
+
+
+def find_newer_backup(folder: Path, artifacts: Path) -> Path | None:
+    """Return a database file beside `metadata.sqlite` that has all executions of the artifacts; None if there is none.
+
+    Args:
+      folder: the run root.
+      artifacts: its folder of artifacts.
+    """
+    binding, newest = _read(folder), _newest_execution(artifacts)
+    for file in sorted(folder.glob(f"*{SQLITE_FILE}*"), reverse=True):
+        if file.name == SQLITE_FILE or binding is None:
+            continue
+        try:
+            contents = SQLiteFile(file, binding.id).contents(writable=False)
+        except RunRootError:
+            # A journal, or another file.
+            continue
+        if (contents.bound or {}).get("id") == binding.id and contents.last_execution >= newest:
+            return file
+    return None
+
+
 def _examine(
-    folder: Path, artifacts: Path, settings: MetadataBackend | None, binding: Binding | None
+    folder: Path,
+    artifacts: Path,
+    settings: MetadataBackend | None,
+    binding: Binding | None,
+    *,
+    writable: bool = True,
 ) -> tuple[MetadataBackend, Database, Contents]:
     metadata = settings or (binding.metadata if binding else _recorded_backend(folder))
     database = database_of(metadata, folder, binding.id if binding else None)
-    contents = database.contents()
+    contents = database.contents(writable=writable)
     _check(folder, artifacts, binding, database, contents)
     return metadata, database, contents
 

@@ -154,13 +154,16 @@ class Database(ABC):
             whose = f"it is that of {place(contents.bound)}" if contents.bound else "it is nobody's: a fresh one?"
             raise RunRootError(f"{self.label}: is not the database that this run root is bound to; {whose}")
 
-    def contents(self) -> Contents:
+    def contents(self, *, writable: bool = True) -> Contents:
         """Return its contents, which may be empty.
+
+        Args:
+          writable: for whoever holds the run root's lock, and takes back what a killed process left half done.
 
         Raises:
           RunRootError: it cannot be reached, is foreign, newer, locked or damaged.
         """
-        with self.session(writable=True) as ask:
+        with self.session(writable=writable) as ask:
             return self._contents(ask)
 
     def check_rights(self, contents: Contents) -> None:

@@ -62,8 +62,8 @@ class SQLiteFile(Database):
         except OSError as error:
             raise RunRootError(f"{self.file}: cannot be read: {error.strerror}") from error
 
-    def contents(self) -> Contents:
-        return super().contents() if self.exists else Contents(is_empty=True)
+    def contents(self, *, writable: bool = True) -> Contents:
+        return super().contents(writable=writable) if self.exists else Contents(is_empty=True)
 
     def check_rights(self, contents: Contents) -> None:
         if self.exists:

@@ -104,5 +104,5 @@ def _open_store(root: RunRoot) -> ml_metadata.MetadataStore:
 
 
 def _list_contexts(store: ml_metadata.MetadataStore) -> list[mlmd.Context]:
-    # A run id starts with its time.
-    return sorted(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.name, reverse=True)
+    # By their IDs: the name of a run starts with its time, and a clock may be wrong.
+    return sorted(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id, reverse=True)

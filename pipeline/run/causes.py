@@ -36,7 +36,17 @@ def _in_failed(record: RunRecord) -> str:
 def _failed_cause(record: RunRecord) -> str:
     node = failed_node(record)
     error = (record.nodes[node].error if node else "") or record.error or "no error was kept"
-    return error if node is None or error.startswith(f"{node}:") else f"{node}: {error}"
+    error = error.removeprefix("NotBlessedError: ") if blamed_node(record) != node else error
+    return error if node is None or error.startswith(f"{blamed_node(record)}:") else f"{node}: {error}"
+
+
+def blamed_node(record: RunRecord) -> str | None:
+    """Return the node whose verdict ended the run: InfraValidator stops a model that Evaluator did not bless."""
+    node = failed_node(record)
+    error = record.nodes[node].error if node is not None else ""
+    # Vertex AI puts the class of an error before it.
+    name = error.partition("NotBlessedError: ")[2].partition(":")[0] or error.partition(":")[0]
+    return name if name in record.nodes else node
 
 
 def failed_node(record: RunRecord) -> str | None:

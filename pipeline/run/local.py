@@ -196,6 +196,7 @@ def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts
             resumes=request.resumes,
             until=request.until,
             typed_flags=request.config_flags,
+            last_execution=database.contents().last_execution,
         )
         file = RecordFile(root, record)
         console = Console(file=terminal, width=None if terminal.isatty() else 120)
@@ -258,7 +259,14 @@ def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
     """Write the end to the record; if the disk is full, the summary has the error."""
     code, error = summary.exit_code, summary.error or ""
     try:
-        file.end(exit_code=code, error=error, reason=reason, summary={"pushed": summary.pushed})
+        file.end(
+            exit_code=code,
+            error=error,
+            reason=reason,
+            summary={"pushed": summary.pushed},
+            metrics=dict(summary.evaluator.metrics) if summary.evaluator is not None else {},
+            warnings=summary.warnings,
+        )
     except OSError as problem:
         traceback.print_exc()
         summary.error = f"{error}\nthe record cannot be written: {problem.strerror}".strip()

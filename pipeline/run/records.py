@@ -12,13 +12,14 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import math
 import os
 import platform
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cli.errors import RunRootError
 from cli.state_files import write_atomically
 from cli.terminal import RUNNER_SCRIPTS, SCRIPT_PREFIX, command
+from pipeline.run.run_order import list_runs
 from pipeline.run.run_root import RunRoot
 from schemas.sensitive import MASK
 
@@ -40,6 +42,8 @@ _PACKAGES = ("pipeline", "components", "trainer", "serving", "schemas")
 # Default of local_runner.py, vertex_runner.py and `python -m pipeline`, from the checkout's folder.
 DEFAULT_CONFIG = "configs/census.yaml"
 _ROOT = Path(__file__).resolve().parents[2]
+# Clocks that are set by NTP differ by less.
+_MAX_CLOCK_SECONDS = 60.0
 
 
 class State(StrEnum):
@@ -106,9 +110,12 @@ class RunRecord(BaseModel):
       nodes: Nodes that have started.
       exit_code, error, reason: Its end; the reason of an interrupt is the name of the signal.
       resumes: Run that this one continues.
+      last_execution: ID of the last execution in ML Metadata before it, which orders runs without executions.
       until: Node after which it was to stop.
       summary: Result of the push, and the serving version.
       alert: Outcome of the alert about its end.
+      metrics: Evaluator's metrics by slice and name, which outlive its artifacts; None for one that is undefined.
+      warnings: Warnings of the gate and of Evaluator, which stop no run.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -138,9 +145,21 @@ class RunRecord(BaseModel):
     error: str = ""
     reason: str = ""
     resumes: str | None = None
+    last_execution: int | None = None
     until: str | None = None
     summary: dict[str, str] = Field(default_factory=dict)
     alert: str = ""
+    metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def flat_metrics(self) -> dict[str, float]:
+        """The metrics as `slice: name`; NaN for one that is undefined."""
+        return {
+            f"{where}: {name}": math.nan if value is None else value
+            for where, values in self.metrics.items()
+            for name, value in values.items()
+        }
 
     @property
     def shown_config(self) -> dict[str, Any]:
@@ -243,16 +262,6 @@ def config_flags(arguments: Sequence[str]) -> list[str]:
     return ["--config", os.path.abspath(config), *settings]
 
 
-def shown_config_flags(flags: Sequence[str]) -> list[str]:
-    """Return the arguments that name a config as they are typed here: none for the config that is the default."""
-    if not flags:
-        return []
-    flag, file, *settings = flags
-    path, here = Path(file), Path.cwd()
-    path = path.relative_to(here) if path.is_relative_to(here) else path
-    return settings if path == Path(DEFAULT_CONFIG) else [flag, str(path), *settings]
-
-
 def create_record(
     config: "PipelineConfig",
     run_id: str,
@@ -263,6 +272,7 @@ def create_record(
     kind: Kind = Kind.LOCAL,
     until: str | None = None,
     typed_flags: Sequence[str] = (),
+    last_execution: int | None = None,
 ) -> RunRecord:
     """Return the record of a run that starts now, in this process.
 
@@ -275,6 +285,7 @@ def create_record(
       kind: Kind of the run.
       until: Node after which it is to stop.
       typed_flags: Its `config_flags`, if the command of this process has none.
+      last_execution: ID of the last execution in ML Metadata; None where it has no database.
     """
     values = config.model_dump(mode="json")
     revision, dirty = git_revision()
@@ -299,6 +310,7 @@ def create_record(
         expected=list(expected),
         started=time.time(),
         resumes=resumes,
+        last_execution=last_execution,
         until=until,
     )
 
@@ -393,8 +405,9 @@ class RecordFile:
         node_record.log_to = self._log_size()
         self._write()
 
-    def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str]) -> None:
-        """Set the end of the run."""
+    def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str], **fields: Any) -> None:
+        """Set the end of the run, and further fields: `metrics`, `warnings`."""
+        self.record = self.record.model_copy(update=fields)
         self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
         self.record.summary, self.record.ended = dict(summary), time.time()
         for node in self.record.nodes.values():
@@ -410,7 +423,33 @@ class RecordFile:
 
 
 def newest_records(root: RunRoot) -> Iterator[RunRecord]:
-    """Yield the records that can be read, the newest run first."""
-    for file in sorted(root.records.glob("*.json"), reverse=True):
+    """Yield the records that can be read, the newest run first, whatever the clocks were."""
+    for run_id in list_runs(root):
         with suppress(OSError, ValidationError):
-            yield RunRecord.model_validate_json(file.read_bytes())
+            yield RunRecord.model_validate_json(root.record(run_id).read_bytes())
+
+
+def find_clock_conflicts(records: Iterable[RunRecord], now: float) -> list[str]:
+    """Return a sentence for each run whose clock cannot have been right.
+
+    Args:
+      records: Records of runs, the newest first.
+      now: Time of this machine, in seconds since 1970.
+    """
+    conflicts, later = [], None
+    for record in records:
+        is_future = later is None or record.started > now + _MAX_CLOCK_SECONDS
+        ahead = record.started - (now if is_future or later is None else later.started)
+        if ahead > _MAX_CLOCK_SECONDS:
+            reference = "now" if is_future or later is None else f"the start of run {later.run_id}, which came later"
+            conflicts.append(
+                f"run {record.run_id} started {_format_span(ahead)} after {reference}; the clock of {record.host} was "
+                "ahead, or a clock was set back; runs are listed by ML Metadata's IDs"
+            )
+        else:
+            later = record
+    return conflicts
+
+
+def _format_span(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from cli.errors import PipelineError
 from cli.state_files import read_state, write_atomically
+from pipeline.run.run_order import list_runs
 from pipeline.run.run_root import RunRoot
 
 
@@ -26,6 +27,7 @@ class Rejection(BaseModel):
       folder: Current folder of the command, which its relative paths start from.
       last, since: Times of the last and of the first, in seconds since 1970.
       count: Number of runs that were not started.
+      newest_run: ID of the newest run on record then; empty if there was none.
     """
 
     pipeline: str
@@ -36,6 +38,7 @@ class Rejection(BaseModel):
     last: float
     since: float
     count: int = Field(ge=1)
+    newest_run: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class RejectionFile:
             last=now,
             since=before.since if before else now,
             count=before.count + 1 if before else 1,
+            newest_run=next((i for i in list_runs(self.root) if self.root.record(i).is_file()), ""),
         )
 
     def write(self, rejection: Rejection) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Space that is kept for the end of a run that fills the disk: its record, its log, its last write to the database.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 20
+_MAX_READ_RECORDS = 20
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,15 @@ class RunRoot:
     def _holder(self) -> str:
         """Describe the process that holds the lock."""
         pids = locks.find_holders(self.path / ".lock")
-        newest = max(self.records.glob("*.json"), default=None)
-        try:
-            record = json.loads(newest.read_bytes()) if newest else {}
-        except (OSError, ValueError):
-            record = {}
-        name = f"{record['run_id']}, " if record.get("ended") is None and record.get("pid") in pids else ""
-        return name + locks.describe_processes(pids)
+        # Not only the newest: a clock may be wrong.
+        for file in sorted(self.records.glob("*.json"), reverse=True)[:_MAX_READ_RECORDS]:
+            try:
+                record = json.loads(file.read_bytes())
+            except (OSError, ValueError):
+                continue
+            if record.get("ended") is None and record.get("pid") in pids:
+                return f"{record['run_id']}, {locks.describe_processes(pids)}"
+        return locks.describe_processes(pids)
 
     def _make(self) -> None:
         try:

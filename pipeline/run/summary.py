@@ -17,6 +17,7 @@ from pipeline.run.run_root import RunRoot
 
 if TYPE_CHECKING:
     from components.evaluator.summary import EvaluatorSummary
+    from components.gate.summary import GateSummary
     from components.pusher.summary import PusherSummary
 
 
@@ -77,6 +78,15 @@ class RunSummary:
     def evaluator(self) -> "EvaluatorSummary | None":
         """Summary of Evaluator, if it succeeded."""
         return cast("EvaluatorSummary | None", find_summary(self.nodes, "Evaluator"))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of the gate and of Evaluator, which stop no run."""
+        gate = cast("GateSummary | None", find_summary(self.nodes, "Gate"))
+        return [
+            *(gate.warnings if gate is not None else ()),
+            *(self.evaluator.warnings if self.evaluator is not None else ()),
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that `--json` prints."""
@@ -162,7 +172,7 @@ def _pushed_text(pusher: "PusherSummary | None") -> str:
         return "nothing"
     if not pusher.pushed:
         return f"nothing: version {pusher.version} holds this very model already"
-    return f"version {pusher.version} to {pusher.path}"
+    return f"version {pusher.version} to {pusher.path}" + (f", as the candidate: {pusher.note}" if pusher.note else "")
 
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:

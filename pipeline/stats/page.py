@@ -6,23 +6,21 @@ It makes no request: style, script and pictures are in the file, and a content s
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components.config import DRIFT, SKEW
-from components.gate.comparison import Compared, compare_all
+from components.gate.comparison import Compared
 from components.histograms import QUANTILES, category_counts, has_counts, is_sensitive, number_counts, quantile
-from components.pusher.last_push import LastPush
 from components.value_counts import ValueCounts
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
+from pipeline.run.run_distances import compare_run, pushed_train
 from pipeline.run.run_root import RunRoot
 from pipeline.stats.bins import MAX_SHOWN_IN_FULL, Bins, Tick, Writer, bins, number
 from pipeline.stats.times import duration, time_writer
-from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from schemas.tables.time_format import ISO8601
 
@@ -151,8 +149,8 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
     # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
     splits = dict(sorted(artifacts.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
     push = artifact_lookup.find_latest_push(root, config.push.model_name, before=artifacts.run_id)
-    pushed = _pushed_train(push)
-    compared = _compare(config, artifacts, splits, pushed)
+    pushed = pushed_train(push)
+    compared = compare_run(config, artifacts, splits, pushed)
     all_splits = splits if pushed is None else {**splits, PUSHED: pushed}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -167,13 +165,6 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
         compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
     )
     return StatisticsPage(artifacts.run_id, html)
-
-
-def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatistics | None:
-    """Return the statistics of the train split of a push; None if they were removed since."""
-    if push is None or push.statistics is None:
-        return None
-    return artifact_lookup.read_statistics(Path(push.statistics.uri))[TRAIN_SPLIT]
 
 
 def features(
@@ -379,25 +370,6 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
         elif stats.min == stats.max:
             flags.append(("constant", "all values are the same"))
     return flags
-
-
-def _compare(
-    config: PipelineConfig,
-    artifacts: artifact_lookup.RunArtifacts,
-    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
-    pushed: statistics_pb2.DatasetFeatureStatistics | None,
-) -> list[Compared]:
-    """Return what the gate compares, whether or not the run came through it."""
-    lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
-    before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
-    independent = [split for split in config.data.independent_splits if split in splits]
-    return compare_all(lists, before, _schema(artifacts), config.gate_policy, independent)
-
-
-def _schema(artifacts: artifact_lookup.RunArtifacts) -> schema_pb2.Schema:
-    if "Schema" not in artifacts.by_type:
-        return schema_pb2.Schema()
-    return load_schema(str(Path(artifacts.by_type["Schema"].uri) / SCHEMA_FILE_NAME))
 
 
 def _logarithmic(share: float) -> float:

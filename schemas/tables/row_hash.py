@@ -33,6 +33,18 @@ def row_hashes(columns: pa.RecordBatch, names: Sequence[str]) -> Hashes:
     return mix(hashes)
 
 
+def column_hashes(columns: pa.RecordBatch) -> Hashes:
+    """Return for each column a hash of its values, and one of the rows without it, [columns, 2].
+
+    Both are sums, so that the order of the rows does not matter and those of two batches add up. A column whose values
+    are the same and whose other columns are the same, while the rows are not, was shuffled.
+    """
+    cells = [mix(_codes(columns.column(name)) ^ _code(name.encode())) for name in columns.schema.names]
+    rows = np.sum(cells, axis=0, dtype=np.uint64)
+    sums = [[cell.sum(dtype=np.uint64), mix(rows - cell).sum(dtype=np.uint64)] for cell in cells]
+    return np.array(sums, np.uint64).reshape(-1, 2)
+
+
 def value_hashes(values: pa.Array) -> Hashes:
     """Return the hash of each string, [n]; all missing ones have the same."""
     return mix(_codes(values.cast(pa.binary())))

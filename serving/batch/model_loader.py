@@ -38,7 +38,7 @@ def find_version_folder(model: str) -> Path:
     if (folder / "saved_model.pb").is_file():
         return folder
     registry = LocalRegistry(folder.absolute().parent, folder.absolute().name)
-    versions = registry.numbers()
+    versions = [number for number in registry.numbers() if registry.is_explained(number)]
     if not versions:
         raise PushError(f"{model}: is neither a SavedModel (no saved_model.pb) nor a folder of versions of one")
     return folder / str(registry.champion() or versions[-1])

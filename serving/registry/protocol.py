@@ -30,6 +30,7 @@ class Candidate:
       warmup: Requests with which TF Serving warms the version up, as a TFRecord of PredictionLog.
       statistics: Statistics of the `train` split, serialized.
       examples: Pattern of the files of the `train` split.
+      origin: Hash of the data, code and config that it was made of; empty if unknown. Two trainings have the same.
     """
 
     pipeline: str
@@ -43,6 +44,7 @@ class Candidate:
     warmup: bytes = b""
     statistics: bytes = b""
     examples: str = ""
+    origin: str = ""
 
     @property
     def trained_folder(self) -> Path:
@@ -100,6 +102,7 @@ class PushedVersion:
       content_hash: Hash of the model.
       traffic: Percent of the requests by version number.
       properties: Further custom properties for ML Metadata.
+      note: Reason why the version waits as the candidate though pushes promote: the rollback that it would undo.
     """
 
     version: int
@@ -108,6 +111,7 @@ class PushedVersion:
     content_hash: str
     traffic: Mapping[int, int]
     properties: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)

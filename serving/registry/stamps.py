@@ -1,5 +1,6 @@
 """The time and the user of a change, for the histories of the registries."""
 
+import calendar
 import getpass
 import os
 import socket
@@ -9,6 +10,14 @@ import time
 def timestamp() -> str:
     """Return the current time in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def parse_timestamp(text: str) -> float:
+    """Return seconds since 1970; 0 for text that `timestamp` did not write."""
+    try:
+        return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))
+    except ValueError:
+        return 0.0
 
 
 def user_and_host() -> str:

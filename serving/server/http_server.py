@@ -186,6 +186,8 @@ class _Routes:
             "ready": service.is_ready,
             "versions": sorted(service.snapshot.served),
             "default": service.snapshot.default,
+            "policy": service.settings.policy,
+            "content": {str(number): served.content_hash for number, served in service.snapshot.served.items()},
         }
         return _respond(state, 200 if service.is_ready else 503)
 

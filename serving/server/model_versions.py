@@ -199,6 +199,7 @@ class ModelVersions:
         self._refreshing = threading.Lock()
         # Files of versions that could not be loaded, by number: a version is tried again once its files change.
         self._rejected_files: dict[int, FileList] = {}
+        self._unexplained: set[int] = set()
         self.snapshot = Snapshot()
 
     @property
@@ -249,6 +250,9 @@ class ModelVersions:
         if versions:
             numbers = ", ".join(map(str, sorted(versions)))
             return f"{self.folder}: has version {numbers}; none of them is what --versions asks for"
+        if self._unexplained:
+            number = min(self._unexplained)
+            return f"{self.folder}: version {number} is not served: {self._registry.describe_unexplained(number)}"
         below = sorted(path.name for path in self.folder.iterdir() if LocalRegistry(self.folder, path.name).numbers())
         hint = f"; expected the model's own folder, such as {self.folder / below[0]}" if below else ""
         return f"{self.folder}: holds no version of a model{hint}"
@@ -257,7 +261,23 @@ class ModelVersions:
         """Return the folders of the existing versions, by number, and their labels."""
         if self._single:
             return {read_number(self.folder): self.folder}, {}
-        return {number: self._registry.path(number) for number in self._registry.numbers()}, self._registry.labels()
+        numbers = [number for number in self._registry.numbers() if self._is_explained(number)]
+        return {number: self._registry.path(number) for number in numbers}, self._registry.labels()
+
+    def _is_explained(self, number: int) -> bool:
+        """Return True unless a version was put there by hand; the reason is logged once."""
+        try:
+            if self._registry.is_explained(number):
+                self._unexplained.discard(number)
+                return True
+            reason = self._registry.describe_unexplained(number)
+        except PushError:
+            # Its release file is damaged, which loading it reports; a damaged ledger has no labels, either.
+            return True
+        if number not in self._unexplained:
+            self._unexplained.add(number)
+            _LOG.error("version %d is not served: %s", number, reason)
+        return False
 
     def _load(self, number: int, folder: Path, states: dict[int, VersionState]) -> ServedVersion | None:
         """Load and check a version; if it cannot be served, return None and add the reason to `states`."""

@@ -56,8 +56,8 @@ def test_a_server_that_is_killed_in_the_middle_fails_the_run_and_a_resumed_one_s
     (version,) = _oncall(root, "serving")["versions"]
     assert (sum(version["rows"].values()), version["fits"]) == (4500, True)
     assert _oncall(root, "lineage", "v1")["made_from"]["node"] == "Trainer"
-    planned = _oncall(root, "gc", "--keep-last", "1", "--keep-pushed", "--yes")
-    assert _oncall(root, "gc", "--keep-last", "1", "--keep-pushed", "--yes")["artifacts"] == []
+    planned = _oncall(root, "gc", "--keep-last", "1", "--yes")
+    assert _oncall(root, "gc", "--keep-last", "1", "--yes")["artifacts"] == []
     assert not any(Path(folder).exists() for folder in planned["folders"])
     assert [path for path in root.path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] == []
     assert SECRET not in _all_texts(root)

@@ -1,5 +1,6 @@
 """`check` and `doctor`: expected against actual, and what is wrong with a run root."""
 
+import re
 import shutil
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from oncall.local import doctor
+from serving.registry.local.ledger import Intent
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import content
@@ -69,7 +71,10 @@ def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, docum
         runs.run(SECOND, crashes_in="Trainer")
         health = document("check")
     assert checks(health)["newest run"] is True
-    assert health["checks"][0]["message"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} is running, in Trainer")
+    newest, active = health["checks"][:2]
+    assert newest["message"] == f"{FIRST} SUCCEEDED"
+    assert (active["name"], active["ok"]) == ("active run", True)
+    assert active["message"].startswith(f"{SECOND} RUNNING: in Trainer for ")
 
 
 def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: Document) -> None:
@@ -170,21 +175,27 @@ def test_the_run_that_holds_the_lock_is_named_and_its_output_is_its_own(runs: Ru
 def test_artifacts_without_files_and_files_without_artifacts_are_found(runs: Runs, document: Document) -> None:
     made = runs.run(FIRST)
     shutil.rmtree(made["Transform"]["transform_graph"].uri)
-    orphan = runs.root.artifacts / "Trainer" / "model" / "777"
+    # Of an execution that made no model.
+    orphan = runs.root.artifacts / "Trainer" / "model" / "2"
     orphan.mkdir()
     (orphan / "file").write_text("x")
-    (orphan.parent / "778").mkdir()
+    (orphan.parent / "3").mkdir()
     (runs.root.artifacts / "Trainer" / ".system" / "executor_execution" / "8").mkdir(parents=True)
     diagnosis = document("doctor")
     assert kinds(diagnosis) == ["missing", "orphan"]
     assert diagnosis["findings"][0]["message"].startswith("TransformGraph ")
-    assert diagnosis["findings"][1]["todo"] == f"rm -r {orphan}"
+    quarantine = f"python -m oncall quarantine --run-root {runs.root.path}    # moves it aside; add --yes to do it"
+    assert diagnosis["findings"][1]["todo"] == quarantine
 
 
 def test_what_was_cut_off_in_the_registry_is_found(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     (runs.registry.folder / ".unfinished-2").mkdir()
     shutil.copytree(runs.registry.path(1), runs.registry.path(3))
+    release = runs.registry.release(3)
+    assert release is not None
+    ledger = runs.registry.ledger().begin(Intent(3, "run-3", release.content_hash))
+    (runs.registry.folder / "registry.json").write_text(ledger.to_json())
     diagnosis = document("doctor")
     assert kinds(diagnosis) == ["registry", "registry"]
     assert "its push was cut off after the copy" in diagnosis["findings"][0]["message"]
@@ -206,7 +217,10 @@ def test_a_full_disk_is_found(runs: Runs, document: Document, monkeypatch: pytes
     runs.run(FIRST)
     monkeypatch.setattr(doctor, "_MIN_FREE_BYTES", 1e18)
     (finding,) = document("doctor")["findings"]
-    assert (finding["kind"], "gc --keep-last 5 --keep-pushed" in finding["todo"]) == ("disk", True)
+    assert finding["kind"] == "disk"
+    assert re.search(r"The run root has .*metadata.sqlite [\d.,]+ kB", finding["message"])
+    # Other files of this machine have more than its artifacts.
+    assert finding["todo"].startswith("du -xh --max-depth=2 ")
 
 
 def test_a_database_that_no_run_can_use_is_not_ok(runs: Runs, document: Document) -> None:

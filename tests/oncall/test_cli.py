@@ -33,6 +33,7 @@ CALLS = {
     "doctor": (),
     "resume": (FIRST,),
     "rollback": (),
+    "quarantine": (),
     "gc": ("--keep-last", "1"),
     "report": ("latest", "--overwrite"),
 }
@@ -110,7 +111,7 @@ def test_the_help_has_room_in_80_columns_and_cuts_no_sentence() -> None:
 
 def test_a_flag_that_a_command_would_refuse_is_not_in_its_help(two_runs: Runs, oncall: Oncall) -> None:
     for name in main.commands:
-        refused = name in ("log", "resume", "rollback", "gc", "web", "report")
+        refused = name in ("log", "resume", "rollback", "quarantine", "gc", "web", "report")
         output = CliRunner().invoke(main, [name, "--help"]).output
         assert ("--project" in output, "On Vertex AI: " in output) == (not refused, refused), name
     result = CliRunner().invoke(main, ["resume", FIRST, "--project", "p"])

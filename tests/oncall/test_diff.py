@@ -53,7 +53,7 @@ def test_a_file_that_was_written_anew_is_no_new_data_and_one_with_other_values_i
         runs.store.put_artifacts([examples])
 
     put(FINGERPRINT.replace("1795556447", "1795556448"), **json.loads(properties["content"].string_value))
-    assert "the same   config, code, packages, data, " in oncall("diff", FIRST, SECOND).output
+    assert "the same   data, config, code, " in oncall("diff", FIRST, SECOND).output
     put(FINGERPRINT, train="1", test="0" * 12)
     assert "data       content of train: 000000000bb8 -> 1\n" in oncall("diff", FIRST, SECOND).output
     put(FINGERPRINT.replace("398782", "398783"), train="1", test="0" * 12)
@@ -81,7 +81,7 @@ def test_of_a_run_that_ended_early_one_line_says_what_it_did_not_make(
         f"anomalies  new: {stop}",
         "anomalies  new: train: sex: new [NEW]",
         f"metrics    {SECOND} has none: it did not finish Evaluator",
-        "the same   config, code, packages, data, statistics, schema",
+        "the same   data, config, code, schema, statistics, packages",
     ]
     # The other way round, too.
     assert document("diff", SECOND, FIRST)["missing"] == diff["missing"]

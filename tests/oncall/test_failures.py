@@ -130,7 +130,7 @@ def test_the_lines_are_those_of_the_node_that_failed(runs: Runs, document: Docum
         (3, "the data does not fit", "python -m oncall anomalies "),
         (4, "the model missed a threshold", "python -m oncall serving "),
         (5, "version 1 exists already", "python -m oncall serving "),
-        (1, "Trainer: OSError: No space left on device", "python -m oncall gc --keep-last 5 --keep-pushed "),
+        (1, "Trainer: OSError: No space left on device", "python -m oncall doctor "),
         (1, "Trainer: ResourceExhaustedError: OOM", "free -h "),
         (1, "Trainer: ValueError: x", "python -m oncall log "),
     ],
@@ -146,11 +146,11 @@ def test_a_model_that_was_not_blessed_says_which_thresholds_it_missed(
     runs: Runs, document: Document, oncall: Oncall
 ) -> None:
     runs.run(BAD, fails=("InfraValidator", "the model missed a threshold", 4))
-    assert document("why", BAD)["missed"] == ["auc on overall: 0.9, must be at least 0.95"]
+    assert document("why", BAD)["missed"] == ["auc 0.9000; at least 0.95 expected"]
     assert document("why", BAD)["decision"].startswith("threshold 0.17 (")
     assert document("why", BAD)["warned"] == ["brier on sex=Male: undefined"]
     output = oncall("why", BAD).output
-    assert "missed     auc on overall: 0.9, must be at least 0.95" in output
+    assert "missed     auc 0.9000; at least 0.95 expected" in output
     assert "warned     brier on sex=Male: undefined" in output
     runs.root.metadata.unlink()
     assert (document("why", BAD)["missed"], document("why", BAD)["warned"]) == ([], [])

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from oncall import garbage_collection
 from oncall.__main__ import main
+from oncall.local import garbage_collection
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Artifacts, Runs
 
@@ -36,18 +36,18 @@ def test_a_dry_run_changes_nothing_and_counts_bytes(runs: Runs, document: Docume
     first = runs.run(IDS[0])
     for run_id in IDS[1:4]:
         runs.run(run_id)
-    plan = document("gc", "--keep-last", 1)
+    plan = document("gc", "--drop-pushed", "--keep-last", 1)
     assert plan["changed"] is False
     examples = first["ExampleGen"]["examples"].uri
     assert plan["folders"][examples] == 1000
     assert plan["bytes"] == sum(plan["folders"].values())
     assert all(Path(place).exists() for place in places(first))
-    assert "add --yes to do it" in oncall("gc", "--keep-last", 1).output
+    assert "add --yes to do it" in oncall("gc", "--drop-pushed", "--keep-last", 1).output
 
 
 def test_what_is_removed_is_deleted_in_ml_metadata_too(runs: Runs, document: Document) -> None:
     made = [runs.run(run_id) for run_id in IDS[:4]]
-    plan = document("gc", "--keep-last", 1, "--yes")
+    plan = document("gc", "--drop-pushed", "--keep-last", 1, "--yes")
     assert (plan["changed"], plan["not_removed"]) == (True, [])
     assert not any(Path(place).exists() for place in places(made[0]))
     assert all(Path(place).exists() for place in places(made[3]))
@@ -55,7 +55,7 @@ def test_what_is_removed_is_deleted_in_ml_metadata_too(runs: Runs, document: Doc
     assert {states[a.id] for kept in made[0].values() for a in kept.values()} == {mlmd.Artifact.DELETED}
     assert {states[a.id] for kept in made[3].values() for a in kept.values()} == {mlmd.Artifact.LIVE}
     assert document("doctor")["findings"] == []
-    assert document("gc", "--keep-last", 1, "--yes")["artifacts"] == []
+    assert document("gc", "--drop-pushed", "--keep-last", 1, "--yes")["artifacts"] == []
 
 
 def test_what_a_kept_run_took_from_the_cache_stays(runs: Runs, document: Document) -> None:
@@ -63,7 +63,7 @@ def test_what_a_kept_run_took_from_the_cache_stays(runs: Runs, document: Documen
     runs.run(IDS[1])
     runs.run(IDS[2])
     runs.run(IDS[3], cached=first, pushes=False)
-    gone = list_folders(document("gc", "--keep-last", 1, "--yes"))
+    gone = list_folders(document("gc", "--drop-pushed", "--keep-last", 1, "--yes"))
     cached = {node: outputs for node, outputs in first.items() if node not in ("Gate", "Pusher")}
     assert places(cached) & gone == set()
     assert places({"Gate": first["Gate"]}) <= gone
@@ -73,7 +73,7 @@ def test_the_next_runs_baseline_and_history_stay(runs: Runs, document: Document)
     made = [runs.run(run_id) for run_id in IDS[:3]]
     for run_id in IDS[3:5]:
         runs.run(run_id, fails=("Trainer", "no", 1), pushes=False)
-    gone = list_folders(document("gc", "--keep-last", 1))
+    gone = list_folders(document("gc", "--drop-pushed", "--keep-last", 1))
     # The last that succeeded is kept whole; of the one before, the model and its blessing.
     assert places(made[2]) & gone == set()
     assert made[1]["Trainer"]["model"].uri not in gone
@@ -86,7 +86,7 @@ def test_the_statistics_that_drift_is_counted_from_stay(runs: Runs, document: Do
     pushed = runs.run(IDS[0])
     for run_id in IDS[1:5]:
         runs.run(run_id, pushes=False)
-    gone = list_folders(document("gc", "--keep-last", 1))
+    gone = list_folders(document("gc", "--drop-pushed", "--keep-last", 1))
     assert pushed["StatisticsGen"]["statistics"].uri not in gone
     assert pushed["Pusher"]["pushed_model"].uri not in gone
     assert pushed["ExampleGen"]["examples"].uri in gone
@@ -96,19 +96,19 @@ def test_what_a_registered_version_was_made_from_stays_if_asked(runs: Runs, docu
     first = runs.run(IDS[0])
     for run_id in IDS[1:5]:
         runs.run(run_id)
-    gone = list_folders(document("gc", "--keep-last", 1, "--keep-pushed"))
+    gone = list_folders(document("gc", "--keep-last", 1))
     for node, output in (("ExampleGen", "examples"), ("SchemaGen", "schema"), ("Trainer", "model")):
         assert first[node][output].uri not in gone
     assert first["Evaluator"]["evaluation"].uri not in gone
     assert first["StatisticsGen"]["statistics"].uri in gone
-    assert first["ExampleGen"]["examples"].uri in list_folders(document("gc", "--keep-last", 1))
+    assert first["ExampleGen"]["examples"].uri in list_folders(document("gc", "--drop-pushed", "--keep-last", 1))
 
 
 def test_a_folder_that_a_kept_artifact_shares_stays(runs: Runs, document: Document) -> None:
     model = runs.run(IDS[0])["Trainer"]["model"]
     beside = mlmd.Artifact(type_id=model.type_id, uri=f"{model.uri}/Format-Serving", state=mlmd.Artifact.LIVE)
     runs.store.put_artifacts([beside])
-    plan = document("gc", "--keep-last", 1, "--yes")
+    plan = document("gc", "--drop-pushed", "--keep-last", 1, "--yes")
     assert (plan["artifacts"], Path(beside.uri).is_dir()) == ([], True)
 
 
@@ -123,7 +123,7 @@ def test_nothing_outside_the_artifacts_folder_is_touched(runs: Runs, document: D
     examples, statistics = made["ExampleGen"]["examples"], made["StatisticsGen"]["statistics"]
     examples.uri, statistics.uri = str(outside), f"{runs.root.artifacts}/../precious/1"
     runs.store.put_artifacts([examples, statistics])
-    plan = document("gc", "--keep-last", 1, "--yes")
+    plan = document("gc", "--drop-pushed", "--keep-last", 1, "--yes")
     assert outside.exists()
     assert beside.exists()
     assert not {examples.id, statistics.id} & set(plan["artifacts"])
@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_be_removed_is_named(runs: Runs, oncall: Oncall, mo
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(garbage_collection.shutil, "rmtree", refuse)
-    result = oncall("gc", "--keep-last", 1, "--yes")
+    result = oncall("gc", "--drop-pushed", "--keep-last", 1, "--yes")
     assert result.exit_code == 1
     assert "could not be removed, and is an orphan now: " in result.output
 
@@ -178,7 +178,9 @@ def test_of_a_run_root_that_was_moved_nothing_is_called_missing_or_removed(
     findings = {finding["kind"]: finding for finding in json.loads(result.stdout)["findings"]}
     assert not {"missing", "orphan"} & set(findings)
     assert str(runs.root.path) in findings["moved"]["message"]
-    assert findings["moved"]["todo"] == f"mv {elsewhere} {runs.root.path}"
+    back = f"mv -nT {elsewhere} {runs.root.path}    # back to where it was"
+    original = f"python -m oncall doctor --run-root {runs.root.path}    # a copy of {runs.root.path}: use that one; move nothing"
+    assert findings["moved"]["todo"] == (original if copied else back)
     refused = CliRunner().invoke(main, ["gc", "--keep-last", "1", "--yes", "--run-root", str(elsewhere)])
     assert (refused.exit_code, "was moved or copied" in refused.stderr) == (6, True), refused.output
     assert [path for path in files if not path.exists()] == []

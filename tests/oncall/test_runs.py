@@ -87,7 +87,7 @@ def test_a_run_that_stopped_as_asked_is_incomplete_and_no_failure(
     assert (nodes["Gate"], nodes["Transform"]) == ("complete", "not reached")
     checked = oncall("check")
     assert checked.exit_code == 0
-    assert f"{FIRST} SUCCEEDED; run {SECOND} stopped after Gate, as asked" in checked.output
+    assert f"{FIRST} SUCCEEDED; the newer run {SECOND} is INCOMPLETE: stopped after Gate, as asked" in checked.output
     assert oncall("doctor").exit_code == 0
     # What a later run takes from it was made by it.
     runs.run(THIRD, cached=stopped, pushes=False)
@@ -107,7 +107,7 @@ def test_where_only_incomplete_runs_are_on_record_none_is_whole(runs: Runs, docu
     (newest, *_) = document("check")["checks"]
     assert (newest["ok"], newest["message"]) == (
         False,
-        f"no whole run has ended on record; run {FIRST} stopped after Gate, as asked",
+        f"no whole run has ended on record; the newer run {FIRST} is INCOMPLETE: stopped after Gate, as asked",
     )
 
 

@@ -160,7 +160,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(runs: Runs, oncal
         ("check",),
         ("lineage", "v1"),
         ("rollback",),
-        ("gc", "--keep-last", "1", "--keep-pushed"),
+        ("gc", "--keep-last", "1"),
     ):
         result = oncall(*command, "--model", "nope")
         assert (result.exit_code, result.output) == (2, message), command
@@ -174,7 +174,7 @@ def test_the_registry_that_was_named_is_named_in_the_commands_that_are_proposed(
     named = ("--registry", runs.registry.folder.parent, "--model", NAME)
     flags = f"--run-root {runs.root.path} --registry {runs.registry.folder.parent} --model {NAME}"
     todo = {check["name"]: check["todo"] for check in document("check", *named)["checks"]}
-    assert todo["content"] == f"python -m oncall rollback {flags} --reason '...'"
+    assert todo["content"] == f"python -m oncall rollback --reason ... {flags}    # add --yes to do it"
     assert todo["pushed by"] == f"python -m oncall lineage v2 {flags}"
     (finding,) = document("doctor", *named)["findings"]
-    assert finding["todo"].endswith(f"; or python -m oncall rollback {flags} --reason '...'")
+    assert finding["todo"].endswith(f"; or python -m oncall rollback --reason ... {flags}    # add --yes to do it")

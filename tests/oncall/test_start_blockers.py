@@ -34,8 +34,9 @@ def test_a_refusal_is_said_by_every_command(runs: Runs, oncall: Oncall, document
     for command, code in ((("why", "latest"), 0), (("runs",), 0), (("resume", "latest"), 0)):
         result = oncall(*command)
         assert (result.exit_code, f"refused    {message}" in result.output, todo in result.output) == (code, True, True)
+    # What keeps the next run from starting comes first.
     why = oncall("why", "latest").output
-    assert why.index("nothing went wrong") < why.index("refused ")
+    assert why.index("refused ") < why.index("nothing went wrong")
     (check,) = [entry for entry in document("check")["checks"] if entry["name"] == "refused"]
     assert (check["ok"], check["message"]) == (False, message)
     assert oncall("check").exit_code == 1

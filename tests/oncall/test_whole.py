@@ -125,8 +125,8 @@ def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
     assert place.run("evaluation.thresholds=[{metric: auc, lower_bound: 0.999}]") == 4
     cause = place.oncall("why", "latest")
     assert (cause["state"], cause["exit_code"]) == ("FAILED", 4)
-    assert "the model is not blessed: auc on overall: 0." in cause["cause"]
-    assert cause["missed"][0].endswith(", must be at least 0.999")
+    assert "Evaluator: the model is not blessed: auc 0." in cause["cause"]
+    assert cause["missed"][0].endswith("; at least 0.999 expected")
     assert any("NotBlessedError" in line for line in cause["lines"])
     assert cause["try"][0].startswith(f"python -m oncall diff {good} {cause['run']} ")
     written = place.oncall("log", "latest")
@@ -172,10 +172,10 @@ def _a_removed_folder_is_made_anew(place: _Place) -> None:
 
 
 def _what_gc_leaves_is_enough_for_the_next_run(place: _Place) -> None:
-    planned = place.oncall("gc", "--keep-last", "1", "--keep-pushed")
+    planned = place.oncall("gc", "--keep-last", "1")
     assert planned["bytes"] > 0
     assert planned["gone"] == []
-    done = place.oncall("gc", "--keep-last", "1", "--keep-pushed", "--yes")
+    done = place.oncall("gc", "--keep-last", "1", "--yes")
     assert done["folders"] == planned["folders"]
     assert not any(Path(folder).exists() for folder in done["folders"])
     assert place.oncall("doctor")["findings"] == []

@@ -40,6 +40,8 @@ class Event:
       champion_before: champion until then.
       run_id: ID of the run that pushed.
       reason: Reason that the user gave, or the cause.
+      content_hash: Hash of the model that was pushed.
+      origin: Hash of the data, code and config that it was made of.
     """
 
     at: str
@@ -49,17 +51,41 @@ class Event:
     champion_before: int | None = None
     run_id: str = ""
     reason: str = ""
+    content_hash: str = ""
+    origin: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)
+class Intent:
+    """A push that has begun. It is on record before the version is copied, so that each version has an explanation.
+
+    Attributes:
+      version: Number that the version gets.
+      run_id: ID of the run that pushes.
+      content_hash: Hash of the model.
+    """
+
+    version: int
+    run_id: str
+    content_hash: str
+
+
+@dataclass(frozen=True)
 class Ledger:
-    """The states of the versions, and the history, the oldest event first."""
+    """The states of the versions, and the history, the oldest event first.
+
+    Attributes:
+      states: State of each version whose push has ended.
+      history: Changes, the oldest first.
+      intent: Push that has begun and not ended; None if there is none.
+    """
 
     states: Mapping[int, State]
     history: tuple[Event, ...] = ()
+    intent: Intent | None = None
 
     def find_by_state(self, state: State) -> int | None:
         """Return the version with a state of which there is at most one."""
@@ -79,6 +105,52 @@ class Ledger:
     def used(self) -> set[int]:
         """The numbers that were ever given, those of deleted versions among them."""
         return {*self.states, *(event.version for event in self.history)}
+
+    def find_push(self, version: int) -> Event | None:
+        """Return the push of a version; None if the history has none."""
+        return next((event for event in self.history if event.version == version and event.action == "push"), None)
+
+    def is_explained(self, version: int, content_hash: str) -> bool:
+        """Return True if a push on record put a version of this content in its place.
+
+        Args:
+          version: Number of the version.
+          content_hash: Hash of its model, by its release file.
+        """
+        if self.intent is not None and (self.intent.version, self.intent.content_hash) == (version, content_hash):
+            return True
+        push = self.find_push(version)
+        # Earlier releases kept no hash with a push.
+        return version in self.states and (push is None or push.content_hash in ("", content_hash))
+
+    @property
+    def rollback(self) -> Event | None:
+        """The rollback that is in force: no other version was promoted since. None if there is none."""
+        switches = [event for event in self.history if event.action in ("rollback", "promote")]
+        last = switches[-1] if switches else None
+        return last if last is not None and last.action == "rollback" and last.version == self.champion else None
+
+    def find_rollback_of(self, origin: str) -> Event | None:
+        """Return the rollback of a version that was made of this data, code and config; None if there is none.
+
+        A version that was promoted, or rolled back to, since then is no longer rejected.
+        """
+        rejected: dict[int, Event] = {}
+        for event in self.history:
+            if event.action == "rollback" and event.champion_before is not None:
+                rejected[event.champion_before] = event
+            if event.action in ("rollback", "promote"):
+                rejected.pop(event.version, None)
+        of_origin = [version for version in rejected if (push := self.find_push(version)) and push.origin == origin]
+        return rejected[of_origin[-1]] if origin and of_origin else None
+
+    def begin(self, intent: Intent) -> "Ledger":
+        """Return the ledger with the intent of a push."""
+        return replace(self, intent=intent)
+
+    def end(self) -> "Ledger":
+        """Return the ledger without an intent."""
+        return replace(self, intent=None)
 
     def promote(self, version: int) -> "Ledger":
         """Return the ledger with another champion: the one before becomes previous, the previous one retired."""
@@ -102,9 +174,16 @@ class Ledger:
     def remove(self, version: int) -> "Ledger":
         return replace(self, states={v: s for v, s in self.states.items() if v != version})
 
-    def record(self, action: str, version: int, *, run_id: str = "", reason: str = "") -> "Ledger":
-        """Return the ledger with one event more: now, by the current user. Call it before the change itself."""
-        event = Event(timestamp(), action, version, user_and_host(), self.champion, run_id, reason)
+    def record(self, action: str, version: int, *, reason: str = "", **values: str) -> "Ledger":
+        """Return the ledger with one event more: now, by the current user. Call it before the change itself.
+
+        Args:
+          action: Action of the event.
+          version: Number of the version that is changed.
+          reason: Reason that the user gave, or the cause.
+          **values: `run_id`, `content_hash` and `origin` of a push.
+        """
+        event = Event(timestamp(), action, version, user_and_host(), self.champion, reason=reason, **values)
         return replace(self, history=(*self.history, event))
 
     @classmethod
@@ -116,11 +195,13 @@ class Ledger:
         return ledger
 
     def to_json(self) -> str:
-        values = {
+        values: dict[str, Any] = {
             "format": _FORMAT,
             "versions": {str(version): {"state": str(state)} for version, state in sorted(self.states.items())},
             "history": [event.to_dict() for event in self.history],
         }
+        if self.intent is not None:
+            values["intent"] = asdict(self.intent)
         return json.dumps(values, indent=2) + "\n"
 
     @classmethod
@@ -136,13 +217,14 @@ class Ledger:
         try:
             states = {int(version): State(entry["state"]) for version, entry in values["versions"].items()}
             history = tuple(_event(event) for event in values["history"])
+            intent = Intent(**values["intent"]) if "intent" in values else None
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"unexpected content: {error!r}") from error
         for state in LABELS:
             several = [version for version, its_state in states.items() if its_state is state]
             if len(several) > 1:
                 raise ValueError(f"there are several versions with the state {state}: {', '.join(map(str, several))}")
-        return cls(states, history)
+        return cls(states, history, intent)
 
 
 def _event(values: Mapping[str, Any]) -> Event:

@@ -80,6 +80,32 @@ class Versions:
         """Return what a version is; None if it is not there, another tool's, or was cut off while it was pushed."""
         return self.ledger().states.get(version)
 
+    def is_explained(self, version: int) -> bool:
+        """Return True if a push on record put a version in its place; without a ledger nothing can explain it.
+
+        Raises:
+          PushError: the ledger or the release file is damaged, or cannot be read.
+        """
+        if not (self.folder / LEDGER_FILE).is_file():
+            return True
+        release = self.release(version)
+        # Where there is a ledger, versions of other tools without a state are older than it or were copied in.
+        return release is not None and self.ledger().is_explained(version, release.content_hash)
+
+    def describe_unexplained(self, version: int) -> str:
+        """Return where a version that no push explains seems to come from."""
+        release = self.release(version)
+        if release is None:
+            return f"it has no {RELEASE_FILE}: another tool wrote it"
+        twins = [v for v in self.numbers() if v != version and self._has_content(v, release.content_hash)]
+        files = f"the files of version {twins[0]}" if twins else f"a release file of run {release.run_id}"
+        origin = f"it holds {files}"
+        return f"{origin}; no entry of {LEDGER_FILE} explains it"
+
+    def _has_content(self, version: int, content: str) -> bool:
+        release = self.release(version)
+        return release is not None and release.content_hash == content
+
     def release(self, version: int) -> Release | None:
         """Return what is known of a version; None where another tool wrote it.
 
@@ -117,8 +143,14 @@ class Versions:
           PushError: they cannot be read.
         """
         release = self.release(version)
+        if release is None:
+            return False
+        push = self.ledger().find_push(version)
+        if push is not None and push.content_hash not in ("", release.content_hash):
+            # Another version's folder, its release file included, is in the place of this one.
+            return False
         try:
-            return release is not None and content_hash(self.path(version)) == release.content_hash
+            return content_hash(self.path(version)) == release.content_hash
         except OSError as error:
             raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
 
@@ -158,11 +190,33 @@ class Versions:
                 f"{self.folder}: version {version} was written by another tool (it has no {RELEASE_FILE}): nobody "
                 "vouches for it. Push its model instead"
             )
+        if not self.is_explained(version):
+            raise PushError(
+                f"{self.folder}: version {version} was not pushed: {self.describe_unexplained(version)}; it is not "
+                "served. Push its model instead"
+            )
         if not self.fits(version):
             how = ", ".join(self.differing_files(version)) or "its content hash is another"
             raise PushError(
                 f"{self.folder}: the files of version {version} are not those that were pushed ({how}); it is not "
                 "served. Restore the folder, or choose another version"
+            )
+
+    def check_writable(self) -> None:
+        """Check that a push could write, without writing.
+
+        Raises:
+          PushError: the folder cannot be written, with the reason.
+        """
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if os.statvfs(existing).f_flag & os.ST_RDONLY:
+            raise PushError(
+                f"{self.folder}: cannot be written: {existing} is on a file system that is mounted read-only. Mount it "
+                "for writing, or set push.registry"
+            )
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PushError(
+                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry"
             )
 
     def check(self, *, pipeline: str, version: int | None) -> None:
@@ -181,11 +235,7 @@ class Versions:
                 raise PushError(
                     f"{path}: is a file; expected the registry's folder. Move the file, or set push.registry"
                 )
-        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise PushError(
-                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry"
-            )
+        self.check_writable()
         self._check_owner(pipeline)
         # A version without a state is one whose push was cut off: this push may be about to finish it.
         if version is not None and version in self.ledger().used:

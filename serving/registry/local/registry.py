@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from cli.errors import PushError
 from cli.terminal import command, flags
 from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, drop_undefined, extra_hashes, file_hashes
 from serving.registry.local import disk, tf_serving
-from serving.registry.local.ledger import Ledger, State
+from serving.registry.local.ledger import Event, Intent, Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
 from serving.registry.protocol import (
     SHORT_HASH_CHARS,
@@ -105,16 +105,46 @@ class LocalRegistry(Versions):
             if candidate.version is not None:
                 self._check_free(candidate.version)
             number = self.next_version() if candidate.version is None else candidate.version
-            disk.write_version(candidate.trained_folder, self.path(number), release, candidate.request_files)
+            ledger = self._copy(candidate, release, number, ledger)
         else:
             interrupted = self.release(number)
             reason = f"finished the push of run {interrupted.run_id if interrupted else 'unknown'}, which was cut off"
-        for other in sorted({*self.numbers()} - {*ledger.states, number}):
-            ledger = ledger.record("retire", other, reason="its push was cut off").retire(other)
-        ledger = ledger.record("push", number, run_id=candidate.run_id, reason=reason)
-        ledger = ledger.promote(number) if self._promotes else ledger.nominate(number)
+        undone = ledger.find_rollback_of(candidate.origin)
+        ledger = ledger.record(
+            "push",
+            number,
+            run_id=candidate.run_id,
+            reason=reason,
+            content_hash=candidate.content_hash,
+            origin=candidate.origin,
+        ).end()
+        ledger = ledger.promote(number) if self._promotes and undone is None else ledger.nominate(number)
         self._save(ledger)
-        return self._result(number, candidate, ledger, pushed=True)
+        note = self._describe_rollback(undone, number) if self._promotes and undone is not None else ""
+        return self._result(number, candidate, ledger, pushed=True, note=note)
+
+    def _copy(self, candidate: Candidate, release: Release, number: int, ledger: Ledger) -> Ledger:
+        """Copy a version to its place; return the ledger, which has the intent from before the first byte on."""
+        if ledger.intent is not None and self.path(ledger.intent.version).is_dir():
+            other = ledger.intent.version
+            ledger = ledger.record("retire", other, reason="its push was cut off").retire(other)
+        ledger = ledger.begin(Intent(number, candidate.run_id, candidate.content_hash))
+        self._save(ledger)
+        try:
+            disk.write_version(candidate.trained_folder, self.path(number), release, candidate.request_files)
+        except BaseException:
+            with suppress(OSError):
+                self._save(ledger.end())
+            raise
+        return ledger
+
+    def _describe_rollback(self, event: Event, version: int) -> str:
+        why = f": {event.reason}" if event.reason else ", without a reason"
+        place = flags(registry=self.folder.parent, model=self.name, version=version)
+        return (
+            f"it is made of the same data, code and config as version {event.champion_before}, which {event.by} rolled "
+            f"back at {event.at}{why}. To undo that: python -m serving.registry promote{place} --yes"
+        )
 
     def _find_holder(self, candidate: Candidate, ledger: Ledger) -> int | None:
         """Return the version with the content of a candidate, the champion before others; it may have been cut off.
@@ -126,6 +156,8 @@ class LocalRegistry(Versions):
             release = self.release(version)
             if release is None or release.content_hash != candidate.content_hash or not self.fits(version):
                 continue
+            if not self.is_explained(version):
+                continue
             if candidate.version not in (None, version):
                 raise PushError(
                     f"{self.folder}: this very model is version {version} already; push.version asks for "
@@ -134,8 +166,11 @@ class LocalRegistry(Versions):
             return version
         return None
 
-    def _result(self, number: int, candidate: Candidate, ledger: Ledger, *, pushed: bool) -> PushedVersion:
-        return PushedVersion(number, str(self.path(number)), pushed, candidate.content_hash, _traffic(ledger.champion))
+    def _result(
+        self, number: int, candidate: Candidate, ledger: Ledger, *, pushed: bool, note: str = ""
+    ) -> PushedVersion:
+        traffic = _traffic(ledger.champion)
+        return PushedVersion(number, str(self.path(number)), pushed, candidate.content_hash, traffic, note=note)
 
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, ascending, with the sizes of their folders."""
@@ -144,9 +179,18 @@ class LocalRegistry(Versions):
 
     def _describe_version(self, number: int, ledger: Ledger) -> RegisteredVersion:
         release = self.release(number)
-        state = str(ledger.states.get(number, "cut off")) if release is not None else "of another tool"
+        state = self.describe_state(number, ledger)
         details = {**(asdict(release) if release is not None else {}), "bytes": _size(self.path(number))}
         return RegisteredVersion(number, state, details, _cells(number, state, release, details["bytes"]))
+
+    def describe_state(self, number: int, ledger: Ledger) -> str:
+        """Return a version's state; or why it has none: cut off, unexplained, of another tool."""
+        release = self.release(number)
+        if release is None:
+            return "of another tool"
+        if number in ledger.states:
+            return str(ledger.states[number])
+        return "cut off" if ledger.is_explained(number, release.content_hash) else "unexplained"
 
     def serving(self) -> ServingState:
         """Return the champion."""
@@ -225,7 +269,9 @@ class LocalRegistry(Versions):
             ledger = self._clean_up()
             switch = self._plan_switch(action, version, ledger)
             if switch.changed:
-                self._save(ledger.record(action, switch.version, reason=reason).promote(switch.version))
+                ledger = ledger.record(action, switch.version, reason=reason).promote(switch.version)
+                is_finished = ledger.intent is not None and ledger.intent.version == switch.version
+                self._save(ledger.end() if is_finished else ledger)
             return switch
 
     def _plan_switch(self, action: str, version: int | None, ledger: Ledger) -> ServingSwitch:
@@ -302,6 +348,8 @@ class LocalRegistry(Versions):
         for version in sorted(ledger.states):
             if version != ledger.champion and not self.path(version).is_dir():
                 ledger = ledger.record("delete", version, reason="its folder is gone").remove(version)
+        if ledger.intent is not None and not self.path(ledger.intent.version).is_dir():
+            ledger = ledger.end()
         self._save(ledger)
         return ledger
 

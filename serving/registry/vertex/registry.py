@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ class VertexRegistry:
           PushError: as `plan`; another push is under way; or the version failed its golden requests, in which case
             the traffic is as it was before.
         """
+        self._reject_undoing(candidate)
         result = self._rollout.push(candidate)
         if candidate.examples:
             # Each of these is made once: a push that was cut off after its version served is finished here.
@@ -103,6 +105,25 @@ class VertexRegistry:
             content_hash=candidate.content_hash,
             traffic=result.serving,
             properties={VERTEX_PROPERTY: json.dumps({**asdict(result), "at": timestamp()})},
+        )
+
+    def _reject_undoing(self, candidate: Candidate) -> None:
+        """Reject a model of the same data, code and config as one that was rolled back: its push would undo that.
+
+        Raises:
+          PushError: it names the rollback, its user and its reason, and the command that undoes it.
+        """
+        rollback = find_rollback_of(candidate.origin, self.history())
+        if rollback is None or self.plan(candidate).is_done:
+            # Of the very model that was rolled back, a push finds the version and changes nothing.
+            return
+        place, (rejected, event) = self._vertex.place, rollback
+        reason = f": {event['reason']}" if event.get("reason") else ", without a reason"
+        undo = flags(project=place.project, region=place.region, model=self.name, version=rejected)
+        raise PushError(
+            f"{self.name}: the model is made of the same data, code and config as version {rejected}, which "
+            f"{event['by']} rolled back at {event['at']}{reason}; nothing was pushed. To undo that: python -m "
+            f"serving.registry promote{undo} --yes"
         )
 
     def _read(self) -> tuple[VertexModel, Endpoint]:
@@ -255,6 +276,30 @@ def open_deployed(vertex: VertexClient, model_name: str, endpoint: str | None) -
     """
     deployment = Deployment(serving_image="registered", serving_tensorflow="999.0", endpoint=endpoint)
     return VertexRegistry(vertex, deployment, model_name)
+
+
+def find_rollback_of(origin: str, history: Sequence[Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]] | None:
+    """Return the version of an origin that was rolled back, and the rollback; None if there is none.
+
+    Args:
+      origin: hash of the data, code and config; empty if unknown.
+      history: changes, the oldest first.
+    """
+    champion: int | None = None
+    origins: dict[int, str] = {}
+    rejected: dict[int, Mapping[str, Any]] = {}
+    for event in history:
+        if event["action"] not in ("push", "promote", "rollback"):
+            continue
+        version = int(event["version"])
+        origins.setdefault(version, str(event.get("origin", "")))
+        if event["action"] == "rollback" and champion is not None:
+            rejected[champion] = event
+        if event["action"] != "push":
+            rejected.pop(version, None)
+        champion = version
+    matches = [version for version in rejected if origins.get(version) == origin]
+    return (matches[-1], rejected[matches[-1]]) if origin and matches else None
 
 
 def _with_machines_of(deployment: Deployment, endpoint: Endpoint) -> Deployment:

@@ -148,6 +148,7 @@ class Rollout:
             "content_hash": candidate.content_hash,
             PLACE: self.vertex.place.model_dump(include={"service_account", "cmek_key", "labels"}),
             DEPLOYMENT: self.deployment.model_dump(mode="json"),
+            "origin": candidate.origin,
         }
         record(self.vertex, self.model_name, "push", values, key=f"v{version.number}-{candidate.run_id}")
         self._step(lease, partial(self._set_state, version, FINISHED))

@@ -67,7 +67,7 @@ def test_a_runs_page_says_what_why_says(runs: Runs, text: Text) -> None:
 def test_a_runs_page_says_what_evaluator_says(runs: Runs, text: Text) -> None:
     runs.run(FIRST)
     page = text(f"/runs/{FIRST}")
-    assert "missed: auc on overall: 0.9, must be at least 0.95" in page
+    assert "missed: auc 0.9000; at least 0.95 expected" in page
     assert "warning: brier on sex=Male: undefined" in page
     assert "Against the constant predictor: log loss 0.3 of the model against 0.6 of the class shares of train." in page
     assert "Decision: threshold 0.17 (false positive 1, false negative 5; chosen on 900 rows of eval)." in page

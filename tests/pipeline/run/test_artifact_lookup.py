@@ -9,7 +9,7 @@ from tfx.types import standard_artifacts
 
 from components.history.local import LastPushedStatistics
 from components.pusher.last_push import Push
-from oncall.garbage_collection import collect_garbage
+from oncall.local.garbage_collection import collect_garbage
 from oncall.local.run_store import LocalRunStore
 from pipeline.config import pipeline_config
 from pipeline.run import artifact_lookup

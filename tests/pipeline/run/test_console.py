@@ -48,7 +48,7 @@ SUMMARY = RunSummary(
             EvaluatorSummary(
                 weight_column=None,
                 blessed=False,
-                failures=["auc on sex=Male: 0.8421, must be at least 0.85"],
+                failures=["auc on sex=Male 0.8421; at least 0.85 expected"],
                 warnings=["auc on sex=Other: undefined, since all rows of the slice have the same class"],
                 constant_predictor={"text": "log loss 0.2749 of the model against 0.5519 of the class shares of train"},
                 decision={
@@ -98,7 +98,7 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
         "constant log loss 0.2749 of the model against 0.5519 of the class shares of train",
         "decision threshold 0.1667 (false positive 1, false negative 5; chosen on 3,200 rows of eval)",
         "model    NOT blessed:",
-        "         auc on sex=Male: 0.8421, must be at least 0.85",
+        "         auc on sex=Male 0.8421; at least 0.85 expected",
         "error    the model missed a threshold; it was not pushed",
         "           second line",
         "pushed   nothing",

@@ -96,12 +96,12 @@ def test_the_list_of_many_metrics_and_of_versions_that_are_not_ours(registry: Lo
     metrics = {"example_count": 3.0, "log_loss": 0.3, "auc": 0.94}
     push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), metrics=metrics)
     (registry.path(1) / RELEASE_FILE).unlink()
-    # As a push leaves it that was cut off.
+    # Copied by hand.
     shutil.copytree(registry.path(2), registry.path(9))
     rows = {row[0]: row for row in map(cells, run("list").splitlines()) if row}
     assert rows["1"][1:5] == ["of another tool", "", "", ""]
     assert rows["4"][4] == "auc 0.9400, example_count 3.0000"
-    assert rows["9"][1] == "cut off"
+    assert rows["9"][1] == "unexplained"
 
 
 def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(

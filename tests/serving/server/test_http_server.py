@@ -70,7 +70,9 @@ def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningSe
     assert 0 < second["probability"] < 1
     code, content = serving.post("/predict", {"instances": [ROW], "parameters": {"outputs": ["probability"]}})
     assert (code, content) == (200, {"predictions": [{"probability": pytest.approx(predict_probability(exported[1]))}]})
-    assert serving.get("/health") == (200, {"ready": True, "versions": [1, 2], "default": 2})
+    code, health = serving.get("/health")
+    assert sorted(health.pop("content")) == ["1", "2"]
+    assert (code, health) == (200, {"ready": True, "versions": [1, 2], "default": 2, "policy": "labels"})
     assert serving.get("/live") == (200, {"live": True})
 
 
@@ -509,7 +511,8 @@ def test_a_container_of_vertex_fetches_its_model_and_takes_its_paths(
         "AIP_PREDICT_ROUTE": "/v1:predict",
     }
     with RunningServer("--host", "127.0.0.1", **environment) as running:
-        assert running.get("/alive") == (200, {"ready": True, "versions": [2], "default": 2})
+        code, health = running.get("/alive")
+        assert (code, health["ready"], health["versions"], health["default"]) == (200, True, [2], 2)
         code, content = running.post("/v1:predict", {"instances": [ROW]})
         assert (code, content["predictions"][0]["model_version"]) == (200, "2")
 

@@ -31,9 +31,11 @@ def push(
     metrics: Mapping[str, float | None] | None = None,
     golden: bytes = b"",
     promote: bool = True,
+    origin: str = "",
 ) -> PushedVersion:
+    of_all = {"overall": metrics or {}}
     candidate = Candidate(
-        pipeline, version, run_id, model_id=7, folder=source, metrics={"overall": metrics or {}}, golden=golden
+        pipeline, version, run_id, model_id=7, folder=source, metrics=of_all, golden=golden, origin=origin
     )
     return LocalRegistry(registry, "income", promotes=promote).push(candidate)
 

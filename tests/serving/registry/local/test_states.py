@@ -121,7 +121,7 @@ def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
     registry.rollback(3)
     retired, previous, champion, candidate = State.RETIRED, State.PREVIOUS, State.CHAMPION, State.CANDIDATE
     assert registry.ledger().states == {1: retired, 2: retired, 3: champion, 4: retired, 5: previous, 6: candidate}
-    # As by another tool; and as by a push that was cut off.
+    # As by another tool; and copied by hand.
     (registry.folder / "1" / RELEASE_FILE).unlink()
     shutil.copytree(registry.folder / "2", registry.folder / "0")
     assert registry.gc(keep_last=3).versions == [2]

@@ -294,3 +294,21 @@ def test_a_split_always_sums_to_100_and_keeps_proportions() -> None:
     assert shift_share({}, "a", 10) == {"a": 100}
     for share in range(1, 100):
         assert sum(shift_share({"a": 13, "b": 29, "c": 58}, "0", share).values()) == 100
+
+
+def test_a_model_of_the_origin_of_one_that_was_rolled_back_is_not_pushed(bench: Bench) -> None:
+    registry = bench.registry()
+    for number in (1, 2):
+        registry.push(replace(bench.candidate(number / 10, f"run-{number}"), origin=f"recipe {number}"))
+    registry.rollback(reason="bad since noon")
+    with pytest.raises(PushError) as refused:
+        # Trained again: the weights differ.
+        registry.push(replace(bench.candidate(0.3, "run-3"), origin="recipe 2"))
+    event = registry.history()[-1]
+    assert (event["action"], bench.serving()) == ("rollback", {1: 100})
+    assert str(refused.value).startswith(
+        f"census-income: the model is made of the same data, code and config as version 2, which {event['by']} rolled "
+        f"back at {event['at']}: bad since noon; nothing was pushed. To undo that: python -m serving.registry promote "
+    )
+    assert str(refused.value).endswith(" --model census-income --version 2 --yes")
+    assert registry.push(replace(bench.candidate(0.4, "run-4"), origin="recipe 3")).traffic == {3: 100}

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.errors import RunRootError
+from cli.errors import ConfigError, RunRootError
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
 from oncall.local.artifact_folders import MOVED, find_earlier_root, get_execution_folder, is_missing, measure_folder
 from oncall.local.metadata import LocalMetadata
+from oncall.local.quarantine import QUARANTINE, REGISTRY_QUARANTINE
 from oncall.local.run_store import LocalRunStore
 from oncall.metadata import Artifact, Id
 from oncall.provenance import collect_ancestors
@@ -18,7 +19,6 @@ from serving.registry import LocalRegistry
 
 # The next run's baseline is the last blessed model, or the one before if the last is the next run's own.
 _MAX_BLESSED = 2
-_AFTER_ALL_RUNS = "~"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def collect_garbage(
     Raises:
       RunRootError: a run holds the run root, or its database cannot be read.
     """
-    registry = store.find_registry(folder, model) if keep_pushed else None
+    registry = _find_registry(store, folder, model) if keep_pushed else None
+    if store.binding_error:
+        raise RunRootError(f"{store.binding_error}; nothing was removed")
     if store.is_locked:
         raise RunRootError(f"{store.root.path}: a run is using it; wait for its end; `doctor` shows which it is")
     if not yes:
@@ -58,6 +60,16 @@ def collect_garbage(
         metadata.mark_deleted([*plan.artifacts, *plan.gone])
         left = [path for path in plan.folders if not _remove_folder(path)]
     return _report_plan(plan, left, yes=True)
+
+
+def _find_registry(store: LocalRunStore, folder: Path | None, model: str | None) -> LocalRegistry | None:
+    """Return the registry whose versions keep what they were made from; None on Vertex AI, or before the first push."""
+    try:
+        return store.find_registry(folder, model)
+    except ConfigError:
+        if folder is not None or model is not None:
+            raise
+        return None
 
 
 def _remove_folder(folder: Path) -> bool:
@@ -82,8 +94,8 @@ def plan_removal(
       keep_last: number of runs that keep all they made or used; so does the last one that succeeded.
       registry: registry whose versions keep all they were made from.
     """
-    good = store.find_last_success(_AFTER_ALL_RUNS)
-    runs = sorted({*store.run_ids[:keep_last], *([good] if good else [])}, reverse=True)
+    good = store.find_last_success(None)
+    runs = list(dict.fromkeys([*store.run_ids[:keep_last], *([good] if good else [])]))
     kept = {*_find_of_runs(metadata, runs), *_find_next_baseline(metadata), *_find_next_history(metadata)}
     if registry is not None:
         kept |= _find_of_versions(metadata, registry)
@@ -99,6 +111,10 @@ def plan_removal(
     used = {places[artifact.id] for artifact in live if artifact.id in kept}
     removable = [a for a in live if a.id not in kept and places[a.id] is not None and places[a.id] not in used]
     folders = sorted({place for a in removable if (place := places[a.id]) is not None})
+    # `quarantine` has set them aside, and said how to take that back.
+    folders += sorted(path for path in (store.root.path / QUARANTINE).glob("*") if path.is_dir())
+    if registry is not None:
+        folders += sorted(path for path in (registry.folder / REGISTRY_QUARANTINE).glob("*") if path.is_dir())
     return RemovalPlan(removable, gone, {path: measure_folder(path) for path in folders}, runs)
 
 
@@ -164,7 +180,7 @@ def _find_of_versions(metadata: LocalMetadata, registry: LocalRegistry) -> set[I
 
 def _report_plan(plan: RemovalPlan, left: list[Path], *, yes: bool) -> CommandResult:
     total = sum(plan.folders.values())
-    has_work = bool(plan.artifacts or plan.gone)
+    has_work = bool(plan.artifacts or plan.gone or plan.folders)
     document = {
         "changed": yes and has_work,
         "artifacts": [artifact.id for artifact in plan.artifacts],
@@ -174,15 +190,16 @@ def _report_plan(plan: RemovalPlan, left: list[Path], *, yes: bool) -> CommandRe
         "kept_runs": plan.kept_runs,
         "not_removed": [str(path) for path in left],
     }
-    lines = [f"{format_bytes(size):>12}  {path}" for path, size in plan.folders.items()]
     verb = "removed" if yes else "would remove"
     hint = "; add --yes to do it" if has_work and not yes else ""
-    lines.append(
+    lines = [
         f"{verb} {len(plan.artifacts)} artifacts in {len(plan.folders)} folders, {total:,} bytes "
         f"({format_bytes(total)}); runs that keep all: {len(plan.kept_runs)}{hint}"
-    )
+    ]
     if plan.gone:
         verb = "marked" if yes else "would mark"
         lines.append(f"{verb} {len(plan.gone)} artifacts as deleted whose files were gone")
     lines += [f"could not be removed, and is an orphan now: {path}" for path in left]
+    largest = sorted(plan.folders.items(), key=lambda item: -item[1])
+    lines += [f"{format_bytes(size):>12}  {path}" for path, size in largest]
     return CommandResult(document, lines, 1 if left else 0)

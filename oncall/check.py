@@ -1,0 +1,24 @@
+"""One expectation of `check` and its result."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation and its result.
+
+    Attributes:
+      name: name of the check.
+      ok: whether the expectation holds.
+      message: actual state.
+      todo: command to try if it does not hold.
+      about: run or version that the check is about.
+      run: run that the message names.
+    """
+
+    name: str
+    ok: bool
+    message: str
+    todo: str = ""
+    about: str = ""
+    run: str = ""

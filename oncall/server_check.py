@@ -1,0 +1,186 @@
+"""The check of a model server: its default version, its pin, the bytes that it holds, its start command and its log."""
+
+import itertools
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from cli.errors import ConfigError, PipelineError
+from cli.terminal import command
+from oncall.check import Check
+from oncall.model_versions import ModelVersions
+
+_NAME = "model server"
+_TIMEOUT_SECONDS = 5.0
+_MAX_READ_BYTES = 1 << 16
+_DEFAULT_PORT = 8501
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_FOLLOWING = ("champion", "labels")
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A process of this machine that listens on the server's port: its command and the file of its log."""
+
+    pid: int
+    arguments: list[str]
+    log: str
+
+    @property
+    def pin(self) -> str:
+        """The versions that its command asks for; empty if it follows the champion."""
+        arguments = [part for argument in self.arguments for part in argument.split("=", 1)]
+        pin = next((value for flag, value in itertools.pairwise(arguments) if flag == "--versions"), "")
+        return "" if pin in _FOLLOWING else pin
+
+
+def check_server(url: str, model_versions: ModelVersions | None) -> list[Check]:
+    """Check that the model server's default version is the champion, and that it holds the bytes that were pushed.
+
+    Args:
+      url: URL of the server.
+      model_versions: versions of the model; None if they cannot be read.
+
+    Raises:
+      ConfigError: the URL is not an address.
+    """
+    address = url.rstrip("/") + "/health"
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(f"--url: {url} is not an address; expected one such as http://localhost:8501")
+    server = _find_server(url)
+    champion = model_versions.champion if model_versions is not None else None
+    try:
+        health = json.loads(_get(address))
+        default, ready = health["default"], health["ready"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [_report_silence(url, address, getattr(error, "reason", None) or error, server, model_versions)]
+    if not ready:
+        message = f"{address}: is not ready; versions {health.get('versions')}{_describe_log(server)}"
+        return [Check(_NAME, False, message, _read_log(server) or command("curl", address))]
+    expected = f"version {champion} is the champion" if champion is not None else "no version should serve"
+    checks = [Check(_NAME, True, f"serves version {default}; {expected}")]
+    if default != champion:
+        checks = [_report_other_version(address, health, f"serves version {default}; {expected}", server)]
+    return [*checks, *_check_bytes(health, model_versions)]
+
+
+def _report_silence(
+    url: str, address: str, reason: object, server: _Server | None, model_versions: ModelVersions | None
+) -> Check:
+    message = f"{address}: does not respond as a model server: {reason}"
+    if server is not None:
+        message += f"; process {server.pid} listens there{_describe_log(server)}"
+        return Check(_NAME, False, message, _read_log(server) or command("ps", "-fp", server.pid))
+    if urlsplit(url).hostname not in _LOCAL:
+        return Check(_NAME, False, f"{message}; ask on that host", command("curl", "-i", address))
+    folder = model_versions.location if model_versions is not None else "REGISTRY/MODEL"
+    port = urlsplit(url).port or _DEFAULT_PORT
+    note = "starts it; a service: systemctl status, journalctl -u"
+    start = command("python", "-m", "serving", "--model-dir", folder, "--port", port, note=note)
+    return Check(_NAME, False, f"{message}; no process of this machine listens there", start)
+
+
+def _report_other_version(address: str, health: dict[str, Any], message: str, server: _Server | None) -> Check:
+    policy = str(health.get("policy") or (server.pin if server is not None else ""))
+    if policy and policy not in _FOLLOWING:
+        where = f" (process {server.pid})" if server is not None else ""
+        message += f"; it is pinned: --versions {policy}{where} follows no promotion"
+        todo = _restart(server) if server is not None else ""
+        return Check(_NAME, False, message, todo or command("curl", address, note="start it without --versions"))
+    message += f"; it follows within seconds, unless the version cannot be loaded{_describe_log(server)}"
+    return Check(_NAME, False, message, _read_log(server) or command("curl", address))
+
+
+def _restart(server: _Server) -> str:
+    """Return the command that replaces a pinned server by one that follows the champion."""
+    arguments = list(server.arguments)
+    for number, argument in enumerate(arguments):
+        if argument == "--versions":
+            del arguments[number : number + 2]
+            break
+        if argument.startswith("--versions="):
+            del arguments[number]
+            break
+    return f"{command('kill', server.pid)} && {command(*arguments, note='the same server, without the pin')}"
+
+
+def _check_bytes(health: dict[str, Any], model_versions: ModelVersions | None) -> list[Check]:
+    """Return a check only if the files of the version that the server holds are not those that were pushed."""
+    default, content = health.get("default"), health.get("content")
+    if model_versions is None or default is None or not isinstance(content, dict):
+        return []
+    try:
+        if model_versions.is_intact(default) is not False:
+            return []
+        pushed = model_versions.get_content_hash(default)
+    except PipelineError:
+        # The check of the champion reports it.
+        return []
+    held = content.get(str(default), "")
+    if held and held == pushed:
+        message = (
+            f"holds the bytes of version {default} that were pushed, and answers correctly; it cannot load them again: "
+            "restore the files, or roll back, before it restarts"
+        )
+        return [Check("server's bytes", True, message)]
+    message = f"holds other bytes of version {default} than were pushed"
+    return [Check("server's bytes", False, message, model_versions.rollback_command)]
+
+
+def _find_server(url: str) -> _Server | None:
+    """Return the process of this machine that listens on the URL's port; None if it cannot be seen."""
+    parts = urlsplit(url)
+    if parts.hostname not in _LOCAL:
+        return None
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.Error:
+        return None
+    port = parts.port or _DEFAULT_PORT
+    listening = (c for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port)
+    for connection in listening:
+        try:
+            process = psutil.Process(connection.pid)
+            return _Server(process.pid, process.cmdline(), _find_log(process.pid))
+        except (psutil.Error, ValueError, TypeError):
+            continue
+    return None
+
+
+def _find_log(pid: int) -> str:
+    """Return the file that a process writes its standard error to; empty if it is no file."""
+    try:
+        target = os.readlink(f"/proc/{pid}/fd/2")
+    except OSError:
+        return ""
+    return target if Path(target).is_file() else ""
+
+
+def _describe_log(server: _Server | None) -> str:
+    if server is None:
+        return "; its own log has the reason"
+    return f"; its log is {server.log}" if server.log else f"; its log is that of process {server.pid}'s service"
+
+
+def _read_log(server: _Server | None) -> str:
+    if server is None:
+        return ""
+    if server.log:
+        return command("tail", "-n", "20", server.log)
+    return command("journalctl", f"_PID={server.pid}", "-n", "20")
+
+
+def _get(address: str) -> bytes:
+    try:
+        with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
+            return bytes(response.read(_MAX_READ_BYTES))
+    except urllib.error.HTTPError as error:
+        # The body of a 503 names the versions that are not ready.
+        return error.read(_MAX_READ_BYTES)

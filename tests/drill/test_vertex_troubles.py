@@ -1,0 +1,105 @@
+"""Five troubles on Vertex AI, in the emulator: each is asked about with the runbook's commands."""
+
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from google.cloud import aiplatform_v1 as v1
+
+from oncall.__main__ import main
+from serving.registry.vertex.lease import lease_name
+from tests.drill.drill import assert_says, find_command, proposed_commands
+from tests.oncall.run_roots import NAME
+from tests.oncall.vertex_jobs import PARENT, VertexJobs
+from tests.vertex_fixtures import PROJECT, REGION, Bench, EmulatorServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def jobs(server: EmulatorServer) -> VertexJobs:
+    return VertexJobs(server.emulator)
+
+
+def ask(*arguments: str) -> str:
+    """Return what a command prints about the emulator's project."""
+    result = CliRunner().invoke(main, [*arguments, "--project", PROJECT, "--region", REGION])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    for line in proposed_commands(result.output):
+        if line.startswith("python -m"):
+            assert f"--project {PROJECT} --region {REGION}" in line, line
+    return result.output
+
+
+def test_a_task_that_failed(jobs: VertexJobs, bench: Bench) -> None:
+    jobs.run("good")
+    jobs.run("bad", fails=("Trainer", "Trainer: ValueError: the loss is NaN"))
+    why = ask("why", "latest")
+    assert_says(why, ["node       Trainer", "cause      Trainer: ValueError: the loss is NaN", "gcloud logging read"])
+    assert_says(ask("check", "--model", NAME) if bench.push(0.1, "good") else "", ["bad FAILED: Trainer: ValueError"])
+
+
+def test_an_image_that_cannot_be_pulled(jobs: VertexJobs) -> None:
+    image = "europe-west4-docker.pkg.dev/my-project/images/pipeline:v7"
+    jobs.run("good")
+    jobs.run("bad", fails=("Trainer", f"INVALID_ARGUMENT: Error pulling image {image}: manifest unknown."))
+    why = ask("why", "latest")
+    assert_says(why, ["Error pulling image"])
+    assert find_command(why, "gcloud artifacts docker images describe", image)
+
+
+def test_a_lease_that_a_dead_push_left(jobs: VertexJobs, bench: Bench) -> None:
+    jobs.run("run-1")
+    bench.push(0.1, "run-1")
+    vertex = bench.vertex()
+    lease = vertex.metadata.get_context(v1.GetContextRequest(name=lease_name(vertex, NAME)))
+    lease.metadata = {**dict(lease.metadata), "run_id": "run-2", "host": "gone", "expires": time.time() + 300}
+    vertex.metadata.update_context(v1.UpdateContextRequest(context=lease))
+    doctor = ask("doctor")
+    assert_says(
+        doctor, ["held by run run-2, on gone", "a push that died leaves it for ", "the next push takes it over"]
+    )
+
+
+def test_traffic_that_was_changed_by_hand(jobs: VertexJobs, bench: Bench) -> None:
+    for number in (1, 2):
+        jobs.run(f"run-{number}")
+        bench.push(number / 10, f"run-{number}")
+    vertex, endpoint = bench.vertex(), bench.endpoint()
+    split = {deployed.id: 50 for deployed in endpoint.deployed}
+    changed = v1.Endpoint(name=endpoint.resource, traffic_split=split)
+    vertex.endpoints.update_endpoint(
+        v1.UpdateEndpointRequest(endpoint=changed, update_mask={"paths": ["traffic_split"]})
+    )
+    check = ask("check", "--model", NAME)
+    assert_says(check, ["version 1 should get nothing: the traffic was changed by hand"])
+    command = find_command(check, "serving.registry promote", "--version 2")
+    assert "--yes to do it" in command
+    bench.registry().promote(2)
+    assert_says(ask("check", "--model", NAME), ["serves version 2 with 100 %"], ["by hand"])
+
+
+def test_a_schedule_that_does_not_fire(jobs: VertexJobs, bench: Bench) -> None:
+    jobs.run("run-1")
+    vertex = bench.vertex()
+    job = vertex.pipelines.get_pipeline_job(v1.GetPipelineJobRequest(name=f"{PARENT}/pipelineJobs/run-1"))
+    plain = v1.PipelineJob(
+        display_name=NAME, pipeline_spec=job.pipeline_spec, runtime_config={"gcs_output_directory": "gs://bucket/root"}
+    )
+    schedule = vertex.schedules.create_schedule(
+        v1.CreateScheduleRequest(
+            parent=PARENT,
+            schedule=v1.Schedule(
+                display_name=NAME,
+                cron="0 3 * * *",
+                max_concurrent_run_count=1,
+                create_pipeline_job_request={"parent": PARENT, "pipeline_job": plain},
+            ),
+        )
+    )
+    assert_says(ask("doctor"), [], ["schedule "])
+    vertex.schedules.pause_schedule(v1.PauseScheduleRequest(name=schedule.name))
+    doctor = ask("doctor")
+    assert_says(doctor, [f"of {NAME} (0 3 * * *): is paused since 20"])
+    assert Path(find_command(doctor, "schedules resume").split()[1]).name == "vertex_runner.py"
