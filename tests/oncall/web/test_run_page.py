@@ -17,7 +17,7 @@ from tests.oncall.test_cli import FIRST, SECOND
 
 def view(runs: Runs, run_id: str) -> RunPage:
     page = read_run_page(LocalRunStore(runs.root.path), run_id)
-    for section in (page.head, page.why, page.timeline, page.gate, page.metrics, page.statistics, page.graph):
+    for section in (page.head, page.why, page.live.timeline, page.gate, page.metrics, page.statistics, page.graph):
         assert section.problem == ""
     return page
 
@@ -50,7 +50,7 @@ def test_the_timeline_has_each_component_where_it_was(runs: Runs) -> None:
     for number, times in enumerate(record.nodes.values()):
         times.started, times.ended = 1000.0 + 10 * number, 1010.0 + 10 * number
     RecordFile(runs.root, record)
-    timeline = view(runs, FIRST).timeline.content
+    timeline = view(runs, FIRST).live.timeline.content
     assert [label for _, label in timeline.ticks] == ["0.0 s", "17.5 s", "35.0 s", "52.5 s", "1 min"]
     bars = {bar.node: bar for bar in timeline.bars}
     assert (bars["ExampleGen"].left, bars["ExampleGen"].width) == (0, 14.29)
@@ -66,7 +66,7 @@ def test_clocks_that_went_back_stay_on_the_scale(runs: Runs) -> None:
     record.nodes["SchemaGen"].started, record.nodes["SchemaGen"].ended = 1.0, 0.5
     record.nodes["Gate"].ended = record.started + 1e12
     RecordFile(runs.root, record)
-    for bar in view(runs, FIRST).timeline.content.bars:
+    for bar in view(runs, FIRST).live.timeline.content.bars:
         assert 0 <= bar.left <= bar.left + bar.width <= 100
 
 
