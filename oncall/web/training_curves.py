@@ -14,7 +14,7 @@ from schemas.metrics import describe_metric
 
 # The file's name in trainer/run.py, which also prints the lines.
 _HISTORY = "history.json"
-_EPOCH_LINE = re.compile(r"epoch (\d+) of (\d+): (.*)")
+_EPOCH_LINE = re.compile(r"epoch (\d{1,6}) of (\d{1,6}): (.*)")
 _MEASURED = re.compile(r"(\w+) (-?[\d.]+(?:e[-+]?\d+)?)(?:,|$)")
 _EVAL = "val_"
 
@@ -60,13 +60,14 @@ def read_training(outputs: Outputs) -> Training | None:
 
 
 def parse_epochs(lines: Iterable[str]) -> Training | None:
-    """Return the epochs that a log has lines of; None if it has none."""
+    """Return the epochs so far by the lines of a log, whose first ones may be cut off; None if it has none."""
     matches = [match for match in map(_EPOCH_LINE.search, lines) if match is not None]
     if not matches:
         return None
-    by_epoch = [dict(_MEASURED.findall(match[3])) for match in matches]
-    names = dict.fromkeys(name for measured in by_epoch for name in measured)
-    metrics = {name: [_to_number(measured.get(name)) for measured in by_epoch] for name in names}
+    by_epoch = {int(match[1]): dict(_MEASURED.findall(match[3])) for match in matches}
+    names = dict.fromkeys(name for measured in by_epoch.values() for name in measured)
+    numbers = range(1, int(matches[-1][1]) + 1)
+    metrics = {name: [_to_number(by_epoch.get(number, {}).get(name)) for number in numbers] for name in names}
     return Training(metrics, epochs=int(matches[-1][2]))
 
 

@@ -55,3 +55,6 @@ def test_a_log_has_the_epochs_so_far() -> None:
     # The axis is as long as the training will be.
     assert loss.x_ticks[-1][1] == "6"
     assert parse_epochs(["nothing"]) is None
+    later = parse_epochs(["epoch 3 of 6: loss 0.3"])
+    assert later is not None
+    assert (later.length, later.metrics) == (3, {"loss": [None, None, 0.3]})
