@@ -20,7 +20,7 @@ from tests.oncall.web.conftest import Site
 BAD = "<script>alert('x')</script>"
 PAGES = (
     "/",
-    "/?text=%3Cscript%3E&state=FAILED",
+    "/?text=%22%3E%3Cscript%3Ealert('x')&state=FAILED",
     f"/runs/{FIRST}",
     f"/runs/{SECOND}",
     f"/live/{FIRST}",
@@ -29,6 +29,7 @@ PAGES = (
     "/drift",
     "/compare",
     f"/compare?a={FIRST}&b={SECOND}",
+    "/compare?a=%22%3E%3Cscript%3Ealert('x')&b=%22%3E%3Cscript%3Ealert('x')",
     "/versions",
     f"/rows?run={FIRST}&slice=%3Cscript%3Ealert",
     "/artifacts/1",
