@@ -46,7 +46,7 @@ def test_metrics_over_runs_mark_pushes_rollbacks_and_thresholds(runs: Runs, site
     assert "bad at noon" in auc.marks[-1][1].title
     page = site.get("/trends?slice=sex%3DMale")
     assert "sex=Male: the newest 3 runs with metrics" in page.text
-    assert f'href="/runs/{SECOND}" aria-label="{SECOND}: AUC 0.9400, pushed as version 2"' in page.html
+    assert f'href="/runs/{SECOND}" tabindex="-1" aria-label="{SECOND}: AUC 0.9400, pushed as version 2"' in page.html
     assert "No run has metrics of this slice." in site.get("/trends?slice=%3Cscript%3E").text
     assert "<script></" not in site.get("/trends?slice=%3Cscript%3E").html
 

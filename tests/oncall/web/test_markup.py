@@ -81,7 +81,7 @@ class _Checker(HTMLParser):
         self.close()
         self.faults += [f"<{tag}> is open" for tag in self._open]
         self.faults += [f"id '{name}' twice" for name in {*self.ids} if self.ids.count(name) > 1]
-        self.faults += [f"'{name}' is no id" for name in self.references if name not in self.ids]
+        self.faults += [f"'{name}' is not an id" for name in self.references if name not in self.ids]
         return self
 
 
