@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from cli.errors import DataError, RunRootError
 from oncall.metadata import Outputs
 from oncall.run_store import RunStore
 from pipeline.run.records import EVALUATION
+from schemas.metrics import describe_metric
 
 # The file's name in components/evaluator/evaluation.py.
 _SUMMARY = "summary.json"
@@ -93,17 +94,47 @@ def _convert_lines(lines: Any) -> list[str]:
     return [str(line) for line in lines] if isinstance(lines, list) else []
 
 
+Interval = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class MetricValue:
-    """One metric of one slice: the candidate's value, and the baseline's on the same rows if it has one."""
+    """One metric of one slice.
+
+    Attributes:
+      value: the candidate's value; None if it is undefined.
+      baseline: the baseline's value on the same rows; None if there is none.
+      interval: 95 % interval of the value; None if none was stored.
+      change_interval: 95 % interval of the paired difference from the baseline; None if none was stored.
+    """
 
     value: float | None
     baseline: float | None = None
+    interval: Interval | None = None
+    change_interval: Interval | None = None
 
     @property
     def change(self) -> float | None:
         """Difference from the baseline; None if one of the values is undefined."""
         return None if self.value is None or self.baseline is None else self.value - self.baseline
+
+    def judge(self, metric: str) -> str:
+        """Return `better` or `worse` than the baseline, `within noise`; empty if neither can be stated."""
+        return judge_change(metric, self.change_interval)
+
+
+def judge_change(metric: str, interval: Interval | None) -> str:
+    """Return `better` or `worse` if an interval of a change excludes 0, else `within noise`.
+
+    Empty without an interval, and for a metric that has no better direction.
+    """
+    direction = describe_metric(metric).better
+    if interval is None or direction is None:
+        return ""
+    low, high = interval
+    if low <= 0 <= high:
+        return "within noise"
+    return "better" if (low > 0) == (direction == "higher") else "worse"
 
 
 def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]:
@@ -119,7 +150,12 @@ def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]
         baseline = summary.get("baseline", {})
         slices = {
             str(slice_name): {
-                str(name): MetricValue(_to_number(value), _to_number(baseline.get(slice_name, {}).get(name)))
+                str(name): MetricValue(
+                    _to_number(value),
+                    _to_number(baseline.get(slice_name, {}).get(name)),
+                    _read_interval(summary, "intervals", slice_name, name),
+                    _read_interval(summary, "difference_intervals", slice_name, name),
+                )
                 for name, value in metrics.items()
             }
             for slice_name, metrics in summary.get("metrics", {}).items()
@@ -130,6 +166,16 @@ def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]
         uris = ", ".join(artifact.uri for artifact in outputs["Evaluator"].get("evaluation", ())) or "Evaluator"
         raise DataError(f"{uris}: holds no {_SUMMARY} that can be read; was it deleted?")
     return slices
+
+
+def _read_interval(summary: Mapping[str, Any], section: str, slice_name: str, metric: str) -> Interval | None:
+    """Return the ends of an interval, stored as a pair or as an object's `interval`; None without one."""
+    entry = summary.get(section, {}).get(slice_name, {}).get(metric)
+    ends = entry.get("interval") if isinstance(entry, Mapping) else entry
+    if not isinstance(ends, list) or len(ends) != 2:
+        return None
+    low, high = map(_to_number, ends)
+    return None if low is None or high is None else (low, high)
 
 
 def _to_number(value: Any) -> float | None:

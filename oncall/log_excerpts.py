@@ -11,6 +11,7 @@ from pipeline.run.records import RunRecord
 
 # Only the end of a node's part: tracebacks of Beam are long and repeat themselves.
 _MAX_READ_BYTES = 1 << 20
+_MAX_TAIL_BYTES = 1 << 16
 MAX_LINES = 15
 _MAX_ERROR_LINES = 6
 _MAX_FRAMES = 4
@@ -46,6 +47,23 @@ def read_log_excerpt(record: RunRecord, node: str | None) -> LogExcerpt:
     except OSError as error:
         return LogExcerpt(log, [], f"           cannot be read: {error.strerror}")
     return LogExcerpt(log, select_lines(text))
+
+
+def read_log_tail(record: RunRecord, node: str | None, lines: int) -> LogExcerpt:
+    """Return the last lines of a node's log, without TensorFlow's and TFX's routine messages."""
+    log = record.log_of(node)
+    if log is None:
+        return LogExcerpt("", [], "the log is printed, not kept: the run was started with --verbose")
+    try:
+        with Path(log).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - _MAX_TAIL_BYTES, record.nodes[node].log_from if node else 0))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError as error:
+        return LogExcerpt(log, [], f"{log}: cannot be read: {error.strerror}")
+    written = [line.expandtabs().rstrip() for line in text.splitlines()]
+    kept = [line for line in written if line and not _CHATTER.match(line) and not _NO_GPU.search(line)]
+    return LogExcerpt(log, [shorten(line, _MAX_LINE_CHARS) for line in kept[-lines:]])
 
 
 def select_lines(text: str) -> list[str]:

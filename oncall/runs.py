@@ -37,7 +37,7 @@ _RECORD_KEYS = (
 def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
     """Return the newest runs after the first `skip`."""
     newest = store.list_runs(limit, skip)
-    rows = [_describe_run(store, run, readable=not newest.error) for run in newest.runs]
+    rows = [describe_run(store, run, readable=not newest.error) for run in newest.runs]
     table = ResultTable(
         ("run", "state", "started", "took", "pushed", "cause"),
         [_format_cells(row) for row in rows],
@@ -83,7 +83,8 @@ def _describe_rest(newest: RunList, limit: int) -> list[str]:
     return [f"{newest.total - limit} older runs are not shown; --limit {newest.total} shows all"]
 
 
-def _describe_run(store: RunStore, run: Run, *, readable: bool) -> dict[str, Any]:
+def describe_run(store: RunStore, run: Run, *, readable: bool) -> dict[str, Any]:
+    """Return a run as the document of `runs` has it."""
     record = run.record
     if record is None:
         reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id, readable)

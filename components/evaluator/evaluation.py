@@ -243,7 +243,8 @@ def summarize(
     config = tfma.load_eval_result(evaluation_uri).config
     names = {spec.is_baseline: spec.name for spec in config.model_specs}
     # TFMA knows a single model by the empty name.
-    metrics = read_metrics(evaluation_uri, names[False] if len(names) > 1 else None)
+    candidate = names[False] if len(names) > 1 else None
+    metrics = read_metrics(evaluation_uri, candidate)
     baseline = read_metrics(evaluation_uri, names[True]) if True in names else {}
     # With a least size of its own, TFMA's config has left out the small slices.
     least = 0 if evaluation is None or config.options.HasField("min_slice_size") else evaluation.min_rows_per_slice
@@ -272,7 +273,7 @@ def summarize(
         summary,
         constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
         decision=_decision(rows, metrics[OVERALL], evaluation.split),
-        plots=read_plots(evaluation_uri, rows.classes, threshold),
+        plots=read_plots(evaluation_uri, rows.classes, threshold, candidate),
     )
 
 

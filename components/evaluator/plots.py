@@ -10,19 +10,22 @@ _MAX_POINTS, _BUCKETS = 101, 10
 Points = list[list[float]]
 
 
-def read_plots(evaluation_uri: str, classes: Sequence[str], threshold: float) -> dict[str, Any]:
+def read_plots(
+    evaluation_uri: str, classes: Sequence[str], threshold: float, model: str | None = None
+) -> dict[str, Any]:
     """Return the plots of the candidate over all rows; empty if TFMA stored none.
 
     Args:
       evaluation_uri: Folder of TFMA's files.
       classes: Values of the label, in the order of their IDs.
       threshold: Threshold from which a row is predicted as the positive value.
+      model: TFMA's name of the candidate; None if it is the only model.
 
     Returns:
       Curves `roc`, `precision_recall` and `calibration`, each a list of points (x, y). And `confusion`, the weight of
       the rows by true and predicted class.
     """
-    for slice_key, by_output in tfma.load_eval_result(evaluation_uri).plots:
+    for slice_key, by_output in tfma.load_eval_result(evaluation_uri, model_name=model).plots:
         # TFMA has an entry without content for a slice without plots.
         if slice_key == () and by_output:
             plots: Mapping[str, Any] = next(iter(next(iter(by_output.values())).values()))

@@ -81,9 +81,10 @@ class LocalMetadata:
         """Return the inputs and outputs; events have other kinds, too."""
         kinds = {self._proto.Event.OUTPUT: True, self._proto.Event.INPUT: False}
         return [
-            Event(proto.execution_id, proto.artifact_id, kinds[proto.type], _read_key(proto))
+            Event(proto.execution_id, proto.artifact_id, kinds[proto.type], key)
             for proto in protos
             if proto.type in kinds
+            for key in _read_keys(proto)
         ]
 
     def get_run_and_node(self, execution_id: Id) -> tuple[str, str]:
@@ -173,8 +174,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _read_key(event: "mlmd.Event") -> str:
-    return str(next((step.key for step in event.path.steps if step.key), ""))
+def _read_keys(event: "mlmd.Event") -> list[str]:
+    """Return the names of an artifact; as two inputs of a component, the same artifact has one event with both."""
+    return [str(step.key) for step in event.path.steps if step.key] or [""]
 
 
 def _read_properties(proto: Any) -> dict[str, Any]:

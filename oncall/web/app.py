@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -19,12 +20,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cli.errors import ConfigError, PipelineError
 from oncall.local.run_store import LocalRunStore
-from oncall.serving_versions import show_versions
+from oncall.run_store import LATEST
 from oncall.web import home_page, rendering
 from oncall.web.artifact_page import read_artifact_page
+from oncall.web.compare_page import find_side, list_choices, read_comparison
 from oncall.web.options import PageOptions
-from oncall.web.run_page import read_run_page
-from oncall.web.sections import read_section
+from oncall.web.run_filter import FIELDS, RunFilter
+from oncall.web.run_page import read_live, read_run_page
+from oncall.web.sections import Section, read_section
+from oncall.web.thresholds import OVERALL
+from oncall.web.trends_page import read_trends
+from oncall.web.versions_page import read_versions
+from pipeline.run.records import State
 
 # A request to another host name may be sent by a page of another site, which would read the response:
 # https://en.wikipedia.org/wiki/DNS_rebinding
@@ -44,8 +51,13 @@ def create_application(store: LocalRunStore, options: PageOptions) -> ASGIApp:
     routes = [
         Route("/", pages.show_home),
         Route("/runs/{name:path}", pages.show_run),
+        Route("/live/{name:path}", pages.show_live),
+        Route("/rows", pages.show_rows),
         Route("/artifacts/{name:path}", pages.show_artifact),
         Route("/versions", pages.show_versions),
+        Route("/compare", pages.show_comparison),
+        Route("/trends", pages.show_trends),
+        Route("/drift", pages.show_drift),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
     handlers = dict.fromkeys((PipelineError, HTTPException, Exception), pages.show_error)
@@ -62,21 +74,45 @@ class _Pages:
     def _render(
         self, template: str, code: int = 200, headers: Mapping[str, str] | None = None, **values: Any
     ) -> Response:
-        return HTMLResponse(rendering.render(template, root=self._store.root.path, **values), code, headers)
+        page = rendering.render(template, root=self._store.root.path, server_url=self._options.url or "", **values)
+        return HTMLResponse(page, code, headers)
 
     def show_home(self, request: Request) -> Response:
         store = copy_without_cache(self._store)
+        query = request.query_params
+        try:
+            selection, problem = RunFilter.parse(query), ""
+        except ConfigError as error:
+            selection, problem = RunFilter(), str(error)
         return self._render(
             "home.html.j2",
             name=home_page.get_pipeline(store),
             checks=home_page.read_checks(store, self._options),
             registry=home_page.read_registry(store, self._options),
-            runs=home_page.read_runs(store, _parse_page(request.query_params)),
+            runs=Section(problem=problem) if problem else home_page.read_runs(store, selection, _parse_page(query)),
+            fields={name: query.get(name, "") for name in FIELDS},
+            query=urlencode(selection.values),
+            states=list(State),
         )
 
     def show_run(self, request: Request) -> Response:
         store = copy_without_cache(self._store)
         return self._render("run.html.j2", view=read_run_page(store, request.path_params["name"]))
+
+    def show_live(self, request: Request) -> Response:
+        """Return the part of an active run's page that refreshes itself."""
+        store = copy_without_cache(self._store)
+        return self._render("live_page.html.j2", live=read_live(store, store.find_run(request.path_params["name"])))
+
+    def show_rows(self, request: Request) -> Response:
+        # Pydantic's models of the whole config, which no other page needs.
+        from oncall.web.slice_rows import read_slice_rows
+
+        store = copy_without_cache(self._store)
+        query = request.query_params
+        run, slice_name = query.get("run", LATEST), query.get("slice", OVERALL)
+        rows = read_section(lambda: read_slice_rows(store, run, slice_name))
+        return self._render("rows.html.j2", run_name=run, slice_name=slice_name, rows=rows)
 
     def show_artifact(self, request: Request) -> Response:
         store = copy_without_cache(self._store)
@@ -85,8 +121,34 @@ class _Pages:
 
     def show_versions(self, request: Request) -> Response:
         store = copy_without_cache(self._store)
-        versions = read_section(lambda: show_versions(store, self._options.registry, self._options.model))
+        versions = read_section(lambda: read_versions(store, self._options))
         return self._render("versions.html.j2", name=home_page.get_pipeline(store), versions=versions)
+
+    def show_comparison(self, request: Request) -> Response:
+        """Return two runs side by side; without names, the form that asks for them."""
+        store = copy_without_cache(self._store)
+        names = [request.query_params.get(name, "").strip() for name in ("a", "b")]
+        comparison = Section()
+        if all(names):
+            comparison = read_section(
+                lambda: read_comparison(store, *(find_side(store, self._options, name) for name in names))
+            )
+        choices = read_section(lambda: list_choices(store, self._options))
+        return self._render("compare.html.j2", names=names, comparison=comparison, choices=choices)
+
+    def show_trends(self, request: Request) -> Response:
+        store = copy_without_cache(self._store)
+        slice_name = request.query_params.get("slice", OVERALL)
+        trends = read_section(lambda: read_trends(store, self._options, slice_name))
+        return self._render("trends.html.j2", name=home_page.get_pipeline(store), trends=trends)
+
+    def show_drift(self, request: Request) -> Response:
+        # Numpy and TFDV's extension, which no other page needs.
+        from oncall.web.drift_page import read_drift
+
+        store = copy_without_cache(self._store)
+        drift = read_section(lambda: read_drift(store))
+        return self._render("drift.html.j2", name=home_page.get_pipeline(store), drift=drift)
 
     def show_error(self, request: Request, error: Exception) -> Response:
         """Return the page of an error, headed by the phrase of its HTTP status."""

@@ -22,6 +22,7 @@ _GATE, _POLICY, _COMPARED_SPLITS = "Gate", "policy", "compared_splits"
 _PUSHED_STATISTICS = "pushed_statistics"
 # A table may have thousands of columns; those that moved most come first.
 MAX_FEATURES = 150
+_MAX_MOVED = 3
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,21 @@ def read_feature_statistics(
     return FeatureStatistics(rows, views[:MAX_FEATURES], hidden, pushed_run, distances)
 
 
+def read_distances(metadata: LocalMetadata, run_id: str) -> list[Compared]:
+    """Return the distances that a run's gate compared; none if StatisticsGen has not ended.
+
+    Raises:
+      DataError: the run did not reach its gate, or files are missing.
+    """
+    artifacts = metadata.get_run_outputs(run_id).get("StatisticsGen", {}).get("statistics")
+    if not artifacts:
+        return []
+    gate = _read_gate_inputs(metadata, run_id)
+    pushed = gate.artifacts.get(_PUSHED_STATISTICS)
+    before = read_statistics(pushed.folder).get(TRAIN_SPLIT) if pushed is not None else None
+    return _compare(gate, read_statistics(artifacts[0].folder), before)
+
+
 def _read_gate_inputs(metadata: LocalMetadata, run_id: str) -> _GateInputs:
     """Return the inputs of the run's gate.
 
@@ -140,3 +156,43 @@ def _describe_distances(comparisons: Sequence[Compared], gate: _GateInputs) -> s
     if not comparisons:
         return f"no feature has a threshold for drift or skew{history}"
     return f"distances measured: {len(comparisons)}, above their threshold: {exceeded}{history}"
+
+
+@dataclass(frozen=True)
+class MovedFeature:
+    """One feature in the train split of two runs.
+
+    Attributes:
+      view: pictures and numbers.
+      distance: half the sum of the differences of all shares, from 0 to 1; None if the values are masked.
+      moved: the values whose shares moved most: (value, share before, share now).
+    """
+
+    view: FeatureView
+    distance: float | None
+    moved: Sequence[tuple[str, float, float]]
+
+
+def compare_features(artifacts: Mapping[str, Artifact]) -> list[MovedFeature]:
+    """Return the features of two runs' train splits, those first that moved most.
+
+    Args:
+      artifacts: statistics of both runs by the name of the side.
+
+    Raises:
+      DataError: they are missing.
+    """
+    splits = {name: read_statistics(artifact.folder).get(TRAIN_SPLIT) for name, artifact in artifacts.items()}
+    present = {name: statistics for name, statistics in splits.items() if statistics is not None}
+    moved = [_measure_move(view) for view in features(present, [])]
+    moved.sort(key=lambda feature: -(feature.distance or 0.0))
+    return moved[:MAX_FEATURES]
+
+
+def _measure_move(view: FeatureView) -> MovedFeature:
+    if len(view.sides) < 2 or not view.labels:
+        return MovedFeature(view, None, ())
+    before, now = (side.shares for side in view.sides)
+    changes = sorted(zip(view.labels, before, now, strict=True), key=lambda change: -abs(change[2] - change[1]))
+    distance = sum(abs(new - old) for old, new in zip(before, now, strict=True)) / 2
+    return MovedFeature(view, distance, [change for change in changes[:_MAX_MOVED] if change[1] != change[2]])

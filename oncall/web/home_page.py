@@ -1,5 +1,6 @@
 """The first page: checks, serving version and runs."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 from cli.errors import PushError
 from oncall.checks import report_checks, run_checks
 from oncall.local.run_store import LocalRunStore
-from oncall.runs import list_runs
+from oncall.run_store import RunList
+from oncall.runs import describe_run
 from oncall.web.options import PageOptions
+from oncall.web.run_filter import RunFilter
 from oncall.web.sections import Section, read_section
 from serving.registry import Event, Ledger, LocalRegistry
 
@@ -69,6 +72,15 @@ def read_registry(store: LocalRunStore, options: PageOptions) -> Section:
     return read_section(lambda: _summarize(store.find_registry(options.registry, options.model)))
 
 
+def read_events(store: LocalRunStore, options: PageOptions) -> list[Event]:
+    """Return the pushes, promotions and rollbacks, the oldest first.
+
+    Raises:
+      PipelineError: there is no registry that can be read.
+    """
+    return list(store.find_registry(options.registry, options.model).ledger().history)
+
+
 def _summarize(registry: LocalRegistry) -> RegistrySummary:
     ledger = registry.ledger()
     versions = registry.numbers()
@@ -102,13 +114,27 @@ def _read_version(registry: LocalRegistry, number: int, ledger: Ledger) -> Versi
     return VersionRow(number, state, release.run_id, release.pushed_at, metrics)
 
 
-def read_runs(store: LocalRunStore, page: int) -> Section:
-    """Return the runs of one page, counted from 1; of the last page if there are fewer."""
-    section = read_section(lambda: list_runs(store, RUNS_PER_PAGE, (page - 1) * RUNS_PER_PAGE))
+def read_runs(store: LocalRunStore, selection: RunFilter, page: int) -> Section:
+    """Return the selected runs of one page, counted from 1; of the last page if there are fewer."""
+    section = read_section(lambda: _select_runs(store, selection, page))
     if section.content is None:
         return section
-    total = section.content["total"]
+    runs, error = section.content
+    return Section(runs, error)
+
+
+def _select_runs(store: LocalRunStore, selection: RunFilter, page: int) -> tuple[RunsPage, str]:
+    """Return the runs, and why some could not be read."""
+    start = (page - 1) * RUNS_PER_PAGE
+    if selection.values:
+        every = store.list_runs(sys.maxsize)
+        selected = [run for run in every.runs if selection.matches(run)]
+        listed = RunList(selected[start : start + RUNS_PER_PAGE], len(selected), every.error)
+    else:
+        listed = store.list_runs(RUNS_PER_PAGE, start)
+    total = listed.total or 0
     pages = max(-(-total // RUNS_PER_PAGE), 1)
     if page > pages:
-        return read_runs(store, pages)
-    return Section(RunsPage(section.content["runs"], page, pages, total), section.problem)
+        return _select_runs(store, selection, pages)
+    rows = [describe_run(store, run, readable=not listed.error) for run in listed.runs]
+    return RunsPage(rows, page, pages, total), listed.error

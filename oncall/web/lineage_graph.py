@@ -29,6 +29,7 @@ class Box:
       state: state of an execution in ML Metadata; for an artifact `gone`, `deleted` or empty.
       run: other run that it belongs to, or was reused from.
       uri: URI of an artifact.
+      name: name of an artifact among the outputs of its component, such as `transformed_examples`.
     """
 
     kind: str
@@ -38,11 +39,13 @@ class Box:
     state: str = ""
     run: str = ""
     uri: str = ""
+    name: str = ""
 
     @property
     def lines(self) -> list[str]:
-        """Title and note, cut to the box."""
-        return [shorten(text, _MAX_LINE_CHARS) for text in (self.title, self.note) if text]
+        """Name or title, and note or title, cut to the box."""
+        texts = (self.name.replace("_", " "), self.note or self.title) if self.name else (self.title, self.note)
+        return [shorten(text, _MAX_LINE_CHARS) for text in texts if text]
 
     @property
     def width(self) -> float:
@@ -140,7 +143,9 @@ def _add_events(graph: LineageGraph, events: Sequence[Event], box_names: Mapping
         box, artifact = box_names[event.execution_id], f"a{event.artifact_id}"
         start, end = (box, artifact) if event.is_output else (artifact, box)
         graph.edges.append((start, end, event.key))
-        graph.boxes.setdefault(artifact, Box("artifact", event.artifact_id, f"artifact {event.artifact_id}"))
+        drawn = graph.boxes.setdefault(artifact, Box("artifact", event.artifact_id, f"artifact {event.artifact_id}"))
+        # An output's name says more than an input's, such as the `model` of every component.
+        drawn.name = event.key if event.is_output or not drawn.name else drawn.name
 
 
 def _add_origins(metadata: LocalMetadata, graph: LineageGraph, executions: Mapping[Any, Any]) -> None:

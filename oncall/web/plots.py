@@ -1,4 +1,4 @@
-"""Evaluator's curves and confusion matrix, as the run's page draws them."""
+"""Evaluator's curves and confusion matrix, as the pages draw them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,26 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
+class Path:
+    """The curve of one run: its name, and its points in pixels."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+    @property
+    def text(self) -> str:
+        """The points as the attribute of a polyline."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+
+
+@dataclass(frozen=True)
 class Curve:
-    """A curve in the square from 0 to 1.
+    """Curves in the square from 0 to 1.
 
     Attributes:
       title: heading.
       x, y: names of the axes.
-      points: points in pixels, as an SVG polyline has them.
+      paths: a curve for each run.
       has_diagonal: whether a diagonal shows what chance, or a calibrated model, gives.
       has_dots: whether each point is drawn.
     """
@@ -28,14 +41,9 @@ class Curve:
     title: str
     x: str
     y: str
-    points: Sequence[tuple[float, float]]
+    paths: Sequence[Path]
     has_diagonal: bool
     has_dots: bool
-
-    @property
-    def path(self) -> str:
-        """The points as the attribute of a polyline."""
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
 @dataclass(frozen=True)
@@ -56,14 +64,30 @@ class Plots:
 def build_plots(plots: Mapping[str, Any]) -> Plots:
     """Return what a run's page draws of `Summary.plots`; a damaged plot is left out."""
     try:
-        curves = [_build_curve(name, plots[name]) for name in _TITLES if plots.get(name)]
         confusion = plots.get("confusion") or {"classes": [], "rows": []}
         rows = [[(value, value / (sum(row) or 1.0)) for value in row] for row in confusion["rows"]]
-        return Plots(curves, [str(name) for name in confusion["classes"]], rows)
+        return Plots(overlay_plots({"": plots}).curves, [str(name) for name in confusion["classes"]], rows)
     except (KeyError, TypeError, ValueError):
         return Plots([], [], [])
 
 
-def _build_curve(name: str, points: Sequence[Sequence[float]]) -> Curve:
-    pixels = [(MARGIN + SIDE * float(x), 10 + SIDE * (1 - float(y))) for x, y in points]
-    return Curve(*_TITLES[name], pixels, name != "precision_recall", name == "calibration")
+def overlay_plots(plots: Mapping[str, Mapping[str, Any]]) -> Plots:
+    """Return the curves of several runs, by name, in the same squares; a damaged one is left out."""
+    try:
+        curves = [
+            Curve(
+                *_TITLES[name],
+                [Path(run, _place(stored[name])) for run, stored in plots.items() if stored.get(name)],
+                name != "precision_recall",
+                name == "calibration",
+            )
+            for name in _TITLES
+            if any(stored.get(name) for stored in plots.values())
+        ]
+    except (KeyError, TypeError, ValueError):
+        return Plots([], [], [])
+    return Plots(curves, [], [])
+
+
+def _place(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    return [(MARGIN + SIDE * float(x), 10 + SIDE * (1 - float(y))) for x, y in points]

@@ -1,46 +1,65 @@
 """Renders templates: every text is escaped and redacted, and the content policy allows only the page's own style."""
 
 import base64
-import calendar
 import functools
 import hashlib
 import time
+from importlib import resources
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from cli.page_style import read_style
+from oncall.evaluations import Interval
 from oncall.runs import split_push
 from oncall.text_format import format_seconds, format_time, shorten
 from oncall.web.redaction import redact, redact_value
+from oncall.web.registry_time import to_local_time
 from schemas.metrics import describe_metric
 
-# The page loads, runs and sends nothing; {} is the hash of its style.
-_POLICY = "default-src 'none'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'"
+# A page loads, runs and sends nothing but its own style, its own script and its own forms. A file has no script.
+_FILE_POLICY = "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
+_POLICY = (
+    "default-src 'none'; style-src '{style}'; script-src '{script}'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'self'"
+)
 _PACKAGES = ("oncall.web", "pipeline")
 
 
-def get_policy() -> str:
-    """Return the content security policy of all pages."""
-    digest = base64.b64encode(hashlib.sha256(_read_style().encode()).digest()).decode()
-    return _POLICY.format(f"sha256-{digest}")
+def get_policy(*, offline: bool = False) -> str:
+    """Return the content security policy of all pages, or of a file."""
+    policy = _FILE_POLICY if offline else _POLICY
+    return policy.format(style=_hash_text(read_style()), script=_hash_text(_read_script()))
 
 
-def render(template: str, **values: Any) -> str:
+def _hash_text(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def render(template: str, *, offline: bool = False, **values: Any) -> str:
     """Return a page.
 
     Args:
       template: name of the template.
+      offline: whether it is a file, which has no server behind it.
       values: variables of the template.
     """
-    zone = time.strftime("%Z (UTC%z)")
-    common = {"style": Markup(_read_style()), "policy": get_policy(), "now": format_time(time.time()), "zone": zone}
-    return _create_environment().get_template(template).render({"offline": False, **common, **values})
+    common = {
+        "style": Markup(read_style()),
+        "script": Markup(_read_script()),
+        "policy": get_policy(offline=offline),
+        "now": format_time(time.time()),
+        "zone": time.strftime("%Z (UTC%z)"),
+        "offline": offline,
+        "server_url": "",
+    }
+    return _create_environment().get_template(template).render({**common, **values})
 
 
 @functools.cache
-def _read_style() -> str:
-    return _create_environment().get_template("style.css.j2").render()
+def _read_script() -> str:
+    return (resources.files("oncall.web") / "templates" / "pages.js").read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -61,9 +80,11 @@ def _create_environment() -> jinja2.Environment:
         "format_number": _format_number,
         "format_seconds": format_seconds,
         "format_time": format_time,
-        "local_time": _to_local_time,
+        "format_interval": _format_interval,
+        "local_time": to_local_time,
         "percent": percent,
         "redact_value": lambda value, name: redact_value(name, value),
+        "metric_title": lambda name: describe_metric(name).title,
         "shorten": shorten,
         "split_push": split_push,
     }
@@ -81,20 +102,10 @@ def _format_number(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.4f}"
 
 
-def _format_change(change: float, metric: str) -> str:
-    """Return a change with `better` or `worse`; for a metric without a direction, the change alone."""
+def _format_interval(interval: Interval | None) -> str:
+    return "" if interval is None else f"{_format_number(interval[0])} to {_format_number(interval[1])}"
+
+
+def _format_change(change: float) -> str:
     text = f"{change:+.4f}"
-    if text in ("+0.0000", "-0.0000"):
-        return "same"
-    direction = describe_metric(metric).better
-    if direction is None:
-        return text
-    return f"{text} {'better' if (change < 0) == (direction == 'lower') else 'worse'}"
-
-
-def _to_local_time(text: str) -> str:
-    """Return a time of the registry, which is in UTC, in local time as in run IDs."""
-    try:
-        return format_time(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))
-    except ValueError:
-        return text
+    return "same" if text in ("+0.0000", "-0.0000") else text

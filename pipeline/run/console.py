@@ -1,12 +1,14 @@
 """The printed view of a run: a live table of the DAG on a terminal, plain lines elsewhere, then a summary."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
@@ -18,6 +20,8 @@ from schemas.metrics import EXAMPLE_COUNT, METRICS, describe_metric
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
+
+_MIN_SLICE_CHARS, _COLUMN_GAP = 16, 2
 
 Mode = Literal["live", "plain", "silent"]
 
@@ -129,23 +133,50 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         weight = summary.evaluator.weight_column
         weighted = f", weighted by '{weight}'" if weight else ""
         console.print(f"metrics on {summary.evaluated_split}{weighted}; {small}", highlight=False, markup=False)
-        console.print(_metrics_table(summary.evaluator.metrics, is_weighted=bool(weight)))
+        for table in _build_metrics_tables(summary.evaluator.metrics, console.width, is_weighted=bool(weight)):
+            console.print(table)
         console.print()
     for label, text in _lines(summary):
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
 
 
-def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]], *, is_weighted: bool) -> Table:
+def _build_metrics_tables(
+    metrics: Mapping[str, Mapping[str, float | None]], width: int, *, is_weighted: bool
+) -> Iterator[Table]:
+    """Yield the metrics by slice; in several tables, one below the other, if they do not fit beside each other.
+
+    A slice's long name is shortened, a number never.
+    """
     ordered = [EXAMPLE_COUNT, *(name for name in METRICS if name != EXAMPLE_COUNT)]
     measured = dict.fromkeys(name for values in metrics.values() for name in values)
     names = [*(name for name in ordered if name in measured), *(name for name in measured if name not in METRICS)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("slice")
+    columns = []
     for name in names:
         title = "weight" if is_weighted and name == EXAMPLE_COUNT else describe_metric(name).title.lower()
-        table.add_column(title, justify="right")
-    for slice_name, values in metrics.items():
-        table.add_row(Text(slice_name), *(describe_metric(name).format(values.get(name)) for name in names))
+        columns.append([title, *(describe_metric(name).format(values.get(name)) for values in metrics.values())])
+    longest = max(map(cell_len, ("slice", *metrics)))
+    while columns:
+        room = width - min(longest, _MIN_SLICE_CHARS)
+        # A terminal narrower than one number cannot be helped.
+        count = max(sum(end <= room for end in accumulate(map(_measure_column, columns))), 1)
+        used = sum(map(_measure_column, columns[:count]))
+        yield _build_metrics_table(list(metrics), columns[:count], max(width - used, _MIN_SLICE_CHARS))
+        columns = columns[count:]
+
+
+def _measure_column(cells: Sequence[str]) -> int:
+    return max(map(cell_len, cells)) + _COLUMN_GAP
+
+
+def _build_metrics_table(slices: Sequence[str], columns: Sequence[Sequence[str]], slice_width: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("slice", no_wrap=True)
+    for title, *_ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row, name in enumerate(slices):
+        # The end of a name tells slices of the same column apart.
+        text = name if cell_len(name) <= slice_width else f"...{name[3 - slice_width :]}"
+        table.add_row(Text(text), *(cells[row + 1] for cells in columns))
     return table
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from cli.page_style import read_style
 from components.config import DRIFT, SKEW
 from components.gate.comparison import Compared
 from components.histograms import QUANTILES, category_counts, has_counts, is_sensitive, number_counts, quantile
@@ -128,6 +130,19 @@ class FeatureView:
         return max(side.missing for side in self.sides)
 
     @property
+    def tallest(self) -> tuple[float, str]:
+        """The highest share of a bar, and its number of values in words."""
+        bars = [
+            (
+                share,
+                f"tallest bar: {'' if self.are_counted else 'about '}{count:,.0f} of {side.split} ({percent(share)})",
+            )
+            for side in self.sides
+            for share, count in zip(side.shares, side.values, strict=True)
+        ]
+        return max(bars, default=(0.0, ""), key=lambda bar: bar[0])
+
+    @property
     def distance(self) -> float:
         """The largest distance in relation to its threshold; 0 where none was measured."""
         return max((comparison.shift.value / comparison.shift.threshold for comparison in self.compared), default=0.0)
@@ -157,6 +172,7 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
     )
     environment.filters["percent"] = percent
     html = environment.get_template("stats.html.j2").render(
+        style=Markup(read_style()),
         title=f"{config.name}, run {artifacts.run_id}",
         rows={split: int(statistics.num_examples) for split, statistics in all_splits.items()},
         features=features(all_splits, compared, Notes.read(config.model_dump(mode="json"))),

@@ -143,6 +143,11 @@ version can be served, or the port is taken."""
     show_default=True,
     help="Seconds to continue serving after SIGTERM, while /health returns 503.",
 )
+@click.option(
+    "--oncall-url",
+    metavar="URL",
+    help="Address of `python -m oncall web`, which the page links to.  [default: no link]",
+)
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
 @click.option(
     "--until-stdin-ends",
@@ -242,6 +247,8 @@ def _serve(
     from serving.server.settings import ServerSettings
 
     settings = ServerSettings(model_dir=model_dir, **values)
+    if settings.oncall_url is not None and not settings.oncall_url.startswith(("http://", "https://")):
+        raise ConfigError(f"--oncall-url: {settings.oncall_url} is not an address such as http://127.0.0.1:8502")
     folder = _find_folder(model_dir, stack)
     if settings.model_name is None and model_dir.startswith("gs://"):
         settings = replace(settings, model_name=os.environ.get("AIP_MODEL_NAME") or "model")

@@ -203,7 +203,7 @@ class _Routes:
         return _respond(pages.build_openapi(self._service, self._predict_route, self._health_route))
 
     async def page(self, _: Request) -> Response:
-        page, headers = pages.render_try_it(self._service)
+        page, headers = pages.render_try_it(self._service, self._health_route)
         return HTMLResponse(page, headers=headers)
 
     async def vertex_predict(self, request: Request) -> Response:

@@ -8,7 +8,9 @@ from typing import Any
 
 import jinja2
 from google.protobuf import json_format
+from markupsafe import Markup
 
+from cli.page_style import read_style
 from schemas.features import Feature, FeatureSet, IdList, LearnedTokens, safe_name
 from schemas.features.base import SharedIds
 from schemas.tables.time_format import EPOCHS
@@ -289,7 +291,7 @@ def _build_responses(properties: Mapping[str, Any], errors: tuple[int, ...]) -> 
     }
 
 
-def render_try_it(service: Service) -> tuple[str, dict[str, str]]:
+def render_try_it(service: Service, health_route: str) -> tuple[str, dict[str, str]]:
     """Return a page with a form of all features, and its headers; without a version, a page with the reason."""
     nonce = secrets.token_urlsafe(16)
     headers = {
@@ -299,15 +301,21 @@ def render_try_it(service: Service) -> tuple[str, dict[str, str]]:
         "cache-control": "no-store",
     }
     template = _TEMPLATES.get_template("try_it.html.j2")
+    common: dict[str, Any] = {
+        "nonce": nonce,
+        "style": Markup(read_style()),
+        "model": service.model_name,
+        "health": health_route,
+    }
+    common["oncall_url"] = service.settings.oncall_url
     try:
         served = service.find()
     except NotReadyError as error:
-        page = template.render(nonce=nonce, model=service.model_name, problem=str(error))
+        page = template.render(**common, problem=str(error))
         return page, headers
     features, example = _group_by_input(served.predictor.features), build_example_row(served)
     page = template.render(
-        nonce=nonce,
-        model=service.model_name,
+        **common,
         problem=None,
         version=served.number,
         schema_hash=served.predictor.schema_hash,

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from markupsafe import escape
 
 from schemas.sensitive import MASK
 from tests import forked
+from tests.oncall.web.conftest import serve
 from tests.pipeline.alerts.webhooks import receiver
 from tests.run_commands import get_states, read_summary
 from tests.serving.running import RunningServer
@@ -133,6 +135,13 @@ def outputs(config: Path) -> Iterator[dict[str, str]]:
         report = str(folder / f"report-{number}.html")
         run(f"report {number}", "oncall", "report", entry["run"], *root_flags, "--output", report)
     run("diff", "oncall", "diff", runs[0]["run"], runs[1]["run"], *root_flags)
+    newest, other = runs[0]["run"], runs[1]["run"]
+    with serve(folder / "run") as site:
+        rows = f"/rows?run={newest}&slice=overall"
+        for path in ("/", f"/runs/{newest}", rows, f"/compare?a={other}&b={newest}", "/trends", "/drift", "/versions"):
+            page = site.get(path)
+            assert page.code == 200, (path, page.text)
+            texts[f"page {path.partition('?')[0]}"] = page.html
     model = folder / "run" / "registry" / "canary"
     with RunningServer("--model-dir", str(model), "--port", "0") as server:
         row: dict[str, Any] = {"place": "CANARY-7f3a", "amount": 987654.321, "x": 1}
@@ -165,6 +174,8 @@ def test_no_output_has_a_value_of_a_sensitive_column(outputs: dict[str, str]) ->
     canaries = {name: _CANARY.findall(text.encode()) for name, text in outputs.items()}
     assert {name: values for name, values in canaries.items() if values} == {}
     assert all(MASK in outputs[name] for name in ("bad rows", "stopped", "webhook", "server", "batch that stops"))
+    assert "The first 50 rows of test" in outputs["page /rows"]
+    assert escape(MASK) in outputs["page /rows"]
 
 
 @pytest.mark.slow

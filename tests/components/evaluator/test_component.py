@@ -410,11 +410,13 @@ def test_a_metric_of_the_user_gets_the_features_that_it_asks_for(
     assert summary.metrics["overall"]["largest"] == pytest.approx(max(sizes) + 1000 * red)
 
 
+@pytest.mark.parametrize("names", [["candidate"], ["candidate", "baseline"]])
 def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
-    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+    names: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
 ) -> None:
-    summary = _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path)
-    plots = dict(tfma.load_eval_result(str(tmp_path / "evaluation")).plots)[()][""][""]
+    summary = _evaluate(_write(tmp_path, learnable), {name: able[name] for name in names}, tmp_path)
+    model = "candidate" if len(names) > 1 else None
+    plots = dict(tfma.load_eval_result(str(tmp_path / "evaluation"), model_name=model).plots)[()][""][""]
     answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(learnable))["probability"]
     labels = np.array([row["bought"] == "yes" for row in learnable])
     matrices = plots["confusionMatrixAtThresholds"]["matrices"]

@@ -1,4 +1,4 @@
-"""The pages in a real browser, made of hostile strings: nothing runs, nothing is fetched, all can be read and reached."""
+"""The pages in a real browser, made of hostile strings: nothing of theirs runs or is fetched, all can be read and reached."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.run.records import RecordFile
 from serving.registry import Candidate
 from tests.browser import needs_browser, open_page
 from tests.oncall.conftest import Oncall
-from tests.oncall.run_roots import Runs
+from tests.oncall.run_roots import GRAPH, Runs
 from tests.oncall.test_cli import FIRST, SECOND
 from tests.oncall.web.conftest import Site
 
@@ -24,7 +24,22 @@ BAD = """"'><script>document.title='owned'</script><img src=x onerror="document.
 LONG = "x" * 300
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-PAGES = ("/", "/versions", f"/runs/{FIRST}", f"/runs/{SECOND}", "/artifacts/v1", "/nothing")
+PAGES = (
+    "/",
+    "/?text=%3Cscript%3E",
+    "/?version=x",
+    "/versions",
+    f"/runs/{FIRST}",
+    f"/runs/{SECOND}",
+    "/trends",
+    "/drift",
+    "/compare",
+    f"/compare?a={FIRST}&b={SECOND}",
+    f"/rows?run={FIRST}&slice=%3Cscript%3E",
+    f"/live/{FIRST}",
+    "/artifacts/v1",
+    "/nothing",
+)
 
 # Of each text that is shown, what it has of WCAG's contrast; https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio
 CONTRAST = """() => {
@@ -51,6 +66,7 @@ CONTRAST = """() => {
   }
   return found;
 }"""
+OPEN = "document.querySelectorAll('details').forEach(e => e.open = true)"
 
 
 @pytest.fixture
@@ -70,6 +86,8 @@ def hostile(runs: Runs) -> Runs:
     statistics.write_bytes(_statistics())
     metrics = {"overall": {"auc": 0.9}, BAD: {"auc": 0.8, BAD: 0.5}, LONG: {"auc": float("inf")}}
     summary = {"metrics": metrics, "failures": [BAD], "baseline": {"overall": {"auc": 0.91}}}
+    summary |= {"intervals": {"overall": {"auc": [0.88, 0.92]}}, "plots": _plots()}
+    summary |= {"difference_intervals": {"overall": {"auc": [-0.02, -0.001]}}}
     (Path(made["Evaluator"]["evaluation"].uri) / "summary.json").write_text(json.dumps(summary))
     (Path(made["Gate"]["report"].uri)).write_text(json.dumps({"warnings": [BAD, LONG], "compared": {BAD: 1}}))
     _hostile_metadata(runs)
@@ -78,6 +96,11 @@ def hostile(runs: Runs) -> Runs:
     )
     runs.registry.rollback(1, reason=f"{BAD} {LONG}")
     return runs
+
+
+def _plots() -> dict[str, Any]:
+    confusion = {"classes": [BAD, LONG], "rows": [[3.0, 1.0], [2.0, 4.0]]}
+    return {"roc": [[1, 1], [0.2, 0.9], [0, 0]], "calibration": [[0.1, 0.2], [0.9, 0.8]], "confusion": confusion}
 
 
 def _statistics() -> bytes:
@@ -132,8 +155,7 @@ def test_every_page_is_whole_and_readable(context: dict[str, Any], hostile: Runs
     with open_page(f"{site.url}/", **context) as (page, wrong):
         for path in PAGES:
             page.goto(site.url + path)
-            for details in page.locator("details").all():
-                details.evaluate("e => e.open = true")
+            page.evaluate(OPEN)
             _has_no_faults(page, wrong, path)
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 21, 28)"
         assert dark == (context.get("color_scheme") == "dark")
@@ -153,8 +175,10 @@ def test_ids_and_short_words_keep_on_one_line(hostile: Runs, site: Site) -> None
 
 def test_a_runs_page_has_all_its_parts(hostile: Runs, site: Site) -> None:
     with open_page(f"{site.url}/runs/{FIRST}", **DESKTOP) as (page, _):
-        assert page.locator("svg.timeline .bar").count() == 12
-        assert page.get_by_role("img", name="Timeline: ExampleGen complete in").count() == 1
+        page.evaluate(OPEN)
+        assert page.locator(".timeline .bar").count() == 12
+        steps = page.get_by_role("list", name="Timeline").get_by_role("listitem")
+        assert [text.split()[0] for text in steps.all_inner_texts()] == [*GRAPH]
         # Its artifacts, and the hostile one; resolvers have none.
         assert page.locator("svg.lineage .box.artifact").count() == 14
         assert page.locator("svg.lineage .edge").count() > 20
@@ -162,9 +186,10 @@ def test_a_runs_page_has_all_its_parts(hostile: Runs, site: Site) -> None:
         # A bar for each text; of the number nothing was counted.
         assert page.locator(".feature svg rect").count() == 3
         assert page.get_by_text("No value was counted.").count() == 1
-        assert page.get_by_role("cell", name="0.9000 -0.0100 worse").count() == 1
+        assert page.get_by_role("cell", name="0.9000 0.8800 to 0.9200 -0.0100 worse").count() == 1
         for heading in ("Components", "Metrics by slice", "Data and drift", "Lineage", "Config"):
             assert page.get_by_role("region", name=heading, exact=True).count() >= 1, heading
+        page.get_by_text("The artifacts as a table").click()
         page.get_by_role("link", name="Model ").first.click()
         assert page.url.startswith(f"{site.url}/artifacts/")
         assert page.get_by_role("heading", name="Made from").is_visible()
@@ -206,3 +231,70 @@ def test_the_report_is_the_same_without_a_server(hostile: Runs, oncall: Oncall) 
                 assert page.get_by_role("heading", name="The serving version").is_visible()
                 page.locator("svg.lineage a").first.click()
                 assert page.locator(":target").count() == 1
+
+
+def test_a_run_fits_three_screens(hostile: Runs, site: Site) -> None:
+    with open_page(f"{site.url}/runs/{FIRST}", viewport={"width": 1440, "height": 900}) as (page, _):
+        assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 900
+
+
+def test_without_script_all_is_there_but_refresh_and_copy(hostile: Runs, site: Site) -> None:
+    with open_page(f"{site.url}/", **DESKTOP, java_script_enabled=False) as (page, _):
+        assert page.locator("button.copy:visible").count() == 0
+        page.get_by_label("state").select_option("FAILED")
+        page.get_by_role("button", name="Filter").click()
+        assert page.locator("th.id a").all_text_contents() == [SECOND]
+        page.get_by_role("link", name="Compare").click()
+        page.get_by_label("A: a run").fill(FIRST)
+        page.get_by_label("B: a run").fill(SECOND)
+        page.get_by_role("button", name="Compare").click()
+        assert page.get_by_role("heading", name="What changed").is_visible()
+        # Sections unfold without a script.
+        page.get_by_text("Data: the features of train").click()
+
+
+def test_every_page_leads_home(hostile: Runs, site: Site) -> None:
+    with open_page(f"{site.url}/", **DESKTOP) as (page, _):
+        for path in PAGES:
+            page.goto(site.url + path)
+            page.get_by_role("link", name="On call", exact=True).click()
+            assert page.url == f"{site.url}/", path
+
+
+def test_a_command_is_copied(hostile: Runs, site: Site) -> None:
+    with open_page(f"{site.url}/runs/{SECOND}", **DESKTOP, permissions=["clipboard-read", "clipboard-write"]) as (
+        page,
+        wrong,
+    ):
+        button = page.get_by_role("button", name="Copy the ID of the run")
+        button.click()
+        page.wait_for_function("text => document.querySelector('button.copy').textContent === text", arg="copied")
+        assert page.evaluate("navigator.clipboard.readText()") == SECOND
+        assert wrong == []
+
+
+def test_a_running_run_refreshes_itself_and_shows_its_end(runs: Runs, site: Site) -> None:
+    runs.run(FIRST)
+    epoch = "epoch 2 of 6: loss 0.3, val_auc 0.9"
+    with runs.root.lock():
+        runs.run(SECOND, crashes_in="Trainer", log=f"epoch 1 of 6: loss 0.4, val_auc 0.8\n{BAD}\n")
+        store = LocalRunStore(runs.root.path)
+        record = store.read_record(SECOND)
+        assert record is not None
+        with open_page(f"{site.url}/runs/{SECOND}", **DESKTOP) as (page, wrong):
+            assert "7 of 12 components have ended; in Trainer for" in page.locator("#live").inner_text()
+            assert "epoch 1 of 6 has ended" in page.locator("#live").inner_text()
+            assert BAD in page.locator("#live pre").inner_text()
+            page.evaluate("window.unchanged = true")
+            with runs.root.log(SECOND).open("a") as log:
+                log.write(f"{epoch}\n")
+            page.get_by_text("epoch 2 of 6 has ended").wait_for()
+            assert page.locator("#live svg.chart").count() == 2
+            # Only this part was exchanged.
+            assert page.evaluate("window.unchanged")
+            file = RecordFile(runs.root, record)
+            file.node_finished("Trainer", "failed", "ValueError: no luck")
+            file.end(exit_code=1, error="ValueError: no luck", reason="", summary={})
+            page.get_by_role("heading", name="FAILED in Trainer, exit code 1").wait_for()
+            assert page.locator("[data-refresh]").count() == 0
+            assert wrong == []

@@ -6,7 +6,7 @@ from oncall.web.plots import build_plots
 def test_points_are_pixels_with_the_origin_at_the_lower_left() -> None:
     plots = build_plots({"roc": [[0, 0], [0.5, 1], [1, 1]]})
     (curve,) = plots.curves
-    assert curve.path == "34.0,190.0 124.0,10.0 214.0,10.0"
+    assert [path.text for path in curve.paths] == ["34.0,190.0 124.0,10.0 214.0,10.0"]
     assert (curve.title, curve.has_diagonal, curve.has_dots) == ("ROC curve", True, False)
 
 

@@ -1,6 +1,8 @@
 """Parts of a run's page: timeline, lineage, statistics with drift, metrics against the baseline."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tests.oncall.test_cli import FIRST, SECOND
 
 def view(runs: Runs, run_id: str) -> RunPage:
     page = read_run_page(LocalRunStore(runs.root.path), run_id)
-    for section in (page.head, page.why, page.timeline, page.gate, page.metrics, page.statistics, page.graph):
+    for section in (page.head, page.why, page.live.timeline, page.gate, page.metrics, page.statistics, page.graph):
         assert section.problem == ""
     return page
 
@@ -50,7 +52,7 @@ def test_the_timeline_has_each_component_where_it_was(runs: Runs) -> None:
     for number, times in enumerate(record.nodes.values()):
         times.started, times.ended = 1000.0 + 10 * number, 1010.0 + 10 * number
     RecordFile(runs.root, record)
-    timeline = view(runs, FIRST).timeline.content
+    timeline = view(runs, FIRST).live.timeline.content
     assert [label for _, label in timeline.ticks] == ["0.0 s", "17.5 s", "35.0 s", "52.5 s", "1 min"]
     bars = {bar.node: bar for bar in timeline.bars}
     assert (bars["ExampleGen"].left, bars["ExampleGen"].width) == (0, 14.29)
@@ -66,7 +68,7 @@ def test_clocks_that_went_back_stay_on_the_scale(runs: Runs) -> None:
     record.nodes["SchemaGen"].started, record.nodes["SchemaGen"].ended = 1.0, 0.5
     record.nodes["Gate"].ended = record.started + 1e12
     RecordFile(runs.root, record)
-    for bar in view(runs, FIRST).timeline.content.bars:
+    for bar in view(runs, FIRST).live.timeline.content.bars:
         assert 0 <= bar.left <= bar.left + bar.width <= 100
 
 
@@ -217,3 +219,33 @@ def test_metrics_are_beside_those_of_the_baseline_on_the_same_rows(runs: Runs) -
     assert overall["log_loss"].change == pytest.approx(-0.05)
     assert (comparison.slices["sex=Male"]["auc"].value, comparison.slices["sex=Male"]["auc"].change) == (None, None)
     assert view(runs, FIRST).metrics.content.baseline is None
+
+
+def test_an_artifact_may_be_two_inputs_of_a_component(runs: Runs) -> None:
+    """A cached StatisticsGen gives Gate the statistics of the last push again: TFX writes one event with both names."""
+    first = runs.run(FIRST)
+    _write(first, train={"Female": 0.3, "Male": 0.7}, test={"Female": 0.6, "Male": 0.4})
+    runs.run(SECOND, cached=first)
+    gate = node(runs, SECOND, "Gate")
+    _gate(runs, SECOND, first, None, POLICY)
+    (event,) = (
+        event
+        for event in runs.store.get_events_by_execution_ids([gate.id])
+        if event.artifact_id == first["StatisticsGen"]["statistics"].id
+    )
+    assert [step.key for step in event.path.steps if step.key] == ["statistics"]
+    _replace_event(runs, event, ["statistics", "pushed_statistics"])
+    statistics = view(runs, SECOND).statistics.content
+    assert (statistics.pushed_run, statistics.distances) == (FIRST, "distances measured: 2, above their threshold: 0")
+
+
+def _replace_event(runs: Runs, event: mlmd.Event, keys: list[str]) -> None:
+    """Give an event other names; ML Metadata itself changes none."""
+    with closing(sqlite3.connect(runs.root.metadata)) as database, database:
+        (id_,) = database.execute(
+            "SELECT id FROM Event WHERE artifact_id = ? AND execution_id = ?", (event.artifact_id, event.execution_id)
+        ).fetchone()
+        database.execute("DELETE FROM EventPath WHERE event_id = ?", (id_,))
+        for key in keys:
+            database.execute("INSERT INTO EventPath (event_id, is_index_step, step_key) VALUES (?, 0, ?)", (id_, key))
+            database.execute("INSERT INTO EventPath (event_id, is_index_step, step_index) VALUES (?, 1, 0)", (id_,))

@@ -7,7 +7,7 @@ from rich.console import Console
 from components.evaluator.summary import EvaluatorSummary
 from components.example_gen.summary import ExampleGenSummary
 from components.schema_gen.summary import SchemaGenSummary
-from pipeline.run.console import Mode, RunView, print_summary
+from pipeline.run.console import Mode, RunView, _build_metrics_tables, print_summary
 from pipeline.run.summary import NodeOutcome, RunSummary
 
 SUMMARY = RunSummary(
@@ -154,3 +154,31 @@ def test_the_json_document_has_the_fields_of_each_summary() -> None:
         "overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": None}
     }
     assert [*document["facts"]] == ["ExampleGen", "SchemaGen", "Evaluator"]
+
+
+def test_a_narrow_terminal_shortens_the_names_of_slices_and_no_number() -> None:
+    names = (
+        "auc",
+        "pr_auc",
+        "log_loss",
+        "accuracy",
+        "precision",
+        "recall",
+        "calibration",
+        "mean_cost",
+        "example_count",
+    )
+    slices = ("overall", "education=Some-college x race=Amer-Indian-Eskimo")
+    metrics = {slice_name: dict.fromkeys(names, 1234.56789) for slice_name in slices}
+    for width in (40, 60, 80, 200):
+        output = io.StringIO()
+        for table in _build_metrics_tables(metrics, width, is_weighted=False):
+            Console(file=output, width=width).print(table)
+        text = output.getvalue()
+        assert "…" not in text
+        assert (text.count("1234.5679"), text.count("1,235")) == (16, 2), text
+        for title in ("calibration", "mean cost", "log loss"):
+            assert title in text
+        # The end of a name tells slices of a column apart.
+        assert f"Eskimo{' ' if width < 200 else ''}" in text
+        assert max(map(len, text.splitlines())) <= width

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import re
 import signal
 import socket
 import threading
@@ -18,9 +19,12 @@ from typing import Any
 import hypothesis
 import pytest
 import schemathesis
+from click.testing import CliRunner
 
+from cli.page_style import read_style
 from serving.model.predictor import Predictor
 from serving.registry import LocalRegistry
+from serving.server.command import main
 from tests import forked
 from tests.browser import needs_browser, open_page
 from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
@@ -49,7 +53,8 @@ def registry(exported: list[Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def serving(registry: LocalRegistry) -> Iterator[RunningServer]:
-    with RunningServer("--model-dir", str(registry.folder), "--versions", "labels", "--grpc-port", "0") as running:
+    flags = ("--versions", "labels", "--grpc-port", "0", "--oncall-url", "http://127.0.0.1:8502/?a=1&b=2")
+    with RunningServer("--model-dir", str(registry.folder), *flags) as running:
         yield running
 
 
@@ -351,6 +356,21 @@ def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serv
             settings(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(fuzz))()
     assert {200, 400} <= statuses
     assert serving.get("/health")[0] == 200
+
+
+def test_the_page_links_to_the_others(serving: RunningServer) -> None:
+    with urllib.request.urlopen(f"{serving.url}/", timeout=20) as response:
+        html = response.read().decode()
+    assert "<style nonce=" in html and read_style() in html
+    links = re.findall(r'<li><a href="([^"]*)"', html)
+    assert links == ["/", "openapi.json", "metrics", "/health", "http://127.0.0.1:8502/?a=1&amp;b=2"]
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "127.0.0.1:8502"])
+def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--model-dir", str(tmp_path), "--oncall-url", address])
+    assert result.exit_code == 2
+    assert f"--oncall-url: {address} is not an address such as http://127.0.0.1:8502" in result.output
 
 
 @pytest.mark.proof
