@@ -25,6 +25,7 @@ from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalie
 from components.expired_features import expired_features
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import compare_all
+from components.gate.derived_ids import find_derived_out_of_range
 from components.min_rows import check_rows
 from components.policy import Anomaly, judge
 from schemas.data import TRAIN_SPLIT
@@ -48,7 +49,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 
     Judges, in this order:
 
-    1. What ExampleGen found in the rows of `examples`.
+    1. What ExampleGen found in the rows of `examples`, and derived IDs out of their range.
     2. Whether the evaluated split has the rows of each class that `requirements` (an Evaluation as JSON) asks for.
        Then the expiry dates of `features` (a FeatureSet as JSON).
     3. The rows that splits share with `train`, and the anomalies of each split.
@@ -66,6 +67,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         Anomaly(**finding) for finding in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")
     ]
     declared = FeatureSet.model_validate_json(features)
+    problems += find_derived_out_of_range(declared, _read_derived_ids(declared, statistics))
     problems += _few_rows(examples, Evaluation.model_validate_json(requirements), declared.label)
     today = datetime.date.today()
     problems += expired_features(declared, today=today)
@@ -98,6 +100,17 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     }
     if verdict.stops:
         raise DataError(verdict.error())
+
+
+def _read_derived_ids(
+    features: FeatureSet, statistics: standard_artifacts.ExampleStatistics
+) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
+    """Return the statistics of each split if there are derived IDs, whose range they have; otherwise none."""
+    if all(features.features[name].raw_num_ids is None for name in features.derived_columns):
+        return {}
+    return {
+        split: _statistics(statistics.uri, split) for split in artifact_utils.decode_split_names(statistics.split_names)
+    }
 
 
 def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, label: Label) -> list[Anomaly]:

@@ -56,6 +56,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "fare": {"kind": "numeric"},
             "miles": {"kind": "input", "type": "number"},
             "rate": {"kind": "numeric", "expression": "fare / miles", "missing": "mean"},
+            "tens": {"kind": "identity", "num_ids": 3, "expression": "fare // 10", "missing": 0},
         },
         "label": {"column": "tipped", "positive": "yes", "negative": "no"},
         "validation": {"skew": {"default": {"threshold": 0.1}}},
@@ -74,6 +75,9 @@ def test_the_gate_stops_on_the_derived_feature_alone(config: Path, tmp_path: Pat
     assert stopped["exit_code"] == 3 and get_states(stopped)["Gate"] == "failed"
     problems = [line.strip() for line in stopped["error"].splitlines() if "[SKEW]" in line]
     assert [line.partition(": Jensen-Shannon distance ")[0] for line in problems] == ["test against train: rate"]
+    # Without them, nobody would know that fares from 30 on are taken for those from 20 on.
+    warnings = [line for line in stopped["error"].splitlines() if "tens = fare // 10" in line]
+    assert len(warnings) == 3 and all("outside of [0, 3)" in line and "ID_OUT_OF_RANGE" in line for line in warnings)
 
 
 def test_it_is_on_the_page_and_no_example_has_it(config: Path, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from components.example_validator.validation import find_anomalies
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import Side, shifts
 from components.gate.component import _few_rows
+from components.gate.derived_ids import find_derived_out_of_range
 from components.histograms import mark_sensitive
 from components.policy import Anomaly, judge
-from schemas.features import BinaryLabel, RegressionLabel
+from schemas.features import BinaryLabel, FeatureSet, RegressionLabel
 from tests.statistics import statistics_of
 
 SCHEMA = text_format.Parse(
@@ -40,6 +41,33 @@ def anomalies(ages: list[float], jobs: list[str]) -> list[str]:
         pd.DataFrame({"age": ages, "job": jobs}).astype({"age": "float32"})
     )
     return [str(anomaly) for anomaly in list_anomalies(tfdv.validate_statistics(statistics, SCHEMA), "train")]
+
+
+def test_derived_ids_that_the_model_would_clip_are_counted() -> None:
+    fares = {"kind": "identity", "num_ids": 3, "missing": 0, "expression": "floor(age)"}
+    features = FeatureSet.model_validate(
+        {
+            "features": {
+                "age": {"kind": "numeric"},
+                "tens": fares,
+                "level": {**fares, "expression": "age"},
+                "size": {"kind": "identity", "num_ids": 2},
+            },
+            "label": {"column": "job", "positive": "cook", "negative": "clerk"},
+        }
+    )
+    statistics = {
+        # The reader of the files counts those of `size`.
+        "train": statistics_of({"tens": [0, 1, 2] * 5, "level": [0, 1, 2] * 5, "size": [7] * 15}),
+        "test": statistics_of({"tens": [-1, 0, 2, 3, 9, None], "level": [0] * 6, "size": [7] * 6}),
+    }
+    (anomaly,) = find_derived_out_of_range(features, statistics)
+    assert (anomaly.where, anomaly.feature, anomaly.kind) == ("test", "tens", "ID_OUT_OF_RANGE")
+    assert anomaly.text == (
+        "3 of 5 values of tens = floor(age) are outside of [0, 3), and would be clipped into it; raise "
+        "features.tens.num_ids, or correct the expression"
+    )
+    assert judge([anomaly], Validation(), today=datetime.date(2026, 1, 1)).warnings == [str(anomaly)]
 
 
 def test_data_that_fits_has_no_anomaly() -> None:
