@@ -68,7 +68,7 @@ def read_private_file(path: Path, flag: str) -> bytes:
     """Return the content of a small file that holds a secret.
 
     Raises:
-      ConfigError: it cannot be read, is no file, or is readable by every user.
+      ConfigError: it cannot be read, is not a file, or is readable by every user.
     """
     content = _read(path, flag)
     if path.stat().st_mode & stat.S_IROTH:

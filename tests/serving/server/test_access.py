@@ -1,4 +1,4 @@
-"""Who reaches the server: over TLS, with tokens, by its own names; and what a wrong file of them is answered with."""
+"""Access to the server: over TLS, with tokens, by its own names; and the errors of wrong files."""
 
 import datetime
 import http.client
@@ -317,8 +317,8 @@ def test_new_tokens_are_taken_without_a_restart(
 def test_clients_show_their_certificates_if_an_authority_is_given(folder: Path, certificates: Certificates) -> None:
     flags = [*certificates.flags(), "--client-ca-file", str(certificates.authority), "--grpc-port", "0"]
     with RunningServer("--model-dir", str(folder), *flags) as running:
-        known = certificates.client_context(with_certificate=True)
-        assert ask(request(running, "/predict", body=BODY), known)[0] == 200
+        context = certificates.client_context(with_certificate=True)
+        assert ask(request(running, "/predict", body=BODY), context)[0] == 200
         with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
             ask(request(running, "/health"), certificates.client_context())
         authority = certificates.authority.read_bytes()
