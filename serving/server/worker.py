@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -26,7 +27,7 @@ from serving.server.http_protocol import LimitedProtocol
 from serving.server.http_server import build_application
 from serving.server.metrics import Metrics
 from serving.server.service import ServerSettings, Service, freeze_garbage, open_versions
-from serving.server.tls import TlsFiles
+from serving.server.tls import TlsFiles, build_grpc_credentials, build_http_context
 
 _LOG = logging.getLogger(__name__)
 _GRACE_SECONDS = 20
@@ -139,7 +140,7 @@ async def _start_grpc(service: Service, listen: ListenOptions, tokens: TokenFile
     if listen.tls is None:
         port = server.add_insecure_port(address)
     else:
-        port = server.add_secure_port(address, listen.tls.grpc_credentials())
+        port = server.add_secure_port(address, build_grpc_credentials(listen.tls))
     await server.start()
     return server, port
 
@@ -148,7 +149,7 @@ def build_config(app: Any, *, workers: int, factory: bool, tls: TlsFiles | None 
     """Return Uvicorn's settings; Uvicorn itself logs only errors."""
     return uvicorn.Config(
         app,
-        **(tls.uvicorn_options() if tls is not None else {}),
+        ssl_context_factory=functools.partial(build_http_context, tls) if tls is not None else None,
         loop="uvloop",
         http=LimitedProtocol,
         # Uvicorn responds to further connections with 503 at once.
