@@ -1,5 +1,6 @@
 """A loaded SavedModel, and its predictions for columns of values, rows of JSON, and serialized tf.Example."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ Outputs = dict[str, NDArray[Any]]
 _ARRAY_TYPES: Mapping[ColumnType, Any] = {
     kind: object if dtype == tf.string else dtype.as_numpy_dtype for kind, dtype in DTYPES.items()
 }
+# https://www.tensorflow.org/tfx/serving/api_rest#output_of_binary_values
+_BYTES_SUFFIX = "_bytes"
 
 
 class Predictor:
@@ -194,8 +197,17 @@ def _choose_placeholder(field: Input) -> Any:
 def rows_of(outputs: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """Return outputs by name as one mapping for each row."""
     names = list(outputs)
-    columns = [to_list(values) for values in outputs.values()]
+    columns = [to_json(name, values) for name, values in outputs.items()]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def to_json(name: str, values: NDArray[Any]) -> list[Any]:
+    """Return an output as lists of JSON values; by TF Serving's rule, strings of an output `..._bytes` as base64."""
+    return _encode(values.tolist()) if name.endswith(_BYTES_SUFFIX) and values.dtype == np.object_ else to_list(values)
+
+
+def _encode(value: Any) -> Any:
+    return [_encode(v) for v in value] if isinstance(value, list) else {"b64": base64.b64encode(value).decode()}
 
 
 def to_list(values: NDArray[Any]) -> list[Any]:

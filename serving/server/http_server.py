@@ -25,7 +25,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from serving.model.inference import Method
-from serving.model.predictor import Predictor, rows_of, to_list
+from serving.model.predictor import Predictor, rows_of, to_json
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.server import events, inference_calls, open_inference, pages
 from serving.server.batching import Outputs
@@ -240,7 +240,7 @@ class _Routes:
             single = len(rows[0]) == 1
             return _respond({"predictions": [next(iter(row.values())) for row in rows] if single else rows})
         outputs = await self._predict_columns(request, served, signature, content["inputs"])
-        named = {name: to_list(values) for name, values in outputs.items()}
+        named = {name: to_json(name, values) for name, values in outputs.items()}
         return _respond({"outputs": next(iter(named.values())) if len(named) == 1 else named})
 
     async def models(self, _: Request) -> Response:

@@ -1,6 +1,7 @@
 """The processes of the model server, none of which loads TensorFlow but those that serve."""
 
 import asyncio
+import functools
 import select
 import socket
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from prometheus_client import multiprocess
 from uvicorn.supervisors import Multiprocess
 
 from serving.server.http_protocol import LINGER_SECONDS, LimitedProtocol
+from serving.server.tls import build_http_context
 
 if TYPE_CHECKING:
     from serving.server.access import AccessRules, GuardedApplication
@@ -89,7 +91,7 @@ def build_config(
     """Return Uvicorn's settings; Uvicorn itself logs only errors."""
     return uvicorn.Config(
         app,
-        **(tls.uvicorn_options() if tls is not None else {}),
+        ssl_context_factory=functools.partial(build_http_context, tls) if tls is not None else None,
         loop="uvloop",
         http=LimitedProtocol,
         ws="none",

@@ -16,6 +16,7 @@ from cli.errors import PipelineError
 from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import Columns, RequestError
 from serving.model.signatures import SERVING_EXAMPLES
+from serving.model.tensor_predictor import TensorPredictor
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
@@ -113,6 +114,13 @@ class Service:
 
     async def answer_columns(self, served: ServedVersion, columns: Any) -> Outputs:
         """Return the outputs for named columns; raises as `answer_instances`."""
+        if (
+            isinstance(columns, list)
+            and isinstance(served.predictor, TensorPredictor)
+            and len(served.predictor.specs) == 1
+        ):
+            # TF Serving's rule: a single input need not be named.
+            columns = dict.fromkeys(served.predictor.specs, columns)
         if not isinstance(columns, Mapping) or not columns:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
         first = next(iter(columns.values()))

@@ -25,6 +25,7 @@ from serving.server.metrics import Metrics
 from serving.server.processes import GRACE_SECONDS, ListenOptions
 from serving.server.service import Service, freeze_garbage, open_versions
 from serving.server.settings import ServerSettings
+from serving.server.tls import build_grpc_credentials
 
 _LOG = logging.getLogger(__name__)
 _HEALTH_SECONDS = 1.0
@@ -130,6 +131,6 @@ async def _start_grpc(
     if listen.tls is None:
         port = server.add_insecure_port(address)
     else:
-        port = server.add_secure_port(address, listen.tls.grpc_credentials())
+        port = server.add_secure_port(address, build_grpc_credentials(listen.tls))
     await server.start()
     return server, port

@@ -1,4 +1,4 @@
-"""Who reaches the server: over TLS, with tokens, by its own names; and what a wrong file of them is answered with."""
+"""Access to the server: over TLS, with tokens, by its own names; and the errors of wrong files."""
 
 import datetime
 import http.client
@@ -314,11 +314,64 @@ def test_new_tokens_are_taken_without_a_restart(
 
 
 @pytest.mark.integration
+def test_a_renewed_certificate_is_taken_without_a_restart(folder: Path, tmp_path: Path) -> None:
+    before, after = Certificates(tmp_path / "before"), Certificates(tmp_path / "after")
+    flags = [*before.flags(), "--grpc-port", "0"]
+    with RunningServer("--model-dir", str(folder), *flags) as running:
+        assert ask(request(running, "/health"), before.client_context())[0] == 200
+        # First the certificate alone: no key fits it, so it is not taken.
+        before.server.write_bytes(after.server.read_bytes())
+        wait_for_error(running, "is not the key of", before)
+        assert ask(request(running, "/health"), before.client_context())[0] == 200
+        before.server_key.write_bytes(after.server_key.read_bytes())
+        deadline = time.monotonic() + 20
+        while not trusts(running, after) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert trusts(running, after)
+        assert not trusts(running, before)
+        deadline = time.monotonic() + 20
+        while not answers_calls(running, after) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert answers_calls(running, after)
+        assert not answers_calls(running, before)
+
+
+def wait_for_error(running: RunningServer, message: str, certificates: Certificates) -> None:
+    """Connect until the log has a message: the files are looked at when a client connects."""
+    deadline = time.monotonic() + 20
+    while not any(message in line for line in running.errors) and time.monotonic() < deadline:
+        trusts(running, certificates)
+        time.sleep(0.05)
+    assert any(message in line for line in running.errors), running.errors
+
+
+def trusts(running: RunningServer, certificates: Certificates) -> bool:
+    try:
+        return ask(request(running, "/health"), certificates.client_context())[0] == 200
+    except urllib.error.URLError as error:
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+        return False
+
+
+def answers_calls(running: RunningServer, certificates: Certificates) -> bool:
+    credentials = grpc.ssl_channel_credentials(certificates.authority.read_bytes())
+    # Channels of one process share their connections.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.secure_channel(running.grpc, credentials, options) as channel:
+        try:
+            model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status_request(), timeout=10)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
+            return False
+    return True
+
+
+@pytest.mark.integration
 def test_clients_show_their_certificates_if_an_authority_is_given(folder: Path, certificates: Certificates) -> None:
     flags = [*certificates.flags(), "--client-ca-file", str(certificates.authority), "--grpc-port", "0"]
     with RunningServer("--model-dir", str(folder), *flags) as running:
-        known = certificates.client_context(with_certificate=True)
-        assert ask(request(running, "/predict", body=BODY), known)[0] == 200
+        context = certificates.client_context(with_certificate=True)
+        assert ask(request(running, "/predict", body=BODY), context)[0] == 200
         with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
             ask(request(running, "/health"), certificates.client_context())
         authority = certificates.authority.read_bytes()
