@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,18 @@ def read_metrics(outputs: Outputs) -> dict[str, float]:
         return {}
 
 
+def read_intervals(outputs: Outputs) -> dict[str, tuple[float, float]]:
+    """Return the 95 % intervals of the candidate's metrics as `slice: name`; none if the files have none."""
+    try:
+        return {
+            f"{slice_name}: {name}": (float(interval[0]), float(interval[1]))
+            for slice_name, intervals in _read_summary(outputs).get("intervals", {}).items()
+            for name, interval in intervals.items()
+        }
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return {}
+
+
 @dataclass(frozen=True)
 class Judgement:
     """Evaluator's judgement of a run's model, in sentences; all empty if it cannot be read.
@@ -49,6 +61,7 @@ class Judgement:
       missed: reasons why the model was not blessed.
       warned: warnings, which do not keep it from being blessed.
       constant: comparison with the loss of the constant predictor.
+      challengers: comparisons with the challengers, by their names.
       decision: threshold of a binary label and the costs it was chosen by; empty without declared costs.
       weight_column: column by whose weights the rows count in the metrics; empty where all weigh alike.
     """
@@ -58,6 +71,7 @@ class Judgement:
     constant: str = ""
     decision: str = ""
     weight_column: str = ""
+    challengers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_judgement(store: RunStore, run_id: str) -> Judgement:
@@ -76,6 +90,7 @@ def read_judgement(store: RunStore, run_id: str) -> Judgement:
         constant=_get_text(summary.get("constant_predictor")),
         decision=_get_text(summary.get("decision")),
         weight_column=str(summary.get("weight_column", "")),
+        challengers=_read_challengers(summary.get("challengers")),
     )
 
 
@@ -89,16 +104,30 @@ def _get_text(section: Any) -> str:
     return str(section.get("text", "")) if isinstance(section, dict) else ""
 
 
+def _read_challengers(section: Any) -> dict[str, str]:
+    texts = {str(name): _get_text(entry) for name, entry in section.items()} if isinstance(section, dict) else {}
+    return {name: text for name, text in texts.items() if text}
+
+
 def _convert_lines(lines: Any) -> list[str]:
     return [str(line) for line in lines] if isinstance(lines, list) else []
 
 
 @dataclass(frozen=True)
 class MetricValue:
-    """One metric of one slice: the candidate's value, and the baseline's on the same rows if it has one."""
+    """One metric of one slice: the candidate's value, and the baseline's on the same rows if it has one.
+
+    Attributes:
+      value: The candidate's value; None if it is undefined.
+      baseline: The baseline's value; None without one.
+      interval: 95 % interval of the value; None without one.
+      change_interval: 95 % interval of the change; None without one.
+    """
 
     value: float | None
     baseline: float | None = None
+    interval: tuple[float, float] | None = None
+    change_interval: tuple[float, float] | None = None
 
     @property
     def change(self) -> float | None:
@@ -116,10 +145,15 @@ def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]
         return {}
     summary = _read_summary(outputs)
     try:
-        baseline = summary.get("baseline", {})
+        baseline, intervals, changes = (summary.get(name, {}) for name in ("baseline", "intervals", "changes"))
         slices = {
             str(slice_name): {
-                str(name): MetricValue(_to_number(value), _to_number(baseline.get(slice_name, {}).get(name)))
+                str(name): MetricValue(
+                    _to_number(value),
+                    _to_number(baseline.get(slice_name, {}).get(name)),
+                    _to_interval(intervals.get(slice_name, {}).get(name, ())),
+                    _to_interval(changes.get(slice_name, {}).get(name, ())[1:]),
+                )
                 for name, value in metrics.items()
             }
             for slice_name, metrics in summary.get("metrics", {}).items()
@@ -130,6 +164,11 @@ def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]
         uris = ", ".join(artifact.uri for artifact in outputs["Evaluator"].get("evaluation", ())) or "Evaluator"
         raise DataError(f"{uris}: holds no {_SUMMARY} that can be read; was it deleted?")
     return slices
+
+
+def _to_interval(ends: Sequence[Any]) -> tuple[float, float] | None:
+    low, high = (_to_number(end) for end in (*ends, None, None)[:2])
+    return None if low is None or high is None else (low, high)
 
 
 def _to_number(value: Any) -> float | None:

@@ -6,8 +6,8 @@ depend on its ID and on the seed alone. Batches, workers and runners do not chan
 that the difference of two models has an interval of its own.
 
 The replicates give the standard error. The interval has Student's (1908) quantiles, on the logit of a share and on the
-logarithm of a positive number, so that it keeps to the values that the metric may have. `benchmarks/coverage.py`
-measures how often the true value is in it.
+logarithm of a positive number: it has no value that the metric cannot have. `benchmarks/coverage.py` measures how often
+the true value is in it.
 """
 
 import hashlib

@@ -114,7 +114,7 @@ class Encoder:
 def fit_challengers(
     settings: Challengers, features: FeatureSet, transform_uri: str, train_folder: str, seed: int
 ) -> tuple[FittedChallengers, list[Outcome]]:
-    """Fit the challengers to `train`; one that fails or exceeds its time is left out, and its outcome has the reason.
+    """Fit the challengers to `train`; the outcome of one that fails or exceeds its time has the reason.
 
     Args:
       settings: section of the config.

@@ -560,7 +560,8 @@ def _set_intervals(summary: Summary, artifact: types.Artifact) -> None:
     for name, by_slice in (
         (INTERVALS_PROPERTY, summary.intervals),
         (CHANGES_PROPERTY, summary.changes),
-        (CHALLENGERS_PROPERTY, summary.challengers),
+        # Those of the slices are in the summary.
+        (CHALLENGERS_PROPERTY, _overall(summary.challengers)),
     ):
         text = json.dumps(by_slice)
         if len(text) > _MAX_PROPERTY_CHARS:

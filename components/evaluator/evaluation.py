@@ -211,8 +211,8 @@ class Summary:
       intervals: 95 % intervals of the candidate's metrics.
       without_interval: reason by the metric that has no interval on all rows.
       changes: differences of the candidate from the last blessed model; empty if there was none.
-      challengers: entry of each challenger by its name: a `text`, the `problem` of its fit if there is one, the fit's
-        `rows`, `rows_of` and `seconds`. Its `metrics` and the candidate's `differences` are by slice and metric. `gains`
+      challengers: entry of each challenger by its name: a `text`, the `problem` of its fit if there is one, and its
+        `rows`, `rows_of` and `seconds`. `metrics` and the candidate's `differences` are by slice and metric. `gains`
         are the differences of the mean losses by slice.
     """
 
