@@ -226,6 +226,28 @@ class ChangeThreshold(Declaration):
     max_regression: NonNegativeFloat
     """Largest difference in the bad direction, in the metric's own unit; 0 rejects any regression."""
     slice_by: tuple[str, ...] = ()
+    significant: bool = False
+    """Whether chance excuses a larger regression: a model is rejected only if the 95 % interval of the difference, on
+    the same rows, is beyond the bound as a whole. For the metrics of this project alone; those of TFMA and of your own
+    have no interval."""
+
+
+class Challengers(Declaration):
+    """Simple models that are fitted to `train` in each run, and evaluated on the same rows and slices."""
+
+    linear: bool = True
+    """Whether there is a linear model: the wide part by itself, with a weight for each ID and a slope for each
+    number."""
+    trees: bool = True
+    """Whether there are boosted trees: HistGradientBoosting of scikit-learn with its defaults, on the numbers and the
+    IDs. A model that they beat significantly gets a warning, which names the slices."""
+    max_rows: PositiveInt = 50_000
+    """Number of rows of `train` that they are fitted to at most; of more, it is a random sample by `seed`."""
+    max_seconds: Annotated[float, Field(gt=0)] = 30
+    """Time for all fits. A run continues without a challenger that takes longer, and its summary names it."""
+    worse_than_linear: Literal["stop", "warn"] = "stop"
+    """Effect of a model whose loss on the evaluated rows is significantly above that of the linear model: `stop` does
+    not bless it."""
 
 
 Predictions = Literal["probabilities", "logits", "numbers"]
@@ -275,6 +297,9 @@ class Evaluation(Declaration):
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     change_thresholds: tuple[ChangeThreshold, ...] = ()
     """Bounds on the change against the last blessed model, as in TFMA."""
+    challengers: Challengers = Challengers()
+    """Models that the candidate is compared with, by log loss or squared error, with a 95 % interval of the
+    difference. A model of a `run_fn` of your own has none."""
     min_rows: PositiveInt = 20
     """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are. The
     gate warns of it before the training (`TOO_FEW_ROWS`); a rule of `validation.severities` may make that stop."""
@@ -284,7 +309,7 @@ class Evaluation(Declaration):
     insignificant_gain: Literal["stop", "warn"] = "stop"
     """Every candidate is compared with the constant predictor, which predicts the class shares or the mean of `train`,
     on the evaluated rows, by log loss or squared error. A candidate that is worse or equal is never blessed. `stop`
-    also rejects a candidate that is better by less than the one-sided 95 % interval of the gain; `warn` blesses it."""
+    also rejects a candidate whose gain has a 95 % interval that includes 0; `warn` blesses it."""
 
     @model_validator(mode="after")
     def _check_metrics_and_slices(self) -> "Evaluation":
@@ -304,6 +329,10 @@ class Evaluation(Declaration):
                 )
             if isinstance(bound, ChangeThreshold) and self.direction(bound.metric) is None:
                 raise ValueError(f"a change threshold is on '{bound.metric}', which has no better direction")
+            if isinstance(bound, ChangeThreshold) and bound.significant and bound.metric in own:
+                raise ValueError(
+                    f"significant: '{bound.metric}' has no interval; only metrics of this project have one"
+                )
             if bound.slice_by and bound.slice_by not in self.slice_by:
                 raise ValueError(f"a threshold is on slices by {list(bound.slice_by)}, which is not in slice_by")
         return self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cli.errors import DataError
 from components.policy import list_warnings
 from oncall.anomalies import read_anomalies, read_gate_report, read_verdict
-from oncall.evaluations import read_metrics
+from oncall.evaluations import read_intervals, read_metrics
 from oncall.metadata import Outputs
 from oncall.provenance import InputData, compare_columns, read_input_data
 from oncall.results import CommandResult
@@ -51,11 +51,14 @@ def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
             missing[name] = "; ".join(filter(None, reasons))
         compare = find_number_changes if name in ("statistics", "metrics") else _find_changes
         sections[name] = {} if name in missing else compare(old[name], new[name])
+    intervals = [read_intervals(of_run) for of_run in outputs]
+    changed = {key: [of_run.get(key) for of_run in intervals] for key in sections["metrics"]}
     document: dict[str, Any] = {"from": runs[0].run_id, "to": runs[1].run_id, **sections, "missing": missing}
+    document |= {"intervals": {key: ends for key, ends in changed.items() if any(ends)}}
     document |= {"columns": columns, "moved": [feature.to_dict() for feature in moved]}
     lines = [f"{runs[0].run_id} {runs[0].state} -> {runs[1].run_id} {runs[1].state}"]
     for name, changes in sections.items():
-        section = [missing[name]] if name in missing else _format_changes(changes)
+        section = [missing[name]] if name in missing else _format_changes(changes, changed if name == "metrics" else {})
         lines += [f"{name:<10} {line}" for line in section]
         if name == "data":
             lines += [f"{'columns':<10} {split}: {line}" for split, line in columns.items()]
@@ -113,14 +116,15 @@ def _explain_missing(run: Run, outputs: Outputs, facts: Facts, name: str) -> str
     return "" if facts else f"the files of {run.run_id} are gone"
 
 
-def _format_changes(changes: Changes) -> Iterator[str]:
-    """Yield a line for each change; for lists of sentences, one for each that is new or gone."""
+def _format_changes(changes: Changes, intervals: Changes) -> Iterator[str]:
+    """Yield a line for each change, with intervals where there are some; for lists, one for each new or gone line."""
     for key, (old, new) in changes.items():
         if key == _FINDINGS:
             yield from (f"gone: {line}" for line in old if line not in new)
             yield from (f"new: {line}" for line in new if line not in old)
         else:
-            yield f"{key}: {_format_value(old)} -> {_format_value(new)}"
+            before, after = (_format_interval(ends) for ends in intervals.get(key, (None, None)))
+            yield f"{key}: {_format_value(old)}{before} -> {_format_value(new)}{after}"
 
 
 def flatten(values: object, prefix: str = "") -> dict[str, Any]:
@@ -199,6 +203,11 @@ def _collect_anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
     warnings = (read_gate_report(outputs) or {}).get("warnings", [])
     lines = [*read_anomalies(outputs), *warnings, *stops, *list_warnings(refusal)]
     return {"gate": gate, _FINDINGS: list(dict.fromkeys(lines))}
+
+
+def _format_interval(ends: tuple[float, float] | None) -> str:
+    """Return the 95 % interval behind a value, ` [0.9241, 0.9319]`; empty without one."""
+    return "" if ends is None else f" [{ends[0]:.4g}, {ends[1]:.4g}]"
 
 
 def _format_value(value: Any) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,18 @@ def read_metrics(outputs: Outputs) -> dict[str, float]:
         return {}
 
 
+def read_intervals(outputs: Outputs) -> dict[str, tuple[float, float]]:
+    """Return the 95 % intervals of the candidate's metrics as `slice: name`; none if the files have none."""
+    try:
+        return {
+            f"{slice_name}: {name}": (float(interval[0]), float(interval[1]))
+            for slice_name, intervals in _read_summary(outputs).get("intervals", {}).items()
+            for name, interval in intervals.items()
+        }
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return {}
+
+
 @dataclass(frozen=True)
 class Judgement:
     """Evaluator's judgement of a run's model, in sentences; all empty if it cannot be read.
@@ -50,6 +62,7 @@ class Judgement:
       missed: reasons why the model was not blessed.
       warned: warnings, which do not keep it from being blessed.
       constant: comparison with the loss of the constant predictor.
+      challengers: comparisons with the challengers, by their names.
       decision: threshold of a binary label and the costs it was chosen by; empty without declared costs.
       weight_column: column by whose weights the rows count in the metrics; empty where all weigh alike.
     """
@@ -59,6 +72,7 @@ class Judgement:
     constant: str = ""
     decision: str = ""
     weight_column: str = ""
+    challengers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_judgement(store: RunStore, run_id: str) -> Judgement:
@@ -77,6 +91,7 @@ def read_judgement(store: RunStore, run_id: str) -> Judgement:
         constant=_get_text(summary.get("constant_predictor")),
         decision=_get_text(summary.get("decision")),
         weight_column=str(summary.get("weight_column", "")),
+        challengers=_read_challengers(summary.get("challengers")),
     )
 
 
@@ -88,6 +103,11 @@ def read_plots(outputs: Outputs) -> dict[str, Any]:
 
 def _get_text(section: Any) -> str:
     return str(section.get("text", "")) if isinstance(section, dict) else ""
+
+
+def _read_challengers(section: Any) -> dict[str, str]:
+    texts = {str(name): _get_text(entry) for name, entry in section.items()} if isinstance(section, dict) else {}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _convert_lines(lines: Any) -> list[str]:
@@ -147,14 +167,14 @@ def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]
         return {}
     summary = _read_summary(outputs)
     try:
-        baseline = summary.get("baseline", {})
+        baseline, intervals, changes = (summary.get(name, {}) for name in ("baseline", "intervals", "changes"))
         slices = {
             str(slice_name): {
                 str(name): MetricValue(
                     _to_number(value),
                     _to_number(baseline.get(slice_name, {}).get(name)),
-                    _read_interval(summary, "intervals", slice_name, name),
-                    _read_interval(summary, "difference_intervals", slice_name, name),
+                    _to_interval(intervals.get(slice_name, {}).get(name, ())),
+                    _to_interval(changes.get(slice_name, {}).get(name, ())[1:]),
                 )
                 for name, value in metrics.items()
             }
@@ -168,13 +188,8 @@ def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]
     return slices
 
 
-def _read_interval(summary: Mapping[str, Any], section: str, slice_name: str, metric: str) -> Interval | None:
-    """Return the ends of an interval, stored as a pair or as an object's `interval`; None without one."""
-    entry = summary.get(section, {}).get(slice_name, {}).get(metric)
-    ends = entry.get("interval") if isinstance(entry, Mapping) else entry
-    if not isinstance(ends, list) or len(ends) != 2:
-        return None
-    low, high = map(_to_number, ends)
+def _to_interval(ends: Sequence[Any]) -> Interval | None:
+    low, high = (_to_number(end) for end in (*ends, None, None)[:2])
     return None if low is None or high is None else (low, high)
 
 

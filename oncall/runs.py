@@ -157,6 +157,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         "cause": cause(record, run.state),
         "decision": judgement.decision,
         "weight_column": judgement.weight_column,
+        "challengers": dict(judgement.challengers),
         "nodes": nodes,
     }
     table = ResultTable(
@@ -187,6 +188,7 @@ def _format_record(record: RunRecord, run: Run, judgement: Judgement, resumed_by
             ("log", record.log),
             ("cause", join_heading(cause(record, run.state))),
             ("decision", judgement.decision),
+            *judgement.challengers.items(),
             ("weighted", f"by {judgement.weight_column}" if judgement.weight_column else ""),
             *(record.summary.items()),
             ("alert", record.alert),

@@ -125,6 +125,7 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
             label=config.label.column,
             golden_requests=config.infra_validation.golden_requests,
             golden_tolerance=config.infra_validation.golden_tolerance,
+            seed=config.seed,
             pipeline=config.name,
             code_fingerprint=code_fingerprint(components, serving),
         )
@@ -139,8 +140,11 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
         imbalance=config.training.imbalance,
         implementation=config.implementation_of("Evaluator"),
         hyperparameters=nodes["Tuner"].outputs["best_hyperparameters"] if "Tuner" in nodes else None,
+        transform_graph=nodes["Transform"].outputs["transform_graph"],
+        transformed_examples=nodes["Transform"].outputs["transformed_examples"],
         golden_requests=config.infra_validation.golden_requests,
         golden_tolerance=config.infra_validation.golden_tolerance,
+        seed=config.seed,
         pipeline=config.name,
         code_fingerprint=code_fingerprint(components, serving),
     )

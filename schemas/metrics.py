@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from schemas.features import LabelKind
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     # Commands that only print metrics do not load NumPy.
     from schemas.metric_counts import BinaryCounts, Counts, MulticlassCounts, RegressionCounts
 
@@ -55,13 +57,15 @@ class Metric:
       needs_predictions: whether a prediction of NaN leaves it undefined.
       number_format: format of its value.
       vertex_name: field of the evaluation in Vertex AI's Model Registry; empty if there is none.
+      scale: values that it may have: from 0 to 1, above 0, or any. Its interval has no others.
+      has_interval: whether the value would be another on other rows.
     """
 
     name: str
     title: str
-    binary: "Callable[[BinaryCounts], float] | None" = None
-    multiclass: "Callable[[MulticlassCounts], float] | None" = None
-    regression: "Callable[[RegressionCounts], float] | None" = None
+    binary: "Callable[[BinaryCounts], Any] | None" = None
+    multiclass: "Callable[[MulticlassCounts], Any] | None" = None
+    regression: "Callable[[RegressionCounts], Any] | None" = None
     better: Literal["higher", "lower"] | None = None
     undefined: str = "the rows {rows} do not define it"
     meaning: str = ""
@@ -74,6 +78,8 @@ class Metric:
     needs_predictions: bool = True
     number_format: str = ".4f"
     vertex_name: str = ""
+    scale: Literal["share", "positive", "number"] = "number"
+    has_interval: bool = True
 
     def compute(self, counts: "Counts") -> float:
         """Return the value of the metric; NaN where it is undefined, such as without a positive row.
@@ -81,11 +87,21 @@ class Metric:
         Raises:
           ValueError: the kind of label does not have this metric, or the costs of the errors are missing.
         """
+        return float(self.compute_replicates(counts))
+
+    def compute_replicates(self, counts: "Counts") -> "NDArray[Any]":
+        """Return the values of the metric by counts of replicates, [replicates]; NaN where it is undefined.
+
+        Raises:
+          ValueError: the kind of label does not have this metric, or the costs of the errors are missing.
+        """
+        import numpy as np
+
         formula = getattr(self, counts.label)
         if formula is None:
             raise ValueError(f"{self.name} is not a metric of a {counts.label} label")
-        is_defined = counts.is_finite or not self.needs_predictions
-        return float(formula(counts)) if is_defined else math.nan
+        is_defined = np.logical_or(counts.is_finite, not self.needs_predictions)
+        return np.where(is_defined, formula(counts), math.nan)
 
     def format(self, value: float | None) -> str:
         """Return a value as reports print it; None and NaN are undefined."""
@@ -96,15 +112,17 @@ class Metric:
         return f"{self.title} {self.format(value)}"
 
 
-def _divide(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else math.nan
+def _divide(numerator: Any, denominator: Any) -> Any:
+    from schemas.metric_counts import divide
+
+    return divide(numerator, denominator)
 
 
-def _accuracy(counts: "BinaryCounts | MulticlassCounts") -> float:
+def _accuracy(counts: "BinaryCounts | MulticlassCounts") -> Any:
     return _divide(counts.correct, counts.rows)
 
 
-def _log_loss(counts: "BinaryCounts | MulticlassCounts") -> float:
+def _log_loss(counts: "BinaryCounts | MulticlassCounts") -> Any:
     return _divide(counts.sum_of_log_losses, counts.rows)
 
 
@@ -125,6 +143,7 @@ METRICS: Mapping[str, Metric] = {
             default_bound_of=("binary",),
             needs_both_classes=True,
             vertex_name="auRoc",
+            scale="share",
         ),
         Metric(
             "pr_auc",
@@ -134,6 +153,7 @@ METRICS: Mapping[str, Metric] = {
             undefined=_NO_POSITIVE_ROW,
             rank=2,
             vertex_name="auPrc",
+            scale="share",
         ),
         Metric(
             "log_loss",
@@ -147,6 +167,7 @@ METRICS: Mapping[str, Metric] = {
             },
             is_loss=True,
             vertex_name="logLoss",
+            scale="positive",
         ),
         Metric(
             "accuracy",
@@ -157,6 +178,7 @@ METRICS: Mapping[str, Metric] = {
             keras={"multiclass": KerasMetric("SparseCategoricalAccuracy")},
             rank=1,
             default_bound_of=("multiclass",),
+            scale="share",
         ),
         Metric(
             "precision",
@@ -164,6 +186,7 @@ METRICS: Mapping[str, Metric] = {
             binary=lambda counts: _divide(counts.true_positives, counts.predicted_positives),
             better="higher",
             undefined="no row {rows} is predicted as '{positive}'",
+            scale="share",
         ),
         Metric(
             "recall",
@@ -171,6 +194,7 @@ METRICS: Mapping[str, Metric] = {
             binary=lambda counts: _divide(counts.true_positives, counts.positives),
             better="higher",
             undefined=_NO_POSITIVE_ROW,
+            scale="share",
         ),
         Metric(
             "calibration",
@@ -178,6 +202,7 @@ METRICS: Mapping[str, Metric] = {
             binary=lambda counts: _divide(counts.sum_of_predictions, counts.positives),
             undefined=_NO_POSITIVE_ROW,
             meaning="mean prediction over mean label",
+            scale="positive",
         ),
         Metric(
             MEAN_COST,
@@ -186,17 +211,19 @@ METRICS: Mapping[str, Metric] = {
             better="lower",
             meaning="of a row; needs the section `decision`",
             needs_costs=True,
+            scale="positive",
         ),
-        Metric("macro_f1", "macro f1", multiclass=lambda counts: counts.macro_f1(), better="higher"),
+        Metric("macro_f1", "macro f1", multiclass=lambda counts: counts.macro_f1(), better="higher", scale="share"),
         Metric(
             "rmse",
             "RMSE",
-            regression=lambda counts: math.sqrt(_divide(counts.sum_of_squared_errors, counts.rows)),
+            regression=lambda counts: _divide(counts.sum_of_squared_errors, counts.rows) ** 0.5,
             better="lower",
             keras={"regression": KerasMetric("RootMeanSquaredError")},
             is_loss=True,
             rank=1,
             vertex_name="rootMeanSquaredError",
+            scale="positive",
         ),
         Metric(
             "mae",
@@ -206,6 +233,7 @@ METRICS: Mapping[str, Metric] = {
             keras={"regression": KerasMetric("MeanAbsoluteError")},
             rank=2,
             vertex_name="meanAbsoluteError",
+            scale="positive",
         ),
         Metric(
             "r2",
@@ -231,6 +259,7 @@ METRICS: Mapping[str, Metric] = {
             meaning="the sum of the weights, if rows have some",
             needs_predictions=False,
             number_format=",.0f",
+            has_interval=False,
         ),
     )
 }

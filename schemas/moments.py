@@ -53,52 +53,29 @@ def merge_moments(moments: Moments, other: Moments) -> Moments:
     )
 
 
-class WeightedMean(NamedTuple):
-    """A mean of weighted numbers, and how sure it is.
+def effective_rows(weights: Array) -> float:
+    """Return the number of rows of equal weight that tell as much (Kish 1965, Survey Sampling); 0 without a weight."""
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
-    Attributes:
-      moments: Moments of the numbers by their weights.
-      by_square: Moments of the numbers by the squares of their weights.
+
+def least_mean(values: Array, weights: Array, confidence: float) -> float:
+    """Return the lower end of the one-sided interval of a mean (Student 1908), for numbers too many to be resampled.
+
+    Weights count as those of a survey: a row of weight 2 is one observation.
+
+    Args:
+      values: numbers, float64 of shape [n].
+      weights: their weights.
+      confidence: probability of the interval, such as 0.95.
+
+    Returns:
+      The lower end; minus infinity with fewer than two effective rows.
     """
-
-    moments: Moments = Moments()
-    by_square: Moments = Moments()
-
-    @classmethod
-    def of(cls, values: Array, weights: Array) -> "WeightedMean":
-        """Return the mean of numbers, float64 of shape [n]."""
-        return cls(Moments.of(values, weights), Moments.of(values, weights**2))
-
-    def merge(self, other: "WeightedMean") -> "WeightedMean":
-        """Return the mean of the numbers of both."""
-        return WeightedMean(merge_moments(self.moments, other.moments), merge_moments(self.by_square, other.by_square))
-
-    @property
-    def effective_rows(self) -> float:
-        """The number of rows of equal weight that tell as much (Kish 1965, Survey Sampling); 0 without a weight."""
-        return self.moments.weight**2 / self.by_square.weight if self.by_square.weight else 0.0
-
-    @property
-    def standard_error(self) -> float:
-        """The deviation of the mean from that of other rows; infinite with fewer than two rows.
-
-        Of equal weights it is std / sqrt(n). Weights count as those of a survey: a row of weight 2 is one observation.
-        """
-        rows = self.effective_rows
-        if rows <= 1:
-            return math.inf
-        squares = self.by_square.squares + self.by_square.weight * (self.by_square.mean - self.moments.mean) ** 2
-        return math.sqrt(squares * rows / (rows - 1)) / self.moments.weight
-
-    def margin(self, confidence: float) -> float:
-        """Return how far the mean of other rows may be below this one, by a one-sided interval of Student's (1908).
-
-        Args:
-          confidence: probability of the interval, such as 0.95.
-
-        Returns:
-          The margin; infinite with fewer than two effective rows.
-        """
-        if self.effective_rows <= 1:
-            return math.inf
-        return float(special.stdtrit(self.effective_rows - 1, confidence)) * self.standard_error
+    rows = effective_rows(weights)
+    if rows <= 1:
+        return -math.inf
+    mean = float(np.average(values, weights=weights))
+    squares = float((weights**2 * (values - mean) ** 2).sum())
+    error = math.sqrt(squares * rows / (rows - 1)) / float(weights.sum())
+    return mean - float(special.stdtrit(rows - 1, confidence)) * error

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cli import progress
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
-from schemas.moments import WeightedMean
+from schemas.moments import least_mean
 from trainer.config import Training
 from trainer.input import Source
 
@@ -85,8 +85,7 @@ def choose_threshold(
         gains = _row_costs(positive, probabilities, costs, threshold) - _row_costs(
             positive, probabilities, costs, cheapest
         )
-        gain = WeightedMean.of(gains, weights)
-        is_better = gain.moments.mean - gain.margin(_CONFIDENCE) > 0
+        is_better = least_mean(gains, weights, _CONFIDENCE) > 0
         threshold = cheapest if is_better else threshold
     return DecisionThreshold(
         threshold=threshold,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from schemas.features import LabelKind
-from schemas.moments import WeightedMean
+from schemas.moments import effective_rows
 from trainer.config import LabelScale
 
 # A normal distribution of so many quantiles has its outermost at 2.7 deviations.
@@ -219,7 +219,7 @@ def choose_temperature(
     losses = {
         float(t): float(np.average(_log_losses(logits / t, labels), weights=weight)) for t in (1.0, *_TEMPERATURES)
     }
-    rows = WeightedMean.of(weight, weight).effective_rows
+    rows = effective_rows(weight)
     best = min(losses, key=lambda t: rows * losses[t] + (np.log(t) / _PRIOR_DEVIATION) ** 2 / 2)
     return best, losses[1.0], losses[best]
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow.core.protobuf import saved_model_pb2
@@ -35,8 +36,9 @@ from cli.errors import PipelineError
 from components.artifact_files import files_in
 from components.config import STOCK, Evaluation, Implementation
 from components.evaluator.baseline import PIPELINE_PROPERTY
+from components.evaluator.challengers import FittedChallengers, Outcome, fit_challengers
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluator.evaluation import BASELINE, JudgedRows, Summary, set_decisions, summarize
+from components.evaluator.evaluation import BASELINE, OVERALL, JudgedRows, Summary, name_slice, set_decisions, summarize
 from components.evaluator.evaluation import eval_config as build_eval_config
 from components.evaluator.golden_requests import (
     GOLDEN_REQUESTS,
@@ -44,7 +46,16 @@ from components.evaluator.golden_requests import (
     write_golden,
     write_tensor_golden,
 )
-from components.evaluator.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
+from components.evaluator.resampling import CONSTANT, LABELS, WEIGHTS, Resampling, SliceErrors, from_json, to_json
+from components.evaluator.row_sample import MergeSamples, RowSample
+from components.evaluator.sliced_predictions import (
+    CANDIDATE,
+    CHALLENGERS,
+    ROW_IDS,
+    LoadedModels,
+    PredictAndSlice,
+    SliceKey,
+)
 from components.evaluator.tfma_metrics import ROW_METRIC, find_features, take_rows
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
@@ -62,8 +73,13 @@ CONSTANT_PROPERTY = "constant_predictor"
 DECISION_PROPERTY = "decision"
 # Of the evaluation: the column whose weights all metrics have; only with a column of weights.
 WEIGHT_PROPERTY = "weight_column"
+# Of the evaluation and of the blessing: 95 % intervals of the metrics, and of their differences from the baseline, as
+# JSON; and what the summary has of the challengers.
+INTERVALS_PROPERTY, CHANGES_PROPERTY, CHALLENGERS_PROPERTY = "intervals", "changes", "challengers"
+# Of a property with all slices; a longer one has all rows together alone.
+_MAX_PROPERTY_CHARS = 50_000
 # In the evaluation's folder, until they are read.
-_LOSSES_FILE = "losses.json"
+_LOSSES_FILE, _ERRORS_FILE = "losses.json", "errors.json"
 # A path in the config, which a search may have varied.
 _IMBALANCE = "training.imbalance"
 
@@ -108,36 +124,60 @@ class BatchedExecutor(executor.Executor):
         features = loaded.features(CANDIDATE)
         decisions = {name: loaded.decision(name) for name in models}
         _set_decisions(config, decisions)
+        requirements = Evaluation.model_validate_json(exec_properties["requirements"])
+        seed = exec_properties.get("seed") or 0
+        challengers, outcomes = _fit_challengers(input_dict, requirements, features, seed)
         constant = ConstantPredictor.of(
             _train_labels(artifact_utils.get_single_instance(input_dict["examples"]), features.weight),
             features.label,
             is_balanced=_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
         )
         output = literal_path(evaluation.uri)
+        resampling = Resampling(
+            features.label.kind,
+            _batched_metrics(config),
+            seed,
+            constant,
+            {name: decision.threshold for name, decision in decisions.items()},
+            decisions[CANDIDATE].costs,
+        )
+        slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
         if exec_properties.get("implementation") == STOCK and all(map(_is_declared, models.values())):
             self._evaluate_by_tfma(input_dict, output_dict, {**exec_properties, "eval_config": _runnable(config)})
             with self._make_beam_pipeline() as pipeline:
-                _find_losses(_slice_rows(pipeline, uris, loaded, [()], features), constant, output)
+                sliced = _slice_rows(pipeline, uris, loaded, slicings, features, challengers=challengers)
+                _find_losses(sliced, constant, output)
+                _find_errors(_keep_large(sliced, requirements.min_rows_per_slice), resampling, output)
         else:
             with self._make_beam_pipeline() as pipeline:
-                _evaluate(pipeline, uris, loaded, features, config, constant, output)
+                columns = find_features(
+                    (metric for spec in config.metrics_specs for metric in spec.metrics), features.column_types
+                )
+                sliced = _slice_rows(pipeline, uris, loaded, slicings, features, columns, challengers)
+                _find_losses(sliced, constant, output)
+                large = _keep_large(sliced, config.options.min_slice_size.value)
+                _find_errors(large, resampling, output)
+                _evaluate(large, loaded, config, output)
             _store_runnable_config(evaluation.uri, exec_properties["eval_config"])
-        losses = _take_losses(evaluation.uri)
+        losses = PairedLosses.from_json(_take_file(evaluation.uri, _LOSSES_FILE))
+        errors = from_json(_take_file(evaluation.uri, _ERRORS_FILE))
+        gain = errors[OVERALL].gains.get(CONSTANT) if OVERALL in errors else None
         rows = JudgedRows(
             features.label.classes,
             losses,
-            ConstantComparison.of(constant, losses),
+            ConstantComparison.of(constant, losses, None if gain is None else gain.interval),
             decisions[CANDIDATE] if decisions[CANDIDATE].costs is not None else None,
             decisions[BASELINE].threshold if BASELINE in decisions else None,
+            errors,
+            outcomes,
         )
-        requirements = Evaluation.model_validate_json(exec_properties["requirements"])
         summary = summarize(output, requirements, rows, features.weight)
         record(summary, evaluation)
         if not losses.non_finite:
             # Otherwise the model is not blessed and never served, and JSON has no NaN.
             write_golden_of_candidate(evaluation.uri, loaded, uris, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        bless(blessing, models, pipeline=exec_properties.get("pipeline") or "", blessed=not summary.failures)
+        bless(blessing, models, summary, pipeline=exec_properties.get("pipeline") or "")
 
     def _evaluate_by_tfma(
         self,
@@ -238,12 +278,15 @@ class EvaluatorSpec(standard_component_specs.EvaluatorSpec):
         "imbalance": component_spec.ExecutionParameter(type=str, optional=True),
         "golden_requests": component_spec.ExecutionParameter(type=int, optional=True),
         "golden_tolerance": component_spec.ExecutionParameter(type=float, optional=True),
+        "seed": component_spec.ExecutionParameter(type=int, optional=True),
         "pipeline": component_spec.ExecutionParameter(type=str, optional=True),
         "code_fingerprint": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: ClassVar = {
         **standard_component_specs.EvaluatorSpec.INPUTS,
         "hyperparameters": component_spec.ChannelParameter(type=standard_artifacts.HyperParameters, optional=True),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph, optional=True),
+        "transformed_examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
 
 
@@ -277,6 +320,9 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         weight: str | None = None,
         imbalance: str = "none",
         hyperparameters: types.BaseChannel | None = None,
+        transform_graph: types.BaseChannel | None = None,
+        transformed_examples: types.BaseChannel | None = None,
+        seed: int = 0,
         implementation: Implementation = "fast",
         golden_requests: int = GOLDEN_REQUESTS,
         golden_tolerance: float = GOLDEN_TOLERANCE,
@@ -301,6 +347,9 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         weight: column of the rows' weights; None where all weigh alike.
         imbalance: treatment of uneven classes in the candidate's training.
         hyperparameters: values of a search, which may say otherwise.
+        transform_graph: graph of Transform, which encodes the rows for the challengers.
+        transformed_examples: encoded examples with the split `train`. Without both there are no challengers.
+        seed: seed of the intervals and of the challengers.
         implementation: `stock` evaluates by the stock executor; the verdict and the golden requests are added to it.
         golden_requests: number of rows that are kept with their answers in the evaluation's folder.
         golden_tolerance: greatest difference that a serving model may have.
@@ -329,6 +378,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             model=model,
             baseline_model=baseline_model,
             hyperparameters=hyperparameters,
+            transform_graph=transform_graph,
+            transformed_examples=transformed_examples,
             feature_slicing_spec=feature_slicing_spec,
             fairness_indicator_thresholds=fairness_indicator_thresholds,
             example_splits=json_utils.dumps(example_splits),
@@ -342,6 +393,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             imbalance=imbalance,
             golden_requests=golden_requests,
             golden_tolerance=golden_tolerance,
+            seed=seed,
             pipeline=pipeline,
             code_fingerprint=code_fingerprint,
             evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
@@ -382,12 +434,33 @@ def _imbalance(configured: str, hyperparameters: list[types.Artifact] | None) ->
     return str(json.loads(values[_IMBALANCE])) if _IMBALANCE in values else configured
 
 
-def _take_losses(evaluation_uri: str) -> PairedLosses:
-    """Read what the Beam pipeline found of the losses, and remove its file."""
-    path = os.path.join(evaluation_uri, _LOSSES_FILE)
-    losses = PairedLosses.from_json(read_bytes(path))
+def _fit_challengers(
+    inputs: Mapping[str, list[types.Artifact]], requirements: Evaluation, features: FeatureSet, seed: int
+) -> tuple[FittedChallengers | None, list[Outcome]]:
+    """Return the challengers, if some are declared and Transform's outputs are given."""
+    settings = requirements.challengers
+    if not (inputs.get("transform_graph") and inputs.get("transformed_examples")) or not (
+        settings.linear or settings.trees
+    ):
+        return None, []
+    graph = artifact_utils.get_single_uri(inputs["transform_graph"])
+    train = artifact_utils.get_split_uri(inputs["transformed_examples"], TRAIN_SPLIT)
+    challengers, outcomes = fit_challengers(settings, features, graph, train, seed)
+    return (challengers if challengers.models else None), outcomes
+
+
+def _batched_metrics(config: config_pb2.EvalConfig) -> tuple[str, ...]:
+    """Return the names of this project's metrics in TFMA's config."""
+    metrics = (metric for spec in config.metrics_specs for metric in spec.metrics)
+    return tuple(json.loads(m.config)["name"] for m in metrics if m.class_name == "BatchedMetric")
+
+
+def _take_file(evaluation_uri: str, name: str) -> bytes:
+    """Read a file that the Beam pipeline wrote, and remove it."""
+    path = os.path.join(evaluation_uri, name)
+    content = read_bytes(path)
     tf.io.gfile.remove(path)
-    return losses
+    return content
 
 
 def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
@@ -479,13 +552,40 @@ def record(summary: Summary, evaluation: types.Artifact) -> None:
         evaluation.set_string_custom_property(CONSTANT_PROPERTY, json.dumps(summary.constant_predictor))
     if summary.decision:
         evaluation.set_string_custom_property(DECISION_PROPERTY, json.dumps(summary.decision))
+    _set_intervals(summary, evaluation)
 
 
-def bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, pipeline: str, blessed: bool) -> None:
+def _set_intervals(summary: Summary, artifact: types.Artifact) -> None:
+    """Write the intervals, of the metrics and of their changes, and the challengers to an artifact's properties."""
+    for name, by_slice in (
+        (INTERVALS_PROPERTY, summary.intervals),
+        (CHANGES_PROPERTY, summary.changes),
+        # Those of the slices are in the summary.
+        (CHALLENGERS_PROPERTY, _overall(summary.challengers)),
+    ):
+        text = json.dumps(by_slice)
+        if len(text) > _MAX_PROPERTY_CHARS:
+            text = json.dumps(_overall(by_slice))
+        if by_slice:
+            artifact.set_string_custom_property(name, text)
+
+
+def _overall(by_slice: Any) -> Any:
+    """Return a nested mapping with all rows together in the place of its slices."""
+    if not isinstance(by_slice, Mapping):
+        return by_slice
+    if OVERALL in by_slice:
+        return {OVERALL: by_slice[OVERALL]}
+    return {key: _overall(value) for key, value in by_slice.items()}
+
+
+def bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], summary: Summary, *, pipeline: str) -> None:
     """Mark the blessing as stock Evaluator does, in the place of its verdict if there is one.
 
     Properties name the models, and the name of a file is the verdict.
     """
+    blessed = not summary.failures
+    _set_intervals(summary, blessing)
     blessing.set_string_custom_property(PIPELINE_PROPERTY, pipeline)
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, models[CANDIDATE].uri)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, models[CANDIDATE].id)
@@ -502,16 +602,8 @@ def bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, pip
         marker.write("")
 
 
-def _evaluate(
-    pipeline: beam.Pipeline,
-    uris: list[str],
-    models: LoadedModels,
-    features: FeatureSet,
-    config: config_pb2.EvalConfig,
-    constant: ConstantPredictor,
-    output: str,
-) -> None:
-    """Add the whole evaluation to a Beam pipeline; `features` are those of the candidate."""
+def _evaluate(large: Any, models: LoadedModels, config: config_pb2.EvalConfig, output: str) -> None:
+    """Add TFMA's evaluation of the rows of slices that are large enough to a Beam pipeline."""
     names = {spec.name for spec in config.model_specs}
     evaluated = [
         tfma.EvalSharedModel(
@@ -523,21 +615,10 @@ def _evaluate(
         )
         for name, path in models.paths.items()
     ]
-    slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    columns = find_features((metric for spec in config.metrics_specs for metric in spec.metrics), features.column_types)
-    sliced = _slice_rows(pipeline, uris, models, slicings, features, columns)
-    _find_losses(sliced, constant, output)
-    large = (
-        sliced
-        | "SizeOfBatch" >> beam.Map(lambda keyed: (keyed[0], len(keyed[1]["labels"])))
-        | "SizeOfSlice" >> beam.CombinePerKey(sum)
-        | "LargeEnough" >> beam.Filter(_is_large, min_examples=config.options.min_slice_size.value)
-    )
     # Small slices were left out here; TFMA itself would fail thresholds on them for want of metrics.
     config.options.min_slice_size.value = 1
     _ = (
-        sliced
-        | "KeepLarge" >> beam.Filter(lambda keyed, large: keyed[0] in large, beam.pvalue.AsDict(large))
+        large
         | "AsExtracts" >> beam.Map(_as_extracts)
         | "Evaluate"
         >> tfma.ExtractAndEvaluate(
@@ -556,14 +637,68 @@ def _slice_rows(
     slicings: Sequence[tuple[str, ...]],
     features: FeatureSet,
     columns: Sequence[str] = (),
+    challengers: FittedChallengers | None = None,
 ) -> Any:
     """Return (slice key, arrays) of each batch of rows; `columns` are those that metrics ask for."""
     return (
         pipeline
         | "Files" >> beam.Create([file for uri in uris for file in files_in(uri)])
         | "PredictAndSlice"
-        >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight, columns))
+        >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight, columns, challengers))
     )
+
+
+def _keep_large(sliced: Any, min_rows: int) -> Any:
+    """Return the rows of the slices that are large enough to be judged."""
+    large = (
+        sliced
+        | "SizeOfBatch" >> beam.Map(lambda keyed: (keyed[0], len(keyed[1]["labels"])))
+        | "SizeOfSlice" >> beam.CombinePerKey(sum)
+        | "LargeEnough" >> beam.Filter(_is_large, min_examples=min_rows)
+    )
+    return sliced | "KeepLarge" >> beam.Filter(lambda keyed, large: keyed[0] in large, beam.pvalue.AsDict(large))
+
+
+def _find_errors(large: Any, resampling: Resampling, output: str) -> None:
+    """Add the standard errors of the metrics of each slice to a Beam pipeline."""
+    _ = (
+        large
+        | "SampleBatch" >> beam.Map(_sample_batch)
+        | "SampleSlice" >> beam.CombinePerKey(MergeSamples())
+        | "Resample" >> beam.Map(_resample, resampling=resampling)
+        | "ListErrors" >> beam.combiners.ToList()
+        | "WriteErrors" >> beam.Map(_write_errors, path=os.path.join(output, _ERRORS_FILE))
+    )
+
+
+def _sample_batch(keyed: tuple[SliceKey, dict[str, Any]]) -> tuple[SliceKey, RowSample]:
+    """Return a sample of the rows of a batch, with the predictions of models and challengers by name."""
+    key, arrays = keyed
+    predictions = arrays["predictions"]
+    weights = arrays.get(tfma_constants.EXAMPLE_WEIGHTS_KEY)
+    columns = {
+        LABELS: arrays["labels"],
+        WEIGHTS: np.ones(len(arrays["labels"])) if weights is None else weights,
+        **(predictions if isinstance(predictions, dict) else {CANDIDATE: predictions}),
+        **{f"{CHALLENGERS}.{name}": values for name, values in arrays[CHALLENGERS].items()},
+    }
+    return key, RowSample.of(arrays[ROW_IDS], columns)
+
+
+def _resample(keyed: tuple[SliceKey, RowSample], resampling: Resampling) -> tuple[str, SliceErrors]:
+    """Return the standard errors of a slice with its name."""
+    key, sample = keyed
+    prefix = f"{CHALLENGERS}."
+    challengers = tuple(name.removeprefix(prefix) for name in sample.columns if name.startswith(prefix))
+    columns = {name.removeprefix(prefix): values for name, values in sample.columns.items()}
+    renamed = RowSample(sample.rows, sample.ids, columns, sample.limit)
+    return name_slice(key), resampling.resample(tuple(column for column, _ in key), renamed, challengers)
+
+
+def _write_errors(errors: list[tuple[str, SliceErrors]], path: str) -> None:
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(to_json(dict(errors)))
 
 
 def _find_losses(sliced: Any, constant: ConstantPredictor, output: str) -> None:
@@ -628,4 +763,5 @@ def _drop_input(extracts: dict[str, Any]) -> dict[str, Any]:
 def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:
     key, arrays = keyed
     # TFMA counts the bytes of the input, and warns for each batch that has none. Evaluators do not get it.
-    return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key], tfma_constants.INPUT_KEY: b""}
+    extracts = {name: values for name, values in arrays.items() if name not in (ROW_IDS, CHALLENGERS)}
+    return {**extracts, tfma_constants.SLICE_KEY_TYPES_KEY: [key], tfma_constants.INPUT_KEY: b""}

@@ -1,15 +1,13 @@
 """The constant predictor, the class shares or the mean label of `train`, and the candidate's gain over it.
 
-Both predict the same rows, so the difference of their losses is taken row by row. The gain is significant if the lower
-end of its one-sided 95 % interval is above 0: mean - t(0.95, n - 1) * std / sqrt(n). That is the paired test of Student
-(1908), The Probable Error of a Mean, Biometrika 6. Of weighted rows, mean and error are those of
-`schemas.moments.WeightedMean`, and n is the effective number of rows.
+Both predict the same rows, so the difference of their losses is taken row by row, and so is its interval
+(`components.evaluator.resampling.Gain`). The gain is significant if its 95 % interval is above 0.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.features import Label
 from schemas.metric_counts import LEAST_PROBABILITY
-from schemas.moments import Moments, WeightedMean
 
-_CONFIDENCE = 0.95
 _LOG_LOSS = "log loss"
 # Predictions that are this close, in steps of float32, differ by the order of sums alone.
 _SAME_STEPS = 4
@@ -71,20 +67,31 @@ class ConstantPredictor:
           labels: places of the classes, or numbers, [n].
           predictions: the candidate's probabilities, [n] (of the second class) or [n, classes], or its numbers, [n].
         """
-        predictions = predictions.astype(np.float64)
         if not self.classes:
-            numbers = labels.astype(np.float64)
-            return (predictions - numbers) ** 2, (self.prediction[0] - numbers) ** 2
-        if predictions.ndim == 1:
-            predictions = np.stack([1 - predictions, predictions], axis=1)
+            return row_losses(labels, predictions, 0), (self.prediction[0] - labels.astype(np.float64)) ** 2
         if self.is_balanced:
             # Saerens, Latinne and Decaestecker (2002), Adjusting the Outputs of a Classifier to New a Priori
             # Probabilities, equation 2.4; the shares of a balanced training are all the same and cancel out.
-            predictions = predictions * self.prediction
+            predictions = _by_class(predictions) * self.prediction
             predictions /= predictions.sum(axis=1, keepdims=True)
-        places = labels.astype(np.int64)
-        likely = np.clip(predictions[np.arange(len(places)), places], LEAST_PROBABILITY, 1)
-        return -np.log(likely), -np.log(self.prediction[places])
+        constant: Array = -np.log(self.prediction)
+        return row_losses(labels, predictions, self.classes), constant[labels.astype(np.int64)]
+
+
+def row_losses(labels: Array, predictions: Array, classes: int) -> Array:
+    """Return the log losses of rows, or the squared errors if there are no classes, [n]."""
+    if not classes:
+        errors: Array = predictions.astype(np.float64) - labels.astype(np.float64)
+        return errors**2
+    likely = _by_class(predictions)[np.arange(len(labels)), labels.astype(np.int64)]
+    losses: Array = -np.log(np.clip(likely, LEAST_PROBABILITY, 1))
+    return losses
+
+
+def _by_class(predictions: Array) -> Array:
+    """Return probabilities of all classes, [n, classes]."""
+    predictions = predictions.astype(np.float64)
+    return predictions if predictions.ndim > 1 else np.stack([1 - predictions, predictions], axis=1)
 
 
 @dataclass
@@ -97,7 +104,7 @@ class PairedLosses:
       non_finite: number of rows whose prediction is NaN or infinite.
       candidate: sum of the candidate's losses, by weight.
       constant: sum of the constant predictor's losses, by weight.
-      gain: mean of constant - candidate.
+      weight: sum of the weights.
       lowest: least prediction of each output.
       highest: greatest prediction of each output.
     """
@@ -107,7 +114,7 @@ class PairedLosses:
     non_finite: int = 0
     candidate: float = 0.0
     constant: float = 0.0
-    gain: WeightedMean = field(default_factory=WeightedMean)
+    weight: float = 0.0
     lowest: Any = math.inf
     highest: Any = -math.inf
 
@@ -121,8 +128,7 @@ class PairedLosses:
         """Read what `to_json` wrote."""
         values = json.loads(text)
         arrays = {name: np.array(values[name]) for name in ("class_rows", "lowest", "highest")}
-        gain = WeightedMean(*(Moments(*moments) for moments in values["gain"]))
-        return cls(**{**values, **arrays, "gain": gain})
+        return cls(**{**values, **arrays})
 
     def to_json(self) -> str:
         """Return it as JSON; without a row, the bounds are infinite, which Python alone reads."""
@@ -146,7 +152,7 @@ class PairedLosses:
         if not len(labels):
             return losses
         candidate, constant = predictor.losses(labels, predictions)
-        losses.rows, losses.gain = len(labels), WeightedMean.of(constant - candidate, weight)
+        losses.rows, losses.weight = len(labels), float(weight.sum())
         losses.candidate, losses.constant = float(candidate @ weight), float(constant @ weight)
         losses.lowest, losses.highest = predictions.min(axis=0), predictions.max(axis=0)
         return losses
@@ -158,7 +164,7 @@ class PairedLosses:
         if not other.rows:
             return
         self.rows += other.rows
-        self.gain = self.gain.merge(other.gain)
+        self.weight += other.weight
         self.candidate += other.candidate
         self.constant += other.constant
         self.lowest = np.minimum(self.lowest, other.lowest)
@@ -183,7 +189,8 @@ class ConstantComparison:
       candidate: the candidate's mean loss.
       constant: the constant predictor's mean loss.
       gain: mean of constant - candidate; None without a row to take it of.
-      gain_at_least: lower end of the one-sided 95 % interval of the gain; None with fewer than two rows.
+      low: lower end of the 95 % interval of the gain; None without an interval.
+      high: its upper end.
       rows: number of rows that were compared.
       rows_needed: about how many rows would make the gain significant; None if it is not positive.
       is_prior_corrected: whether the shares of `train` were put back into the candidate's probabilities.
@@ -195,31 +202,32 @@ class ConstantComparison:
     candidate: float | None
     constant: float | None
     gain: float | None
-    gain_at_least: float | None
+    low: float | None
+    high: float | None
     rows: int
     rows_needed: int | None
     is_prior_corrected: bool
     is_same_everywhere: bool
 
     @classmethod
-    def of(cls, predictor: ConstantPredictor, losses: PairedLosses) -> "ConstantComparison":
-        """Return the comparison that paired losses make."""
-        rows, weight, gain, gain_at_least, needed = losses.rows, losses.gain.moments.weight, None, None, None
+    def of(
+        cls, predictor: ConstantPredictor, losses: PairedLosses, interval: tuple[float, float] | None
+    ) -> "ConstantComparison":
+        """Return the comparison that paired losses make; `interval` is that of the gain."""
+        weight, gain, needed = losses.weight, None, None
         if weight:
-            gain = losses.gain.moments.mean
-        margin = losses.gain.margin(_CONFIDENCE)
-        if gain is not None and math.isfinite(margin):
-            gain_at_least = gain - margin
-            if gain > 0:
-                needed = math.ceil(rows * (margin / gain) ** 2)
+            gain = (losses.constant - losses.candidate) / weight
+            if interval is not None and gain > 0:
+                needed = math.ceil(losses.rows * ((interval[1] - interval[0]) / 2 / gain) ** 2)
         return cls(
-            loss=_LOG_LOSS if predictor.classes else "squared error",
+            loss=loss_name(predictor.classes),
             constant_name="the class shares of train" if predictor.classes else "the mean of train",
             candidate=losses.candidate / weight if weight else None,
             constant=losses.constant / weight if weight else None,
             gain=gain,
-            gain_at_least=gain_at_least,
-            rows=rows,
+            low=None if interval is None else interval[0],
+            high=None if interval is None else interval[1],
+            rows=losses.rows,
             rows_needed=needed,
             is_prior_corrected=predictor.is_balanced,
             is_same_everywhere=losses.is_same_everywhere,
@@ -233,7 +241,7 @@ class ConstantComparison:
     @property
     def is_significant(self) -> bool:
         """Whether the candidate is better by more than chance explains."""
-        return self.is_better and self.gain_at_least is not None and self.gain_at_least > 0
+        return self.is_better and self.low is not None and self.low > 0
 
     def __str__(self) -> str:
         corrected = " (with the class shares of train put back)" if self.is_prior_corrected else ""
@@ -246,20 +254,32 @@ class ConstantComparison:
         """Return why the candidate is not known to be better, in one line; empty if it is."""
         if self.is_significant:
             return ""
-        gain = f"a gain of {self._number(self.gain)} in each of {self.rows:,} rows of {split}"
+        if self.low is None:
+            interval = "without a 95% interval"
+        else:
+            interval = f"95% interval [{self._number(self.low)}, {self._number(self.high)}]"
+        gain = f"a gain of {self._number(self.gain)} in each of {self.rows:,} rows of {split} ({interval})"
         if not self.is_better:
             same = "the model predicts the same for every row; " if self.is_same_everywhere else ""
             return (
-                f"constant predictor: {same}{self}, {gain} (one-sided 95% interval from "
-                f"{self._number(self.gain_at_least)}), must be better; the model knows nothing that helps on {split}"
+                f"constant predictor: {same}{self}, {gain}, must be better; the model knows nothing that helps on "
+                f"{split}"
             )
+        needed = f"about {self.rows_needed:,} rows would be enough: " if self.rows_needed is not None else ""
         return (
-            f"constant predictor: {self}, {gain}, must be above 0 by its one-sided 95% interval, which begins at "
-            f"{self._number(self.gain_at_least)}; about {self.rows_needed or self.rows:,} rows would be enough: give "
-            f"'{split}' more, or bless it with evaluation.insignificant_gain: warn"
+            f"constant predictor: {self}, {gain}, must be above 0 by its interval; {needed}give '{split}' more, or "
+            "bless it with evaluation.insignificant_gain: warn"
         )
 
     def _number(self, value: float | None) -> str:
-        if value is None:
-            return "undefined"
-        return f"{value:.4f}" if self.loss == _LOG_LOSS else f"{value:.5g}"
+        return "undefined" if value is None else format_loss(value, self.loss)
+
+
+def loss_name(classes: int) -> str:
+    """Return the name of the loss of some classes, or of numbers if there are none."""
+    return _LOG_LOSS if classes else "squared error"
+
+
+def format_loss(value: float, loss: str) -> str:
+    """Return a loss, or a difference of two, as reports print it."""
+    return f"{value:.4f}" if loss == _LOG_LOSS else f"{value:.5g}"

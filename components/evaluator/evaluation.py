@@ -13,13 +13,17 @@ from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.config import ChangeThreshold, Evaluation, Threshold
-from components.evaluator.constant_predictor import ConstantComparison, PairedLosses
+from components.evaluator.challengers import LINEAR, TITLES, TREES, Outcome
+from components.evaluator.constant_predictor import ConstantComparison, PairedLosses, format_loss
 from components.evaluator.plots import read_plots
+from components.evaluator.resampling import Gain, SliceErrors
+from components.evaluator.sliced_predictions import CANDIDATE
 from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
+from schemas.bootstrap import find_difference, find_interval
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
 from schemas.features import LabelKind
-from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, describe_metric
+from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, METRICS, describe_metric
 from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
@@ -75,7 +79,8 @@ def add_thresholds(metric: config_pb2.MetricConfig, name: str, evaluation: Evalu
     """Add the bounds of the config on a metric."""
     bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
     for bound in bounds:
-        if bound.metric == name:
+        # TFMA has no intervals; `_judge_changes` holds the model against such a bound.
+        if bound.metric == name and not (isinstance(bound, ChangeThreshold) and bound.significant):
             specs = [config_pb2.SlicingSpec(feature_keys=list(bound.slice_by))]
             metric.per_slice_thresholds.append(
                 config_pb2.PerSliceMetricThreshold(
@@ -165,6 +170,8 @@ class JudgedRows:
       comparison: the candidate beside the constant predictor.
       decision: the candidate's threshold, if costs are declared.
       baseline_threshold: the last blessed model's, if there is one.
+      errors: standard errors by slice; none for a model of the user's own.
+      outcomes: outcomes of the fits of the challengers.
     """
 
     classes: Sequence[str]
@@ -172,6 +179,8 @@ class JudgedRows:
     comparison: ConstantComparison
     decision: DecisionThreshold | None = None
     baseline_threshold: float | None = None
+    errors: Mapping[str, SliceErrors] = field(default_factory=dict)
+    outcomes: Sequence[Outcome] = ()
 
     @property
     def class_rows(self) -> dict[str, float]:
@@ -182,6 +191,10 @@ class JudgedRows:
 
 
 Metrics = Mapping[str, Mapping[str, float | None]]
+# Lower and upper end by slice and metric; a metric without an interval is left out.
+Intervals = Mapping[str, Mapping[str, Sequence[float]]]
+# Difference, and the lower and the upper end of its interval, None without one, by slice and metric.
+Differences = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
 @dataclass(frozen=True)
@@ -199,6 +212,12 @@ class Summary:
         the last blessed model and `text` of them are in it, too. Empty for a model without declared costs.
       weight_column: column by whose weights the rows count in all metrics; empty where all weigh alike.
       plots: curves and confusion matrix, as `read_plots` has them; empty without plots.
+      intervals: 95 % intervals of the candidate's metrics.
+      without_interval: reason by the metric that has no interval on all rows.
+      changes: differences of the candidate from the last blessed model; empty if there was none.
+      challengers: entry of each challenger by its name: a `text`, the `problem` of its fit if there is one, and its
+        `rows`, `rows_of` and `seconds`. `metrics` and the candidate's `differences` are by slice and metric. `gains`
+        are the differences of the mean losses by slice.
     """
 
     metrics: Metrics
@@ -209,6 +228,10 @@ class Summary:
     decision: Mapping[str, Any] = field(default_factory=dict)
     weight_column: str = ""
     plots: Mapping[str, Any] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
+    without_interval: Mapping[str, str] = field(default_factory=dict)
+    changes: Differences = field(default_factory=dict)
+    challengers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, evaluation_uri: str) -> "Summary":
@@ -259,12 +282,21 @@ def summarize(
         if failure.slice not in small:
             is_warning = rows is not None and failure.is_undefined and failure.slice != OVERALL
             (warnings if is_warning else failures).append(str(failure))
+    metrics = {name: values for name, values in metrics.items() if name not in small}
+    errors = {} if rows is None else {name: rows.errors[name] for name in metrics if name in rows.errors}
+    if evaluation is not None and baseline:
+        change_failures, change_warnings = _judge_changes(evaluation, metrics, baseline, errors, rows)
+        failures += change_failures
+        warnings += change_warnings
     summary = Summary(
-        metrics={name: values for name, values in metrics.items() if name not in small},
+        metrics=metrics,
         failures=failures,
         warnings=warnings,
         baseline={name: values for name, values in baseline.items() if name not in small},
         weight_column=weight or "",
+        intervals=_intervals(metrics, errors),
+        without_interval=_why_without_interval(metrics.get(OVERALL, {}), errors.get(OVERALL)),
+        changes=_differences(metrics, baseline, errors, BASELINE) if baseline else {},
     )
     if evaluation is None or rows is None:
         return summary
@@ -274,7 +306,137 @@ def summarize(
         constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
         decision=_decision(rows, metrics[OVERALL], evaluation.split),
         plots=read_plots(evaluation_uri, rows.classes, threshold, candidate),
+        challengers={outcome.name: _describe_challenger(outcome, metrics, rows, errors) for outcome in rows.outcomes},
     )
+
+
+def _intervals(metrics: Metrics, errors: Mapping[str, SliceErrors]) -> dict[str, dict[str, Sequence[float]]]:
+    intervals: dict[str, dict[str, Sequence[float]]] = {}
+    for where, of_slice in errors.items():
+        own = of_slice.errors.get(CANDIDATE, {})
+        for name, value in metrics[where].items():
+            interval = find_interval(describe_metric(name), value, own.get(name), of_slice.effective_rows)
+            if interval is not None:
+                intervals.setdefault(where, {})[name] = [*interval]
+    return intervals
+
+
+def _why_without_interval(metrics: Mapping[str, float | None], errors: SliceErrors | None) -> dict[str, str]:
+    """Return the metrics that have a value and no interval, each with the reason."""
+    reasons = {}
+    for name, value in metrics.items():
+        if value is None or not describe_metric(name).has_interval:
+            continue
+        if name not in METRICS or errors is None:
+            reasons[name] = "it is not computed from counts of rows"
+        elif errors.errors.get(CANDIDATE, {}).get(name) is None:
+            rows = "1 row is" if errors.rows == 1 else f"{errors.rows:,} rows are"
+            reasons[name] = f"{rows} too few, or resampled rows do not change it"
+    return reasons
+
+
+def _differences(
+    metrics: Metrics, others: Metrics, errors: Mapping[str, SliceErrors], other: str
+) -> dict[str, dict[str, Sequence[float | None]]]:
+    """Return the candidate's differences from another model, where both have a value."""
+    differences: dict[str, dict[str, Sequence[float | None]]] = {}
+    for where, of_slice in errors.items():
+        own = of_slice.difference_errors.get(other, {})
+        for name, value in metrics[where].items():
+            compared = others.get(where, {}).get(name)
+            if value is None or compared is None or not describe_metric(name).has_interval:
+                continue
+            interval = find_difference(value - compared, own.get(name), of_slice.effective_rows)
+            differences.setdefault(where, {})[name] = [value - compared, *(interval or (None, None))]
+    return differences
+
+
+def _judge_changes(
+    evaluation: Evaluation,
+    metrics: Metrics,
+    baseline: Metrics,
+    errors: Mapping[str, SliceErrors],
+    rows: JudgedRows | None,
+) -> tuple[list[str], list[str]]:
+    """Return failures and warnings of the bounds on changes that ask for significance."""
+    failures: list[str] = []
+    warnings: list[str] = []
+    differences = _differences(metrics, baseline, errors, BASELINE)
+    for bound in (bound for bound in evaluation.change_thresholds if bound.significant):
+        sign = -1 if evaluation.direction(bound.metric) == "lower" else 1
+        side = "below" if sign > 0 else "above"
+        text = f"at most {bound.max_regression:g} {side} the last blessed model's"
+        for where in (name for name, of_slice in errors.items() if of_slice.columns == bound.slice_by):
+            if bound.metric not in differences.get(where, {}):
+                reason = _why_undefined(bound.metric, where, rows)
+                failure = str(Failure(bound.metric, where, math.nan, text, reason))
+                (failures if where == OVERALL else warnings).append(failure)
+                continue
+            difference, low, high = differences[where][bound.metric]
+            assert difference is not None
+            if -sign * difference <= bound.max_regression:
+                continue
+            # Without an interval chance excuses nothing.
+            best = difference if low is None or high is None else (high if sign > 0 else low)
+            line = f"{bound.metric} on {where}: a change of {format_difference(bound.metric, (difference, low, high))}"
+            if -sign * best > bound.max_regression:
+                failures.append(f"{line}, must be {text}")
+            else:
+                warnings.append(f"{line}, should be {text}; it may be chance")
+    return failures, warnings
+
+
+def format_difference(metric: str, difference: Sequence[float | None]) -> str:
+    """Return a difference with its interval, `+0.0004 [-0.0010, +0.0018]`."""
+    numbers = [f"{number:+{describe_metric(metric).number_format}}" for number in difference if number is not None]
+    return f"{numbers[0]} [{', '.join(numbers[1:])}]" if len(numbers) > 1 else f"{numbers[0]} (without an interval)"
+
+
+def _describe_challenger(
+    outcome: Outcome, metrics: Metrics, rows: JudgedRows, errors: Mapping[str, SliceErrors]
+) -> dict[str, Any]:
+    """Return an entry of `Summary.challengers`."""
+    name = outcome.name
+    values = {where: of_slice.values[name] for where, of_slice in errors.items() if name in of_slice.values}
+    gains = {where: of_slice.gains[name] for where, of_slice in errors.items() if name in of_slice.gains}
+    overall = gains.get(OVERALL)
+    loss = rows.comparison.loss
+    problem = outcome.problem or ("" if overall is not None else "the model's predictions are not all numbers")
+    if problem or overall is None:
+        text = f"not compared: {problem}"
+    else:
+        sampled = f" of {outcome.rows_of:,}" if outcome.rows_of > outcome.rows else ""
+        text = (
+            f"{loss} {_loss(overall.loss, loss)}; the model is {_describe_gain(overall, loss)}; fitted to "
+            f"{outcome.rows:,}{sampled} rows in {outcome.seconds:.1f} s"
+        )
+    return {
+        "text": text,
+        "problem": problem,
+        "rows": outcome.rows,
+        "rows_of": outcome.rows_of,
+        "seconds": outcome.seconds,
+        "metrics": values,
+        "differences": _differences(metrics, values, errors, name),
+        "gains": {where: [gain.gain, *(gain.interval or (None, None))] for where, gain in gains.items()},
+    }
+
+
+def _loss(value: float | None, loss: str) -> str:
+    return "undefined" if value is None else format_loss(value, loss)
+
+
+def _describe_gain(gain: Gain, loss: str) -> str:
+    """Return how much the candidate is better or worse, with the interval of it."""
+    if gain.gain is None:
+        return "not comparable, without a row of positive weight"
+    word = "better" if gain.gain >= 0 else "worse"
+    if gain.interval is None:
+        return f"{word} by {format_loss(abs(gain.gain), loss)} (without an interval)"
+    low, high = gain.interval if gain.gain >= 0 else (-gain.interval[1], -gain.interval[0])
+    size = f"{format_loss(abs(gain.gain), loss)} [{format_loss(low, loss)}, {format_loss(high, loss)}]"
+    is_chance = "" if gain.is_significant or gain.is_significant_loss else ", which may be chance"
+    return f"{word} by {size}{is_chance}"
 
 
 def _judge_rows(rows: JudgedRows, evaluation: Evaluation) -> tuple[list[str], list[str]]:
@@ -290,7 +452,33 @@ def _judge_rows(rows: JudgedRows, evaluation: Evaluation) -> tuple[list[str], li
     if problem:
         is_warning = rows.comparison.is_better and evaluation.insignificant_gain == "warn"
         (warnings if is_warning else failures).append(problem)
+    for name, is_stop in ((LINEAR, evaluation.challengers.worse_than_linear == "stop"), (TREES, False)):
+        problem, is_failure = _judge_challenger(name, rows, evaluation)
+        if problem:
+            (failures if is_failure and is_stop else warnings).append(problem)
     return failures, warnings
+
+
+def _judge_challenger(name: str, rows: JudgedRows, evaluation: Evaluation) -> tuple[str, bool]:
+    """Return the problem of a candidate beside a challenger, empty if there is none, and whether it is worse."""
+    gains = {where: of_slice.gains[name] for where, of_slice in rows.errors.items() if name in of_slice.gains}
+    if OVERALL not in gains:
+        return "", False
+    overall, loss = gains.pop(OVERALL), rows.comparison.loss
+    worse = [where for where, gain in gains.items() if gain.is_significant_loss]
+    slices = f"; significantly worse on {', '.join(worse)}" if worse else ""
+    text = f"{TITLES[name]}: by {loss} on {evaluation.split} the model is {_describe_gain(overall, loss)}{slices}"
+    if name == TREES:
+        return (f"{text}; they may find what the model does not", False) if overall.is_significant_loss else ("", False)
+    if overall.is_significant_loss:
+        return (
+            f"{text}; must not be significantly worse: train the model longer or with other layers, serve the linear "
+            "model with model.architecture: wide, or bless it with evaluation.challengers.worse_than_linear: warn",
+            True,
+        )
+    if not overall.is_significant:
+        return f"{text}; it is not significantly better", False
+    return (text, False) if worse else ("", False)
 
 
 def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
@@ -316,7 +504,7 @@ def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dic
             continue
         values = next(iter(next(iter(outputs.values())).values()))
         named = {metric: float(value["doubleValue"]) for metric, value in values.items() if "doubleValue" in value}
-        by_slice[_slice_name(key)] = {
+        by_slice[name_slice(key)] = {
             metric: value if math.isfinite(value) else None
             for metric, value in named.items()
             if not metric.endswith("_diff")
@@ -338,7 +526,7 @@ def read_failures(evaluation_uri: str, metrics: Metrics, baseline: Metrics, rows
         return []
     failures = []
     for validation in result.metric_validations_per_slice:
-        where = _slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys])
+        where = name_slice([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys])
         for failure in validation.failures:
             name = failure.metric_key.name
             is_own = metrics.get(where, {}).get(name) is None
@@ -382,7 +570,8 @@ def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
     return described.undefined.format(rows=where_rows, positive=positive)
 
 
-def _slice_name(key: Iterable[tuple[str, Any]]) -> str:
+def name_slice(key: Iterable[tuple[str, Any]]) -> str:
+    """Return the name of a slice by its columns and their values."""
     return " x ".join(f"{column}={value}" for column, value in key) or OVERALL
 
 

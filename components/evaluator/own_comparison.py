@@ -33,7 +33,11 @@ from tfx_bsl.tfxio import tensor_adapter
 from components.config import Evaluation, Predictions
 from components.evaluator.constant_predictor import ConstantPredictor, PairedLosses
 from components.evaluator.model_outputs import to_probabilities
+from components.evaluator.resampling import LABELS, WEIGHTS, Gain, measure_gain
+from components.evaluator.row_sample import RowSample
+from components.evaluator.sliced_predictions import CANDIDATE
 from components.model_files import read_bytes
+from schemas.bootstrap import number_copies
 from schemas.data import TRAIN_SPLIT
 
 # In the evaluation's folder, until it is read.
@@ -54,6 +58,7 @@ class OwnComparison:
       problem: Reason why they cannot be compared; empty if they are.
       constant: Constant predictor of `train`; None with a problem.
       losses: Losses on the evaluated rows; None with a problem.
+      gain: Gain over the constant predictor; None with a problem, or where an output is not finite.
       predictions: Meaning of the model's outputs.
       outputs: Number of the model's outputs.
     """
@@ -61,6 +66,7 @@ class OwnComparison:
     problem: str
     constant: ConstantPredictor | None = None
     losses: PairedLosses | None = None
+    gain: Gain | None = None
     predictions: Predictions = "numbers"
     outputs: int = 1
 
@@ -76,6 +82,7 @@ def compare_with_constant(
     config: config_pb2.EvalConfig,
     evaluation: Evaluation,
     folder: str,
+    seed: int,
 ) -> OwnComparison:
     """Compare the candidate with the constant predictor of `train`.
 
@@ -85,6 +92,7 @@ def compare_with_constant(
       config: TFMA's config, whose first model is the candidate.
       evaluation: Section of the config.
       folder: Folder of the evaluation, for a file that is removed again.
+      seed: Seed of the interval.
     """
     split, declared = evaluation.split, evaluation.model_spec.predictions
     single = config_util.update_eval_config_with_defaults(
@@ -101,7 +109,7 @@ def compare_with_constant(
             _extract(pipeline, inputs, single, split, predicts=True)
             | "PairLosses" >> beam.Map(_Forms.of, train=beam.pvalue.AsSingleton(train), declared=declared)
             | "AddLosses" >> beam.CombineGlobally(_Merge(_Forms))
-            | "Finish" >> beam.Map(_Forms.to_json, train=beam.pvalue.AsSingleton(train))
+            | "Finish" >> beam.Map(_Forms.to_json, train=beam.pvalue.AsSingleton(train), declared=declared, seed=seed)
             | "Write" >> beam.Map(_write, path=path)
         )
     values = json.loads(read_bytes(path))
@@ -125,7 +133,8 @@ def _choose(values: dict[str, Any], declared: Predictions | None) -> OwnComparis
     constant = _TrainLabels(**values["train"]).find_constant(outputs, declared)
     assert isinstance(constant, ConstantPredictor)
     losses = PairedLosses.from_json(values["losses"][chosen].encode())
-    return OwnComparison("", constant, losses, chosen, outputs)
+    gain = values["gains"].get(chosen)
+    return OwnComparison("", constant, losses, None if gain is None else Gain(**gain), chosen, outputs)
 
 
 def _write(text: str, path: str) -> None:
@@ -175,6 +184,8 @@ def _select_rows(extracts: Mapping[str, Any], key: str) -> dict[str, Any]:
         "labels": extracts[tfma_constants.LABELS_KEY],
         "weights": extracts.get(tfma_constants.EXAMPLE_WEIGHTS_KEY),
         "predictions": predictions,
+        # Equal rows are told apart by their number.
+        "ids": tf.strings.to_hash_bucket_fast(extracts[tfma_constants.INPUT_KEY], np.iinfo(np.int64).max).numpy(),
     }
 
 
@@ -265,12 +276,14 @@ class _Forms:
       losses: Losses with the outputs as probabilities, logits or numbers.
       is_probability: Whether all outputs are probabilities.
       outputs: Number of outputs; 0 without a row.
+      sample: Labels, weights and outputs of the rows, or of a sample of them.
     """
 
     problem: str = ""
     losses: dict[str, PairedLosses] = field(default_factory=dict)
     is_probability: bool = True
     outputs: int = 0
+    sample: RowSample = field(default_factory=RowSample)
 
     @classmethod
     def of(cls, batch: Mapping[str, Any], train: _TrainLabels, declared: Predictions | None) -> "_Forms":
@@ -289,11 +302,14 @@ class _Forms:
         if constant.classes and not np.isin(labels, np.arange(constant.classes)).all():
             return cls("the split has labels that train does not have")
         weights = _read_weights(batch, len(labels))
+        columns = {LABELS: labels, WEIGHTS: weights, CANDIDATE: predictions}
+        sample = RowSample.of(batch["ids"].astype(np.uint64), columns)
         finite = predictions[np.isfinite(predictions).all(axis=1)]
         if outputs == 1:
             predictions = predictions[:, 0]
         if not constant.classes:
-            return cls("", {"numbers": PairedLosses.of(constant, labels, predictions, weights)}, outputs=outputs)
+            numbers = {"numbers": PairedLosses.of(constant, labels, predictions, weights)}
+            return cls("", numbers, outputs=outputs, sample=sample)
         is_probability = bool(((finite >= 0) & (finite <= 1)).all())
         if outputs > 1:
             is_probability &= bool((np.abs(finite.sum(axis=1) - 1) < _SUM_TOLERANCE).all())
@@ -303,7 +319,7 @@ class _Forms:
             "probabilities": PairedLosses.of(constant, labels, as_probabilities, weights),
             "logits": PairedLosses.of(constant, labels, to_probabilities(predictions, outputs), weights),
         }
-        return cls("", losses, is_probability, outputs)
+        return cls("", losses, is_probability, outputs, sample)
 
     def merge(self, other: "_Forms") -> "_Forms":
         merged = dict(self.losses)
@@ -313,15 +329,35 @@ class _Forms:
             else:
                 merged[form] = losses
         is_probability = self.is_probability and other.is_probability
-        return _Forms(self.problem or other.problem, merged, is_probability, max(self.outputs, other.outputs))
+        sample = self.sample.merge(other.sample)
+        return _Forms(self.problem or other.problem, merged, is_probability, max(self.outputs, other.outputs), sample)
 
-    def to_json(self, train: _TrainLabels) -> str:
+    def _measure_gains(self, train: _TrainLabels, declared: Predictions | None, seed: int) -> dict[str, Any]:
+        """Return the gain over the constant predictor by the meaning of the outputs."""
+        constant = train.find_constant(self.outputs, declared) if not self.problem and self.sample.rows else ""
+        if isinstance(constant, str) or not np.isfinite(self.sample.columns[CANDIDATE]).all():
+            return {}
+        ordered = self.sample.in_order()
+        outputs = ordered.columns[CANDIDATE]
+        outputs = outputs[:, 0] if self.outputs == 1 else outputs
+        converted = {"logits": to_probabilities(outputs, self.outputs)} if constant.classes else {}
+        gains = {}
+        for form in self.losses:
+            if form == "probabilities" and not self.is_probability:
+                continue
+            columns = {**ordered.columns, CANDIDATE: converted.get(form, outputs)}
+            sample = RowSample(ordered.rows, number_copies(ordered.ids), columns)
+            gains[form] = asdict(measure_gain(constant, sample, seed))
+        return gains
+
+    def to_json(self, train: _TrainLabels, declared: Predictions | None, seed: int) -> str:
         """Return all that the choice of a form needs."""
         losses = {form: losses.to_json() for form, losses in self.losses.items()}
         return json.dumps(
             {
                 "problem": self.problem,
                 "losses": losses,
+                "gains": self._measure_gains(train, declared, seed),
                 "is_probability": self.is_probability,
                 "outputs": self.outputs,
                 "train": asdict(train),

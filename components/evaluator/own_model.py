@@ -40,14 +40,16 @@ class JudgingExecutor(executor.Executor):
         requirements = Evaluation.model_validate_json(exec_properties["requirements"])
         config = config_pb2.EvalConfig()
         proto_utils.json_to_proto(exec_properties["eval_config"], config)
-        comparison = compare_with_constant(self._make_beam_pipeline, input_dict, config, requirements, folder)
+        seed = exec_properties.get("seed") or 0
+        comparison = compare_with_constant(self._make_beam_pipeline, input_dict, config, requirements, folder, seed)
         if requirements.plots:
             config.metrics_specs[0].metrics.extend(_plots(comparison))
         super().Do(input_dict, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(config)})
         constant, losses = comparison.constant, comparison.losses
         rows = None
         if constant is not None and losses is not None:
-            rows = JudgedRows(comparison.classes, losses, ConstantComparison.of(constant, losses))
+            interval = None if comparison.gain is None else comparison.gain.interval
+            rows = JudgedRows(comparison.classes, losses, ConstantComparison.of(constant, losses, interval))
         summary = summarize(folder, requirements, rows, requirements.model_spec.example_weight_key)
         if comparison.problem:
             summary = summary.with_warning(f"constant predictor: not compared: {comparison.problem}")
@@ -58,7 +60,7 @@ class JudgingExecutor(executor.Executor):
         if input_dict.get("baseline_model"):
             models[BASELINE] = artifact_utils.get_single_instance(input_dict["baseline_model"])
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        component.bless(blessing, models, pipeline=exec_properties["pipeline"], blessed=not summary.failures)
+        component.bless(blessing, models, summary, pipeline=exec_properties["pipeline"])
 
 
 def _plots(comparison: OwnComparison) -> list[config_pb2.MetricConfig]:
@@ -86,6 +88,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         label: str,
         golden_requests: int,
         golden_tolerance: float,
+        seed: int,
         pipeline: str,
         code_fingerprint: str,
     ) -> None:
@@ -96,7 +99,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         schema: Schema by which TFMA reads the examples.
         evaluation: Section of the config.
         label: Column of the label, unless `evaluation.model_spec` names another.
-        golden_requests, golden_tolerance, pipeline, code_fingerprint: As `component.Evaluator` has them.
+        golden_requests, golden_tolerance, seed, pipeline, code_fingerprint: As `component.Evaluator` has them.
         """
         super().__init__(
             spec=component.EvaluatorSpec(
@@ -110,6 +113,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
                 requirements=evaluation.without_paths().model_dump_json(),
                 golden_requests=golden_requests,
                 golden_tolerance=golden_tolerance,
+                seed=seed,
                 pipeline=pipeline,
                 code_fingerprint=code_fingerprint,
                 evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),

@@ -13,8 +13,10 @@ from tensorflow_model_analysis.constants import EXAMPLE_WEIGHTS_KEY, FEATURES_KE
 
 from cli.errors import PipelineError
 from components.batch_rows import batch_rows
+from components.evaluator.challengers import FittedChallengers
 from components.evaluator.model_outputs import predict, read_labels
 from components.model_files import read_bytes
+from schemas.bootstrap import number_rows
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType, FeatureSet
 from serving.model.literal_paths import literal_path
@@ -22,6 +24,8 @@ from serving.model.signatures import DTYPES
 from serving.registry import DECISION_FILE, DECLARATION_FILE
 
 CANDIDATE = "candidate"
+# Arrays beside those of TFMA: IDs of the rows, and predictions of the challengers by name.
+ROW_IDS, CHALLENGERS = "row_ids", "challengers"
 _ROWS_PREDICTED_TOGETHER = 16_384
 _READ_BYTES = 1 << 20
 
@@ -75,9 +79,10 @@ class _Models(dict[str, Any]):
 
 
 class PredictAndSlice(beam.DoFn):
-    """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch.
+    """From a file of tf.Example records to (slice key, {labels, predictions, row_ids}) arrays for each batch.
 
-    With a column of weights there are `example_weights`, too, and `features` if metrics ask for some.
+    An ID is that of the file and the place in it. With challengers there are their predictions. With a column of
+    weights there are `example_weights`, too, and `features` if metrics ask for some.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class PredictAndSlice(beam.DoFn):
         kinds: Mapping[str, ColumnType],
         weight: str | None = None,
         columns: Sequence[str] = (),
+        challengers: FittedChallengers | None = None,
     ) -> None:
         """Args:
         models: models that predict.
@@ -94,7 +100,9 @@ class PredictAndSlice(beam.DoFn):
         kinds: the types of those columns.
         weight: column of the rows' weights; None where all weigh alike.
         columns: columns that metrics ask for.
+        challengers: models that are compared with the candidate; None for none.
         """
+        self._challengers = challengers
         self._columns = {name: tf.io.VarLenFeature(DTYPES[kinds[name]]) for name in columns}
         self._models = models
         self._slicings = slicings
@@ -105,15 +113,20 @@ class PredictAndSlice(beam.DoFn):
         self._loaded = self._models.here()
         self._features = self._models.features(CANDIDATE)
         self._rows = batch_rows(len(self._features.features), _ROWS_PREDICTED_TOGETHER)
+        self._encoder = self._challengers.load() if self._challengers is not None else None
 
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
         features = self._features
         compression = "GZIP" if file.endswith(".gz") else ""
         records = tf.data.TFRecordDataset(file, compression, buffer_size=_READ_BYTES)
+        # The folder is that of the split.
+        name, first = "/".join(file.split("/")[-2:]), 0
         for batch in records.batch(self._rows).prefetch(1):
             predictions = {name: predict(model, batch, features.label.kind) for name, model in self._loaded.items()}
             labels = read_labels(self._loaded[CANDIDATE], batch, features)
-            by_row = {"labels": labels, **self._weights(batch)}
+            by_row = {"labels": labels, ROW_IDS: number_rows(name, first, len(batch)), **self._weights(batch)}
+            first += len(batch)
+            challengers = self._challenge(batch)
             features_by_row = self._features_by_row(batch)
             for key, rows in self._slices(batch):
                 chosen = {name: values[rows] for name, values in predictions.items()}
@@ -123,6 +136,7 @@ class PredictAndSlice(beam.DoFn):
                     {
                         **{name: values[rows] for name, values in by_row.items()},
                         "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE],
+                        CHALLENGERS: {name: values[rows] for name, values in challengers.items()},
                         **(
                             {FEATURES_KEY: {name: values[rows] for name, values in features_by_row.items()}}
                             if self._columns
@@ -130,6 +144,12 @@ class PredictAndSlice(beam.DoFn):
                         ),
                     },
                 )
+
+    def _challenge(self, records: tf.Tensor) -> dict[str, Any]:
+        """Return the predictions of the challengers by name."""
+        if self._challengers is None or self._encoder is None:
+            return {}
+        return self._challengers.predict(self._encoder, records)
 
     def _features_by_row(self, records: tf.Tensor) -> dict[str, Any]:
         """Return the raw values of each row as an array, empty where they are missing."""

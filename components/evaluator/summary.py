@@ -1,14 +1,14 @@
 """Summaries of Evaluator, and of the nodes that resolve an earlier blessed model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tfx.components.evaluator import constants
 
 from cli.node_summary import NodeSummary, Outputs, count_text, only_artifact
-from components.evaluator.evaluation import OVERALL, Metrics, Summary
-from schemas.metrics import METRICS
+from components.evaluator.evaluation import OVERALL, Differences, Intervals, Metrics, Summary, format_difference
+from schemas.metrics import METRICS, describe_metric
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class EvaluatorSummary(NodeSummary):
 
     Attributes:
       blessed: Whether the model may be pushed.
-      failures, warnings, constant_predictor, decision, weight_column, metrics: As `Summary` has them.
+      failures, warnings, constant_predictor, decision, weight_column, metrics, intervals, without_interval, changes,
+        challengers: As `Summary` has them.
     """
 
     blessed: bool
@@ -27,6 +28,10 @@ class EvaluatorSummary(NodeSummary):
     decision: Mapping[str, Any]
     weight_column: str
     metrics: Metrics
+    intervals: Intervals
+    without_interval: Mapping[str, str]
+    changes: Differences
+    challengers: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def read(cls, outputs: Outputs) -> "EvaluatorSummary":
@@ -40,6 +45,10 @@ class EvaluatorSummary(NodeSummary):
             decision=summary.decision,
             weight_column=summary.weight_column,
             metrics=summary.metrics,
+            intervals=summary.intervals,
+            without_interval=summary.without_interval,
+            changes=summary.changes,
+            challengers=summary.challengers,
         )
 
     @property
@@ -54,12 +63,38 @@ class EvaluatorSummary(NodeSummary):
 
     def lines(self) -> list[tuple[str, str]]:
         lines = [("warning", text) for text in self.warnings]
+        lines += [("95 %", text) for text in self._describe_intervals()]
         if self.constant_predictor:
             lines.append(("constant", self.constant_predictor["text"]))
+        lines += [(name, challenger["text"]) for name, challenger in self.challengers.items()]
         if self.decision:
             lines.append(("decision", self.decision["text"]))
         lines.append(("model", "blessed" if self.blessed else "NOT blessed:"))
         return [*lines, *(("", failure) for failure in self.failures)]
+
+    def _describe_intervals(self) -> Iterator[str]:
+        """Yield the intervals on all rows, those of the differences from the baseline, and what has none."""
+        metrics = {name: describe_metric(name) for name in self.metrics.get(OVERALL, {})}
+        intervals = self.intervals.get(OVERALL, {})
+        if intervals:
+            yield ", ".join(
+                f"{metrics[name].describe(self.metrics[OVERALL][name])} "
+                f"[{', '.join(metrics[name].format(end) for end in interval)}]"
+                for name, interval in intervals.items()
+            )
+        if changes := self.changes.get(OVERALL):
+            is_same = all(change == [0, None, None] for change in changes.values())
+            texts = (
+                ["no difference in any row"]
+                if is_same
+                else (f"{metrics[name].title} {format_difference(name, change)}" for name, change in changes.items())
+            )
+            yield f"against the last blessed model: {', '.join(texts)}"
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.without_interval.items():
+            reasons.setdefault(reason, []).append(metrics[name].title)
+        for reason, titles in reasons.items():
+            yield f"no interval of {', '.join(titles)}: {reason}"
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, run_as: i
     failed = [result for result in results.values() if result.state == rehearsal.FAILED]
     summary = {"state": final.state, "exit_code": final.exit_code, "tasks": [asdict(r) for r in results.values()]}
     text = f"rehearsal {final.state.lower()}; logs and artifacts in {folder}"
-    lines = [text, *(f"  {result.task}: see {result.log}" for result in failed)]
+    lines = [*run.describe_challengers(results), text, *(f"  {result.task}: see {result.log}" for result in failed)]
     _print({**summary, "run": final.name}, "\n".join(lines), as_json=as_json)
     return final.exit_code
 

@@ -7,6 +7,7 @@
 A rehearsal leaves nothing in ML Metadata; what its tasks made is in FOLDER/records.json.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.rehearsal import CACHED, CANCELLED, FAILED, SUCCEEDED, Rehearsal, TaskResult
 
+# The property's name in components/evaluator/component.py, which imports TensorFlow.
+_CHALLENGERS = "challengers"
 _STATES = {SUCCEEDED: "complete", CACHED: "cached", FAILED: "failed", CANCELLED: "failed"}
 
 
@@ -95,6 +98,14 @@ class Recorded:
             error="",
             tasks=tuple(_task(result) for result in results.values()),
         )
+
+    def describe_challengers(self, results: Mapping[str, TaskResult]) -> list[str]:
+        """Return Evaluator's comparisons with the challengers, a line each."""
+        return [
+            f"{name}: {entry['text']}"
+            for artifact in _list_outputs(results, "Evaluator", "evaluation")
+            for name, entry in json.loads(artifact["metadata"].get(_CHALLENGERS, "{}")).items()
+        ]
 
     def _record_start(self, task: str) -> None:
         self._file.node_started(task, self._rehearsal.log(task))

@@ -45,6 +45,7 @@ def folder(tmp_path: Path) -> Path:
     config["push"]["registry"] = f"registry {ODD}"
     config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
     config["evaluation"]["change_thresholds"] = []
+    config["evaluation"]["challengers"] = {"linear": False, "trees": False}
     (folder / "schema [s]#.pbtxt").write_text((ROOT / "schemas" / "census.pbtxt").read_text())
     (folder / "sex [x]?#.txt").write_text("Female\nMale\n")
     (folder / f"{ODD}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

@@ -90,7 +90,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "validation": {"skew": {"default": distance}, "drift": {"default": distance}},
         "model": {"hidden_units": [4]},
         "training": {"epochs": 8, "batch_size": 32},
-        "evaluation": {"split": "test", "thresholds": [{"metric": "auc", "lower_bound": 0.5}]},
+        "evaluation": {
+            "split": "test",
+            "thresholds": [{"metric": "auc", "lower_bound": 0.5}],
+            "challengers": {"worse_than_linear": "warn"},
+        },
         "infra_validation": {"max_latency_ms": 10_000},
         "push": {"model_name": "canary"},
         "alerts": {"webhook_file": "webhook"},

@@ -75,6 +75,7 @@ def _shorten_runs(folder: Path) -> None:
     config = yaml.safe_load(file.read_text())
     config["training"]["epochs"] = 3
     config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
+    config["evaluation"]["challengers"] = {"linear": False, "trees": False}
     config["evaluation"]["change_thresholds"] = [{"metric": "auc", "max_regression": 0.05}]
     # A limit that a busy machine meets, too.
     config["infra_validation"] = {"max_latency_ms": 10_000}

@@ -41,6 +41,8 @@ def small_config(folder: Path) -> Path:
         "min_rows_per_slice": 20,
         "thresholds": [{"metric": "auc", "lower_bound": 0.3}],
         "change_thresholds": [{"metric": "auc", "max_regression": 0.6}],
+        # So few rows and features: chance would decide, and each run would take longer.
+        "challengers": {"linear": False, "trees": False},
     }
     # How busy the machine is decides nothing.
     config["infra_validation"] = {"max_latency_ms": 10_000}

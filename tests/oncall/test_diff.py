@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from components.policy import ADVICE, Verdict
 from oncall.diff import find_number_changes, flatten
 from tests.oncall.conftest import Oncall
@@ -27,9 +29,11 @@ def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Docume
     assert diff["data"] == {"rows of train": [3000, 2000], "content of train": ["000000000bb8", "0000000007d0"]}
     assert diff["statistics"] == {"train age mean": [38.0, 45.0]}
     assert diff["metrics"] == {"overall: auc": [0.92, 0.90], "sex=Male: auc": [0.91, 0.89]}
+    assert diff["intervals"] == {"overall: auc": [pytest.approx([0.916, 0.924]), pytest.approx([0.896, 0.904])]}
     assert (diff["schema"], diff["anomalies"]) == ({}, {})
     output = oncall("diff", FIRST, SECOND).output
     assert "config     training.epochs: 6 -> 7" in output
+    assert "metrics    overall: auc: 0.92 [0.916, 0.924] -> 0.9 [0.896, 0.904]\n" in output
     assert "the same   schema, anomalies" in output
 
 

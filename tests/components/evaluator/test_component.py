@@ -17,7 +17,14 @@ from tfx.utils import json_utils, proto_utils
 from cli.errors import PipelineError
 from components.config import Evaluation
 from components.evaluator import sliced_predictions
-from components.evaluator.component import CONSTANT_PROPERTY, DECISION_PROPERTY, BatchedExecutor, _imbalance
+from components.evaluator.component import (
+    CHANGES_PROPERTY,
+    CONSTANT_PROPERTY,
+    DECISION_PROPERTY,
+    INTERVALS_PROPERTY,
+    BatchedExecutor,
+    _imbalance,
+)
 from components.evaluator.evaluation import Summary, eval_config
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.evaluator.sliced_predictions import LoadedModels, PredictAndSlice
@@ -253,8 +260,74 @@ def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_m
     assert comparison["candidate"] == pytest.approx(summary.metrics["overall"]["log_loss"], rel=1e-9)
     share = shares["yes"] / ROWS
     assert comparison["constant"] == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
-    assert comparison["gain"] > comparison["gain_at_least"] > 0
+    assert comparison["high"] > comparison["gain"] > comparison["low"] > 0
     assert (comparison["rows"], comparison["is_prior_corrected"]) == (ROWS, False)
+    # Every metric but the number of rows has an interval, in every slice.
+    for where, metrics in summary.metrics.items():
+        assert {*summary.intervals[where]} == {*metrics} - {"example_count"}
+        for name, (low, high) in summary.intervals[where].items():
+            assert low < metrics[name] < high
+    assert summary.without_interval == {}
+    # The models differ in one weight, and rank alike: the resampled rows do not change that.
+    assert summary.changes["overall"]["auc"] == pytest.approx([0, None, None])
+    change, low, high = summary.changes["overall"]["log_loss"]
+    difference = summary.metrics["overall"]["log_loss"] - summary.baseline["overall"]["log_loss"]
+    assert change == pytest.approx(difference) and low < change < high < 0
+    for artifact in (made["evaluation"], made["blessing"]):
+        assert json.loads(artifact.get_string_custom_property(INTERVALS_PROPERTY)) == summary.intervals
+        assert json.loads(artifact.get_string_custom_property(CHANGES_PROPERTY)) == summary.changes
+
+
+def test_intervals_do_not_depend_on_the_batches_that_rows_come_in(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = _write(tmp_path, learnable)
+    (tmp_path / "large").mkdir()
+    (tmp_path / "small").mkdir()
+    large = _evaluate(examples, able, tmp_path / "large")
+    monkeypatch.setattr(sliced_predictions, "_ROWS_PREDICTED_TOGETHER", 7)
+    small = _evaluate(examples, able, tmp_path / "small")
+    assert {*small.intervals} == {*large.intervals}
+    for where, intervals in large.intervals.items():
+        for name, interval in intervals.items():
+            assert small.intervals[where][name] == pytest.approx(interval, rel=1e-5)
+
+
+@pytest.mark.parametrize(("count", "is_chance"), [(ROWS, False), (20, True)])
+def test_a_change_may_be_asked_to_be_significant(
+    count: int, is_chance: bool, learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    # The baseline is the better one.
+    models = {"candidate": able["baseline"], "baseline": able["candidate"]}
+    bound = {"metric": "log_loss", "max_regression": 0.0, "significant": True}
+    asked = {"change_thresholds": [bound], "slice_by": [], "insignificant_gain": "warn"}
+    chosen = [row for row in learnable if row["bought"] == "yes"][: count // 2] + [
+        row for row in learnable if row["bought"] == "no"
+    ][: count // 2]
+    summary = _evaluate(_write(tmp_path, chosen), models, tmp_path, asked)
+    lines = [line for line in [*summary.failures, *summary.warnings] if line.startswith("log_loss on overall")]
+    change, low, high = summary.changes["overall"]["log_loss"]
+    (line,) = lines
+    assert f"a change of {change:+.4f} [{low:+.4f}, {high:+.4f}]" in line
+    assert "at most 0 above the last blessed model's" in line
+    assert (line in summary.warnings, line.endswith("it may be chance")) == (low <= 0, low <= 0)
+    assert is_chance == (low <= 0)
+
+
+def test_a_split_of_one_class_has_no_interval_of_what_it_does_not_define(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    summary = _evaluate(_write(tmp_path, [{**row, "bought": "no"} for row in learnable]), able, tmp_path)
+    undefined = {name for name, value in summary.metrics["overall"].items() if value is None}
+    assert "auc" in undefined and not undefined & {*summary.intervals["overall"]}
+    assert "log_loss" in summary.intervals["overall"]
+    assert any("undefined" in failure for failure in summary.failures)
+
+
+def test_one_row_has_no_interval(learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path) -> None:
+    summary = _evaluate(_write(tmp_path, learnable[:1]), able, tmp_path)
+    assert (summary.intervals, summary.constant_predictor["low"]) == ({}, None)
+    assert {*summary.without_interval.values()} == {"1 row is too few, or resampled rows do not change it"}
 
 
 _OWN_METRIC = """
@@ -478,7 +551,7 @@ def test_a_gain_that_may_be_chance_stops_or_warns(
     asked = {"insignificant_gain": severity, "slice_by": []}
     summary = _evaluate(_write(tmp_path, few), able, tmp_path, asked, train={"no": 205, "yes": 295})
     (line,) = summary.failures if severity == "stop" else summary.warnings
-    assert "must be above 0 by its one-sided 95% interval, which begins at -" in line
+    assert "(95% interval [-" in line and "must be above 0 by its interval" in line
     needed = summary.constant_predictor["rows_needed"]
     assert f"about {needed:,} rows would be enough" in line and needed > 20
     assert _is_blessed() is (severity == "warn")

@@ -87,7 +87,7 @@ def hostile(runs: Runs) -> Runs:
     metrics = {"overall": {"auc": 0.9}, BAD: {"auc": 0.8, BAD: 0.5}, LONG: {"auc": float("inf")}}
     summary = {"metrics": metrics, "failures": [BAD], "baseline": {"overall": {"auc": 0.91}}}
     summary |= {"intervals": {"overall": {"auc": [0.88, 0.92]}}, "plots": _plots()}
-    summary |= {"difference_intervals": {"overall": {"auc": [-0.02, -0.001]}}}
+    summary |= {"changes": {"overall": {"auc": [-0.01, -0.02, -0.001]}}}
     (Path(made["Evaluator"]["evaluation"].uri) / "summary.json").write_text(json.dumps(summary))
     (Path(made["Gate"]["report"].uri)).write_text(json.dumps({"warnings": [BAD, LONG], "compared": {BAD: 1}}))
     _hostile_metadata(runs)

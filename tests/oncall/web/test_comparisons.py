@@ -75,9 +75,9 @@ def test_a_difference_counts_by_its_interval(runs: Runs, text: Text) -> None:
     first, second = runs.run(FIRST), runs.run(SECOND)
     overall = {"auc": 0.93, "log_loss": 0.3, "recall": 0.6}
     _write_summary(first, metrics={"overall": {**overall, "auc": 0.9293}})
-    differences = {"overall": {"auc": [-0.002, 0.003], "log_loss": [0.01, 0.03]}}
+    differences = {"overall": {"auc": [0.0007, -0.002, 0.003], "log_loss": [0.02, 0.01, 0.03]}}
     intervals = {"overall": {"auc": [0.92, 0.94]}}
-    _write_summary(second, metrics={"overall": overall}, difference_intervals=differences, intervals=intervals)
+    _write_summary(second, metrics={"overall": overall}, changes=differences, intervals=intervals)
     query = f"/compare?a={FIRST}&b={SECOND}"
     # Without a common evaluation only intervals of both could tell.
     assert "within noise" not in text(query)

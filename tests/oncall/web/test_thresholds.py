@@ -100,8 +100,8 @@ def test_intervals_are_read_where_they_are_stored(tmp_path: Path) -> None:
     summary = {
         "metrics": {"overall": {"auc": 0.9, "log_loss": 0.3, "recall": 0.5}},
         "baseline": {"overall": {"auc": 0.89}},
-        "intervals": {"overall": {"auc": [0.88, 0.92], "log_loss": {"interval": [0.2, 0.4]}, "recall": [0.1, None]}},
-        "difference_intervals": {"overall": {"auc": [0.001, 0.02]}},
+        "intervals": {"overall": {"auc": [0.88, 0.92], "log_loss": [0.2, 0.4], "recall": [0.1, None]}},
+        "changes": {"overall": {"auc": [0.01, 0.001, 0.02]}},
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     outputs = {"Evaluator": {"evaluation": [Artifact(1, "ModelEvaluation", str(tmp_path))]}}

@@ -18,7 +18,27 @@ EVALUATED = EvaluatorSummary(
     constant_predictor={},
     decision={},
     metrics={"overall": {"auc": 0.9281, "log_loss": 0.3}},
+    intervals={"overall": {"auc": [0.9241, 0.9319]}},
+    without_interval={"log_loss": "it is not computed from counts of rows"},
+    changes={"overall": {"auc": [0.0007, -0.001, 0.0024], "log_loss": [0.01, None, None]}},
+    challengers={"linear": {"text": "log loss 0.2910"}, "trees": {"text": "not compared: no time"}},
 )
+
+
+def test_the_evaluator_prints_intervals_changes_and_challengers() -> None:
+    assert EVALUATED.lines() == [
+        ("95 %", "AUC 0.9281 [0.9241, 0.9319]"),
+        (
+            "95 %",
+            "against the last blessed model: AUC +0.0007 [-0.0010, +0.0024], log loss +0.0100 (without an interval)",
+        ),
+        ("95 %", "no interval of log loss: it is not computed from counts of rows"),
+        ("linear", "log loss 0.2910"),
+        ("trees", "not compared: no time"),
+        ("model", "blessed"),
+    ]
+    same = replace(EVALUATED, changes={"overall": {"auc": [0, None, None]}}).lines()
+    assert ("95 %", "against the last blessed model: no difference in any row") in same
 
 
 def test_every_node_has_a_summary() -> None:
