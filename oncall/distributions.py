@@ -30,7 +30,7 @@ class MovedFeature:
       feature: column.
       measure: measure of the gate.
       distance: distance, from 0 to 1.
-      direction: what moved, with the shares or the means before and now.
+      direction: values that moved, with the shares or the means before and now.
     """
 
     split: str
@@ -79,8 +79,8 @@ def _compare_split(split: str, old: Statistics, new: Statistics) -> Iterator[Mov
 
 def _describe(shift: Shift, before: statistics_pb2.FeatureNameStatistics, now: Any) -> str:
     parts = [] if is_sensitive(before) or is_sensitive(now) else _describe_direction(before, now)
-    shown = (f"{value} {old:.1%} -> {new:.1%}" for value, old, new in shift.moved[:_MAX_SHOWN_VALUES])
-    parts += [", ".join(f"{MASK} moved" if value.startswith(MASK) else value for value in shown)]
+    changes = (f"{value} {old:.1%} -> {new:.1%}" for value, old, new in shift.moved[:_MAX_SHOWN_VALUES])
+    parts += [", ".join(f"{MASK} moved" if value.startswith(MASK) else value for value in changes)]
     if abs(_missing_share(now) - _missing_share(before)) > _MAX_MISSING_NOISE:
         parts.append(_describe_missing(before, now))
     return "; ".join(filter(None, parts))

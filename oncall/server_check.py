@@ -155,7 +155,7 @@ def _find_server(url: str) -> _Server | None:
 
 
 def _find_log(pid: int) -> str:
-    """Return the file that a process writes its standard error to; empty if it is no file."""
+    """Return the file that a process writes its standard error to; empty if it is not a file."""
     try:
         target = os.readlink(f"/proc/{pid}/fd/2")
     except OSError:

@@ -79,7 +79,7 @@ class Drill:
         return [RunRecord.model_validate_json(file.read_bytes()) for file in files]
 
     @contextmanager
-    def started(self, node: str, *settings: str, fault: Callable[[], None] | None = None) -> Iterator[Any]:
+    def start(self, node: str, *settings: str, fault: Callable[[], None] | None = None) -> Iterator[Any]:
         """Start a run and yield it with its record's ID once a node of it runs."""
         before = {record.run_id for record in self.records()}
         running = self.place.start(*settings, fault=fault)

@@ -38,7 +38,7 @@ def trouble(number: str) -> Callable[[Trouble], Trouble]:
 
 @trouble("1")
 def killed_while_another_pushes(drill: Drill) -> None:
-    with drill.started("Trainer", "training.epochs=11") as (running, old):
+    with drill.start("Trainer", "training.epochs=11") as (running, old):
         os.killpg(running.process.pid, signal.SIGKILL)
         running.wait()
     assert drill.run("training.epochs=12")[0] == 0
@@ -54,8 +54,8 @@ def killed_while_another_pushes(drill: Drill) -> None:
 
 
 @trouble("7")
-def resumed(drill: Drill) -> None:
-    with drill.started("Trainer", "training.epochs=11") as (running, old):
+def resume_names_both_runs(drill: Drill) -> None:
+    with drill.start("Trainer", "training.epochs=11") as (running, old):
         os.killpg(running.process.pid, signal.SIGKILL)
         running.wait()
     drill.follow(find_command(drill.ask("why", "latest"), "oncall resume"))
@@ -162,9 +162,9 @@ def _make_old_database(drill: Drill, backup: Path) -> None:
     """Put a database in its place that does not know the second run."""
     database = drill.root / "metadata.sqlite"
     shutil.copy(database, backup)
-    known = drill.records()[0].run_id
+    oldest = drill.records()[0].run_id
     with sqlite3.connect(database) as connection:
-        (context,) = connection.execute("SELECT id FROM Context WHERE name = ?", [known]).fetchone()
+        (context,) = connection.execute("SELECT id FROM Context WHERE name = ?", [oldest]).fetchone()
         (last,) = connection.execute(
             "SELECT max(execution_id) FROM Association WHERE context_id = ?", [context]
         ).fetchone()
@@ -228,7 +228,7 @@ def run_of_the_future(drill: Drill) -> None:
     code, output = drill.place.run("training.epochs=12", fault=_be_a_day_ahead)
     assert code == 0, output
     future = drill.records()[-1].run_id
-    with drill.started("Trainer", "training.epochs=13") as (running, crashed):
+    with drill.start("Trainer", "training.epochs=13") as (running, crashed):
         os.killpg(running.process.pid, signal.SIGKILL)
         running.wait()
     assert crashed < future
@@ -385,7 +385,7 @@ def server_pinned(drill: Drill) -> None:
 
 @trouble("18")
 def stopped_run(drill: Drill) -> None:
-    with drill.started("Trainer", "training.epochs=12") as (running, run_id):
+    with drill.start("Trainer", "training.epochs=12") as (running, run_id):
         os.kill(running.process.pid, signal.SIGSTOP)
         until = time.monotonic() + 10
         while psutil.Process(running.process.pid).status() != psutil.STATUS_STOPPED:
@@ -401,10 +401,10 @@ def stopped_run(drill: Drill) -> None:
 
 @trouble("14b")
 def crashed_and_running(drill: Drill) -> None:
-    with drill.started("Trainer", "training.epochs=12") as (running, crashed):
+    with drill.start("Trainer", "training.epochs=12") as (running, crashed):
         os.killpg(running.process.pid, signal.SIGKILL)
         running.wait()
-    with drill.started("Trainer", "training.epochs=13") as (running, active):
+    with drill.start("Trainer", "training.epochs=13") as (running, active):
         check = drill.ask("check", code=1)
         table = [line for line in check.splitlines() if line.startswith("│")]
         lines = {name: line for name in (crashed, active) for line in table if name in line}

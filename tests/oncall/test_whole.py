@@ -85,7 +85,7 @@ def test_good_bad_killed_and_damaged_runs_are_told_apart_and_made_good(
         _a_killed_run_is_seen_and_resumed(place)
         alerts = [(alert["event"], alert["state"], alert["node"], alert["count"]) for alert in hook.documents]
         assert alerts == [
-            ("failure", "FAILED", "InfraValidator", 1),
+            ("failure", "FAILED", "Evaluator", 1),
             ("failure", "CRASHED", "Trainer", 2),
             ("recovered", "SUCCEEDED", None, 2),
         ]
