@@ -33,7 +33,7 @@ from tests.serving.running import RunningServer, registry_of
 pytestmark = pytest.mark.integration
 
 _BODY = json.dumps({"instances": [ROW]}).encode()
-_REQUEST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+_REQUEST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def wait_for(running: RunningServer, path: str, expected: Any) -> None:
 
 def test_trailers_without_end_are_refused(serving: RunningServer) -> None:
     with connect(serving) as client:
-        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.sendall(head + b"2\r\n{}\r\n0\r\nX-Long: ")
         with contextlib.suppress(ConnectionError):
             for _ in range(400):
@@ -86,13 +86,13 @@ def test_trailers_without_end_are_refused(serving: RunningServer) -> None:
 def test_a_body_in_chunks_of_one_byte_is_taken(serving: RunningServer) -> None:
     with connect(serving) as client:
         chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in _BODY.ljust(200_000)) + b"0\r\n\r\n"
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
         assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_body_that_nobody_reads_ends_its_connection(serving: RunningServer) -> None:
     with connect(serving) as client:
-        client.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        client.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
         assert client.recv(4096).startswith(b"HTTP/1.1 404 ")
         with contextlib.suppress(ConnectionError):
             for _ in range(1000):
@@ -109,7 +109,7 @@ def test_slow_bodies_take_no_place_from_others(serving: RunningServer) -> None:
     try:
         for _ in range(MAX_CONNECTIONS + 50):
             slow.append(connect(serving))
-            slow[-1].sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            slow[-1].sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
         assert serving.get("/health")[0] == 200
         assert serving.post("/predict", {"instances": [ROW]})[0] == 200
         assert slow[0].recv(4096).startswith(b"HTTP/1.1 503 ")
@@ -129,9 +129,10 @@ def test_a_client_that_has_sent_all_it_will_send_gets_its_answer(serving: Runnin
 
 def test_no_answer_leads_to_the_host_that_a_client_names(serving: RunningServer) -> None:
     connection = http.client.HTTPConnection(serving.url.removeprefix("http://"), timeout=30)
-    connection.request("GET", "/live/", headers={"Host": "elsewhere.example"})
-    response = connection.getresponse()
-    assert (response.status, response.headers["location"]) == (404, None)
+    for host, status in (("localhost", 404), ("elsewhere.example", 421)):
+        connection.request("GET", "/live/", headers={"Host": host})
+        response = connection.getresponse()
+        assert (response.status, response.headers["location"], bool(response.read())) == (status, None, True)
     connection.close()
 
 
