@@ -93,6 +93,8 @@ def write_config(folder: Path) -> Path:
     values["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.85}]
     # Their size grows with the number of slices, up to a bound.
     values["evaluation"]["plots"] = False
+    # One short training may lose to a linear model, and the rest is measured all the same.
+    values["evaluation"]["challengers"] = {"worse_than_linear": "warn"}
     # A busy machine answers late, and what is measured here are bytes and seconds of other components.
     values["infra_validation"] = {"max_latency_ms": 10_000}
     file = folder / "household.yaml"

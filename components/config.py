@@ -239,7 +239,7 @@ class Challengers(Declaration):
     """Whether there is a linear model: the wide part by itself, with a weight for each ID and a slope for each
     number."""
     trees: bool = True
-    """Whether there are boosted trees: HistGradientBoosting of scikit-learn with its defaults, on the numbers and the
+    """Whether there are boosted trees: HistGradientBoosting of scikit-learn, 100 iterations, on the numbers and the
     IDs. A model that they beat significantly gets a warning, which names the slices."""
     max_rows: PositiveInt = 50_000
     """Number of rows of `train` that they are fitted to at most; of more, it is a random sample by `seed`."""

@@ -123,8 +123,8 @@ def _format_changes(changes: Changes, intervals: Changes) -> Iterator[str]:
             yield from (f"gone: {line}" for line in old if line not in new)
             yield from (f"new: {line}" for line in new if line not in old)
         else:
-            before, after = (_format_interval(ends) for ends in intervals.get(key, (None, None)))
-            yield f"{key}: {_format_value(old)}{before} -> {_format_value(new)}{after}"
+            before, after = intervals.get(key, (None, None))
+            yield f"{key}: {_format_value(old, before)} -> {_format_value(new, after)}"
 
 
 def flatten(values: object, prefix: str = "") -> dict[str, Any]:
@@ -205,12 +205,9 @@ def _collect_anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
     return {"gate": gate, _FINDINGS: list(dict.fromkeys(lines))}
 
 
-def _format_interval(ends: tuple[float, float] | None) -> str:
-    """Return the 95 % interval behind a value, ` [0.9241, 0.9319]`; empty without one."""
-    return "" if ends is None else f" [{ends[0]:.4g}, {ends[1]:.4g}]"
-
-
-def _format_value(value: Any) -> str:
+def _format_value(value: Any, interval: tuple[float, float] | None = None) -> str:
+    """Return a value, with its 95 % interval if there is one: `0.9281 [0.9241, 0.9319]`."""
     if isinstance(value, float):
-        return "undefined" if math.isnan(value) else f"{value:.6g}"
+        ends = "" if interval is None else f" [{interval[0]:.4g}, {interval[1]:.4g}]"
+        return "undefined" if math.isnan(value) else f"{value:.6g}{ends}"
     return "none" if value in (None, "", []) else str(value)

@@ -1,7 +1,7 @@
 """Challengers of the candidate: a linear model, and boosted trees, on the columns that Transform has encoded.
 
 The linear model is the wide part by itself: a weight for each ID and a slope for each number (logistic regression, or
-ridge regression of numbers). The trees are scikit-learn's HistGradientBoosting with its defaults, on the numbers and
+ridge regression of numbers). The trees are scikit-learn's HistGradientBoosting, 100 iterations, on the numbers and
 the single IDs. They are fitted to `train`, or to a sample of it, in a few seconds.
 """
 

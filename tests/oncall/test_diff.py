@@ -113,10 +113,11 @@ def test_a_metric_that_became_undefined_is_a_change(runs: Runs, oncall: Oncall, 
     runs.run(FIRST)
     second = runs.run(SECOND)
     summary = Path(second["Evaluator"]["evaluation"].uri) / "summary.json"
-    summary.write_text(summary.read_text().replace("0.92", "null", 1))
+    undefined = {**json.loads(summary.read_text()), "intervals": {}}
+    summary.write_text(json.dumps(undefined).replace("0.92", "null", 1))
     # JSON knows no NaN.
     assert document("diff", FIRST, SECOND)["metrics"] == {"overall: auc": [0.92, None]}
-    assert "metrics    overall: auc: 0.92 -> undefined" in oncall("diff", FIRST, SECOND).output
+    assert "metrics    overall: auc: 0.92 [0.916, 0.924] -> undefined\n" in oncall("diff", FIRST, SECOND).output
 
 
 def test_nested_values_are_named_by_their_dotted_keys() -> None:
