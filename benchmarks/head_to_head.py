@@ -190,11 +190,14 @@ class HeadToHead:
         import serving.model
         import trainer
 
+        config = prepared.config
+        # Without the paths, which differ by folder.
+        parts = (config.feature_set, config.model, config.training)
         return {
             "code": code_fingerprint(trainer, components.transform, schemas.features, serving.model),
             "package": f"tensorflow {metadata.version('tensorflow')}",
             "rows": prepared.rows_digest,
-            "config": _hash(Path(prepared.config_file).read_bytes()),
+            "config": _hash("".join(part.model_dump_json() for part in parts).encode()),
         }
 
 
