@@ -190,11 +190,14 @@ class HeadToHead:
         import serving.model
         import trainer
 
+        config = prepared.config
+        # Without the paths, which differ by folder.
+        parts = (config.feature_set, config.model, config.training)
         return {
             "code": code_fingerprint(trainer, components.transform, schemas.features, serving.model),
             "package": f"tensorflow {metadata.version('tensorflow')}",
             "rows": prepared.rows_digest,
-            "config": _hash(Path(prepared.config_file).read_bytes()),
+            "config": _hash("".join(part.model_dump_json() for part in parts).encode()),
         }
 
 
@@ -322,12 +325,18 @@ def _format(line: Line) -> Iterator[str]:
 
 
 def conclude(lines: Sequence[Line]) -> Iterator[str]:
-    """Yield on which tables each model has the lowest loss, and against which models the pipeline has a lower one.
+    """Yield on which tables each model has the lowest loss, and on how many the pipeline is better than each peer.
+
+    Tables that some model has not finished do not count.
 
     Args:
       lines: From `summarize`.
     """
     measured = [line for line in lines if line.seeds]
+    # A peer that is not installed leaves the others; a table that is not finished counts for none.
+    models = {line.model for line in measured}
+    unfinished = {line.table for line in lines if not line.seeds and line.model in models}
+    measured = [line for line in measured if line.table not in unfinished]
     tables = dict.fromkeys(line.table for line in measured)
     for model, title in MODELS.items():
         best = [line.table for line in measured if line.model == model and line.above_best == 0]

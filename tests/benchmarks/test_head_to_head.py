@@ -68,6 +68,14 @@ def test_the_table_says_where_trees_are_better_and_leaves_a_missing_peer_empty()
     ]
 
 
+def test_a_table_that_is_not_finished_counts_for_none() -> None:
+    cells = [_cell(PRODUCT, 0, 0.4), _cell("ydf", 0, 0.36), _cell(PRODUCT, 0, 0.2, "chess")]
+    assert list(conclude(summarize(cells, ["hmda", "chess"], [PRODUCT, "catboost", "ydf"]))) == [
+        "YDF: lowest loss on 1 of 1 (hmda)",
+        "this pipeline has a lower loss than YDF on 0 of 1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
