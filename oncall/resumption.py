@@ -16,7 +16,7 @@ from pipeline.run.records import Kind, RunRecord, State
 
 
 def resume_run(store: LocalRunStore, name: str, *, yes: bool, as_json: bool) -> CommandResult | int:
-    """Run the config of a run that did not succeed again; return the new run's exit code.
+    """Run the config of a run that did not succeed again, and return the new run's exit code.
 
     A run that succeeded is run again if its model should serve and the pushed files have changed since.
 
@@ -61,6 +61,8 @@ def resume_run(store: LocalRunStore, name: str, *, yes: bool, as_json: bool) -> 
         run_root=store.root.path,
         use_cache=True,
         output=output,
+        # A run that stopped as asked is continued; one that failed on its way there goes no further than it was to.
+        until=None if run.state is State.INCOMPLETE else record.until,
         resumes=run.run_id,
         config_flags=record.config_flags,
     )

@@ -77,10 +77,13 @@ def beam_worker(host: str, port: int) -> None:
     """Start Beam workers on this machine for the jobs of `beam.worker_pool`, until Ctrl-C. Whoever reaches the port can
     run code as this user: open it to the machines of the cluster only. docs/scale.md
     """
+    from serving.beam.config import is_loopback
     from serving.beam.worker_pool import open_pool
 
     with open_pool(host, port) as bound_port:
         click.echo(f"a pool of Beam workers listens on {host}:{bound_port}")
+        if is_loopback(f"{host}:{bound_port}"):
+            click.echo("only this machine reaches it; --host 0.0.0.0 opens it to others")
         threading.Event().wait()
 
 

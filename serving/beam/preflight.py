@@ -129,10 +129,11 @@ def _check_environment(options: BeamOptions, prefix: str) -> None:
         )
     pool = options.worker_pool
     # A pool beside each worker of a cluster has an address that only these reach.
+    host = "" if pool is None or is_loopback(pool) else " --host 0.0.0.0"
     if pool is not None and (options.has_local_server or not is_loopback(pool)) and not answers(pool, _STOP_WORKER):
         raise ConfigError(
             f"{prefix}worker_pool: no worker pool answers at {pool} within {ANSWER_SECONDS} s; start it there with "
-            f"`python -m pipeline beam-worker --port {pool.rpartition(':')[2]}`, or correct the address"
+            f"`python -m pipeline beam-worker{host} --port {pool.rpartition(':')[2]}`, or correct the address"
         )
     if options.sdk_image is not None and options.has_local_server and shutil.which("docker") is None:
         raise ConfigError(

@@ -6,6 +6,7 @@ leaves the signal handlers of the process alone. The logs of the workers of a po
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,9 @@ from serving.beam.revision import compute_revision
 from serving.beam.servers import start_once
 from serving.beam.worker_logs import WorkerLogOptions
 from serving.beam.worker_pool import REVISION_SUFFIX
+
+_LOST_WORKER = re.compile(r"SDK worker disconnected|didn't get control connection|beam\.shared_folder: ")
+_MAX_DETAIL_CHARS = 200
 
 
 class _OwnedServers(portable_runner.PortableRunner):
@@ -50,16 +54,16 @@ class _OwnedServers(portable_runner.PortableRunner):
             log_options.worker_log_folder = str(logs)
         with _one_line():
             result = super().run_portable_pipeline(pipeline, options)
-        return _LoggedResult(result, logs)
+        return _LoggedResult(result, logs, options.view_as(PortableOptions).environment_config or "")
 
 
 class _LoggedResult(PipelineResult):
     """Result of a job whose workers' logs are copied to the standard error of this process, which is the log."""
 
-    def __init__(self, result: PipelineResult, logs: Path | None) -> None:
+    def __init__(self, result: PipelineResult, logs: Path | None, pool: str) -> None:
         super().__init__(result.state)
         self._result = result
-        self._logs = logs
+        self._logs, self._pool = logs, pool
 
     @property
     def state(self) -> Any:
@@ -75,9 +79,22 @@ class _LoggedResult(PipelineResult):
         try:
             with _one_line():
                 return self._result.wait_until_finish(duration)
+        except RuntimeError as error:
+            # Prism's words: sdks/go/pkg/beam/runners/prism/internal/worker/worker.go and environments.go of Beam.
+            if self._logs is None or not _LOST_WORKER.search(str(error)):
+                raise
+            raise PipelineError(
+                f"the Beam worker of the pool at {self._pool} was lost, or could not start; see the pool's output, "
+                f"start it again, and run the same command ({_find_details(str(error))})"
+            ) from error
         finally:
             if self._logs is not None:
                 _take_logs(self._logs)
+
+
+def _find_details(message: str) -> str:
+    """Return what a job server reports of a lost worker, without what it says around it."""
+    return message[_LOST_WORKER.search(message).start() :].splitlines()[0][:_MAX_DETAIL_CHARS]  # type: ignore[union-attr]
 
 
 def _take_logs(folder: Path) -> None:
@@ -108,7 +125,10 @@ def _one_line() -> Iterator[None]:
         code = getattr(error, "code", lambda: None)()
         details = getattr(error, "details", lambda: "")() or "no details"
         name = code.name if code is not None else type(error).__name__
-        raise PipelineError(f"the Beam job server has failed: {name}: {details.splitlines()[0]}") from error
+        raise PipelineError(
+            f"the Beam job server has failed: {name}: {details.splitlines()[0]}; start it again, and run the same "
+            "command"
+        ) from error
 
 
 def _start(options: PipelineOptions, build: Callable[[PipelineOptions], Any]) -> Any:

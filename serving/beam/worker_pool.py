@@ -6,8 +6,10 @@ options of the job nor a place for their logs. This one starts them as Beam's co
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -107,13 +109,25 @@ def open_pool(host: str, port: int) -> Iterator[int]:
     try:
         bound_port = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise ConfigError(f"--port {port}: cannot be opened at {host}; is another pool running?") from error
+        raise ConfigError(_explain_address(host, port)) from error
     server.start()
     try:
         yield bound_port
     finally:
         server.stop(None)
         pool.end_all()
+
+
+def _explain_address(host: str, port: int) -> str:
+    """Return why a server cannot listen at an address."""
+    try:
+        with socket.create_server((host, port)):
+            reason = "another program had it for a moment; start the pool again"
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.ENOENT) or isinstance(error, socket.gaierror):
+            return f"--host {host}: this machine has no such address; 0.0.0.0 takes all that it has"
+        reason = "another pool, or another program, has it" if error.errno == errno.EADDRINUSE else str(error)
+    return f"--port {port}: cannot be opened at {host}: {reason}"
 
 
 def _start(request: beam_fn_api_pb2.StartWorkerRequest) -> "subprocess.Popen[bytes]":
@@ -150,8 +164,12 @@ def _start(request: beam_fn_api_pb2.StartWorkerRequest) -> "subprocess.Popen[byt
                 log = stack.enter_context(open(Path(folder) / f"{name}.log", "ab"))
                 (Path(folder) / f"{name}{REVISION_SUFFIX}").write_text(compute_revision())
             except OSError as error:
-                _report(f"worker {request.worker_id} logs here: {folder}: {error.strerror}")
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+                raise OSError(
+                    f"beam.shared_folder: {folder}: {error.strerror} on {socket.gethostname()}; it must be one folder "
+                    "on all hosts, which the pool's user can write"
+                ) from error
+        # A worker ends with its pool, which then no longer holds the other end of the pipe.
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 
 def _describe(endpoint: endpoints_pb2.ApiServiceDescriptor) -> str:

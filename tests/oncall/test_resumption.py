@@ -46,6 +46,7 @@ def test_a_runs_own_config_is_run_again_with_the_cache(ends: str, runs: Runs, on
         "output": "normal",
         "resumes": FIRST,
         "config_flags": [],
+        "until": None,
     }
     oncall("resume", FIRST, "--json")
     assert started[1][1]["output"] == "json"
@@ -55,7 +56,13 @@ def test_a_run_that_stopped_as_asked_is_gone_on_with(runs: Runs, oncall: Oncall,
     runs.run(FIRST, until="Gate")
     assert "6 of 12 nodes were done" in oncall("resume", FIRST).stderr
     assert started[0][1]["resumes"] == FIRST
-    assert "until" not in started[0][1]
+    assert started[0][1]["until"] is None
+
+
+def test_a_run_that_failed_on_its_way_to_a_node_goes_no_further(runs: Runs, oncall: Oncall, started: Any) -> None:
+    runs.run(FIRST, fails=("Trainer", "no", 1), until="Evaluator")
+    oncall("resume", FIRST)
+    assert started[0][1]["until"] == "Evaluator"
 
 
 def test_a_run_that_succeeded_is_not_run_again(runs: Runs, oncall: Oncall, started: Any) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,13 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
+import psutil
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_fn_api_pb2, endpoints_pb2
 
-from cli.errors import PipelineError
+from cli.errors import ConfigError, PipelineError
 from serving.beam.arguments import build_arguments
 from serving.beam.config import BeamOptions
 from serving.beam.preflight import answers, check_beam
+from serving.beam.runners import _LoggedResult
 from serving.beam.worker_pool import open_pool
 from tests.conftest import ROOT
 
@@ -96,3 +100,92 @@ def test_the_command_serves_a_pool_until_it_is_ended() -> None:
         assert answers(address, "/org.apache.beam.model.fn_execution.v1.BeamFnExternalWorkerPool/StopWorker")
         pool.terminate()
         assert pool.wait(30) == 130
+
+
+def test_a_pool_that_does_not_see_the_shared_folder_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers would fail later, with the path of a file that exists on the other machine."""
+    monkeypatch.setattr(
+        "serving.beam.worker_pool.json_format.MessageToDict",
+        lambda _: {"beam:option:worker_log_folder:v1": "/missing/worker-logs"},
+    )
+    request = beam_fn_api_pb2.StartWorkerRequest(
+        worker_id="1", control_endpoint=endpoints_pb2.ApiServiceDescriptor(url="10.0.0.9:1")
+    )
+    with pytest.raises(
+        OSError, match=r"^beam\.shared_folder: /missing/worker-logs: No such file or directory on \S+; "
+    ):
+        _start_with_options(request)
+
+
+def _start_with_options(request: beam_fn_api_pb2.StartWorkerRequest) -> None:
+    from serving.beam import worker_pool
+
+    class Info:
+        pipeline_options = None
+
+    class Stub:
+        def __init__(self, _: object) -> None: ...
+
+        def GetProvisionInfo(self, *_: object, **__: object) -> object:  # noqa: N802 (Beam's name)
+            return type("Answer", (), {"info": Info})
+
+    request.provision_endpoint.url = "localhost:1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_pool.beam_provision_api_pb2_grpc, "ProvisionServiceStub", Stub)
+        worker_pool._start(request)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Pipeline job-5 failed in state FAILED: bundle inst004 failed:SDK worker disconnected: worker[job-5], 1 active",
+        "Pipeline job-4 failed in state FAILED: prism worker[job-4] didn't get control connection to localhost:8073 after 1m",
+        "Pipeline job-6 failed in state FAILED: beam.shared_folder: /x: No such file or directory on host2; it must be",
+    ],
+)
+def test_a_lost_worker_is_named_with_its_pool_and_a_remedy(words: str, tmp_path: Path) -> None:
+    class Lost:
+        state = "RUNNING"
+
+        def wait_until_finish(self, _: object) -> None:
+            raise RuntimeError(words)
+
+    with pytest.raises(
+        PipelineError, match=r"^the Beam worker of the pool at 10\.0\.0\.2:50000 was lost, or could not"
+    ):
+        _LoggedResult(Lost(), tmp_path, "10.0.0.2:50000").wait_until_finish()  # type: ignore[arg-type]
+
+
+def test_a_worker_ends_with_a_pool_that_is_killed() -> None:
+    program = (
+        "import sys, time\n"
+        "from apache_beam.portability.api import beam_fn_api_pb2\n"
+        "from serving.beam import worker_pool\n"
+        "worker = worker_pool._start(beam_fn_api_pb2.StartWorkerRequest(worker_id='1'))\n"
+        "print(worker.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as pool:
+        assert pool.stdout is not None
+        worker = psutil.Process(int(pool.stdout.readline()))
+        pool.send_signal(signal.SIGKILL)
+        pool.wait()
+    worker.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [("192.0.2.1", r"^--host 192\.0\.2\.1: this machine has no such address; 0\.0\.0\.0 takes all")],
+)
+def test_an_address_of_another_machine_is_named(host: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message), open_pool(host, 0):
+        pass
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with (
+        open_pool("127.0.0.1", 0) as port,
+        pytest.raises(ConfigError, match=f"^--port {port}: .* has it$"),
+        open_pool("127.0.0.1", port),
+    ):
+        pass
