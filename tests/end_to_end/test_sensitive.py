@@ -150,9 +150,9 @@ def outputs(config: Path) -> Iterator[dict[str, str]]:
     with RunningServer("--model-dir", str(model), "--port", "0") as server:
         row: dict[str, Any] = {"place": "CANARY-7f3a", "amount": 987654.321, "x": 1}
         path = "/v1/models/canary:predict"
-        wrong = ("CANARY-7f3a", "987,654.321", ["987654.321"], True, None, 3.5e38)
+        wrong = ("CANARY-7f3a", "987,654.321", ["987654.321"] * 2, True, None, 3.5e38)
         bodies = [{"instances": [{**row, "amount": value}]} for value in wrong]
-        bodies += [{"instances": [{**row, "place": value}]} for value in (None, True, ["CANARY-7f3a"])]
+        bodies += [{"instances": [{**row, "place": value}]} for value in (None, True, ["CANARY-7f3a"] * 2)]
         answers = [server.post(path, body) for body in bodies]
         assert {status for status, _ in answers} == {400}, answers
         pages = [server.get(page) for page in ("/", "/openapi.json", "/metrics")]
