@@ -4,6 +4,7 @@ TFMA calls the signature that `evaluation.model_spec` names. The verdict, the su
 built-in model.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
@@ -13,8 +14,9 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
-from components.config import Evaluation, TfmaMetric
+from components.config import Challengers, Evaluation, TfmaMetric
 from components.evaluator import component
+from components.evaluator.challengers import LINEAR, TREES
 from components.evaluator.constant_predictor import ConstantComparison
 from components.evaluator.evaluation import BASELINE, JudgedRows, add_thresholds, slicing_specs, summarize
 from components.evaluator.own_comparison import OwnComparison, compare_with_constant
@@ -51,6 +53,7 @@ class JudgingExecutor(executor.Executor):
             interval = None if comparison.gain is None else comparison.gain.interval
             rows = JudgedRows(comparison.classes, losses, ConstantComparison.of(constant, losses, interval))
         summary = summarize(folder, requirements, rows, requirements.model_spec.example_weight_key)
+        summary = replace(summary, challengers=_explain_challengers(requirements.challengers))
         if comparison.problem:
             summary = summary.with_warning(f"constant predictor: not compared: {comparison.problem}")
         component.record(summary, evaluation)
@@ -61,6 +64,14 @@ class JudgingExecutor(executor.Executor):
             models[BASELINE] = artifact_utils.get_single_instance(input_dict["baseline_model"])
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         component.bless(blessing, models, summary, pipeline=exec_properties["pipeline"])
+
+
+def _explain_challengers(settings: Challengers) -> dict[str, dict[str, str]]:
+    """Return why there are no challengers, an entry for each that is declared."""
+    problem = "challengers read the encoded columns of the config, and this model has a run_fn of its own"
+    declared = {LINEAR: settings.linear, TREES: settings.trees}
+    entry = {"text": f"not compared: {problem}", "problem": problem}
+    return {name: entry for name, is_declared in declared.items() if is_declared}
 
 
 def _plots(comparison: OwnComparison) -> list[config_pb2.MetricConfig]:

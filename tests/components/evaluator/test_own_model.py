@@ -103,6 +103,8 @@ def test_probabilities_are_compared_with_the_class_shares_and_drawn(data: dict[s
     assert comparison["candidate"] == pytest.approx(log_loss(BOUGHT, 1 / (1 + np.exp(-2 * SIZES))), rel=1e-4)
     assert comparison["constant"] == pytest.approx(log_loss(BOUGHT, np.full_like(BOUGHT, SHARE)), rel=1e-4)
     assert comparison["text"].endswith("of the class shares of train")
+    reason = "not compared: challengers read the encoded columns of the config, and this model has a run_fn of its own"
+    assert {name: entry["text"] for name, entry in summary.challengers.items()} == {"linear": reason, "trees": reason}
     assert outputs["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)
     assert {*summary.plots} == {"roc", "precision_recall", "confusion", "calibration"}
     rows = np.array(summary.plots["confusion"]["rows"])
