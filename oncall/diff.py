@@ -51,7 +51,8 @@ def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
             missing[name] = "; ".join(filter(None, reasons))
         compare = find_number_changes if name in ("statistics", "metrics") else _find_changes
         sections[name] = {} if name in missing else compare(old[name], new[name])
-    intervals = [read_intervals(of_run) for of_run in outputs]
+    sides = zip(records, outputs, strict=True)
+    intervals = [read_intervals(of_run) or record.flat_intervals for record, of_run in sides]
     changed = {key: [of_run.get(key) for of_run in intervals] for key in sections["metrics"]}
     document: dict[str, Any] = {"from": runs[0].run_id, "to": runs[1].run_id, **sections, "missing": missing}
     document |= {"intervals": {key: ends for key, ends in changed.items() if any(ends)}}

@@ -265,6 +265,7 @@ def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
             reason=reason,
             summary={"pushed": summary.pushed},
             metrics=dict(summary.evaluator.metrics) if summary.evaluator is not None else {},
+            intervals=dict(summary.evaluator.intervals) if summary.evaluator is not None else {},
             warnings=summary.warnings,
         )
     except OSError as problem:

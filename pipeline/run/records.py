@@ -115,6 +115,7 @@ class RunRecord(BaseModel):
       summary: Result of the push, and the serving version.
       alert: Outcome of the alert about its end.
       metrics: Evaluator's metrics by slice and name, which outlive its artifacts; None for one that is undefined.
+      intervals: their 95 % intervals.
       warnings: Warnings of the gate and of Evaluator, which stop no run.
     """
 
@@ -150,6 +151,7 @@ class RunRecord(BaseModel):
     summary: dict[str, str] = Field(default_factory=dict)
     alert: str = ""
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    intervals: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
 
     @property
@@ -160,6 +162,11 @@ class RunRecord(BaseModel):
             for where, values in self.metrics.items()
             for name, value in values.items()
         }
+
+    @property
+    def flat_intervals(self) -> dict[str, tuple[float, float]]:
+        """The intervals as `slice: name`."""
+        return {f"{where}: {name}": ends for where, by_name in self.intervals.items() for name, ends in by_name.items()}
 
     @property
     def shown_config(self) -> dict[str, Any]:
@@ -406,7 +413,7 @@ class RecordFile:
         self._write()
 
     def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str], **fields: Any) -> None:
-        """Set the end of the run, and further fields: `metrics`, `warnings`."""
+        """Set the end of the run, and further fields: `metrics`, `intervals`, `warnings`."""
         self.record = self.record.model_copy(update=fields)
         self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
         self.record.summary, self.record.ended = dict(summary), time.time()

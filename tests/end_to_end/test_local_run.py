@@ -87,7 +87,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert unblessed["exit_code"] == 4
     assert unblessed["facts"]["Evaluator"]["blessed"] is False
     failures = unblessed["facts"]["Evaluator"]["failures"]
-    assert [failure.split(":")[0] for failure in failures] == ["auc on sex=Female", "auc on sex=Male"]
+    assert [failure.partition(" 0.")[0] for failure in failures] == ["auc on sex=Female", "auc on sex=Male"]
     named = f"Evaluator: the model is not blessed: {failures[0]} (and 1 more); it is not pushed"
     assert unblessed["error"] == named
     assert all(failure.endswith("at least 0.999 expected") for failure in failures)

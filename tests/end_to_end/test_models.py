@@ -121,7 +121,7 @@ def test_a_regression_from_file_to_served_model(small_census: Callable[..., Path
     assert np.mean(errors) == pytest.approx(overall["mean_error"], abs=1e-3)
     missed = run_json(config, root, "--set", "evaluation.thresholds=[{metric: rmse, upper_bound: 1}]")
     assert missed["exit_code"] == 4
-    assert missed["facts"]["Evaluator"]["failures"][0].startswith("rmse on overall: ")
+    assert missed["facts"]["Evaluator"]["failures"][0].startswith("rmse ")
 
 
 def test_a_search_feeds_the_trainer_and_a_warm_start_follows(small_census: Callable[..., Path], tmp_path: Path) -> None:
