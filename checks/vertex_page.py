@@ -42,8 +42,8 @@ _MASKS = (
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
     (re.compile(r"\b\d+\.\d\b"), "SECONDS"),
     (re.compile(r"\b[\d,]+ bytes"), "BYTES"),
-    (re.compile(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{12}\b"), "HASH"),
-    (re.compile(r"\b\d{10,}\b"), "ID"),
+    # The start of a hash may have no letter.
+    (re.compile(r"\b([0-9a-f]{12}|\d{10,})\b"), "ID"),
     (re.compile(r"\b\w+@[\w.-]+"), "USER@HOST"),
     (re.compile(r"(?<=process )\d+"), "PID"),
     (re.compile(r"[━─]+"), "─"),

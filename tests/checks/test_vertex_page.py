@@ -30,6 +30,7 @@ def test_a_listing_has_its_command_its_output_and_its_exit_code() -> None:
 @pytest.mark.parametrize(
     ("page", "printed"),
     [
+        ("monday 134b745d273e finished", "monday 002156003890 finished"),
         ("21:44:53  SUCCEEDED    13.4 s  Pusher", "09:01:00  SUCCEEDED   113.4 s  Pusher"),
         ("wrote runs/census.json: 13 tasks, 97,750 bytes", "wrote runs/census.json: 13 tasks, 8,750 bytes"),
         ("│ 1 │ 90 % │ 5590bbbf42bd │ 2026-11-24 21:45 │", "│ 1 │ 90 % │ 441f03a53466 │ 2027-01-02 03:04 │"),
