@@ -312,7 +312,7 @@ def _wrap(split: statistics_pb2.DatasetFeatureStatistics) -> statistics_pb2.Data
 def test_arguments_that_exclude_each_other_are_rejected(examples: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="derived_columns need column_types, which name the columns to read"):
         StatisticsGen(examples=_channel(examples), derived_columns=FEATURES.derived_columns)
-    with pytest.raises(ValueError, match="derived_columns are not computed, because stats_options are derived; remove"):
+    with pytest.raises(ValueError, match="derived_columns are not computed, because stats_options are given; remove"):
         execute(examples, tmp_path, stats_options=tfdv.StatsOptions(num_top_values=3))
 
 
