@@ -73,9 +73,10 @@ def test_a_runs_page_says_what_evaluator_says(runs: Runs, text: Text) -> None:
     assert "missed: auc 0.9000; at least 0.95 expected" in page
     assert "warning: brier on sex=Male: undefined" in page
     assert "Against the constant predictor: log loss 0.3 of the model against 0.6 of the class shares of train." in page
+    assert "Against the challenger linear : log loss 0.29; the model is better by 0.016 [0.013, 0.019]." in page
     assert "Decision: threshold 0.17 (false positive 1, false negative 5; chosen on 900 rows of eval)." in page
     assert "All metrics are weighted by fnlwgt." in page
-    assert "overall 0.9200 undefined" in page
+    assert "overall 0.9200 0.9160 to 0.9240 undefined" in page
 
 
 def test_latest_and_first_characters_name_a_run(runs: Runs, text: Text, site: Site) -> None:
