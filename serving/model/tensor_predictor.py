@@ -6,6 +6,7 @@ https://www.tensorflow.org/tfx/serving/api_rest#encoding_binary_values
 import base64
 import binascii
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from serving.registry import DECLARATION_FILE
 # TensorFlow adds it to exported models; it returns nothing.
 _INTERNAL = "__saved_model_init_op"
 _MAX_ERROR_CHARS = 300
+_FUNCTION_NODES = re.compile(r"\{\{\w+ [^}]*\}\} ?")
 
 
 class TensorPredictor:
@@ -214,7 +216,7 @@ def _find_damaged(columns: Mapping[str, Sequence[Any]]) -> int | None:
 def _find_reason(message: str) -> str:
     """Return the reason in an error of TensorFlow, between the places in its code and those in the graph."""
     lines = message.partition("\n\t [[")[0].splitlines()
-    return lines[-1][:_MAX_ERROR_CHARS]
+    return _FUNCTION_NODES.sub("", lines[-1])[:_MAX_ERROR_CHARS]
 
 
 def _convert(value: Any, spec: tf.TensorSpec, where: str) -> NDArray[Any]:

@@ -120,7 +120,7 @@ def test_what_the_model_rejects_is_named_in_its_own_words(
 ) -> None:
     with pytest.raises(RequestError, match=r"the model rejects the values: .*Feature: size .*is required but could no"):
         of_examples.predict([{"b64": ""}])
-    with pytest.raises(RequestError, match="the model rejects the values: Could not parse example input"):
+    with pytest.raises(RequestError, match=r"^instances\[0\]: the model rejects the values: Could not parse"):
         of_examples.predict(["neither base64 nor an example"])
     with pytest.raises(RequestError, match=r"the model's outputs is not a finite number"):
         of_examples.predict([{"b64": base64.b64encode(record(0)).decode()}])
