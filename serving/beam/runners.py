@@ -83,7 +83,8 @@ class _LoggedResult(PipelineResult):
             # Prism's words: sdks/go/pkg/beam/runners/prism/internal/worker/worker.go and environments.go of Beam.
             if self._logs is None or not _LOST_WORKER.search(str(error)):
                 raise
-            raise PipelineError(
+            # Not a PipelineError, so that the line begins with the component.
+            raise RuntimeError(
                 f"the Beam worker of the pool at {self._pool} was lost, or could not start; see the pool's output, "
                 f"start it again, and run the same command ({_find_details(str(error))})"
             ) from error

@@ -1,6 +1,7 @@
 """A SavedModel in a session of TensorFlow 1: one row costs a third of a call of what `tf.saved_model.load` returns."""
 
 import os
+import weakref
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -30,11 +31,13 @@ class SessionModel:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        graph = tf.Graph()
+        graph, path = tf.Graph(), literal_path(folder)
         self._session = tf.compat.v1.Session(graph=graph)
+        # Also at the end of the process, after which its callables find no module to be released by.
+        weakref.finalize(self, self._session.close)
         try:
             with graph.as_default():
-                loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], literal_path(folder))
+                loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], path)
         except (OSError, ValueError, KeyError, AttributeError, RuntimeError, tf.errors.OpError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error

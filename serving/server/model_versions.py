@@ -199,7 +199,8 @@ class ModelVersions:
         self._refreshing = threading.Lock()
         # Files of versions that could not be loaded, by number: a version is tried again once its files change.
         self._rejected_files: dict[int, FileList] = {}
-        self._unexplained: set[int] = set()
+        # Reasons why no push put a version in its place, by number.
+        self._unexplained: dict[int, str] = {}
         self.snapshot = Snapshot()
 
     @property
@@ -220,6 +221,7 @@ class ModelVersions:
             selected = self._policy.select(sorted({*versions, *kept}), labels)
             served = {number: version for number, version in before.served.items() if number in selected}
             states = {number: state for number, state in before.states.items() if number in selected}
+            states |= {number: VersionState(END, reason) for number, reason in self._unexplained.items()}
             for number in served:
                 gone = f"{self.folder / str(number)}: is gone; the model in memory is served" if number in kept else ""
                 if gone and not states[number].error:
@@ -252,7 +254,7 @@ class ModelVersions:
             return f"{self.folder}: has version {numbers}; none of them is what --versions asks for"
         if self._unexplained:
             number = min(self._unexplained)
-            return f"{self.folder}: version {number} is not served: {self._registry.describe_unexplained(number)}"
+            return f"{self.folder}: version {number} is not served: {self._unexplained[number]}"
         below = sorted(path.name for path in self.folder.iterdir() if LocalRegistry(self.folder, path.name).numbers())
         hint = f"; expected the model's own folder, such as {self.folder / below[0]}" if below else ""
         return f"{self.folder}: holds no version of a model{hint}"
@@ -261,23 +263,22 @@ class ModelVersions:
         """Return the folders of the existing versions, by number, and their labels."""
         if self._single:
             return {read_number(self.folder): self.folder}, {}
-        numbers = [number for number in self._registry.numbers() if self._is_explained(number)]
+        unexplained = {
+            number: reason for number in self._registry.numbers() if (reason := self._explain_origin(number))
+        }
+        for number in unexplained.keys() - self._unexplained.keys():
+            _LOG.error("version %d is not served: %s", number, unexplained[number])
+        self._unexplained = unexplained
+        numbers = [number for number in self._registry.numbers() if number not in unexplained]
         return {number: self._registry.path(number) for number in numbers}, self._registry.labels()
 
-    def _is_explained(self, number: int) -> bool:
-        """Return True unless a version was put there by hand; the reason is logged once."""
+    def _explain_origin(self, number: int) -> str:
+        """Return why no push put a version in its place; empty if one did."""
         try:
-            if self._registry.is_explained(number):
-                self._unexplained.discard(number)
-                return True
-            reason = self._registry.describe_unexplained(number)
+            return "" if self._registry.is_explained(number) else self._registry.describe_unexplained(number)
         except PushError:
             # Its release file is damaged, which loading it reports; a damaged ledger has no labels, either.
-            return True
-        if number not in self._unexplained:
-            self._unexplained.add(number)
-            _LOG.error("version %d is not served: %s", number, reason)
-        return False
+            return ""
 
     def _load(self, number: int, folder: Path, states: dict[int, VersionState]) -> ServedVersion | None:
         """Load and check a version; if it cannot be served, return None and add the reason to `states`."""

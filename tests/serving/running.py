@@ -59,6 +59,15 @@ class RunningServer:
         assert self.process.stderr is not None
         self.errors.extend(self.process.stderr)
 
+    def wait_for_events(self, **fields: Any) -> list[dict[str, Any]]:
+        """Return the events with these fields, once there is one: a thread of the server writes them."""
+        waiting = threading.Event()
+        for _ in range(200):
+            if matching := [event for event in self.events if event.items() >= fields.items()]:
+                return matching
+            waiting.wait(0.05)
+        return []
+
     def __enter__(self) -> "RunningServer":
         if not self._ready.wait(120) or self.process.poll() is not None:
             # No `with` block ends it.

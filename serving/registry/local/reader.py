@@ -96,7 +96,7 @@ class Versions:
         """Return where a version that no push explains seems to come from."""
         release = self.release(version)
         if release is None:
-            return f"it has no {RELEASE_FILE}: another tool wrote it"
+            return f"it holds no {RELEASE_FILE}: no push of this product left it there"
         twins = [v for v in self.numbers() if v != version and self._has_content(v, release.content_hash)]
         files = f"the files of version {twins[0]}" if twins else f"a release file of run {release.run_id}"
         origin = f"it holds {files}"

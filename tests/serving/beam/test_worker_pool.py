@@ -150,9 +150,7 @@ def test_a_lost_worker_is_named_with_its_pool_and_a_remedy(words: str, tmp_path:
         def wait_until_finish(self, _: object) -> None:
             raise RuntimeError(words)
 
-    with pytest.raises(
-        PipelineError, match=r"^the Beam worker of the pool at 10\.0\.0\.2:50000 was lost, or could not"
-    ):
+    with pytest.raises(RuntimeError, match=r"^the Beam worker of the pool at 10\.0\.0\.2:50000 was lost, or could not"):
         _LoggedResult(Lost(), tmp_path, "10.0.0.2:50000").wait_until_finish()  # type: ignore[arg-type]
 
 

@@ -268,9 +268,15 @@ def test_what_may_not_be_read_is_one_line(registry: LocalRegistry, monkeypatch: 
     def deny(path: Path, *_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    for name in ("read_text", "rglob", "iterdir"):
+    def deny_ledger(path: Any, *arguments: Any, **named: Any) -> int:
+        if str(path).endswith("registry.json"):
+            deny(path)
+        return open_file(path, *arguments, **named)
+
+    open_file = os.open
+    for place, name, replacement in ((os, "open", deny_ledger), (Path, "rglob", deny), (Path, "iterdir", deny)):
         with monkeypatch.context() as patched:
-            patched.setattr(Path, name, deny)
+            patched.setattr(place, name, replacement)
             assert re.fullmatch(
                 r"error: runs/census/registry.*: (cannot be read: )?Permission denied", run_rejected("list", code=5)
             )

@@ -120,7 +120,9 @@ def test_a_version_that_nobody_vouches_for_is_not_taken_up(
     assert (now.default, now.states[2].state, message in now.states[2].error) == (1, "END", True), now.states
 
 
-def test_wrong_answers_keep_a_version_out_until_its_files_change(registry: LocalRegistry, models: list[Path]) -> None:
+def test_wrong_answers_keep_a_version_out_until_its_files_change(
+    registry: LocalRegistry, models: list[Path], tmp_path: Path
+) -> None:
     push(registry, models[0])
     versions = ModelVersions(registry.folder, VersionPolicy())
     versions.refresh()
@@ -131,10 +133,12 @@ def test_wrong_answers_keep_a_version_out_until_its_files_change(registry: Local
     # Nothing has changed, so it is not loaded again.
     before = versions.snapshot
     assert versions.refresh() is before
-    # As a push of another try would leave it.
+    # As a backup of a registry with the right answers has it.
+    backup = registry_of(tmp_path / "backup")
+    for model in models[:2]:
+        push(backup, model)
     shutil.rmtree(registry.folder / "2")
-    shutil.copytree(registry.folder / "1", registry.folder / "2")
-    (registry.folder / "2" / VERSION_FILE).write_text("2\n")
+    shutil.copytree(backup.folder / "2", registry.folder / "2")
     assert versions.refresh().default == 2
 
 

@@ -172,7 +172,7 @@ def test_several_tasks_share_one_prediction(served: Served) -> None:
     if has(served, "regress"):
         assert [row.value for row in next(results).regression_result.regressions] == served.numbers
     assert {result.model_spec.signature_name for result in response.results} == {"serving_default"}
-    rpcs = [event for event in served.running.events if event.get("method") == "MultiInference"]
+    rpcs = served.running.wait_for_events(method="MultiInference")
     assert [event.get("rows") for event in rpcs][-1:] == [2]
 
 
