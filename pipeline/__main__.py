@@ -10,8 +10,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cli.interrupts import leaves_at_once
-from cli.terminal import command, refusals
+from cli.interrupts import Interrupts, leave_at_once, leaves_at_once
+from cli.terminal import INTERRUPTED_EXIT_CODE, command, refusals
 from pipeline.init.command import init
 
 EPILOG = """\
@@ -80,7 +80,9 @@ def beam_worker(host: str, port: int) -> None:
     from serving.beam.config import is_loopback
     from serving.beam.worker_pool import open_pool
 
-    with open_pool(host, port) as bound_port:
+    with Interrupts() as interrupts, open_pool(host, port) as bound_port:
+        # The workers end with the pool.
+        interrupts.end_process = lambda: leave_at_once(INTERRUPTED_EXIT_CODE)
         click.echo(f"a pool of Beam workers listens on {host}:{bound_port}")
         if is_loopback(f"{host}:{bound_port}"):
             click.echo("only this machine reaches it; --host 0.0.0.0 opens it to others")

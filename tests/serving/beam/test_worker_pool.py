@@ -99,7 +99,30 @@ def test_the_command_serves_a_pool_until_it_is_ended() -> None:
         address = pool.stdout.readline().removeprefix("a pool of Beam workers listens on ").strip()
         assert answers(address, "/org.apache.beam.model.fn_execution.v1.BeamFnExternalWorkerPool/StopWorker")
         pool.terminate()
-        assert pool.wait(30) == 130
+        try:
+            assert pool.wait(30) == 130
+        finally:
+            pool.kill()
+
+
+def test_a_pool_that_cannot_stop_is_ended_all_the_same() -> None:
+    """gRPC may lose the exception of a signal, or not return from its stop."""
+    program = (
+        "import threading\n"
+        "from pipeline.__main__ import run_program\n"
+        "from serving.beam.worker_pool import WorkerPool\n"
+        "WorkerPool.end_all = lambda self: threading.Event().wait()\n"
+        "run_program()"
+    )
+    command = [sys.executable, "-c", program, "beam-worker", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as pool:
+        assert pool.stdout is not None
+        assert pool.stdout.readline().startswith("a pool of Beam workers listens on ")
+        pool.terminate()
+        try:
+            assert pool.wait(30) == 130
+        finally:
+            pool.kill()
 
 
 def test_a_pool_that_does_not_see_the_shared_folder_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
