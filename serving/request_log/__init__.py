@@ -1,0 +1,1 @@
+"""The log of a server's requests: rows, answers and rejections, in Parquet files of one folder."""
