@@ -81,9 +81,17 @@ class Layout:
         """All fields of a row, those of the log first."""
         return [*LOG_FIELDS, *(column.field for column in [*self.inputs, *self.outputs])]
 
-    def write(self, columns: Sequence[Mapping[str, Sequence[Any]]], outputs: Sequence[Outputs]) -> list[pa.Array]:
-        """Return the inputs and outputs of some requests as arrays of all their rows."""
-        values = [list(chain.from_iterable(part[column.source] for part in columns)) for column in self.inputs]
+    def write(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Outputs], *, single: bool) -> list[pa.Array]:
+        """Return the inputs and outputs of some requests as arrays of all their rows.
+
+        Args:
+          inputs: Of each request, a list of values by input; with `single`, one value.
+          outputs: Of each request, an array by output.
+          single: Whether each request has a single row.
+        """
+        values: list[list[Any]] = [[part[column.source] for part in inputs] for column in self.inputs]
+        if not single:
+            values = [list(chain.from_iterable(parts)) for parts in values]
         arrays = [np.concatenate([part[column.source] for part in outputs]) for column in self.outputs]
         written = [column.write(part) for column, part in zip(self.inputs, values, strict=True)]
         return [*written, *(column.write(part) for column, part in zip(self.outputs, arrays, strict=True))]

@@ -7,6 +7,7 @@ else. A version with other columns starts a new shard.
 """
 
 import datetime
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +186,11 @@ def write_shard(path: Path, rows: pa.Table, description: ShardDescription) -> No
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        pq.write_table(describe(rows, description), temporary, compression="zstd")
+        with temporary.open("wb") as file:
+            pq.write_table(describe(rows, description), file, compression="zstd")
+            file.flush()
+            # A name that outlives a power failure has its content.
+            os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         # A full disk has no place for half a shard.

@@ -222,8 +222,8 @@ def check_folder(folder: Path, flag: str) -> None:
     try:
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         with open(probe, "xb") as file:
+            # Nothing is written: a full disk is no reason not to serve.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(_STREAM_START)
     except OSError as error:
         raise ConfigError(f"{flag} {folder}: cannot be used: {error.strerror}; name one that can be written") from error
     finally:

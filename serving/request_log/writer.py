@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from cli.errors import ConfigError
 from serving.request_log.columns import Layout, LoggedVersion, build_layout
-from serving.request_log.entries import Entry
+from serving.request_log.entries import Entry, Record, read_keys
 from serving.request_log.reasons import Reasons
 from serving.request_log.sampling import is_sampled
 from serving.request_log.settings import FOLDER_FLAG, KEY_FLAG, RequestLogSettings
@@ -64,11 +64,11 @@ class Counts(Protocol):
 
 
 @dataclass(frozen=True)
-class _Key:
-    """What decides on a stream: entries of one key share its columns."""
+class _Columns:
+    """The columns of a version; None if its requests cannot be logged."""
 
-    number: int | None
-    signature: str
+    version: LoggedVersion
+    layout: Layout | None
 
 
 def check_version(settings: RequestLogSettings, version: LoggedVersion) -> Layout:
@@ -177,13 +177,14 @@ class RequestLog:
         """
         self._settings, self._model_name, self._counts = settings, model_name, counts
         self._find_default = find_default
-        self._samples_rows = settings.key_column is not None
         self._names = StreamNames()
         self._reasons = Reasons()
-        self._entries: deque[Entry] = deque()
+        self._records: deque[Record] = deque()
         # Each is written by one thread only: the event loop's, and the writer's.
         self._added, self._taken = [0, 0], [0, 0]
-        self._layouts: dict[_Key, tuple[LoggedVersion | None, Layout | None]] = {}
+        # By number and signature.
+        self._versions: dict[tuple[int, str], LoggedVersion] = {}
+        self._columns: dict[tuple[int, str], _Columns] = {}
         self._streams: dict[str, Stream] = {}
         self._is_closing = False
         self._disk_error = ""
@@ -205,7 +206,7 @@ class RequestLog:
         header = self._settings.header
         header_key = (headers.get(header) or None) if header is not None else None
         # Keys of rows are read later, beside the requests.
-        if not self._samples_rows and not is_sampled(header_key or identity, self._settings.sample):
+        if self._settings.key_column is None and not is_sampled(header_key or identity, self._settings.sample):
             return None
         return Entry(self._append, identity, header_key, self._settings.key_column)
 
@@ -222,112 +223,120 @@ class RequestLog:
         if self.flush():
             self._shards.wait(_LAST_ROWS_SECONDS)
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, record: Record, version: LoggedVersion | None) -> None:
         added, taken = self._added, self._taken
-        if added[0] - taken[0] + entry.rows > _MAX_WAITING_ROWS or added[1] - taken[1] > _MAX_WAITING_BYTES:
-            self._counts.add_dropped(QUEUE, entry.rows)
+        rows, size = record[-2:]
+        if added[0] - taken[0] + rows > _MAX_WAITING_ROWS or added[1] - taken[1] > _MAX_WAITING_BYTES:
+            self._counts.add_dropped(QUEUE, rows)
             return
-        added[0] += entry.rows
-        added[1] += entry.bytes
-        self._entries.append(entry)
+        if version is not None:
+            self._versions[version.number, version.signature] = version
+        added[0] += rows
+        added[1] += size
+        self._records.append(record)
 
     def _run(self) -> None:
         while True:
             self._wake.wait(_FLUSH_SECONDS)
             self._wake.clear()
             waiting = [self._flushes.get() for _ in range(self._flushes.qsize())]
+            records = [self._records.popleft() for _ in range(len(self._records))]
             try:
-                self._write([self._entries.popleft() for _ in range(len(self._entries))])
+                self._write(records)
                 self._rotate()
             except Exception:
-                # An error of this program must not end the log of the worker; the rows are lost.
+                # An error of this program must not end the log of the worker.
                 self._counts.add_failure()
-                _LOG.exception("request log: rows could not be written")
+                _LOG.exception("request log: rows may be lost")
+            self._taken[0] += sum(record[-2] for record in records)
+            self._taken[1] += sum(record[-1] for record in records)
             for each in waiting:
                 each.set()
 
-    def _write(self, entries: Sequence[Entry]) -> None:
-        by_key: dict[_Key | None, list[Entry]] = {}
-        for entry in entries:
-            by_key.setdefault(_find_key(entry.version), []).append(entry)
-        rejected = by_key.pop(None, [])
-        for key, group in by_key.items():
-            assert key is not None
-            layout = self._find_layout(key, group[0].version)
-            if layout is not None:
-                self._write_group(layout, group)
-            else:
-                self._counts.add_dropped(COLUMNS, sum(entry.rows for entry in group))
-        if rejected:
-            self._write_group(self._find_error_layout(), rejected)
-        for entry in entries:
-            self._taken[0] += entry.rows
-            self._taken[1] += entry.bytes
+    def _write(self, records: Sequence[Record]) -> None:
+        """Write records, those of the same columns together."""
+        groups: dict[tuple[int | None, str, bool], list[Record]] = {}
+        for record in records:
+            groups.setdefault((record[3], record[4], record[8] == 1), []).append(record)
+        for (number, signature, _), group in groups.items():
+            layout = self._find_error_layout() if number is None else self._find_layout(number, signature)
+            if layout is None:
+                self._counts.add_dropped(COLUMNS, sum(record[8] for record in group))
+                continue
+            schema = self._build_schema(layout)
+            for batch in self._build_batches(layout, schema, group):
+                if batch.num_rows:
+                    self._append_batch(batch)
 
-    def _find_layout(self, key: _Key, version: LoggedVersion | None) -> Layout | None:
-        owner, layout = self._layouts.get(key, (None, None))
-        if version is not None and owner is not version:
+    def _find_layout(self, number: int, signature: str) -> Layout | None:
+        """Return the columns of a version; None if its requests cannot be logged."""
+        version = self._versions[number, signature]
+        columns = self._columns.get((number, signature))
+        if columns is None or columns.version is not version:
             layout = None
             try:
                 layout = check_version(self._settings, version)
             except ConfigError as error:
-                _LOG.error("requests of version %d are not logged: %s", version.number, error)
-            self._layouts[key] = (version, layout)
-        return layout
+                _LOG.error("requests of version %d are not logged: %s", number, error)
+            columns = self._columns[number, signature] = _Columns(version, layout)
+        return columns.layout
 
     def _find_error_layout(self) -> Layout:
         """Return the columns of the default version, which a rejected request has as nulls."""
-        default = self._find_default()
-        key = _find_key(default)
-        layout = self._find_layout(key, default) if key is not None else None
+        default, layout = self._find_default(), None
+        if default is not None:
+            self._versions[default.number, default.signature] = default
+            layout = self._find_layout(default.number, default.signature)
         return layout or Layout((), (), ())
 
-    def _write_group(self, layout: Layout, entries: Sequence[Entry]) -> None:
-        """Write entries of the same columns; those that cannot be converted are dropped."""
+    def _build_schema(self, layout: Layout) -> pa.Schema:
         description = ShardDescription(
             model=self._model_name,
             sample=self._settings.sample,
             key=self._settings.key,
             masked=tuple(layout.masked),
         )
-        schema = build_schema(layout.fields, description)
-        for batch in self._build_batches(layout, schema, entries):
-            if batch.num_rows:
-                self._append_batch(batch)
+        return build_schema(layout.fields, description)
 
-    def _build_batches(self, layout: Layout, schema: pa.Schema, entries: Sequence[Entry]) -> Iterable[pa.RecordBatch]:
+    def _build_batches(self, layout: Layout, schema: pa.Schema, records: Sequence[Record]) -> Iterable[pa.RecordBatch]:
+        """Yield batches of rows; records that cannot be converted are dropped."""
         try:
-            yield self._build_batch(layout, schema, entries)
+            yield self._build_batch(layout, schema, records)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError) as error:
-            if len(entries) == 1:
-                self._counts.add_dropped(COLUMNS, entries[0].rows)
-                _LOG.error("request %s is not logged: %s", entries[0].identity, type(error).__name__)
+            if len(records) == 1:
+                identity, *_, rows, _ = records[0]
+                self._counts.add_dropped(COLUMNS, rows)
+                _LOG.error("request %s is not logged: its values do not fit: %s", identity, type(error).__name__)
                 return
-            for entry in entries:
-                yield from self._build_batches(layout, schema, [entry])
+            for record in records:
+                yield from self._build_batches(layout, schema, [record])
 
-    def _build_batch(self, layout: Layout, schema: pa.Schema, entries: Sequence[Entry]) -> pa.RecordBatch:
-        counts = [entry.rows for entry in entries]
-        owners = np.repeat(np.arange(len(entries)), counts)
-        keys = [key for entry in entries for key in entry.read_keys()]
-        log: dict[str, pa.Array] = {
-            TIME: pa.array(np.array([entry.microseconds for entry in entries])[owners], pa.timestamp("us", "UTC")),
-            ID: pa.array([entry.identity for entry in entries], pa.string()).take(pa.array(owners)),
+    def _build_batch(self, layout: Layout, schema: pa.Schema, records: Sequence[Record]) -> pa.RecordBatch:
+        """Return the rows of records of one version, or of rejected requests, that are in the sample."""
+        identities, times, keys, numbers, _, inputs, outputs, errors, counts, _ = zip(*records, strict=True)
+        owners = np.repeat(np.arange(len(records)), counts)
+        column = self._settings.key_column
+        row_keys = [key for part, count in zip(keys, counts, strict=True) for key in read_keys(part, count, column)]
+        log = {
+            TIME: pa.array(np.array(times)[owners], pa.timestamp("us", "UTC")),
+            ID: pa.array(identities, pa.string()).take(pa.array(owners)),
             ROW: pa.array(np.concatenate([np.arange(count) for count in counts]), pa.int32()),
-            KEY: pa.array(keys, pa.string()),
+            KEY: pa.array(row_keys, pa.string()),
         }
-        if entries[0].version is None:
-            reasons = [self._reasons.find(entry.error) for entry in entries]
+        if numbers[0] is None:
+            reasons = [self._reasons.find(error) for error in errors]
             log |= {VERSION: pa.nulls(len(owners), pa.int64()), ERROR: pa.array(reasons, pa.string())}
             values = [pa.nulls(len(owners), field.type) for field in layout.fields[len(LOG_FIELDS) :]]
         else:
-            numbers = np.full(len(owners), entries[0].version.number, np.int64)
-            log |= {VERSION: pa.array(numbers), ERROR: pa.nulls(len(owners), pa.string())}
-            values = layout.write([entry.columns for entry in entries], [entry.outputs for entry in entries])
+            log |= {
+                VERSION: pa.array(np.full(len(owners), numbers[0], np.int64)),
+                ERROR: pa.nulls(len(owners), pa.string()),
+            }
+            values = layout.write(inputs, outputs, single=counts[0] == 1)
         batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=schema)
-        if not self._samples_rows or self._settings.sample >= 1:
+        if column is None or self._settings.sample >= 1:
             return batch
-        names = [key or entries[owner].identity for key, owner in zip(keys, owners.tolist(), strict=True)]
+        names = [key or identities[owner] for key, owner in zip(row_keys, owners.tolist(), strict=True)]
         return batch.filter(pa.array([is_sampled(name, self._settings.sample) for name in names]))
 
     def _append_batch(self, batch: pa.RecordBatch) -> None:
@@ -368,9 +377,3 @@ class RequestLog:
             is_large = stream.size >= self._settings.shard_bytes
             if self._is_closing or stream.is_damaged or is_old or is_large or key in oldest:
                 self._shards.take(self._streams.pop(key))
-
-
-def _find_key(version: LoggedVersion | None) -> _Key | None:
-    if version is None:
-        return None
-    return _Key(version.number, version.signature)

@@ -17,7 +17,7 @@ from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import Columns, RequestError
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.entries import note_prediction, take_column_keys, take_record_keys, take_row_keys
+from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
 from serving.request_log.writer import RequestLog
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.metrics import Metrics
@@ -117,7 +117,7 @@ class Service:
         if not isinstance(instances, list) or not instances:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
-        instances = take_row_keys(served.predictor, instances)
+        instances = note_row_keys(served.predictor, instances)
         return await self._submit(served, served.predictor.convert_rows(instances), len(instances))
 
     async def answer_columns(self, served: ServedVersion, columns: Any) -> Outputs:
@@ -130,7 +130,7 @@ class Service:
             # TF Serving's rule: a single input need not be named.
             columns = dict.fromkeys(served.predictor.specs, columns)
         if isinstance(columns, Mapping):
-            columns = take_column_keys(served.predictor, columns)
+            columns = note_column_keys(served.predictor, columns)
         if not isinstance(columns, Mapping) or not columns:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
         first = next(iter(columns.values()))
@@ -148,7 +148,7 @@ class Service:
     async def answer_records(self, served: ServedVersion, records: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example, also of a model that takes nothing else."""
         self._check_rows(len(records))
-        take_record_keys(records)
+        note_record_keys(records)
         return await self._submit(served, served.predictor.convert_examples(records), len(records))
 
     def _check_rows(self, rows: int) -> None:
