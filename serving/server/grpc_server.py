@@ -6,6 +6,7 @@ https://grpc.io/docs/guides/health-checking/
 
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
+from serving.request_log.entries import MAX_REQUEST_ID_CHARS, Entry
 from serving.server import events, inference_calls
 from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
@@ -38,6 +40,8 @@ _PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 # The reason goes into a header of the answer: a client takes 8 KB of them.
 _MAX_REASON_CHARS = 1000
 _MAX_NAME_CHARS = 80
+# The calls of the request log.
+_PREDICTIONS = {"Predict", "Classify", "Regress", "MultiInference"}
 _CODES: dict[type[Exception], grpc.StatusCode] = {
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -93,6 +97,7 @@ async def _handle(
     """Return an answer, or abort with the status of its error; count, time and log the call."""
     started, status = time.perf_counter(), grpc.StatusCode.OK
     reason = ""
+    entry = _start_entry(service, context, fields) if route in _PREDICTIONS else None
     try:
         return await answer()
     except (RequestError, NotFoundError, NotReadyError, OverloadedError) as error:
@@ -101,6 +106,8 @@ async def _handle(
         _LOG.exception("%s failed", route)
         status, reason = grpc.StatusCode.INTERNAL, "internal error; see the server's log"
     finally:
+        if entry is not None:
+            entry.finish(reason, fields["bytes"])
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(route, status.name).inc()
         service.metrics.seconds.labels(route).observe(seconds)
@@ -116,6 +123,17 @@ async def _handle(
     return await context.abort(status, reason[:_MAX_REASON_CHARS])
 
 
+def _start_entry(service: Service, context: Any, fields: dict[str, Any]) -> Entry | None:
+    """Return the entry of a call in the request log, and return its ID to the client, as HTTP does."""
+    if service.request_log is None:
+        return None
+    headers = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+    identity = headers.get("x-request-id", "")[:MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
+    fields["request_id"] = identity
+    context.set_trailing_metadata((("x-request-id", identity),))
+    return service.request_log.start_entry(identity, headers)
+
+
 def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
     version = spec.version.value if spec.HasField("version") else None
     return service.find(spec.name or None, version, spec.version_label or None)
@@ -126,7 +144,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._service = service
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> Any:  # noqa: N802 (gRPC's name)
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> predict_pb2.PredictResponse:
             served = _find_version(self._service, request.model_spec)
@@ -178,7 +196,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "GetModelMetadata", context, answer, {})
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> classification_pb2.ClassificationResponse:
             served = self._find_for_rows(request.model_spec)
@@ -190,7 +208,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "Classify", context, answer, fields)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> regression_pb2.RegressionResponse:
             served = self._find_for_rows(request.model_spec)
@@ -202,7 +220,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "Regress", context, answer, fields)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> inference_pb2.MultiInferenceResponse:
             if not request.tasks:

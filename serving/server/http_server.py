@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 from serving.model.inference import Method
 from serving.model.predictor import Predictor, rows_of, to_json
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.request_log.entries import MAX_REQUEST_ID_CHARS
 from serving.server import events, inference_calls, open_inference, pages
 from serving.server.batching import Outputs
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
@@ -34,9 +35,10 @@ from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
 _LOG = logging.getLogger(__name__)
-_MAX_REQUEST_ID_CHARS = 128
 # The only keys of `parameters` that Vertex AI's clients may send.
 _PARAMETERS = {"signature_name", "outputs"}
+# The routes of the request log.
+_PREDICTIONS = {"predict", "tf_serving_predict", "v2_infer", "classify", "regress"}
 # nginx's code for a connection that the client closed; only logs and metrics have it.
 _GONE = 499
 
@@ -115,8 +117,12 @@ class _Routes:
 
         async def run(request: Request) -> Response:
             started = time.perf_counter()
-            identity = request.headers.get("x-request-id", "")[:_MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
+            identity = request.headers.get("x-request-id", "")[:MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
+            log = self._service.request_log if route in _PREDICTIONS else None
+            entry = log.start_entry(identity, request.headers) if log is not None else None
             response = await self._handle(handler, request, identity)
+            if entry is not None and response.status_code != _GONE:
+                entry.finish(_read_error(response), request.scope.get("body_bytes", 0))
             response.headers["x-request-id"] = identity
             if self._service.is_stopping:
                 # Clients that keep the connection open send the next request to another server.
@@ -176,7 +182,7 @@ class _Routes:
             allowed = (error.headers or {}).get("Allow", "another")
             reasons[405] = f"{request.method} is not taken here; allowed: {allowed}"
         response = _respond_with_error(error.status_code, reasons.get(error.status_code, error.detail), error.headers)
-        self._record("none", request, response, request.headers.get("x-request-id", "")[:_MAX_REQUEST_ID_CHARS], 0.0)
+        self._record("none", request, response, request.headers.get("x-request-id", "")[:MAX_REQUEST_ID_CHARS], 0.0)
         return response
 
     async def health(self, _: Request) -> Response:
@@ -347,6 +353,7 @@ class _Routes:
         body = decode_body(b"".join(pieces), request.headers.get("content-encoding", ""), most)
         if len(body) > most:
             raise _TooLargeError(f"the request is larger than {most:,} bytes once it is decompressed")
+        request.scope["body_bytes"] = len(body)
         return body
 
     async def _predict_rows(self, request: Request, served: ServedVersion, signature: Any, instances: Any) -> Outputs:
@@ -429,6 +436,10 @@ def _select_outputs(outputs: Outputs, names: Any) -> Outputs:
 
 def _respond(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def _read_error(response: Response) -> str:
+    return str(orjson.loads(response.body)["error"]) if response.status_code >= 400 else ""
 
 
 def _respond_with_error(code: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -17,6 +17,8 @@ from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import Columns, RequestError
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
+from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
+from serving.request_log.writer import RequestLog
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
@@ -46,10 +48,15 @@ class Service:
         self._executor = ThreadPoolExecutor(1, "model")
         self._batchers: dict[tuple[int, str], tuple[ServedVersion, Batcher]] = {}
         self.is_stopping = False
+        self.request_log: RequestLog | None = None
 
     @property
     def snapshot(self) -> Snapshot:
         return self.versions.snapshot
+
+    def find_default(self) -> ServedVersion | None:
+        """Return the version that answers a request that names none; None before it is loaded."""
+        return self.snapshot.find(None, None)
 
     @property
     def is_ready(self) -> bool:
@@ -110,6 +117,7 @@ class Service:
         if not isinstance(instances, list) or not instances:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
+        instances = note_row_keys(served.predictor, instances)
         return await self._submit(served, served.predictor.convert_rows(instances), len(instances))
 
     async def answer_columns(self, served: ServedVersion, columns: Any) -> Outputs:
@@ -121,6 +129,8 @@ class Service:
         ):
             # TF Serving's rule: a single input need not be named.
             columns = dict.fromkeys(served.predictor.specs, columns)
+        if isinstance(columns, Mapping):
+            columns = note_column_keys(served.predictor, columns)
         if not isinstance(columns, Mapping) or not columns:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
         first = next(iter(columns.values()))
@@ -138,6 +148,7 @@ class Service:
     async def answer_records(self, served: ServedVersion, records: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example, also of a model that takes nothing else."""
         self._check_rows(len(records))
+        note_record_keys(records)
         return await self._submit(served, served.predictor.convert_examples(records), len(records))
 
     def _check_rows(self, rows: int) -> None:
@@ -161,6 +172,7 @@ class Service:
         finally:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
         served.predictor.check_finite(outputs, columns)
+        note_prediction(served, columns, outputs, rows)
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:
@@ -237,6 +249,18 @@ def _finish(done: "asyncio.Future[None]", error: Exception | None) -> None:
         done.set_result(None)
     else:
         done.set_exception(error)
+
+
+def open_request_log(service: Service) -> RequestLog | None:
+    """Return the request log that the settings ask for.
+
+    Raises:
+      ConfigError: requests of the default version cannot be logged.
+    """
+    settings = service.settings.request_log
+    if settings is None:
+        return None
+    return RequestLog(settings, service.model_name, service.metrics.request_log, service.find_default)
 
 
 def freeze_garbage() -> None:

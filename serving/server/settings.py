@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from serving.request_log.settings import RequestLogSettings
+
 
 @dataclass(frozen=True)
 class ServerSettings:
@@ -21,6 +23,7 @@ class ServerSettings:
       drain_seconds: time to continue serving after SIGTERM, while the server reports that it is not ready.
       access_log: whether each request is logged.
       oncall_url: address of `oncall web`, which the page links to; None for none.
+      request_log: settings of the request log; None for no log.
     """
 
     model_dir: str
@@ -36,3 +39,4 @@ class ServerSettings:
     drain_seconds: float = 2.0
     access_log: bool = True
     oncall_url: str | None = None
+    request_log: RequestLogSettings | None = None
