@@ -110,8 +110,8 @@ def _write_labels(path: Path, rows: int) -> Path:
     generator = np.random.default_rng(1)
     order = generator.permutation(rows)
     labels = pa.array(["<=50K", ">50K"]).take(pa.array(generator.integers(2, size=rows)))
-    known = pa.repeat(pa.scalar("2026-02-01T00:00:00Z"), rows)
-    table = pa.table({"key": _name_keys(order), "income": labels, "known": known})
+    times = pa.repeat(pa.scalar("2026-02-01T00:00:00Z"), rows)
+    table = pa.table({"key": _name_keys(order), "income": labels, "known": times})
     if path.suffix == ".csv":
         pyarrow.csv.write_csv(table, path)
     else:

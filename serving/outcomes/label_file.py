@@ -167,7 +167,7 @@ def _open(source: str, columns: LabelColumns, reading: LabelReading) -> Table:
     )
     options = reading.options.model_copy(update={"format": file_format, "csv": csv})
     name = columns.label or features.label.column
-    # A label that is not known yet is no error.
+    # A missing label is not an error: it may come later.
     rules = {name: replace(label_rule(features, options), column=name, required=False)}
     if columns.time is not None:
         try:
