@@ -166,7 +166,7 @@ def _export(config: PipelineConfig, graph: str, network: Any, folder: str) -> No
 
 def _read_outputs(config: PipelineConfig, outputs: Any) -> tuple[Any, list[str]]:
     """Return predictions as `Predictions` has them."""
-    from serving.model.signatures import PREDICTION, PROBABILITIES, PROBABILITY
+    from serving.model.output_names import PREDICTION, PROBABILITIES, PROBABILITY
 
     match config.label:
         case BinaryLabel() as label:

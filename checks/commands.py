@@ -17,6 +17,7 @@ ENTRY_POINTS = {
     "python -m pipeline": "pipeline.__main__",
     "python -m oncall": "oncall.__main__",
     "python -m serving": "serving.__main__",
+    "python -m serving.outcomes": "serving.outcomes.__main__",
     "python -m serving.registry": "serving.registry.__main__",
     "python -m serving.batch": "serving.batch.__main__",
     "python -m emulators.vertex": "emulators.vertex.__main__",

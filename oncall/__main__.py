@@ -20,7 +20,8 @@ Exit codes:
        or the resumed run ended with 1
   2    a flag is wrong, there is no such run, version or artifact, web's port
        is in use, or report's file exists already
-  3    the resumed run's own, as 4 and 5: see local_runner.py --help
+  3    a request log cannot be read, or has no labels; or the resumed run's
+       own, as 4 and 5: see local_runner.py --help
   5    the registry rejected a rollback, or cannot be read; Vertex AI or its
        bucket rejects the request or does not respond
   6    the run root or its database cannot be read, a run holds it (resume,

@@ -11,6 +11,7 @@ from cli.errors import ConfigError, PipelineError
 from cli.terminal import command, flags
 from oncall.check import Check
 from oncall.model_versions import ModelVersion, ModelVersions
+from oncall.request_log import find_request_log
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from oncall.server_check import check_server
@@ -33,7 +34,9 @@ CHAMPION, DATABASE = "champion", "database"
 _GOOD_STATES = (State.SUCCEEDED, State.CACHED)
 
 
-def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str | None) -> list[Check]:
+def run_checks(
+    store: RunStore, url: str | None, folder: Path | None, model: str | None, log: Path | None = None
+) -> list[Check]:
     """Return the results of all checks.
 
     Args:
@@ -41,6 +44,7 @@ def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str
       url: URL of a model server; None for none.
       folder: folder of the registry; None for the newest run's.
       model: name of the model; None for the newest run's.
+      log: folder of the request log; None for the newest config's.
     """
     checks = [_check_newest_run(store), *_check_active_run(store), *_check_rejection(store), *_check_database(store)]
     checks += [*_check_clocks(store)]
@@ -49,6 +53,7 @@ def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str
         command_flags = store.location_flags + flags(registry=folder, model=model)
         checks += _check_champion(store, model_versions, command_flags)
         checks += _check_unexplained(model_versions)
+        checks += _check_live_quality(store, model_versions, log)
     except ConfigError:
         raise
     except PipelineError as error:
@@ -129,6 +134,18 @@ def _check_unexplained(model_versions: ModelVersions) -> list[Check]:
     lines = [f"version {number} was not pushed: {reason}" for number, reason in unexplained.items()]
     todo = model_versions.quarantine_command
     return [Check("registry", False, "; ".join(lines), todo, ", ".join(map(str, unexplained)))]
+
+
+def _check_live_quality(store: RunStore, model_versions: ModelVersions, log: Path | None) -> list[Check]:
+    """Return a check only if the request log is known and a version serves."""
+    newest = next(iter(store.read_records()), None)
+    log = log or find_request_log(newest)
+    if log is None or model_versions.champion is None:
+        return []
+    # NumPy and Arrow, which no other check needs.
+    from oncall.outcomes import check_quality
+
+    return [check_quality(store, model_versions, log)]
 
 
 def _check_rejection(store: RunStore) -> list[Check]:

@@ -28,6 +28,13 @@ def _registry(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_log = click.option(
+    "--log",
+    "request_log",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder of the request log.  [default: monitoring.request_log of the newest run]",
+)
 _yes = click.option("--yes", is_flag=True, help="Make the change.")
 
 
@@ -142,22 +149,46 @@ def anomalies(store: RunStore, run: str) -> CommandResult:
     is_flag=True,
     help="Notify of new failures only, on standard error and to the webhook of the newest run.",
 )
+@_log
 @_registry
 @store_command
-def check(store: RunStore, url: str | None, alert: bool, registry: Path | None, model: str | None) -> CommandResult:
+def check(
+    store: RunStore,
+    url: str | None,
+    alert: bool,
+    request_log: Path | None,
+    registry: Path | None,
+    model: str | None,
+) -> CommandResult:
     """Check the newest run, the champion and the server.
 
     Ends with 1 if the newest run that has ended failed, the database cannot be used, no version serves, the champion's
-    files are not those that a run on record pushed, or the server of --url serves another version.
+    files are not those that a run on record pushed, or the server of --url serves another version. With labels of
+    logged predictions also if the champion's live quality is significantly below that of its evaluation.
     """
     from oncall.checks import report_checks, run_checks
 
-    checks = run_checks(store, url, registry, model)
+    checks = run_checks(store, url, registry, model, request_log)
     if not alert:
         return report_checks(checks)
     from oncall.check_alerts import alert_on_checks
 
     return alert_on_checks(store, checks)
+
+
+@click.command()
+@_log
+@_registry
+@store_command
+def outcomes(store: RunStore, request_log: Path | None, registry: Path | None, model: str | None) -> CommandResult:
+    """Print the live metrics of each version, with intervals.
+
+    By week and slice, beside the values of its evaluation. They are of the logged predictions whose label
+    `python -m serving.outcomes` has joined. --json has all metrics.
+    """
+    from oncall.outcomes import report_outcomes
+
+    return report_outcomes(store, request_log, registry, model)
 
 
 @click.command()
@@ -256,9 +287,17 @@ def gc(
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8502, show_default=True, help="Port; 0 for a free one.")
 @click.option("--url", metavar="URL", help="URL of a model server for the checks of the first page.")
+@_log
 @_registry
 @local_command("the Google Cloud console shows its jobs, lineage and models as pages")
-def web(store: LocalRunStore, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
+def web(
+    store: LocalRunStore,
+    port: int,
+    url: str | None,
+    request_log: Path | None,
+    registry: Path | None,
+    model: str | None,
+) -> int:
     """Show all of this as pages, until Ctrl-C.
 
     Runs, the serving version, and a page for each run, for this machine's browsers alone.
@@ -266,7 +305,7 @@ def web(store: LocalRunStore, port: int, url: str | None, registry: Path | None,
     from oncall.web.options import PageOptions
     from oncall.web.server import serve
 
-    return serve(store, PageOptions(url, registry, model), port=port, as_json=_is_json())
+    return serve(store, PageOptions(url, registry, model, request_log), port=port, as_json=_is_json())
 
 
 @click.command()
@@ -303,6 +342,7 @@ ALL = (
     diff,
     anomalies,
     check,
+    outcomes,
     doctor,
     resume,
     rollback,

@@ -18,7 +18,7 @@ from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
 from schemas.metric_counts import Counts, empty_counts
 from schemas.metrics import METRICS
-from serving.model.signatures import MEASURED_OUTPUT
+from serving.model.output_names import MEASURED_OUTPUT
 
 _COUNTS_NAME = "_batched_counts"
 

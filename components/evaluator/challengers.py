@@ -22,9 +22,9 @@ from scipy import sparse
 from components.artifact_files import files_in
 from components.batch_rows import batch_rows
 from components.config import Challengers
-from components.evaluator.row_sample import RowSample
 from schemas.bootstrap import number_rows
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, IdColumn, NumberColumn, bucketized_name, safe_name
+from schemas.row_sample import RowSample
 from serving.model.literal_paths import literal_path
 from serving.model.network_inputs import IDS, NUMBERS, network_inputs, places
 from serving.model.served_model import TransformGraph

@@ -38,7 +38,7 @@ from components.config import STOCK, Evaluation, Implementation
 from components.evaluator.baseline import PIPELINE_PROPERTY
 from components.evaluator.challengers import FittedChallengers, Outcome, fit_challengers
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluator.evaluation import BASELINE, OVERALL, JudgedRows, Summary, name_slice, set_decisions, summarize
+from components.evaluator.evaluation import BASELINE, JudgedRows, Summary, set_decisions, summarize
 from components.evaluator.evaluation import eval_config as build_eval_config
 from components.evaluator.golden_requests import (
     GOLDEN_REQUESTS,
@@ -47,7 +47,7 @@ from components.evaluator.golden_requests import (
     write_tensor_golden,
 )
 from components.evaluator.resampling import CONSTANT, LABELS, WEIGHTS, Resampling, SliceErrors, from_json, to_json
-from components.evaluator.row_sample import MergeSamples, RowSample
+from components.evaluator.row_sample import MergeSamples
 from components.evaluator.sliced_predictions import (
     CANDIDATE,
     CHALLENGERS,
@@ -63,6 +63,8 @@ from components.stock_executor import log_handover, why_not_tf_examples
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, LabelKind
+from schemas.row_sample import RowSample
+from schemas.slices import OVERALL, name_slice
 from serving.model.literal_paths import literal_path
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
 from serving.registry import DECLARATION_FILE

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -24,9 +24,10 @@ from schemas.bootstrap import find_difference, find_interval
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
 from schemas.features import LabelKind
 from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, METRICS, describe_metric
-from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
+from schemas.slices import OVERALL, name_slice
+from serving.model.output_names import MEASURED_OUTPUT
+from serving.model.signatures import LABEL, SERVING_EXAMPLES
 
-OVERALL = "overall"
 # Beside TFMA's files.
 SUMMARY_NAME = "summary.json"
 BASELINE = "baseline"
@@ -568,11 +569,6 @@ def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
         return f"no row {where_rows} has the class '{classes[0]}'"
     positive = rows.classes[-1] if rows.classes else ""
     return described.undefined.format(rows=where_rows, positive=positive)
-
-
-def name_slice(key: Iterable[tuple[str, Any]]) -> str:
-    """Return the name of a slice by its columns and their values."""
-    return " x ".join(f"{column}={value}" for column, value in key) or OVERALL
 
 
 def _slice_value(key: Any) -> Any:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from cli.errors import PipelineError
 from schemas.features import ColumnType, FeatureSet, LabelKind
+from serving.model.output_names import MEASURED_OUTPUT
 from serving.model.signatures import (
     DTYPES,
     LABEL,
-    MEASURED_OUTPUT,
     SERVING_DEFAULT,
     SERVING_EXAMPLES,
     TRUE_LABEL,

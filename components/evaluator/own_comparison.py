@@ -34,11 +34,11 @@ from components.config import Evaluation, Predictions
 from components.evaluator.constant_predictor import ConstantPredictor, PairedLosses
 from components.evaluator.model_outputs import to_probabilities
 from components.evaluator.resampling import LABELS, WEIGHTS, Gain, measure_gain
-from components.evaluator.row_sample import RowSample
 from components.evaluator.sliced_predictions import CANDIDATE
 from components.model_files import read_bytes
 from schemas.bootstrap import number_copies
 from schemas.data import TRAIN_SPLIT
+from schemas.row_sample import RowSample
 
 # In the evaluation's folder, until it is read.
 _FILE = "comparison.json"

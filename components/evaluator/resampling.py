@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluator.constant_predictor import ConstantPredictor, row_losses
-from components.evaluator.row_sample import RowSample
 from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.bootstrap import find_difference, replicate_metrics, standard_error
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
@@ -18,6 +17,7 @@ from schemas.features import LabelKind
 from schemas.metric_counts import Counts, empty_counts
 from schemas.metrics import METRICS
 from schemas.moments import effective_rows
+from schemas.row_sample import RowSample
 
 CONSTANT = "constant"
 LABELS, WEIGHTS = "labels", "weights"

@@ -28,10 +28,10 @@ from oncall.web.options import PageOptions
 from oncall.web.run_filter import FIELDS, RunFilter
 from oncall.web.run_page import read_live, read_run_page
 from oncall.web.sections import Section, read_section
-from oncall.web.thresholds import OVERALL
 from oncall.web.trends_page import read_trends
 from oncall.web.versions_page import read_versions
 from pipeline.run.records import State
+from schemas.slices import OVERALL
 
 # A request to another host name may be sent by a page of another site, which would read the response:
 # https://en.wikipedia.org/wiki/DNS_rebinding

@@ -14,9 +14,10 @@ from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
 from oncall.runs import need_record
 from oncall.web.run_inputs import find_inputs
-from oncall.web.thresholds import OVERALL, parse_slice
+from oncall.web.thresholds import parse_slice
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.sensitive import MASK
+from schemas.slices import OVERALL
 
 MAX_ROWS = 50
 _BATCH_ROWS = 1024

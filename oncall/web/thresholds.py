@@ -7,8 +7,8 @@ from typing import Any
 
 from oncall.evaluations import Interval, MetricValue
 from schemas.metrics import describe_metric
+from schemas.slices import OVERALL
 
-OVERALL = "overall"
 Slices = Mapping[str, Mapping[str, MetricValue]]
 
 

@@ -10,8 +10,8 @@ from oncall.evaluations import MetricValue, read_metrics_by_slice
 from oncall.local.run_store import LocalRunStore
 from oncall.serving_versions import show_versions
 from oncall.web.options import PageOptions
-from oncall.web.thresholds import OVERALL
 from schemas.metrics import EXAMPLE_COUNT
+from schemas.slices import OVERALL
 
 MAX_VERSIONS = 8
 

@@ -17,8 +17,9 @@ from tensorflow_serving.apis import input_pb2
 
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from serving.model.inputs import RequestError
+from serving.model.output_names import PREDICTION, PROBABILITIES, PROBABILITY
 from serving.model.predictor import Predictor, to_list
-from serving.model.signatures import CLASSES, PREDICTION, PROBABILITIES, PROBABILITY
+from serving.model.signatures import CLASSES
 from serving.model.tensor_predictor import TensorPredictor
 
 Method = Literal["classify", "regress"]

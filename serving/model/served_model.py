@@ -17,6 +17,7 @@ from schemas.decision import DecisionThreshold
 from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, safe_name
 from serving.model.literal_paths import literal_path
 from serving.model.network_inputs import network_inputs
+from serving.model.output_names import PREDICTION, PROBABILITIES, PROBABILITY
 from serving.model.signatures import (
     BULK_EXAMPLES,
     CLASSES,
@@ -24,9 +25,6 @@ from serving.model.signatures import (
     LABEL,
     MODEL_VERSION,
     PREDICTED_LABEL,
-    PREDICTION,
-    PROBABILITIES,
-    PROBABILITY,
     SCHEMA_HASH,
     SERVING_DEFAULT,
     SERVING_EXAMPLES,

@@ -26,30 +26,21 @@ from schemas.features import (
     BinaryLabel,
     ColumnType,
     Label,
-    LabelKind,
     MulticlassLabel,
     RegressionLabel,
 )
+from serving.model.output_names import PREDICTION, PROBABILITIES, PROBABILITY
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
 BULK_EXAMPLES = "bulk_examples"
 TRUE_LABEL = "true_label"
-PROBABILITY = "probability"
-PROBABILITIES = "probabilities"
 CLASSES = "classes"
 PREDICTED_LABEL = "predicted_label"
-PREDICTION = "prediction"
 MODEL_VERSION = "model_version"
 SCHEMA_HASH = "schema_hash"
 # The order of the outputs in a response.
 OUTPUT_ORDER = (PREDICTED_LABEL, PROBABILITY, PROBABILITIES, CLASSES, PREDICTION, MODEL_VERSION, SCHEMA_HASH)
-# The output that metrics are computed from.
-MEASURED_OUTPUT: Mapping[LabelKind, str] = {
-    "binary": PROBABILITY,
-    "multiclass": PROBABILITIES,
-    "regression": PREDICTION,
-}
 LABEL = "label"
 # The version before a push.
 UNPUSHED = "unpushed"

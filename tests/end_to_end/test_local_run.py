@@ -123,7 +123,7 @@ def _check_parity(summary: dict[str, Any], root: Path) -> None:
     """Training-time, evaluated and served predictions are one: same rows, same probabilities."""
     import tensorflow as tf
 
-    from serving.model.signatures import PROBABILITY
+    from serving.model.output_names import PROBABILITY
 
     served = tf.saved_model.load(summary["facts"]["Pusher"]["path"])
     (examples,) = (root / "artifacts" / "ExampleGen" / "examples").glob("*/Split-test/*")

@@ -37,6 +37,8 @@ CALLS = {
     "gc": ("--keep-last", "1"),
     "report": ("latest", "--overwrite"),
 }
+# Needs a request log: tests/oncall/test_outcomes.py.
+READS_LOG = {"outcomes"}
 # Answers until it is told to end: tests/oncall/web/test_server.py.
 SERVES = {"web"}
 
@@ -49,7 +51,7 @@ def two_runs(runs: Runs) -> Runs:
 
 
 def test_every_command_is_called_here() -> None:
-    assert {*CALLS, *SERVES} == set(main.commands)
+    assert {*CALLS, *READS_LOG, *SERVES} == set(main.commands)
 
 
 def test_every_command_prints_text_or_one_document(two_runs: Runs, oncall: Oncall) -> None:

@@ -12,10 +12,11 @@ from components.evaluator.challengers import LINEAR, TREES, Outcome, fit_challen
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
 from components.evaluator.evaluation import JudgedRows, _describe_challenger, _judge_rows
 from components.evaluator.resampling import CONSTANT, LABELS, WEIGHTS, Resampling, SliceErrors, from_json, to_json
-from components.evaluator.row_sample import MergeSamples, RowSample
+from components.evaluator.row_sample import MergeSamples
 from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.features import FeatureSet
 from schemas.metrics import metrics_of
+from schemas.row_sample import RowSample
 from serving.model.network_inputs import IDS, NUMBERS
 
 ROWS = 4000

@@ -8,9 +8,9 @@ from scipy import stats
 
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
 from components.evaluator.resampling import LABELS, WEIGHTS, measure_gain
-from components.evaluator.row_sample import RowSample
 from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
+from schemas.row_sample import RowSample
 
 BINARY = BinaryLabel(column="bought", positive="yes", negative="no")
 MULTICLASS = MulticlassLabel(kind="multiclass", column="species", classes=("a", "b", "c"))

@@ -1,0 +1,270 @@
+"""`outcomes`: metrics of logged predictions whose label came later, beside those of the evaluation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cli.errors import ConfigError, PipelineError
+from cli.terminal import command, flags
+from oncall.check import Check
+from oncall.evaluations import read_metrics_by_slice
+from oncall.model_versions import ModelVersion, ModelVersions
+from oncall.request_log import find_request_log
+from oncall.results import CommandResult, ResultTable
+from oncall.run_store import RunStore
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, measure_outcomes
+from pipeline.outcomes.quality_drop import (
+    WINDOW_DAYS,
+    OfflineValue,
+    OfflineValues,
+    QualityDrop,
+    compare,
+    find_quality_drop,
+    select_metrics,
+)
+from pipeline.run.advice import ask
+from schemas.decision import DecisionThreshold
+from schemas.metrics import METRICS
+from schemas.slices import OVERALL
+from serving.outcomes.store import Summary, read_summary
+from serving.registry import DECISION_FILE
+from serving.request_log.shards import RequestLogError, list_shards
+
+CHECK = "live quality"
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A version with what its rows are measured by and compared with."""
+
+    number: int
+    settings: LiveSettings
+    offline: OfflineValues
+
+
+def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, model: str | None) -> CommandResult:
+    """Return the live metrics of each version, week and slice, beside those of its evaluation.
+
+    Args:
+      store: runs.
+      log: folder of the request log; None for the newest config's.
+      folder: folder of the registry; None for the newest run's.
+      model: name of the model; None for the newest run's.
+
+    Raises:
+      ConfigError: no log is named.
+      RequestLogError: there is no such log, or no label was joined to it.
+    """
+    log = log or find_request_log(next(iter(store.read_records()), None))
+    if log is None:
+        raise ConfigError("--log: is missing; name the folder of the request log, which the server writes")
+    summary = _read_summary(log)
+    model_versions = store.find_model_versions(folder, model)
+    versions = {v.number: _describe_version(store, model_versions, v) for v in model_versions.list_versions()}
+    champion = model_versions.champion
+    # One way to slice all versions; that of the champion.
+    settings = versions[champion].settings if champion in versions else LiveSettings()
+    decisions = {number: version.settings.decisions.get(number) for number, version in versions.items()}
+    settings = LiveSettings(
+        settings.evaluation,
+        settings.types,
+        {number: decision for number, decision in decisions.items() if decision is not None},
+        settings.seed,
+    )
+    live, notes = measure_outcomes(log, summary, settings)
+    notes += _describe_join(log, summary)
+    if not any(one.rows for one in live):
+        notes.append("no prediction has a label yet")
+    groups = [_document(one, versions.get(one.group.version), settings, summary) for one in live]
+    drops = {}
+    for number in dict.fromkeys(one.group.version for one in live):
+        version = versions.get(number, _Version(number, settings, {}))
+        drops[number] = find_quality_drop(log, number, version.settings, version.offline)
+    document = {
+        "log": str(log),
+        "joined_at": summary.at.isoformat(),
+        "label": summary.label,
+        "serving": champion,
+        "counts": summary.counts.model_dump(),
+        "examples": dict(summary.examples),
+        "notes": notes,
+        "groups": groups,
+        "drops": {str(number): [_document_drop(drop) for drop in of_version] for number, of_version in drops.items()},
+    }
+    names = select_metrics(settings.evaluation, summary)
+    share = f"{summary.counts.joined:,} of {summary.counts.predictions:,} predictions have a label"
+    parts: list[str | ResultTable] = [f"{log}: {share}; joined {summary.at:%Y-%m-%d %H:%M} UTC"]
+    parts += [f"note       {note}" for note in notes]
+    for number, of_version in drops.items():
+        parts += [f"worse      version {number}, last {WINDOW_DAYS} days: {drop}" for drop in of_version]
+    if groups:
+        headings = ("version", "of", "rows", "metric", "live", "95 %", "evaluation", "")
+        cells = [row for group in groups for row in _format_rows(group, names)]
+        parts.append(ResultTable(headings, cells, sentences=("live", "")))
+    return CommandResult(document, parts)
+
+
+def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> Check:
+    """Return the check of the champion's live quality against its evaluation and the thresholds of its config."""
+    champion = model_versions.champion
+    version = next((v for v in model_versions.list_versions() if v.number == champion), None)
+    todo = ask("outcomes", here=store.location_flags + flags(log=log))
+    try:
+        list_shards(log)
+        summary = read_summary(log)
+        if version is None or summary is None or not summary.counts.joined:
+            return Check(CHECK, True, f"{log}: no prediction of the champion has a label yet")
+        described = _describe_version(store, model_versions, version)
+        drops = find_quality_drop(log, version.number, described.settings, described.offline)
+    except RequestLogError as error:
+        return Check(CHECK, False, str(error), todo)
+    about = f"version {version.number}"
+    if drops:
+        return Check(CHECK, False, f"{about}: {'; '.join(map(str, drops))}", todo, about)
+    basis = "its evaluation and thresholds" if described.offline else "the thresholds of its config"
+    return Check(CHECK, True, f"{about}: not significantly below {basis} in the last {WINDOW_DAYS} days", about=about)
+
+
+def _read_summary(log: Path) -> Summary:
+    summary = read_summary(log)
+    if summary is None:
+        # A folder that is no log has its own error.
+        list_shards(log)
+        todo = command("python", "-m", "serving.outcomes", "FILE", "--key", "COLUMN", "--log", log, "--model", "FOLDER")
+        raise RequestLogError(f"{log}: no labels were joined yet; join a file of them: {todo}")
+    return summary
+
+
+def _describe_join(log: Path, summary: Summary) -> list[str]:
+    """Return notes on shards that are newer than the join, and on counts that should be 0."""
+    notes = []
+    try:
+        new = [shard for shard in list_shards(log) if shard.path.stem not in summary.shards]
+    except RequestLogError as error:
+        new = []
+        notes.append(str(error))
+    if new:
+        notes.append(f"{len(new)} shards are newer than the join; join again: python -m serving.outcomes --log {log}")
+    counts = summary.counts
+    for count, name, text in (
+        (counts.contradicted, "contradicted", "keys have labels that say different things; the latest counts"),
+        (counts.future, "future", "labels are from the future and do not count yet"),
+        (counts.early, "early", "predictions have a label from before them and do not count"),
+    ):
+        if count:
+            notes.append(f"{count:,} {text}, such as {summary.examples.get(name, '')}")
+    return notes
+
+
+def _describe_version(store: RunStore, model_versions: ModelVersions, version: ModelVersion) -> _Version:
+    """Return a version with the config of the run that pushed it, and the values of its evaluation."""
+    record = store.read_record(version.run) if version.run else None
+    settings = LiveSettings()
+    decisions = _read_decision(model_versions, version.number)
+    if record is not None:
+        try:
+            config = PipelineConfig.model_validate(record.config)
+            types = config.feature_set.column_types
+            settings = LiveSettings(config.evaluation, types, decisions, config.seed)
+        except ValidationError:
+            # Of another release, or of a model whose features are the user's own.
+            settings = LiveSettings(decisions=decisions)
+    else:
+        settings = LiveSettings(decisions=decisions)
+    return _Version(version.number, settings, _read_offline(store, model_versions, version))
+
+
+def _read_decision(model_versions: ModelVersions, number: int) -> Mapping[int, DecisionThreshold]:
+    """Return the threshold of a version in a folder of this machine; none elsewhere, and without declared costs."""
+    file = Path(model_versions.location) / str(number) / DECISION_FILE
+    try:
+        return {number: DecisionThreshold.model_validate_json(file.read_bytes())}
+    except (OSError, ValidationError):
+        return {}
+
+
+def _read_offline(store: RunStore, model_versions: ModelVersions, version: ModelVersion) -> OfflineValues:
+    """Return the values of a version's evaluation; without that, those of its release, which have no interval."""
+    try:
+        slices = read_metrics_by_slice(store.metadata.get_run_outputs(version.run)) if version.run else {}
+    except PipelineError:
+        slices = {}
+    if slices:
+        return {
+            name: {
+                metric: OfflineValue(entry.value, entry.interval)
+                for metric, entry in metrics.items()
+                if entry.value is not None
+            }
+            for name, metrics in slices.items()
+        }
+    try:
+        return {OVERALL: {name: OfflineValue(value) for name, value in model_versions.read_metrics(version).items()}}
+    except ConfigError:
+        raise
+    except PipelineError:
+        return {}
+
+
+def _document(live: LiveMetrics, version: _Version | None, settings: LiveSettings, summary: Summary) -> dict[str, Any]:
+    """Return a group by the names of the document."""
+    # A week has no evaluation of its own; it is compared with that of all rows.
+    offline = version.offline.get(live.group.slice, {}) if version is not None else {}
+    metrics = {}
+    for name, value in live.values.items():
+        interval, expected = live.intervals.get(name), offline.get(name)
+        verdict = ""
+        if value is not None and interval is not None and expected is not None:
+            verdict = _judge(name, compare(value, interval, expected))
+        metrics[name] = {
+            "value": value,
+            "interval": interval,
+            "undefined": live.reasons.get(name, ""),
+            "offline": expected.value if expected is not None else None,
+            "offline_interval": expected.interval if expected is not None else None,
+            "verdict": verdict,
+        }
+    return {**live.group._asdict(), "rows": live.rows, "metrics": metrics}
+
+
+def _judge(name: str, change: tuple[float, float]) -> str:
+    from oncall.evaluations import judge_change
+
+    return judge_change(name, change)
+
+
+def _document_drop(drop: QualityDrop) -> dict[str, Any]:
+    return {**asdict(drop), "text": str(drop)}
+
+
+def _format_rows(group: Mapping[str, Any], names: Sequence[str]) -> list[list[object]]:
+    """Return a row of the table for each metric."""
+    rows = []
+    where = group["week"] or ("all" if group["slice"] == OVERALL else group["slice"])
+    for name in names:
+        entry = group["metrics"].get(name)
+        if entry is None:
+            continue
+        metric = METRICS[name]
+        live = entry["undefined"] and f"undefined: {entry['undefined']}"
+        rows.append(
+            [
+                group["version"],
+                where,
+                f"{group['rows']:,}",
+                metric.title,
+                live or metric.format(entry["value"]),
+                _format_interval(name, entry["interval"]),
+                "" if entry["offline"] is None else metric.format(entry["offline"]),
+                entry["verdict"],
+            ]
+        )
+    return rows
+
+
+def _format_interval(name: str, interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"[{', '.join(METRICS[name].format(end) for end in interval)}]"

@@ -1,0 +1,201 @@
+"""Judges whether the live quality of a version is significantly below that of its evaluation, or misses a threshold.
+
+The interval of the difference of live and offline values is that of two independent samples, from the intervals of
+both (Zou and Donner 2008, Construction of confidence limits about effect measures: a general approach). So chance
+excuses a difference on few rows.
+"""
+
+import datetime
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.config import ChangeThreshold, Evaluation, Threshold
+from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, measure_outcomes
+from schemas.bootstrap import Interval
+from schemas.metrics import METRICS, metrics_of
+from schemas.slices import OVERALL
+from serving.outcomes.store import FOLDER, Summary, read_summary
+from serving.request_log.shards import TIME, VERSION, RequestLogError
+
+# Days of predictions that are judged: the newest, so that good weeks long ago do not hide a drop.
+WINDOW_DAYS = 28
+
+
+@dataclass(frozen=True)
+class OfflineValue:
+    """A value of a metric of a version's evaluation; an interval of None was not stored."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+# By slice and metric.
+OfflineValues = Mapping[str, Mapping[str, OfflineValue]]
+
+
+@dataclass(frozen=True)
+class QualityDrop:
+    """A metric whose live value is significantly too bad.
+
+    Attributes:
+      metric: Name of the metric.
+      slice: Name of the slice.
+      rows: Number of rows with a label.
+      value: Live value.
+      interval: Its 95 % interval.
+      expected: Expected value, in words.
+    """
+
+    metric: str
+    slice: str
+    rows: int
+    value: float
+    interval: Interval
+    expected: str
+
+    def __str__(self) -> str:
+        metric = METRICS[self.metric]
+        where = "" if self.slice == OVERALL else f" on {self.slice}"
+        ends = ", ".join(metric.format(end) for end in self.interval)
+        return f"live {metric.describe(self.value)} [{ends}]{where}, {self.rows:,} rows; expected {self.expected}"
+
+
+def find_quality_drop(
+    log: Path,
+    version: int,
+    settings: LiveSettings,
+    offline: OfflineValues,
+    *,
+    days: int = WINDOW_DAYS,
+    now: datetime.datetime | None = None,
+) -> list[QualityDrop]:
+    """Return the metrics of a version's newest labelled predictions that are significantly too bad.
+
+    It judges the metrics that the config bounds, or else the main one, on all rows, and the thresholds of the config on
+    their slices. A metric without an interval, such as that of a few rows, is not judged.
+
+    Args:
+      log: Folder of the request log; without joined labels there is no drop.
+      version: Version of the model.
+      settings: How live rows are measured.
+      offline: Values of the version's evaluation.
+      days: Number of days of predictions, counted back from the newest one of the version.
+      now: End of these days; None for the newest labelled prediction.
+
+    Raises:
+      RequestLogError: The joined rows cannot be read.
+    """
+    summary = read_summary(log)
+    if summary is None:
+        return []
+    since = None
+    end = now or find_newest(log, summary, version)
+    if end is not None:
+        since = end - datetime.timedelta(days=days)
+    slicings = tuple(dict.fromkeys(bound.slice_by for bound in settings.evaluation.thresholds if bound.slice_by))
+    # Only the slices with a bound are measured.
+    narrowed = replace(settings, evaluation=settings.evaluation.model_copy(update={"slice_by": slicings}))
+    live, _ = measure_outcomes(log, summary, narrowed, Window(since=since, version=version))
+    return find_drops([one for one in live if not one.group.week], offline, settings.evaluation, summary)
+
+
+def find_newest(log: Path, summary: Summary, version: int) -> datetime.datetime | None:
+    """Return the time of the newest labelled prediction of a version; None if it has none."""
+    newest: datetime.datetime | None = None
+    path = log / FOLDER / summary.joined
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=[TIME, VERSION]):
+                times = batch.column(TIME).filter(pc.equal(batch.column(VERSION), version))
+                latest = pc.max(times).as_py()
+                newest = latest if newest is None or (latest is not None and latest > newest) else newest
+    except (OSError, pa.ArrowException) as error:
+        raise RequestLogError(f"{path}: cannot be read: {error}; join again") from error
+    return newest
+
+
+def find_drops(
+    live: Sequence[LiveMetrics], offline: OfflineValues, evaluation: Evaluation, summary: Summary
+) -> list[QualityDrop]:
+    """Return the drops of groups of one version, each a slice.
+
+    Args:
+      live: Metrics by slice.
+      offline: Values of the version's evaluation.
+      evaluation: Section of the config.
+      summary: Summary of the join.
+    """
+    return [drop for one in live for drop in (*_compare(one, offline, evaluation, summary), *_judge(one, evaluation))]
+
+
+def _compare(
+    live: LiveMetrics, offline: OfflineValues, evaluation: Evaluation, summary: Summary
+) -> Iterator[QualityDrop]:
+    """Yield the metrics on all rows that are significantly worse than those of the evaluation."""
+    if live.group.slice != OVERALL:
+        return
+    for name in select_metrics(evaluation, summary):
+        value, interval, expected = live.values.get(name), live.intervals.get(name), offline.get(OVERALL, {}).get(name)
+        if value is None or interval is None or expected is None:
+            continue
+        change = compare(value, interval, expected)
+        margin = max((b.max_regression for b in evaluation.change_thresholds if b.metric == name), default=0.0)
+        if (change.high < -margin) if METRICS[name].better == "higher" else (change.low > margin):
+            metric = METRICS[name]
+            text = f"about {metric.format(expected.value)}, as on {evaluation.split}"
+            if expected.interval is not None:
+                text += f" [{', '.join(metric.format(end) for end in expected.interval)}]"
+            if margin:
+                text += f", and at most {margin:g} worse"
+            yield QualityDrop(name, OVERALL, live.rows, value, interval, text)
+
+
+def _judge(live: LiveMetrics, evaluation: Evaluation) -> Iterator[QualityDrop]:
+    """Yield the thresholds of the config that a group misses with its whole interval."""
+    for bound in evaluation.thresholds:
+        value, interval = live.values.get(bound.metric), live.intervals.get(bound.metric)
+        if value is None or interval is None or not _is_of(live.group.slice, bound.slice_by):
+            continue
+        if bound.lower_bound is not None and interval.high < bound.lower_bound:
+            expected = f"at least {bound.lower_bound:g}, a threshold of the config"
+            yield QualityDrop(bound.metric, live.group.slice, live.rows, value, interval, expected)
+        if bound.upper_bound is not None and interval.low > bound.upper_bound:
+            expected = f"at most {bound.upper_bound:g}, a threshold of the config"
+            yield QualityDrop(bound.metric, live.group.slice, live.rows, value, interval, expected)
+
+
+def _is_of(slice_name: str, columns: Sequence[str]) -> bool:
+    """Whether a slice is one of a slicing."""
+    if not columns:
+        return slice_name == OVERALL
+    parts = slice_name.split(" x ")
+    return len(parts) == len(columns) and all(
+        part.startswith(f"{column}=") for part, column in zip(parts, columns, strict=True)
+    )
+
+
+def select_metrics(evaluation: Evaluation, summary: Summary) -> list[str]:
+    """Return the metrics that are compared with the evaluation: those with a bound, or else the main one."""
+    bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
+    names = [
+        name
+        for name in dict.fromkeys(bound.metric for bound in bounds)
+        if name in METRICS and METRICS[name].better is not None
+    ]
+    return names or [name for name in metrics_of(summary.kind) if METRICS[name].rank == 1]
+
+
+def compare(value: float, interval: Interval, offline: OfflineValue) -> Interval:
+    """Return the interval of live - offline, two independent samples; an offline value without an interval is exact."""
+    low, high = offline.interval if offline.interval is not None else (offline.value, offline.value)
+    difference = value - offline.value
+    return Interval(
+        difference - math.hypot(value - interval.low, high - offline.value),
+        difference + math.hypot(interval.high - value, offline.value - low),
+    )

@@ -1,0 +1,1 @@
+"""Late labels of logged predictions, joined to them in the log's folder `outcomes`. Imports no TensorFlow."""
