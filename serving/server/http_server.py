@@ -12,13 +12,13 @@ import json
 import logging
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -31,10 +31,11 @@ from serving.server import events, inference_calls, open_inference, pages
 from serving.server.batching import Outputs
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
 from serving.server.model_versions import AVAILABLE, ServedVersion
+from serving.server.request_context import MAX_REQUEST_ID_CHARS, SPLIT_KEY_HEADER, current_request, start_request
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
+from serving.server.split_keys import read_json_keys
 
 _LOG = logging.getLogger(__name__)
-_MAX_REQUEST_ID_CHARS = 128
 # The only keys of `parameters` that Vertex AI's clients may send.
 _PARAMETERS = {"signature_name", "outputs"}
 # nginx's code for a connection that the client closed; only logs and metrics have it.
@@ -115,13 +116,19 @@ class _Routes:
 
         async def run(request: Request) -> Response:
             started = time.perf_counter()
-            identity = request.headers.get("x-request-id", "")[:_MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
+            headers = request.headers
+            context = start_request(headers.get("x-request-id", ""), headers.get(SPLIT_KEY_HEADER, ""))
+            identity = context.request_id
             response = await self._handle(handler, request, identity)
             response.headers["x-request-id"] = identity
             if self._service.is_stopping:
                 # Clients that keep the connection open send the next request to another server.
                 response.headers["connection"] = "close"
             self._record(route, request, response, identity, time.perf_counter() - started)
+            if context.split_version is not None and self._service.split is not None:
+                self._service.split.count(context, str(response.status_code), time.perf_counter() - started)
+            if context.shadow_jobs and self._service.shadow is not None:
+                response.background = BackgroundTask(self._service.shadow.send_later, context.shadow_jobs)
             return response
 
         return run
@@ -176,7 +183,7 @@ class _Routes:
             allowed = (error.headers or {}).get("Allow", "another")
             reasons[405] = f"{request.method} is not taken here; allowed: {allowed}"
         response = _respond_with_error(error.status_code, reasons.get(error.status_code, error.detail), error.headers)
-        self._record("none", request, response, request.headers.get("x-request-id", "")[:_MAX_REQUEST_ID_CHARS], 0.0)
+        self._record("none", request, response, request.headers.get("x-request-id", "")[:MAX_REQUEST_ID_CHARS], 0.0)
         return response
 
     async def health(self, _: Request) -> Response:
@@ -219,7 +226,7 @@ class _Routes:
             raise RequestError(
                 f"parameters: expected an object with no other keys than {', '.join(sorted(_PARAMETERS))}"
             )
-        served = self._service.find()
+        served = self._split(request, self._service.find(), content)
         outputs = await self._predict_rows(request, served, parameters.get("signature_name"), content.get("instances"))
         return _respond({"predictions": rows_of(_select_outputs(outputs, parameters.get("outputs")))})
 
@@ -231,6 +238,7 @@ class _Routes:
         unknown = content.keys() - {"signature_name", "instances", "inputs"}
         if unknown:
             raise RequestError(f"'{min(unknown)[:40]}' is unknown; expected signature_name, instances or inputs")
+        served = self._split(request, served, content)
         signature = content.get("signature_name")
         if ("instances" in content) == ("inputs" in content):
             raise RequestError('expected either {"instances": [...]}, by row, or {"inputs": {...}}, by column')
@@ -274,6 +282,7 @@ class _Routes:
         if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(body):
             raise RequestError(f"{open_inference.JSON_LENGTH_HEADER}: expected a part of the {len(body):,} bytes")
         inference = open_inference.read_request(_parse_content(body[: int(length)]), body[int(length) :])
+        served = self._split(request, served, {"inputs": inference.columns})
         outputs = await self._service.answer_columns(served, inference.columns)
         _add_to_log(request, served, outputs)
         content, headers = open_inference.build_response(self._service, served, inference, outputs)
@@ -291,6 +300,7 @@ class _Routes:
         served = self._find_version(request)
         self._service.check_capacity()
         content = await self._read_content(request)
+        served = self._split(request, served, content)
         answer, outputs = await inference_calls.answer_json(self._service, served, method, content)
         _add_to_log(request, served, outputs)
         return _respond(answer)
@@ -325,6 +335,13 @@ class _Routes:
     def _find_version(self, request: Request) -> ServedVersion:
         parameters = request.path_params
         return self._service.find(parameters["model"], _parse_version(parameters), parameters.get("label"))
+
+    def _split(self, request: Request, served: ServedVersion, content: Mapping[str, Any]) -> ServedVersion:
+        """Return the version that the split chooses, if the request names none."""
+        split = self._service.split
+        if split is None or request.path_params.keys() & {"version", "label"}:
+            return served
+        return split.choose(current_request(), self._service.snapshot, served, read_json_keys(content, split.column))
 
     def _find_number(self, request: Request) -> int | None:
         parameters = request.path_params

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,15 @@ from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import Columns, RequestError
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
+from serving.server import events
 from serving.server.batching import Batcher, Outputs, OverloadedError
+from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
+from serving.server.request_context import current_request
 from serving.server.settings import ServerSettings
+from serving.server.shadow import Shadow
+from serving.server.split import Split, check_split_key
 
 __all__ = ["NotFoundError", "NotReadyError", "OverloadedError", "RequestError", "Service"]
 
@@ -46,6 +52,13 @@ class Service:
         self._executor = ThreadPoolExecutor(1, "model")
         self._batchers: dict[tuple[int, str], tuple[ServedVersion, Batcher]] = {}
         self.is_stopping = False
+        self.shadow = self.split = None
+        if settings.shadow is not None:
+            self.shadow = Shadow(settings.shadow, ShadowMetrics(metrics.options), events.write)
+            self.shadow.follow(self.snapshot)
+        if settings.split is not None:
+            self.split = Split(settings.split, settings.split_key, SplitMetrics(metrics.options))
+            check_split_key(settings.split_key, self.snapshot.find(None, None))
 
     @property
     def snapshot(self) -> Snapshot:
@@ -161,6 +174,8 @@ class Service:
         finally:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
         served.predictor.check_finite(outputs, columns)
+        if self.shadow is not None:
+            self.shadow.add_job(current_request(), self.snapshot, served, columns, outputs, rows)
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:
@@ -255,11 +270,12 @@ def open_versions(settings: ServerSettings, folder: str, metrics: Metrics) -> Mo
 
     Raises:
       PushError: the folder cannot be read.
-      ConfigError: the policy is unknown.
+      ConfigError: the policy is unknown, or serves no champion that a labelled version could be compared with.
     """
+    policy = replace(VersionPolicy.parse(settings.policy), labels=settings.experiment_labels)
     versions = ModelVersions(
         Path(folder).absolute(),
-        VersionPolicy.parse(settings.policy),
+        policy,
         allow_unvalidated=settings.allow_unvalidated,
         on_change=metrics.update_versions,
     )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from serving.server.label_share import LabelShare
+
 
 @dataclass(frozen=True)
 class ServerSettings:
@@ -21,6 +23,9 @@ class ServerSettings:
       drain_seconds: time to continue serving after SIGTERM, while the server reports that it is not ready.
       access_log: whether each request is logged.
       oncall_url: address of `oncall web`, which the page links to; None for none.
+      shadow: label that is asked after the answer, and share of the requests; None for no shadow.
+      split: label that answers a share of the requests; None for no split.
+      split_key: column whose value decides on the split; None for the header or the request's ID alone.
     """
 
     model_dir: str
@@ -36,3 +41,11 @@ class ServerSettings:
     drain_seconds: float = 2.0
     access_log: bool = True
     oncall_url: str | None = None
+    shadow: LabelShare | None = None
+    split: LabelShare | None = None
+    split_key: str | None = None
+
+    @property
+    def experiment_labels(self) -> frozenset[str]:
+        """Labels of versions that are loaded for the shadow or the split."""
+        return frozenset(part.label for part in (self.shadow, self.split) if part is not None)

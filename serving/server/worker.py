@@ -83,6 +83,8 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
                 task.cancel()
             if rpc is not None:
                 await rpc.stop(GRACE_SECONDS)
+            if service.shadow is not None:
+                service.shadow.stop()
             events.write("stopped", pid=os.getpid(), dropped_lines=events.count_dropped() or None)
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
