@@ -27,9 +27,10 @@ from schemas.metrics import MEAN_COST, METRICS
 from schemas.moments import effective_rows
 from schemas.row_sample import RowSample
 from schemas.slices import OVERALL, name_slice
+from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_names import MEASURED_OUTPUT
 from serving.outcomes.store import FOLDER, HASH, IS_EARLY, LABEL, WEIGHT, Summary
-from serving.request_log.shards import PREDICTION_PREFIX, TIME, VERSION, RequestLogError
+from serving.request_log.shards import TIME, VERSION, RequestLogError
 
 _ROWS_TOGETHER = 1 << 17
 # Rows of a group that its intervals are computed from.

@@ -15,7 +15,6 @@ from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.columns import LoggedVersion, Outputs
 from serving.request_log.sampling import write_key
 
-MAX_REQUEST_ID_CHARS = 128
 _CURRENT: ContextVar["Entry | None"] = ContextVar("request_log_entry", default=None)
 
 # Keys of the rows of a request: that of all, values by row, or the serialized tf.Example that have them.

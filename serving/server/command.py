@@ -194,6 +194,19 @@ version can be served, or the port is taken."""
     metavar="SECONDS",
     help="Age beyond which a new shard is begun.",
 )
+@click.option(
+    "--shadow",
+    metavar="LABEL=SHARE",
+    help="Ask the version with a label, candidate or previous, for a share of the requests, such as candidate=0.2, "
+    "after the answer has gone out; /metrics compares the answers.",
+)
+@click.option(
+    "--split",
+    metavar="LABEL=SHARE",
+    help="Let the version with a label answer a share of the requests that name no version, such as candidate=0.1: by "
+    "the header x-split-key, else by --split-key, else by the request's ID.",
+)
+@click.option("--split-key", metavar="COLUMN", help="Column whose value is the key of a split.")
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
 @click.option(
     "--until-stdin-ends",
@@ -215,6 +228,8 @@ def main(
     token_file: Path | None,
     insecure: bool,
     allowed_hosts: tuple[str, ...],
+    shadow: str | None,
+    split: str | None,
     **settings: Any,
 ) -> None:
     """Serve predictions until Ctrl-C or SIGTERM.
@@ -229,6 +244,7 @@ def main(
         address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
         tls = _read_tls(tls_cert_file, tls_private_key_file, client_ca_file)
         access = _read_access(address, tls, token_file, allowed_hosts, insecure=insecure)
+        settings |= _read_experiments(shadow, split, settings["split_key"])
         with contextlib.ExitStack() as stack:
             _serve(model_dir, address, port, grpc_port, workers, check, settings, stack, tls, access)
     except PipelineError as error:
@@ -236,6 +252,15 @@ def main(
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+def _read_experiments(shadow: str | None, split: str | None, split_key: str | None) -> dict[str, Any]:
+    from serving.server.label_share import LabelShare
+
+    if split_key is not None and split is None:
+        raise ConfigError(f"--split-key {split_key}: there is no --split that it would be the key of")
+    flags = {"shadow": shadow, "split": split}
+    return {name: None if text is None else LabelShare.parse(f"--{name}", text) for name, text in flags.items()}
 
 
 def _stop_with_stdin() -> None:
@@ -387,10 +412,14 @@ def _check(settings: "ServerSettings", folder: Path) -> None:
     from serving.server.metrics import Metrics
     from serving.server.model_versions import END
     from serving.server.service import open_versions
+    from serving.server.split import check_split_key
 
     versions = open_versions(settings, str(folder), Metrics())
     snapshot = versions.snapshot
-    if snapshot.default is None or any(state.state == END for state in snapshot.states.values()):
+    check_split_key(settings.split_key, snapshot.find(None, None))
+    # A shadow, or the smaller part of a split, keeps no server from starting.
+    is_strict = not settings.experiment_labels
+    if snapshot.default is None or (is_strict and any(state.state == END for state in snapshot.states.values())):
         raise PushError(versions.explain())
     if settings.request_log is not None:
         check_version(settings.request_log, snapshot.served[snapshot.default])
@@ -402,6 +431,8 @@ def _build_flags(settings: "ServerSettings", folder: Path) -> list[str]:
     flags = ["--model-dir", str(folder), "--versions", settings.policy]
     if settings.allow_unvalidated:
         flags.append("--allow-unvalidated")
+    for flag, value in (("shadow", settings.shadow), ("split", settings.split), ("split-key", settings.split_key)):
+        flags += [f"--{flag}", str(value)] if value is not None else []
     if (log := settings.request_log) is not None:
         flags += ["--log-requests", str(log.folder), *(["--log-key", log.key] if log.key else [])]
         flags += ["--log-sensitive"] if log.log_sensitive else []

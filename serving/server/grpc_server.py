@@ -4,10 +4,10 @@ https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
 https://grpc.io/docs/guides/health-checking/
 """
 
+import functools
 import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -29,11 +29,12 @@ from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
-from serving.request_log.entries import MAX_REQUEST_ID_CHARS, Entry
 from serving.server import events, inference_calls
 from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
+from serving.server.request_context import SPLIT_KEY_HEADER, current_request, start_request
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
+from serving.server.split_keys import read_message_keys, read_tensor_keys
 
 _LOG = logging.getLogger(__name__)
 _PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -97,7 +98,14 @@ async def _handle(
     """Return an answer, or abort with the status of its error; count, time and log the call."""
     started, status = time.perf_counter(), grpc.StatusCode.OK
     reason = ""
-    entry = _start_entry(service, context, fields) if route in _PREDICTIONS else None
+    metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+    current = start_request(metadata.get("x-request-id", ""), metadata.get(SPLIT_KEY_HEADER, ""))
+    entry = None
+    if service.request_log is not None and route in _PREDICTIONS:
+        entry = service.request_log.start_entry(current.request_id, metadata)
+        # As HTTP does.
+        fields["request_id"] = current.request_id
+        context.set_trailing_metadata((("x-request-id", current.request_id),))
     try:
         return await answer()
     except (RequestError, NotFoundError, NotReadyError, OverloadedError) as error:
@@ -111,6 +119,11 @@ async def _handle(
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(route, status.name).inc()
         service.metrics.seconds.labels(route).observe(seconds)
+        if service.split is not None:
+            service.split.count(current, status.name, seconds)
+        if service.shadow is not None and current.shadow_jobs:
+            send, jobs = service.shadow.send, current.shadow_jobs
+            context.add_done_callback(lambda _: send(jobs))
         if service.settings.access_log:
             events.write(
                 "rpc",
@@ -123,20 +136,18 @@ async def _handle(
     return await context.abort(status, reason[:_MAX_REASON_CHARS])
 
 
-def _start_entry(service: Service, context: Any, fields: dict[str, Any]) -> Entry | None:
-    """Return the entry of a call in the request log, and return its ID to the client, as HTTP does."""
-    if service.request_log is None:
-        return None
-    headers = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-    identity = headers.get("x-request-id", "")[:MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
-    fields["request_id"] = identity
-    context.set_trailing_metadata((("x-request-id", identity),))
-    return service.request_log.start_entry(identity, headers)
-
-
 def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
     version = spec.version.value if spec.HasField("version") else None
     return service.find(spec.name or None, version, spec.version_label or None)
+
+
+def _split(
+    service: Service, served: ServedVersion, spec: model_pb2.ModelSpec, read_keys: Callable[[str | None], Iterable[str]]
+) -> ServedVersion:
+    """Return the version that the split chooses, if the request names none."""
+    if service.split is None or spec.WhichOneof("version_choice"):
+        return served
+    return service.split.choose(current_request(), service.snapshot, served, read_keys(service.split.column))
 
 
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -149,6 +160,9 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         async def answer() -> predict_pb2.PredictResponse:
             served = _find_version(self._service, request.model_spec)
             self._service.check_capacity()
+            limit = self._service.settings.max_request_bytes
+            read_keys = functools.partial(read_tensor_keys, request.inputs, most_values=limit)
+            served = _split(self._service, served, request.model_spec, read_keys)
             signature = request.model_spec.signature_name or SERVING_DEFAULT
             outputs = await self._predict(served, signature, request)
             rows = len(next(iter(outputs.values())))
@@ -199,7 +213,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> classification_pb2.ClassificationResponse:
-            served = self._find_for_rows(request.model_spec)
+            served = self._find_for_rows(request.model_spec, request.input)
             result = await inference_calls.answer_classify(self._service, served, request)
             self._count_rows(served, len(result.classifications), fields)
             spec = _build_spec(self._service, served, request.model_spec.signature_name or SERVING_DEFAULT)
@@ -211,7 +225,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> regression_pb2.RegressionResponse:
-            served = self._find_for_rows(request.model_spec)
+            served = self._find_for_rows(request.model_spec, request.input)
             result = await inference_calls.answer_regress(self._service, served, request)
             self._count_rows(served, len(result.regressions), fields)
             spec = _build_spec(self._service, served, request.model_spec.signature_name or SERVING_DEFAULT)
@@ -225,9 +239,11 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         async def answer() -> inference_pb2.MultiInferenceResponse:
             if not request.tasks:
                 raise RequestError("the request has no tasks")
-            served = self._find_for_rows(request.tasks[0].model_spec)
-            if any(_find_version(self._service, task.model_spec) is not served for task in request.tasks):
+            first_spec = request.tasks[0].model_spec
+            named = [_find_version(self._service, task.model_spec) for task in request.tasks]
+            if any(served is not named[0] for served in named):
                 raise RequestError("the tasks name several versions; expected one")
+            served = self._find_for_rows(first_spec, request.input)
             results = await inference_calls.answer_tasks(self._service, served, request)
             for task, result in zip(request.tasks, results, strict=True):
                 signature = task.model_spec.signature_name or SERVING_DEFAULT
@@ -239,10 +255,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         return await _handle(self._service, "MultiInference", context, answer, fields)
 
-    def _find_for_rows(self, spec: model_pb2.ModelSpec) -> ServedVersion:
+    def _find_for_rows(self, spec: model_pb2.ModelSpec, rows: Any) -> ServedVersion:
         served = _find_version(self._service, spec)
         self._service.check_capacity()
-        return served
+        return _split(self._service, served, spec, functools.partial(read_message_keys, rows))
 
     def _count_rows(self, served: ServedVersion, rows: int, fields: dict[str, Any]) -> None:
         fields.update(rows=rows, version=served.number)

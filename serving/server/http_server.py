@@ -12,13 +12,13 @@ import json
 import logging
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -27,12 +27,13 @@ from starlette.routing import BaseRoute, Route
 from serving.model.inference import Method
 from serving.model.predictor import Predictor, rows_of, to_json
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
-from serving.request_log.entries import MAX_REQUEST_ID_CHARS
 from serving.server import events, inference_calls, open_inference, pages
 from serving.server.batching import Outputs
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
 from serving.server.model_versions import AVAILABLE, ServedVersion
+from serving.server.request_context import MAX_REQUEST_ID_CHARS, SPLIT_KEY_HEADER, current_request, start_request
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
+from serving.server.split_keys import read_json_keys
 
 _LOG = logging.getLogger(__name__)
 # The only keys of `parameters` that Vertex AI's clients may send.
@@ -117,9 +118,11 @@ class _Routes:
 
         async def run(request: Request) -> Response:
             started = time.perf_counter()
-            identity = request.headers.get("x-request-id", "")[:MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
+            headers = request.headers
+            context = start_request(headers.get("x-request-id", ""), headers.get(SPLIT_KEY_HEADER, ""))
+            identity = context.request_id
             log = self._service.request_log if route in _PREDICTIONS else None
-            entry = log.start_entry(identity, request.headers) if log is not None else None
+            entry = log.start_entry(identity, headers) if log is not None else None
             response = await self._handle(handler, request, identity)
             if entry is not None and response.status_code != _GONE:
                 entry.finish(_read_error(response), request.scope.get("body_bytes", 0))
@@ -128,6 +131,10 @@ class _Routes:
                 # Clients that keep the connection open send the next request to another server.
                 response.headers["connection"] = "close"
             self._record(route, request, response, identity, time.perf_counter() - started)
+            if context.split_version is not None and self._service.split is not None:
+                self._service.split.count(context, str(response.status_code), time.perf_counter() - started)
+            if context.shadow_jobs and self._service.shadow is not None:
+                response.background = BackgroundTask(self._service.shadow.send_later, context.shadow_jobs)
             return response
 
         return run
@@ -225,7 +232,7 @@ class _Routes:
             raise RequestError(
                 f"parameters: expected an object with no other keys than {', '.join(sorted(_PARAMETERS))}"
             )
-        served = self._service.find()
+        served = self._split(request, self._service.find(), content)
         outputs = await self._predict_rows(request, served, parameters.get("signature_name"), content.get("instances"))
         return _respond({"predictions": rows_of(_select_outputs(outputs, parameters.get("outputs")))})
 
@@ -237,6 +244,7 @@ class _Routes:
         unknown = content.keys() - {"signature_name", "instances", "inputs"}
         if unknown:
             raise RequestError(f"'{min(unknown)[:40]}' is unknown; expected signature_name, instances or inputs")
+        served = self._split(request, served, content)
         signature = content.get("signature_name")
         if ("instances" in content) == ("inputs" in content):
             raise RequestError('expected either {"instances": [...]}, by row, or {"inputs": {...}}, by column')
@@ -280,6 +288,7 @@ class _Routes:
         if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(body):
             raise RequestError(f"{open_inference.JSON_LENGTH_HEADER}: expected a part of the {len(body):,} bytes")
         inference = open_inference.read_request(_parse_content(body[: int(length)]), body[int(length) :])
+        served = self._split(request, served, {"inputs": inference.columns})
         outputs = await self._service.answer_columns(served, inference.columns)
         _add_to_log(request, served, outputs)
         content, headers = open_inference.build_response(self._service, served, inference, outputs)
@@ -297,6 +306,7 @@ class _Routes:
         served = self._find_version(request)
         self._service.check_capacity()
         content = await self._read_content(request)
+        served = self._split(request, served, content)
         answer, outputs = await inference_calls.answer_json(self._service, served, method, content)
         _add_to_log(request, served, outputs)
         return _respond(answer)
@@ -331,6 +341,13 @@ class _Routes:
     def _find_version(self, request: Request) -> ServedVersion:
         parameters = request.path_params
         return self._service.find(parameters["model"], _parse_version(parameters), parameters.get("label"))
+
+    def _split(self, request: Request, served: ServedVersion, content: Mapping[str, Any]) -> ServedVersion:
+        """Return the version that the split chooses, if the request names none."""
+        split = self._service.split
+        if split is None or request.path_params.keys() & {"version", "label"}:
+            return served
+        return split.choose(current_request(), self._service.snapshot, served, read_json_keys(content, split.column))
 
     def _find_number(self, request: Request) -> int | None:
         parameters = request.path_params

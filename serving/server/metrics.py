@@ -52,7 +52,9 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._numbers: set[int] = set()
-        common: dict[str, Any] = {"namespace": "model_server", "registry": self._registry}
+        # Also of metrics that only some servers have.
+        self.options: dict[str, Any] = {"namespace": "model_server", "registry": self._registry}
+        common = self.options
         self.requests = Counter("requests", "Requests by route and status.", ["route", "status"], **common)
         self.seconds = Histogram("request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, **common)
         self.rows = Counter("rows", "Rows predicted, by version.", ["version"], **common)

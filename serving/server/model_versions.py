@@ -49,11 +49,13 @@ class VersionPolicy:
         `latest`: the last `count`; `all`; `numbers`.
       count: number of versions of `latest`.
       numbers: version numbers of `numbers`.
+      labels: labels whose versions are served in any case.
     """
 
     kind: Literal["champion", "labels", "latest", "all", "numbers"] = "champion"
     count: int = 1
     numbers: frozenset[int] = frozenset()
+    labels: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> "VersionPolicy":
@@ -78,6 +80,10 @@ class VersionPolicy:
           versions: numbers of the existing versions, in ascending order.
           labels: numbers by label.
         """
+        labelled = {number for label, number in labels.items() if label in self.labels}
+        return self._select(versions, labels) | (labelled & {*versions})
+
+    def _select(self, versions: list[int], labels: Mapping[str, int]) -> set[int]:
         latest = set(versions[-1:])
         match self.kind:
             case "champion":
@@ -191,9 +197,18 @@ class ModelVersions:
         policy: choice of the versions to serve.
         allow_unvalidated: whether to serve models that no push of this product wrote.
         on_change: called with the snapshot after every change.
+
+        Raises:
+          ConfigError: labelled versions cannot be served beside a champion.
         """
         self.folder, self._policy, self._allow_unvalidated = folder, policy, allow_unvalidated
         self._single = (folder / "saved_model.pb").is_file()
+        if policy.labels and (self._single or policy.kind in ("latest", "numbers")):
+            reason = f"{folder} is one version" if self._single else f"--versions {policy.kind} has another default"
+            raise ConfigError(
+                "--shadow and --split: expected the folder of all versions, and --versions champion, labels or all; "
+                f"{reason}"
+            )
         self._registry = LocalRegistry(folder.parent, folder.name)
         self._on_change = on_change
         self._refreshing = threading.Lock()

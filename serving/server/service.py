@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
 from serving.request_log.writer import RequestLog
+from serving.server import events
 from serving.server.batching import Batcher, Outputs, OverloadedError
+from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
+from serving.server.request_context import current_request
 from serving.server.settings import ServerSettings
+from serving.server.shadow import Shadow
+from serving.server.split import Split, check_split_key
 
 __all__ = ["NotFoundError", "NotReadyError", "OverloadedError", "RequestError", "Service"]
 
@@ -49,6 +55,13 @@ class Service:
         self._batchers: dict[tuple[int, str], tuple[ServedVersion, Batcher]] = {}
         self.is_stopping = False
         self.request_log: RequestLog | None = None
+        self.shadow = self.split = None
+        if settings.shadow is not None:
+            self.shadow = Shadow(settings.shadow, ShadowMetrics(metrics.options), events.write)
+            self.shadow.follow(self.snapshot)
+        if settings.split is not None:
+            self.split = Split(settings.split, settings.split_key, SplitMetrics(metrics.options))
+            check_split_key(settings.split_key, self.snapshot.find(None, None))
 
     @property
     def snapshot(self) -> Snapshot:
@@ -173,6 +186,8 @@ class Service:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
         served.predictor.check_finite(outputs, columns)
         note_prediction(served, columns, outputs, rows)
+        if self.shadow is not None:
+            self.shadow.add_job(current_request(), self.snapshot, served, columns, outputs, rows)
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:
@@ -279,11 +294,12 @@ def open_versions(settings: ServerSettings, folder: str, metrics: Metrics) -> Mo
 
     Raises:
       PushError: the folder cannot be read.
-      ConfigError: the policy is unknown.
+      ConfigError: the policy is unknown, or serves no champion that a labelled version could be compared with.
     """
+    policy = replace(VersionPolicy.parse(settings.policy), labels=settings.experiment_labels)
     versions = ModelVersions(
         Path(folder).absolute(),
-        VersionPolicy.parse(settings.policy),
+        policy,
         allow_unvalidated=settings.allow_unvalidated,
         on_change=metrics.update_versions,
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from serving.request_log.settings import RequestLogSettings
+from serving.server.label_share import LabelShare
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class ServerSettings:
       access_log: whether each request is logged.
       oncall_url: address of `oncall web`, which the page links to; None for none.
       request_log: settings of the request log; None for no log.
+      shadow: label that is asked after the answer, and share of the requests; None for no shadow.
+      split: label that answers a share of the requests; None for no split.
+      split_key: column whose value decides on the split; None for the header or the request's ID alone.
     """
 
     model_dir: str
@@ -40,3 +44,11 @@ class ServerSettings:
     access_log: bool = True
     oncall_url: str | None = None
     request_log: RequestLogSettings | None = None
+    shadow: LabelShare | None = None
+    split: LabelShare | None = None
+    split_key: str | None = None
+
+    @property
+    def experiment_labels(self) -> frozenset[str]:
+        """Labels of versions that are loaded for the shadow or the split."""
+        return frozenset(part.label for part in (self.shadow, self.split) if part is not None)

@@ -86,6 +86,8 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
                 await rpc.stop(GRACE_SECONDS)
             if service.request_log is not None:
                 await asyncio.to_thread(service.request_log.close)
+            if service.shadow is not None:
+                service.shadow.stop()
             events.write("stopped", pid=os.getpid(), dropped_lines=events.count_dropped() or None)
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
