@@ -17,6 +17,7 @@ from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import Columns, RequestError
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
+from serving.server import tracing
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
@@ -110,7 +111,9 @@ class Service:
         if not isinstance(instances, list) or not instances:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
-        return await self._submit(served, served.predictor.convert_rows(instances), len(instances))
+        with tracing.start_child("convert"):
+            columns = served.predictor.convert_rows(instances)
+        return await self._submit(served, columns, len(instances))
 
     async def answer_columns(self, served: ServedVersion, columns: Any) -> Outputs:
         """Return the outputs for named columns; raises as `answer_instances`."""
@@ -126,7 +129,8 @@ class Service:
         first = next(iter(columns.values()))
         self._check_rows(len(first) if isinstance(first, list) else 1)
         # Rejects columns that are not lists, or are not as long as the first.
-        converted = served.predictor.convert_columns(columns)
+        with tracing.start_child("convert"):
+            converted = served.predictor.convert_columns(columns)
         return await self._submit(served, converted, len(first))
 
     async def answer_examples(self, served: ServedVersion, examples: Sequence[bytes]) -> Outputs:
@@ -138,7 +142,9 @@ class Service:
     async def answer_records(self, served: ServedVersion, records: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example, also of a model that takes nothing else."""
         self._check_rows(len(records))
-        return await self._submit(served, served.predictor.convert_examples(records), len(records))
+        with tracing.start_child("convert"):
+            columns = served.predictor.convert_examples(records)
+        return await self._submit(served, columns, len(records))
 
     def _check_rows(self, rows: int) -> None:
         if not rows:
@@ -148,6 +154,7 @@ class Service:
         self.check_capacity(rows)
 
     async def _submit(self, served: ServedVersion, columns: Columns, rows: int) -> Outputs:
+        tracing.add_rows(served.number, rows)
         for column, count in served.predictor.count_out_of_range(columns).items():
             self.metrics.out_of_range.labels(column).inc(count)
         batcher = self._find_batcher(served)
