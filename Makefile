@@ -8,7 +8,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Those have targets of their own.
 NO_ROOT := and not images and not hosts
 
-.PHONY: help run data serve test test-hosts test-images check unit proofs coverage bench quality tables lock docs clean
+.PHONY: help run data serve test test-hosts test-images check unit proofs coverage bench soak quality tables lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -51,6 +51,9 @@ unit: .venv/installed ## Run the tests that start no pipeline, server or browser
 
 bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipeline on the same data.
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+soak: .venv/installed ## Soak the server that serves what `make run` pushed, for ten minutes; ARGS="--minutes 3".
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 quality: .venv/installed ## Train on census with 5 seeds and print the metrics on test. ARGS=--all: beside trees on 15 public tables.
 	@$(BIN)/python -m benchmarks.quality $(ARGS)

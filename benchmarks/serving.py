@@ -1,6 +1,9 @@
 """The model server beside the plain call of the same SavedModel, in one run on one machine.
 
     make run && python -m benchmarks.serving        # needs wrk: apt-get install wrk
+    python -m benchmarks.serving --peers --peers-python PYTHON
+
+PYTHON is that of an environment with tensorflow-cpu and any of fastapi with uvicorn, mlserver, litserve and bentoml.
 
 Latency at half load is measured by an open loop: a request leaves when it is due, whether the last one is answered or
 not. Its time counts from then; https://github.com/giltene/wrk2 gives the reason.
@@ -9,12 +12,18 @@ not. Its time counts from then; https://github.com/giltene/wrk2 gives the reason
 import asyncio
 import gc
 import json
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +38,31 @@ from serving.registry import GOLDEN_FILE, LocalRegistry
 _SECONDS = 8
 _CONNECTIONS = 64
 _OPEN_LOOP_CONNECTIONS = 32
+_START_SECONDS = 180
+_PEER_PROGRAM = Path(__file__).with_name("serving_peer_program.py")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another framework.
+
+    Attributes:
+      title: Its name.
+      modules: Modules that it needs beside TensorFlow.
+      path: Path of its predictions.
+    """
+
+    title: str
+    modules: tuple[str, ...]
+    path: str = "/predict"
+
+
+PEERS = {
+    "fastapi": Peer("FastAPI", ("fastapi", "uvicorn")),
+    "mlserver": Peer("MLServer", ("mlserver",), "/v2/models/model/infer"),
+    "litserve": Peer("LitServe", ("litserve",)),
+    "bentoml": Peer("BentoML", ("bentoml",)),
+}
 
 
 def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
@@ -43,6 +77,21 @@ def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
         for value in outputs.values():
             value.numpy()
 
+    return _time(call)
+
+
+def session_call(folder: Path, row: dict[str, Any]) -> list[float]:
+    """Milliseconds of calls of a session with one row, as the server has it."""
+    from serving.model.session_model import SessionModel, list_specs
+
+    model = SessionModel(folder)
+    function, specs = model.function("serving_default"), list_specs(model.signatures["serving_default"].inputs)
+    return _time(
+        lambda: function({name: np.array([row[name]], spec.dtype.as_numpy_dtype) for name, spec in specs.items()})
+    )
+
+
+def _time(call: Callable[[], Any]) -> list[float]:
     for _ in range(200):
         call()
     times = []
@@ -57,6 +106,7 @@ def wrk(url: str, body: str, connections: int, seconds: float = _SECONDS) -> dic
     """Return requests a second, and milliseconds at the 50th and 99th percentile, as fast as they are answered."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n")
+        script.write("wrk.headers['Content-Type'] = 'application/json'\n")
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -140,18 +190,125 @@ def read_champion(versions: LocalRegistry) -> tuple[Path, dict[str, Any]]:
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes of the server.")
-def main(registry: Path, model: str, workers: int) -> None:
+@click.option("--peers", is_flag=True, help="Measure FastAPI, MLServer, LitServe and BentoML, too.")
+@click.option(
+    "--peers-python",
+    default=sys.executable,
+    help="Python of the environment that has them, and TensorFlow.  [default: this one]",
+)
+def main(registry: Path, model: str, workers: int, peers: bool, peers_python: str) -> None:
     """Measure latency and throughput of the model server, and print the ratios."""
     versions = LocalRegistry(registry, model)
     champion, row = read_champion(versions)
-    plain = plain_call(champion, row)
+    plain, session = plain_call(champion, row), session_call(champion, row)
     process, url = start_server(versions.folder, workers)
     try:
         measured = _measure(url, f"/v1/models/{model}:predict", row)
     finally:
         process.terminate()
         process.wait(60)
-    Console(width=110).print(_table(measured, plain))
+    console = Console(width=110)
+    console.print(_table(measured, plain, session))
+    if peers:
+        console.print(_compare(champion, row, peers_python, measured), highlight=False)
+
+
+def _compare(folder: Path, row: dict[str, Any], python: str, measured: dict[str, Any]) -> Table:
+    """Return the table of the peers; print a line for each one that cannot be measured."""
+    table = Table(box=None, title="single rows beside other frameworks", title_justify="left")
+    for heading in ("", "p50 ms", "p99 ms", f"rows/s at {_CONNECTIONS}"):
+        table.add_column(heading, justify="left" if not heading else "right")
+
+    def add(title: str, alone: dict[str, float], full: dict[str, float]) -> None:
+        table.add_row(title, f"{alone['p50']:.2f}", f"{alone['p99']:.2f}", f"{full['rate']:,.0f}")
+
+    add("this server", measured["alone"], measured["full"])
+    for name, peer in PEERS.items():
+        missing = find_missing(python, ("tensorflow", *peer.modules))
+        if missing:
+            print(f"{peer.title}: is not measured: {python} has no {missing}")
+            continue
+        try:
+            alone, full = measure_peer(name, folder, row, python)
+        except (click.ClickException, subprocess.CalledProcessError) as error:
+            print(f"{peer.title}: is not measured: {error}")
+            continue
+        add(peer.title, alone, full)
+    return table
+
+
+def find_missing(python: str, modules: tuple[str, ...]) -> str | None:
+    """Return the first module that an environment does not have; None if it has all.
+
+    Args:
+      python: Python of the environment.
+      modules: Names of the modules.
+    """
+    program = "import importlib.util, sys; print(*(m for m in sys.argv[1:] if importlib.util.find_spec(m) is None))"
+    # Outside of this repository, whose packages the environment does not have.
+    command = [python, "-c", program, *modules]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tempfile.gettempdir())
+    except OSError as error:
+        raise click.ClickException(f"--peers-python {python}: {error.strerror}") from error
+    return next(iter(done.stdout.split()), None)
+
+
+def measure_peer(
+    name: str, folder: Path, row: dict[str, Any], python: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what `wrk` measures of a peer with one connection and with many.
+
+    Args:
+      name: Key of `PEERS`.
+      folder: Folder of the SavedModel.
+      row: A row.
+      python: Python of the peers' environment.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [python, str(_PEER_PROGRAM), name, str(folder.absolute()), str(port)],
+            cwd=tempfile.gettempdir(),
+            env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+        url, body = f"http://127.0.0.1:{port}{PEERS[name].path}", _build_body(name, row)
+        try:
+            if not _wait_for_answer(process, url, body):
+                errors.seek(0)
+                lines = errors.read().decode(errors="replace").strip().splitlines() or ["it does not answer"]
+                raise click.ClickException(lines[-1][:200])
+            wrk(url, body, _CONNECTIONS)
+            return wrk(url, body, 1), wrk(url, body, _CONNECTIONS)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _build_body(name: str, row: dict[str, Any]) -> str:
+    if name != "mlserver":
+        return json.dumps({"instances": [row]})
+    rows = {"name": "rows", "shape": [1], "datatype": "BYTES", "data": [json.dumps(row)]}
+    return json.dumps({"inputs": [rows]})
+
+
+def _wait_for_answer(process: "subprocess.Popen[bytes]", url: str, body: str) -> bool:
+    request = urllib.request.Request(url, body.encode(), {"content-type": "application/json"})
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return b"probability" in answer.read()
+        except OSError:
+            # It does not listen yet.
+            time.sleep(0.2)
+    return False
 
 
 def _measure(url: str, path: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +321,7 @@ def _measure(url: str, path: str, row: dict[str, Any]) -> dict[str, Any]:
     return {"alone": alone, "full": full, "rows": rows, "half": half}
 
 
-def _table(measured: dict[str, Any], plain: list[float]) -> Table:
+def _table(measured: dict[str, Any], plain: list[float], session: list[float]) -> Table:
     alone, full, rows = measured["alone"], measured["full"], measured["rows"]
     p50, p99 = np.percentile(plain, [50, 99])
     half50, half99 = np.percentile(measured["half"], [50, 99])
@@ -172,7 +329,11 @@ def _table(measured: dict[str, Any], plain: list[float]) -> Table:
     for heading in ("", "p50 ms", "p99 ms", "rows/s", ""):
         table.add_column(heading, justify="left" if not heading else "right")
     table.add_row("plain SavedModel call", f"{p50:.2f}", f"{p99:.2f}", f"{1000 / np.mean(plain):,.0f}", "")
-    extra = f"p50 {alone['p50'] - p50:+.2f} ms over the plain call"
+    session50, session99 = np.percentile(session, [50, 99])
+    extra = f"p50 {p50 / session50:.1f} times as fast"
+    rate = f"{1000 / np.mean(session):,.0f}"
+    table.add_row("session call, as the server's", f"{session50:.2f}", f"{session99:.2f}", rate, extra)
+    extra = f"p50 {alone['p50'] - session50:+.2f} ms over the session call"
     table.add_row("server, 1 connection", f"{alone['p50']:.2f}", f"{alone['p99']:.2f}", f"{alone['rate']:,.0f}", extra)
     extra = f"p99 {half99 / half50:.1f} times p50"
     table.add_row("server, half load", f"{half50:.2f}", f"{half99:.2f}", f"{full['rate'] / 2:,.0f}", extra)

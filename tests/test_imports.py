@@ -25,7 +25,7 @@ _PROGRAMS = {
         "create_pipeline(config, pipeline_root='', registry=config.registry_settings(Path('registry')), run_id='1')",
         _CLOUD,
     ),
-    "the model server": ("import serving.server.worker", _TRAINING),
+    "the model server": ("import serving.server.worker", (*_TRAINING, "opentelemetry.sdk", "opentelemetry.exporter")),
 }
 
 

@@ -26,7 +26,7 @@ from serving.model.inputs import (
     convert_rows,
     count_out_of_range,
 )
-from serving.model.session_model import ModelError, SessionModel, list_specs
+from serving.model.session_model import Arrays, ModelError, SessionModel, list_specs
 from serving.model.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE
 
@@ -124,6 +124,10 @@ class Predictor:
     def signatures(self) -> tuple[str, ...]:
         """The names of the signatures that take rows: those of raw values, and of tf.Example."""
         return tuple(name for name in (SERVING_DEFAULT, SERVING_EXAMPLES) if name in self._model.signatures)
+
+    def run_tensors(self, feed: Arrays, fetch: Sequence[str], targets: Sequence[str]) -> None:
+        """Run parts of the graph; raises as `SessionModel.run_tensors`."""
+        self._model.run_tensors(feed, fetch, targets)
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         """Return a signature as TF Serving describes it."""

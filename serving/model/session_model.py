@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -42,6 +42,20 @@ class SessionModel:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
         self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(loaded.signature_def)
+
+    def run_tensors(self, feed: Arrays, fetch: Sequence[str], targets: Sequence[str]) -> None:
+        """Run parts of the graph, by the names of its tensors and operations, as TF Serving's SessionRun does.
+
+        Raises:
+          ValueError: A name or a value does not fit the graph.
+          tf.errors.OpError: The graph rejects the values.
+        """
+        graph = self._session.graph
+        try:
+            parts = [*map(graph.get_tensor_by_name, fetch), *map(graph.get_operation_by_name, targets)]
+            self._session.run(parts, {graph.get_tensor_by_name(name): value for name, value in feed.items()})
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error.args[0])) from error
 
     def function(self, name: str) -> Callable[[Arrays], dict[str, NDArray[np.generic]]]:
         """Return a signature as a function of arrays, whose types and shapes are those of its inputs.

@@ -20,7 +20,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from schemas.declaration import did_you_mean
 from serving.model.inputs import Columns, Inputs, RequestError
 from serving.model.predictor import Outputs, Predictor, check_finite, rows_of
-from serving.model.session_model import ModelError, SessionModel, list_specs
+from serving.model.session_model import Arrays, ModelError, SessionModel, list_specs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.registry import DECLARATION_FILE
 
@@ -68,6 +68,10 @@ class TensorPredictor:
             n for n in others if all(map(_takes_rows, list_specs(self._model.signatures[n].inputs).values()))
         )
         return (SERVING_DEFAULT, *taking_rows)
+
+    def run_tensors(self, feed: Arrays, fetch: Sequence[str], targets: Sequence[str]) -> None:
+        """Run parts of the graph; raises as `SessionModel.run_tensors`."""
+        self._model.run_tensors(feed, fetch, targets)
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         """Return a signature as TF Serving describes it."""

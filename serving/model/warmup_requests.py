@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, session_service_pb2
 
 from cli.errors import PushError
 from schemas.data import ReadOptions
@@ -116,8 +116,10 @@ def _send(log: prediction_log_pb2.PredictionLog, predictor: Predictor | TensorPr
             request = log.multi_inference_log.request
             for task in request.tasks:
                 _predict_examples(read_input(request.input, _MAX_ROWS), task.model_spec.signature_name, predictor)
+        case "session_run_log":
+            _run_session(log.session_run_log.request, predictor)
         case _:
-            raise ValueError(f"expected a Predict, Classify, Regress or MultiInference request, found {kind}")
+            raise ValueError(f"expected a request of PredictionService or SessionService, found {kind}")
 
 
 def _predict(request: predict_pb2.PredictRequest, predictor: Predictor | TensorPredictor) -> None:
@@ -135,6 +137,13 @@ def _predict(request: predict_pb2.PredictRequest, predictor: Predictor | TensorP
         predictor.predict_columns({n: read_column(n, tensor, _MAX_ROWS) for n, tensor in request.inputs.items()})
     else:
         predictor.predict_examples(read_column("examples", request.inputs["examples"], _MAX_ROWS))
+
+
+def _run_session(request: session_service_pb2.SessionRunRequest, predictor: Predictor | TensorPredictor) -> None:
+    if request.tensor_name_is_alias:
+        raise ValueError("SessionRun: expected the graph's names of tensors, found aliases")
+    feed = {entry.name: read_tensor(entry.name, entry.tensor, _MAX_BYTES) for entry in request.feed}
+    predictor.run_tensors(feed, request.fetch, request.target)
 
 
 def _predict_examples(records: list[bytes], signature: str, predictor: Predictor | TensorPredictor) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from serving.server import tracing
+
 Outputs = Mapping[str, NDArray[Any]]
 Call = Callable[[Mapping[str, Sequence[Any]]], Outputs]
 
@@ -32,6 +34,10 @@ class _WaitingRequest:
     rows: int
     deadline: float
     answer: "asyncio.Future[Outputs]"
+    # For traces: nanoseconds at which it was queued and called, and the number of rows in its call.
+    queued: int
+    called: int = 0
+    batch_rows: int = 0
 
 
 class Batcher:
@@ -73,7 +79,8 @@ class Batcher:
         if self._queue and self.waiting_rows + rows > self._max_waiting_rows:
             raise OverloadedError(f"{self.waiting_rows} rows are waiting already; try again later")
         loop = asyncio.get_running_loop()
-        request = _WaitingRequest(columns, rows, time.monotonic() + timeout_seconds, loop.create_future())
+        deadline = time.monotonic() + timeout_seconds
+        request = _WaitingRequest(columns, rows, deadline, loop.create_future(), time.time_ns())
         self._queue.append(request)
         self.waiting_rows += rows
         if self._running is None:
@@ -84,12 +91,13 @@ class Batcher:
             return await request.answer
         finally:
             timer.cancel()
+            tracing.add_call(request.queued, request.called, request.batch_rows)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while batch := self._next_batch(time.monotonic()):
-                self._observe(sum(request.rows for request in batch))
+                self._observe(_mark_call(batch))
                 try:
                     outputs = await loop.run_in_executor(self._executor, self._call, _join_columns(batch))
                 except Exception as error:
@@ -130,6 +138,14 @@ class Batcher:
                 _fail(request, own_error)
             else:
                 _set_answers([request], outputs)
+
+
+def _mark_call(batch: Sequence[_WaitingRequest]) -> int:
+    """Set the time and the size of the call of these requests; return the number of rows."""
+    rows, now = sum(request.rows for request in batch), time.time_ns()
+    for request in batch:
+        request.called, request.batch_rows = now, rows
+    return rows
 
 
 def _fail(request: _WaitingRequest, error: Exception) -> None:

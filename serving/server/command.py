@@ -23,6 +23,7 @@ import click
 
 from cli.errors import ConfigError, PipelineError, PushError
 from cli.terminal import say_refusal
+from serving.server import tracing
 
 if TYPE_CHECKING:
     from serving.request_log.settings import RequestLogSettings
@@ -207,6 +208,12 @@ version can be served, or the port is taken."""
     "the header x-split-key, else by --split-key, else by the request's ID.",
 )
 @click.option("--split-key", metavar="COLUMN", help="Column whose value is the key of a split.")
+@click.option(
+    "--otlp-endpoint",
+    metavar="URL",
+    help="Collector that traces are sent to, such as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT and "
+    "OpenTelemetry's other variables do the same.  [default: no traces]",
+)
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
 @click.option(
     "--until-stdin-ends",
@@ -230,6 +237,7 @@ def main(
     allowed_hosts: tuple[str, ...],
     shadow: str | None,
     split: str | None,
+    otlp_endpoint: str | None,
     **settings: Any,
 ) -> None:
     """Serve predictions until Ctrl-C or SIGTERM.
@@ -241,6 +249,7 @@ def main(
     if until_stdin_ends:
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     try:
+        settings["traces_endpoint"] = tracing.find_endpoint(otlp_endpoint)
         address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
         tls = _read_tls(tls_cert_file, tls_private_key_file, client_ca_file)
         access = _read_access(address, tls, token_file, allowed_hosts, insecure=insecure)
@@ -404,7 +413,10 @@ def _run(
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_make_temporary_folder(stack))
     _listen(listening)
     config = processes.build_config(create_application, workers=workers, factory=True, tls=tls)
-    processes.Workers(config, [listening]).run()
+    parent = processes.Workers(config, [listening], settings.drain_seconds)
+    parent.run()
+    if parent.has_failed:
+        raise PushError("a worker cannot start; its own message is above")
 
 
 def _check(settings: "ServerSettings", folder: Path) -> None:

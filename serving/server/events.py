@@ -20,14 +20,13 @@ STDOUT, STDERR = 1, 2
 
 
 class LineWriter:
-    """Writes lines to a file descriptor from a thread of its own, which ends with the process.
-
-    Attributes:
-      dropped: number of lines that were dropped, since the reader is too slow or gone.
-    """
+    """Writes lines to a file descriptor from a thread of its own, which ends with the process."""
 
     def __init__(self, descriptor: int, on_drop: Callable[[], None]) -> None:
-        self.dropped = 0
+        """Args:
+        descriptor: number of the file.
+        on_drop: called for each line that is dropped, since the reader is too slow or gone.
+        """
         self._on_drop = on_drop
         self._descriptor = descriptor
         self._lines: queue.Queue[bytes | threading.Event] = queue.Queue(_MAX_QUEUED_LINES)
@@ -38,7 +37,7 @@ class LineWriter:
         try:
             self._lines.put_nowait(line)
         except queue.Full:
-            self._drop()
+            self._on_drop()
 
     def flush(self) -> None:
         """Wait until the queued lines are written, at most a second."""
@@ -60,11 +59,7 @@ class LineWriter:
                     line = line[os.write(self._descriptor, line) :]
             except OSError:
                 # The reader is gone, or the disk is full; the next line may get through.
-                self._drop()
-
-    def _drop(self) -> None:
-        self.dropped += 1
-        self._on_drop()
+                self._on_drop()
 
 
 _writers: dict[int, LineWriter] = {}
@@ -92,11 +87,6 @@ def flush() -> None:
     """Wait until the last events and messages are written, at most a second each."""
     for each in _writers.values():
         each.flush()
-
-
-def count_dropped() -> int:
-    """Return the number of lines that this process has dropped."""
-    return sum(each.dropped for each in _writers.values())
 
 
 class LogHandler(logging.Handler):

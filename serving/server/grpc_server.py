@@ -25,11 +25,12 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.model.inference import Method
 from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
-from serving.server import events, inference_calls
+from serving.server import events, inference_calls, tracing
 from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.request_context import SPLIT_KEY_HEADER, current_request, start_request
@@ -131,6 +132,7 @@ async def _handle(
                 status=status.name,
                 ms=round(seconds * 1000, 3),
                 client=context.peer(),
+                trace_id=tracing.read_trace_id(),
                 **fields,
             )
     return await context.abort(status, reason[:_MAX_REASON_CHARS])
@@ -210,28 +212,22 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "GetModelMetadata", context, answer, {})
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        fields: dict[str, Any] = {"bytes": request.ByteSize()}
-
-        async def answer() -> classification_pb2.ClassificationResponse:
-            served = self._find_for_rows(request.model_spec, request.input)
-            result = await inference_calls.answer_classify(self._service, served, request)
-            self._count_rows(served, len(result.classifications), fields)
-            spec = _build_spec(self._service, served, request.model_spec.signature_name or SERVING_DEFAULT)
-            return classification_pb2.ClassificationResponse(model_spec=spec, result=result)
-
-        return await _handle(self._service, "Classify", context, answer, fields)
+        return await self._infer("Classify", "classify", classification_pb2.ClassificationResponse, request, context)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._infer("Regress", "regress", regression_pb2.RegressionResponse, request, context)
+
+    async def _infer(self, route: str, method: Method, response: Any, request: Any, context: Any) -> Any:
         fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
-        async def answer() -> regression_pb2.RegressionResponse:
+        async def answer() -> Any:
             served = self._find_for_rows(request.model_spec, request.input)
-            result = await inference_calls.answer_regress(self._service, served, request)
-            self._count_rows(served, len(result.regressions), fields)
+            result, rows = await inference_calls.answer_method(self._service, served, method, request)
+            self._count_rows(served, rows, fields)
             spec = _build_spec(self._service, served, request.model_spec.signature_name or SERVING_DEFAULT)
-            return regression_pb2.RegressionResponse(model_spec=spec, result=result)
+            return response(model_spec=spec, result=result)
 
-        return await _handle(self._service, "Regress", context, answer, fields)
+        return await _handle(self._service, route, context, answer, fields)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
         fields: dict[str, Any] = {"bytes": request.ByteSize()}
@@ -244,12 +240,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             if any(served is not named[0] for served in named):
                 raise RequestError("the tasks name several versions; expected one")
             served = self._find_for_rows(first_spec, request.input)
-            results = await inference_calls.answer_tasks(self._service, served, request)
+            results, rows = await inference_calls.answer_tasks(self._service, served, request)
             for task, result in zip(request.tasks, results, strict=True):
                 signature = task.model_spec.signature_name or SERVING_DEFAULT
                 result.model_spec.CopyFrom(_build_spec(self._service, served, signature))
-            first = results[0]
-            rows = len(first.classification_result.classifications) or len(first.regression_result.regressions)
             self._count_rows(served, rows, fields)
             return inference_pb2.MultiInferenceResponse(results=results)
 

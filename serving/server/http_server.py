@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute, Route
 from serving.model.inference import Method
 from serving.model.predictor import Predictor, rows_of, to_json
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
-from serving.server import events, inference_calls, open_inference, pages
+from serving.server import events, inference_calls, open_inference, pages, tracing
 from serving.server.batching import Outputs
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
 from serving.server.model_versions import AVAILABLE, ServedVersion
@@ -179,6 +179,7 @@ class _Routes:
                 bytes=request.scope.get("bytes"),
                 client=request.client.host if request.client else None,
                 request_id=identity,
+                trace_id=tracing.read_trace_id(),
             )
 
     async def http_error(self, request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ https://www.tensorflow.org/tfx/serving/api_rest#classify_and_regress_api
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -38,28 +38,22 @@ def select_method(service: Service, served: ServedVersion, signature: str, metho
     return served
 
 
-async def answer_classify(
-    service: Service, served: ServedVersion, request: classification_pb2.ClassificationRequest
-) -> classification_pb2.ClassificationResult:
-    """Return the classes of the rows of a request."""
-    selected = select_method(service, served, request.model_spec.signature_name, "classify")
-    outputs = await _answer_records(service, selected, request.input)
-    return _build_classifications(selected, outputs)
+async def answer_method(service: Service, served: ServedVersion, method: Method, request: Any) -> tuple[Any, int]:
+    """Return the result of a request of Classify or Regress, and its number of rows.
 
-
-async def answer_regress(
-    service: Service, served: ServedVersion, request: regression_pb2.RegressionRequest
-) -> regression_pb2.RegressionResult:
-    """Return the numbers of the rows of a request."""
-    selected = select_method(service, served, request.model_spec.signature_name, "regress")
+    Raises:
+      NotFoundError: there is no such signature.
+      RequestError: the signature has no such method, or a row does not fit.
+    """
+    selected = select_method(service, served, request.model_spec.signature_name, method)
     outputs = await _answer_records(service, selected, request.input)
-    return _build_regressions(selected, outputs)
+    return _BUILDERS[method](selected, outputs), _count_rows(outputs)
 
 
 async def answer_tasks(
     service: Service, served: ServedVersion, request: inference_pb2.MultiInferenceRequest
-) -> list[inference_pb2.InferenceResult]:
-    """Return the results of all tasks, of one version, in their order.
+) -> tuple[list[inference_pb2.InferenceResult], int]:
+    """Return the results of all tasks, of one version, in their order, and the number of rows.
 
     Raises:
       RequestError: a task has another method, or comes twice.
@@ -84,13 +78,8 @@ async def answer_tasks(
         if version.signature not in answers:
             answers[version.signature] = await _answer_records(service, version, request.input)
         outputs = answers[version.signature]
-        result = inference_pb2.InferenceResult()
-        if method == "classify":
-            result.classification_result.CopyFrom(_build_classifications(version, outputs))
-        else:
-            result.regression_result.CopyFrom(_build_regressions(version, outputs))
-        results.append(result)
-    return results
+        results.append(inference_pb2.InferenceResult(**{_FIELDS[method]: _BUILDERS[method](version, outputs)}))
+    return results, _count_rows(outputs)
 
 
 async def _answer_records(service: Service, served: ServedVersion, message: input_pb2.Input) -> Outputs:
@@ -113,6 +102,18 @@ def _build_regressions(served: ServedVersion, outputs: Outputs) -> regression_pb
     return regression_pb2.RegressionResult(
         regressions=[regression_pb2.Regression(value=value) for value in regress(served.predictor, outputs)]
     )
+
+
+# Names of fields of InferenceResult.
+_FIELDS: Mapping[Method, str] = {"classify": "classification_result", "regress": "regression_result"}
+_BUILDERS: Mapping[Method, Callable[[ServedVersion, Outputs], Any]] = {
+    "classify": _build_classifications,
+    "regress": _build_regressions,
+}
+
+
+def _count_rows(outputs: Outputs) -> int:
+    return len(next(iter(outputs.values())))
 
 
 async def answer_json(

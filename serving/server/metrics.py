@@ -91,6 +91,11 @@ class Metrics:
             self.served.labels(str(number)).set(int(number in snapshot.served))
         self.rejected_versions.set(sum(state.state == END for state in snapshot.states.values()))
 
+    def count_dropped_lines(self) -> int:
+        """Return the number of lines that this process has dropped."""
+        (family,) = self.dropped_lines.collect()
+        return int(next(sample.value for sample in family.samples if sample.name.endswith("_total")))
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

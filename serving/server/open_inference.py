@@ -261,14 +261,17 @@ def _write_tensor(name: str, array: NDArray[Any], is_binary: bool) -> tuple[dict
     return {**entry, "parameters": {"binary_data_size": len(content)}}, content
 
 
+def read_product_version() -> str:
+    """Return the version of this product; `sources` if it is not installed."""
+    try:
+        return importlib.metadata.version(_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "sources"
+
+
 def describe_server() -> dict[str, Any]:
     """Return the server's metadata."""
-    try:
-        version = importlib.metadata.version(_DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
-        # Started from its sources.
-        version = "sources"
-    return {"name": SERVER_NAME, "version": version, "extensions": _EXTENSIONS}
+    return {"name": SERVER_NAME, "version": read_product_version(), "extensions": _EXTENSIONS}
 
 
 def describe_model(service: Service, served: ServedVersion) -> dict[str, Any]:

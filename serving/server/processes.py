@@ -2,25 +2,32 @@
 
 import asyncio
 import functools
+import logging
 import select
+import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import multiprocess
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from serving.server.http_protocol import LINGER_SECONDS, LimitedProtocol
 from serving.server.tls import build_http_context
 
 if TYPE_CHECKING:
-    from serving.server.access import AccessRules, GuardedApplication
+    from serving.server.access import AccessRules
     from serving.server.settings import ServerSettings
     from serving.server.tls import TlsFiles
 
 GRACE_SECONDS = 20
+# For the requests of HTTP, then for those of gRPC, and some for the process itself.
+_STOP_SECONDS = 2 * (GRACE_SECONDS + LINGER_SECONDS) + 8
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class ListenOptions:
     access: "AccessRules"
 
 
-def make_application(settings: "ServerSettings", folder: str, listen: ListenOptions) -> "GuardedApplication":
-    """Return the application of this process, its versions loaded.
+def make_application(settings: "ServerSettings", folder: str, listen: ListenOptions) -> Any:
+    """Return the ASGI application of this process, its versions loaded.
 
     Raises:
       PushError: no version can be served.
@@ -73,16 +80,101 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class Worker(Process):
+    """One of several processes, whose answer to a ping nobody waits for.
+
+    Uvicorn itself waits for it, and handles no signal meanwhile.
+    """
+
+    _pinged: float | None = None
+
+    @property
+    def server(self) -> Server:
+        """The server that the process runs."""
+        if not isinstance(self._server, Server):
+            self._server = Server(self.config)
+        return self._server
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Return whether the process runs, and has taken at most `timeout` seconds for its answer."""
+        now = time.monotonic()
+        try:
+            if self._pinged is None:
+                self.parent_conn.send(b"ping")
+                self._pinged = now
+            elif self.parent_conn.poll(0):
+                self.parent_conn.recv()
+                self._pinged = None
+        except (OSError, EOFError):
+            return False
+        return self.process.is_alive() and (self._pinged is None or now - self._pinged < timeout)
+
+
 class Workers(Multiprocess):
-    """Uvicorn's parent of several processes, which drops the gauges of those that have ended."""
+    """The parent of several processes, which starts again those that have ended, and ends with them.
+
+    Attributes:
+      has_failed: Whether a process could not start, such as for want of the port of gRPC.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], drain_seconds: float) -> None:
+        """Args:
+        config: Uvicorn's settings.
+        sockets: sockets that all processes listen on.
+        drain_seconds: time for which they continue to serve after SIGTERM.
+        """
+        # `nohup` sets SIG_IGN, so that a terminal that closes ends nothing.
+        ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        super().__init__(config, sockets)
+        if ignores_hangup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._stop_seconds = drain_seconds + _STOP_SECONDS
+        self.has_failed = False
+
+    def init_processes(self) -> None:
+        """Start all processes."""
+        self.processes = [self._start_worker() for _ in range(self.processes_num)]
+
+    def _start_worker(self) -> Worker:
+        worker = Worker(self.config, self.sockets)
+        worker.start()
+        return worker
 
     def keep_subprocess_alive(self) -> None:
-        """Start workers again that have ended."""
-        before = {process.pid for process in self.processes}
-        super().keep_subprocess_alive()
-        for pid in before - {process.pid for process in self.processes}:
-            if pid is not None:
-                multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        """Start workers again that have ended or hang, and drop the gauges of those before."""
+        for index, worker in enumerate(self.processes):
+            if worker.is_alive(self.config.timeout_worker_healthcheck):
+                continue
+            if worker.exitcode == STARTUP_FAILURE:
+                self.has_failed = True
+                self.should_exit.set()
+                return
+            worker.kill()
+            worker.join()
+            assert worker.pid is not None
+            multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+            _LOG.error("worker %d ended with code %s; another one starts", worker.pid, worker.exitcode)
+            self.processes[index] = self._start_worker()
+
+    def terminate_all(self) -> None:
+        """Ask all workers to stop; the last one closes the port, once its queue is empty."""
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
+
+    def join_all(self) -> None:
+        """Wait until all workers have ended; kill those that do not."""
+        deadline = time.monotonic() + self._stop_seconds
+        for worker in self.processes:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                _LOG.error("worker %s does not stop within %g s, and is killed", worker.pid, self._stop_seconds)
+                worker.process.kill()
+                worker.process.join()
+
+    def handle_hup(self) -> None:
+        """Stop as SIGTERM does."""
+        self.handle_term()
 
 
 def build_config(

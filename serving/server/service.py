@@ -20,7 +20,7 @@ from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
 from serving.request_log.writer import RequestLog
-from serving.server import events
+from serving.server import events, tracing
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics
 from serving.server.metrics import Metrics
@@ -131,7 +131,9 @@ class Service:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
         instances = note_row_keys(served.predictor, instances)
-        return await self._submit(served, served.predictor.convert_rows(instances), len(instances))
+        with tracing.start_child("convert"):
+            columns = served.predictor.convert_rows(instances)
+        return await self._submit(served, columns, len(instances))
 
     async def answer_columns(self, served: ServedVersion, columns: Any) -> Outputs:
         """Return the outputs for named columns; raises as `answer_instances`."""
@@ -149,7 +151,8 @@ class Service:
         first = next(iter(columns.values()))
         self._check_rows(len(first) if isinstance(first, list) else 1)
         # Rejects columns that are not lists, or are not as long as the first.
-        converted = served.predictor.convert_columns(columns)
+        with tracing.start_child("convert"):
+            converted = served.predictor.convert_columns(columns)
         return await self._submit(served, converted, len(first))
 
     async def answer_examples(self, served: ServedVersion, examples: Sequence[bytes]) -> Outputs:
@@ -162,7 +165,9 @@ class Service:
         """Return the outputs for serialized tf.Example, also of a model that takes nothing else."""
         self._check_rows(len(records))
         note_record_keys(records)
-        return await self._submit(served, served.predictor.convert_examples(records), len(records))
+        with tracing.start_child("convert"):
+            columns = served.predictor.convert_examples(records)
+        return await self._submit(served, columns, len(records))
 
     def _check_rows(self, rows: int) -> None:
         if not rows:
@@ -172,6 +177,7 @@ class Service:
         self.check_capacity(rows)
 
     async def _submit(self, served: ServedVersion, columns: Columns, rows: int) -> Outputs:
+        tracing.add_rows(served.number, rows)
         for column, count in served.predictor.count_out_of_range(columns).items():
             self.metrics.out_of_range.labels(column).inc(count)
         batcher = self._find_batcher(served)

@@ -23,6 +23,7 @@ class ServerSettings:
       timeout_seconds: maximum time that rows wait for the model; then their request is rejected.
       drain_seconds: time to continue serving after SIGTERM, while the server reports that it is not ready.
       access_log: whether each request is logged.
+      traces_endpoint: URL that traces are sent to by OTLP; None for no traces.
       oncall_url: address of `oncall web`, which the page links to; None for none.
       request_log: settings of the request log; None for no log.
       shadow: label that is asked after the answer, and share of the requests; None for no shadow.
@@ -42,6 +43,7 @@ class ServerSettings:
     timeout_seconds: float = 5.0
     drain_seconds: float = 2.0
     access_log: bool = True
+    traces_endpoint: str | None = None
     oncall_url: str | None = None
     request_log: RequestLogSettings | None = None
     shadow: LabelShare | None = None

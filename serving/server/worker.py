@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -17,7 +17,7 @@ from cli.errors import PushError
 
 # Imported first: it must come before TensorFlow.
 from serving.model import tensorflow_without_keras  # noqa: F401
-from serving.server import events
+from serving.server import events, tracing
 from serving.server.access import GuardedApplication, TokenFile, TokenInterceptor
 from serving.server.grpc_server import Health, build_grpc_server
 from serving.server.http_server import build_application
@@ -33,8 +33,8 @@ _HEALTH_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0005
 
 
-def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> GuardedApplication:
-    """Return the application of one process, its versions loaded.
+def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> Any:
+    """Return the ASGI application of one process, its versions loaded.
 
     Raises:
       ConfigError: the file of the tokens cannot be used, or requests of the model cannot be logged.
@@ -45,6 +45,7 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[events.LogHandler()]
     )
+    tracer = tracing.open_tracer(settings.traces_endpoint)
     sys.setswitchinterval(_SWITCH_SECONDS)
     freeze_garbage()
     # All that is loaded here stays.
@@ -64,7 +65,10 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
         tasks = [asyncio.create_task(service.watch()), asyncio.create_task(_follow(health))]
         if tokens is not None:
             tokens.watch()
-        rpc, port = await _start_grpc(service, health, listen, tokens)
+        interceptors = [] if tracer is None else [tracer.interceptor()]
+        if tokens is not None:
+            interceptors.append(TokenInterceptor(tokens, _count_rejections(metrics)))
+        rpc, port = await _start_grpc(service, health, listen, interceptors)
         now = service.snapshot
         events.write(
             "ready",
@@ -88,11 +92,14 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
                 await asyncio.to_thread(service.request_log.close)
             if service.shadow is not None:
                 service.shadow.stop()
-            events.write("stopped", pid=os.getpid(), dropped_lines=events.count_dropped() or None)
+            if tracer is not None:
+                tracer.stop()
+            events.write("stopped", pid=os.getpid(), dropped_lines=metrics.count_dropped_lines() or None)
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
     application = build_application(service, lifespan=run_beside, **routes)
-    return GuardedApplication(application, listen.access, tokens, _count_rejections(metrics))
+    guarded = GuardedApplication(application, listen.access, tokens, _count_rejections(metrics))
+    return guarded if tracer is None else tracer.wrap(guarded, application.routes, listen.access.open_paths)
 
 
 def _count_rejections(metrics: Metrics) -> Callable[[str, str], None]:
@@ -126,11 +133,10 @@ async def _follow(health: Health) -> None:
 
 
 async def _start_grpc(
-    service: Service, health: Health, listen: ListenOptions, tokens: TokenFile | None
+    service: Service, health: Health, listen: ListenOptions, interceptors: Sequence[Any]
 ) -> tuple[Any, int | None]:
     if listen.grpc_port is None:
         return None, None
-    interceptors = [TokenInterceptor(tokens, _count_rejections(service.metrics))] if tokens is not None else []
     server = build_grpc_server(service, health, share_port=listen.share_grpc_port, interceptors=interceptors)
     address = f"{listen.host}:{listen.grpc_port}"
     if listen.tls is None:

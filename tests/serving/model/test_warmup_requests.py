@@ -105,14 +105,14 @@ def test_requests_that_do_not_fit_are_named(model: Path, tmp_path: Path) -> None
     del fewer.predict_log.request.inputs["size"]
     other_type.predict_log.request.inputs["size"].CopyFrom(tf.make_tensor_proto(["a"]))
     session = prediction_log_pb2.PredictionLog()
-    session.session_run_log.request.feed.add()
+    session.session_run_log.request.fetch.append("other:0")
     for logs, message in (
         ([build_log("classify_log", ROW), build_log("classify_log", {"color": "red"})], "request 1: .*size: the value"),
         ([other], "request 0: there is no signature 'other'"),
         ([fewer], "request 0: expected the inputs color, size, shop_name, rank, weight"),
         ([other_type], "request 0: "),
-        ([session], "request 0: expected a Predict, .* found session_run_log"),
-        ([prediction_log_pb2.PredictionLog()], "request 0: expected a Predict, .* found None"),
+        ([session], "request 0: .*other:0"),
+        ([prediction_log_pb2.PredictionLog()], "request 0: expected a request of PredictionService .* found None"),
     ):
         write(tmp_path, *logs)
         with pytest.raises(PushError, match=message):
@@ -133,6 +133,25 @@ class Doubled(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
     def call(self, x: Any) -> dict[str, Any]:
         return {"y": 2 * x}
+
+
+def test_a_session_run_is_sent_as_tf_serving_does(model: Path, tmp_path: Path) -> None:
+    predictor = Predictor(model)
+    signature = predictor.signature("serving_examples")
+    log = prediction_log_pb2.PredictionLog()
+    request = log.session_run_log.request
+    request.feed.add(name=signature.inputs["examples"].name, tensor=tf.make_tensor_proto([example(ROW)]))
+    request.fetch.append(signature.outputs["probability"].name)
+    write(tmp_path, log)
+    assert run_warmup(tmp_path, predictor) == 1
+    request.feed[0].tensor.CopyFrom(tf.make_tensor_proto([b"garbage"]))
+    write(tmp_path, log)
+    with pytest.raises(PushError, match="request 0: "):
+        run_warmup(tmp_path, predictor)
+    request.tensor_name_is_alias = True
+    write(tmp_path, log)
+    with pytest.raises(PushError, match="request 0: SessionRun: expected the graph's names of tensors, found aliases"):
+        run_warmup(tmp_path, predictor)
 
 
 def test_a_model_of_another_origin_has_them_too(tmp_path: Path) -> None:

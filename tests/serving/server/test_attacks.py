@@ -62,6 +62,17 @@ def connect(running: RunningServer) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=60)
 
 
+def wait_for_workers(running: RunningServer, number: int) -> list[int]:
+    """Return the IDs of the server's workers, once so many have been ready."""
+    waiting = threading.Event()
+    for _ in range(600):
+        pids = [event["pid"] for event in running.events if event["event"] == "ready"]
+        if len(pids) == number:
+            return pids
+        waiting.wait(0.1)
+    raise AssertionError((running.events, running.errors))
+
+
 def wait_for(running: RunningServer, path: str, expected: Any) -> None:
     """Poll a path until its answer has the expected keys."""
     deadline = threading.Event()
@@ -361,7 +372,8 @@ def test_a_folder_that_hangs_is_counted_and_keeps_no_process_from_its_end() -> N
     assert done.stderr.count("hung: a read takes more than 0.05 s; the serving version is unchanged") >= 2
 
 
-def test_no_request_on_its_way_is_reset_by_sigterm(registry: LocalRegistry) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_request_on_its_way_is_reset_by_sigterm(registry: LocalRegistry, workers: int) -> None:
     """New connections and kept ones; a port that is closed already refuses, which a load balancer repeats elsewhere."""
     failures: list[str] = []
     answered = threading.Event()
@@ -388,7 +400,9 @@ def test_no_request_on_its_way_is_reset_by_sigterm(registry: LocalRegistry) -> N
             finally:
                 connection.close()
 
-    with RunningServer("--model-dir", str(registry.folder), "--drain", "0.2", "--no-access-log") as running:
+    flags = ["--drain", "0.2", "--no-access-log", "--workers", str(workers)]
+    with RunningServer("--model-dir", str(registry.folder), *flags) as running:
+        wait_for_workers(running, workers)
         clients = [threading.Thread(target=ask, args=(running.url, number % 2 == 0)) for number in range(8)]
         for client in clients:
             client.start()
@@ -400,26 +414,71 @@ def test_no_request_on_its_way_is_reset_by_sigterm(registry: LocalRegistry) -> N
     assert failures == []
 
 
-def test_a_killed_worker_leaves_no_gauges_and_the_parent_loads_no_model(registry: LocalRegistry) -> None:
+def test_a_killed_worker_leaves_no_gauges_and_one_that_hangs_delays_no_signal(registry: LocalRegistry) -> None:
+    """The parent loads no model, and waits for no answer of a worker: Uvicorn's own does for two minutes."""
     with RunningServer("--model-dir", str(registry.folder), "--workers", "2", "--no-access-log") as running:
         parent = psutil.Process(running.process.pid)
         assert not any("tensorflow" in mapped.path for mapped in parent.memory_maps())
         folder = Path(parent.environ().get("PROMETHEUS_MULTIPROC_DIR") or _find_metrics(parent))
+        killed, *_ = wait_for_workers(running, 2)
         waiting = threading.Event()
-        for _ in range(600):
-            if sum(event["event"] == "ready" for event in running.events) == 2:
-                break
-            waiting.wait(0.1)
-        workers = [child for child in parent.children() if any("spawn_main" in part for part in child.cmdline())]
-        assert len(workers) == 2
-        workers[0].kill()
+        os.kill(killed, signal.SIGKILL)
         for _ in range(1200):
-            if not any(f"_{workers[0].pid}.db" in file.name for file in folder.glob("gauge_live*")):
+            if not any(f"_{killed}.db" in file.name for file in folder.glob("gauge_live*")):
                 break
             waiting.wait(0.1)
         else:
             raise AssertionError([file.name for file in folder.iterdir()])
         assert running.post("/predict", {"instances": [ROW]})[0] == 200
+        _, hung, other = wait_for_workers(running, 3)
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            # Longer than the parent's period of half a second: it has sent its ping.
+            waiting.wait(1.5)
+            running.process.terminate()
+            for _ in range(600):
+                if any(event["event"] == "stopped" and event["pid"] == other for event in running.events):
+                    break
+                waiting.wait(0.1)
+            else:
+                raise AssertionError((running.events, running.errors))
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        assert running.wait() == 0
+
+
+_NEVER_STOPS = """
+import signal, socket, sys, threading
+from serving.server import processes
+
+class Hung:
+    def __call__(self): raise AssertionError
+    def __reduce__(self): return hang, ()
+
+def hang():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+if __name__ == "__main__":
+    processes._STOP_SECONDS = 0.5
+    workers = processes.Workers(processes.build_config(Hung(), workers=1, factory=True), [socket.socket()], 0.0)
+    workers.run()
+    print([worker.exitcode for worker in workers.processes])
+"""
+
+
+def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(_NEVER_STOPS)
+    command_line, environment = [sys.executable, str(tmp_path / "parent.py")], {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command_line, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+    assert (output, process.returncode) == ("[-9]\n", 0), errors
+    assert "does not stop within 0.5 s, and is killed" in errors
 
 
 def _find_metrics(parent: psutil.Process) -> str:
