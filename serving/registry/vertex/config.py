@@ -61,6 +61,15 @@ class Monitoring(Declaration):
     """Recipients of alerts."""
 
 
+class RequestLog(Declaration):
+    """Request-response logging of the endpoint; `python -m serving.request_log import` reads the log."""
+
+    table: Annotated[str, _match_pattern(r"[a-z][a-z0-9.:-]*[a-z0-9]\.\w+\.[\w-]+", "PROJECT.DATASET.TABLE")]
+    """The table of BigQuery, as `PROJECT.DATASET.TABLE`. The dataset must exist; Vertex AI creates the table."""
+    sampling_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The share of the requests that is logged. 0 turns the log off."""
+
+
 class Deployment(Declaration):
     """How a model is served on Vertex AI."""
 
@@ -89,6 +98,8 @@ class Deployment(Declaration):
     """Limit on one step of a push, with all retries."""
     batch_prediction: BatchPrediction | None = None
     monitoring: Monitoring | None = None
+    request_log: RequestLog | None = None
+    """If omitted, a push leaves the endpoint's own setting. Otherwise it replaces another one, and prints both."""
 
     @field_validator("traffic_steps")
     @classmethod
