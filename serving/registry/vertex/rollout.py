@@ -117,7 +117,10 @@ class Rollout:
             if plan.done:
                 assert plan.existing is not None
                 self._step(lease, partial(self._ensure_request_log, plan.endpoint.resource))
-                return self._result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
+                result = self._result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
+                if plan.request_log:
+                    record(self.vertex, self.model_name, "request log", asdict(result))
+                return result
             return self._push(lease, plan, candidate)
 
     def _push(self, lease: Lease, plan: RolloutPlan, candidate: Candidate) -> RolloutResult:
