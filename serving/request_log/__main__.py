@@ -79,7 +79,7 @@ def import_command(
             raise ConfigError("--bigquery and --bucket: name one of them")
         start = _parse_time(since) if since else None
         # A second of imports.
-        from serving.registry.vertex.config import VertexProject
+        from serving.registry.vertex.config import TABLE, VertexProject
         from serving.registry.vertex.connection import VertexClient
         from serving.registry.vertex.registry import open_deployed
         from serving.request_log.vertex_import import ImportOptions, import_log
@@ -101,11 +101,9 @@ def import_command(
                 f"--bigquery: endpoint {name} logs nothing now; name the table of an earlier log, or set "
                 "push.vertex.request_log, and push"
             )
-        source = (
-            ExportedFiles(bucket, project)
-            if bucket
-            else BigQueryTable(project, table or str(setting and setting.table))
-        )
+        if not bucket and not TABLE.fullmatch(str(table)):
+            raise ConfigError(f"--bigquery {table}: expected PROJECT.DATASET.TABLE, such as my-project.logs.requests")
+        source = ExportedFiles(bucket, project) if bucket else BigQueryTable(project, str(table))
         sample = setting.sampling_rate if setting is not None else 1.0
         options = ImportOptions(model, project, sample, start, key, log_sensitive)
         report = import_log(source, folder, deployments, options)

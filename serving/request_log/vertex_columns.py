@@ -92,17 +92,19 @@ class VersionRows:
       inputs: Inputs of its model.
       masked: Sensitive input columns that are left out.
       key: Column that `_request_key` comes from; empty for none.
+      waiting: Requests that are not converted yet; the values of many are converted at once.
     """
 
     number: int
     inputs: Inputs
     masked: Sequence[str]
     key: str = ""
+    waiting: list[tuple[LoggedRequest, Prediction]] = field(default_factory=list)
     _rows: list[dict[str, Any]] = field(default_factory=list)
     _output_types: dict[str, pa.DataType] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Return the number of rows."""
+        """Return the number of converted rows."""
         return len(self._rows)
 
     @property
@@ -110,34 +112,57 @@ class VersionRows:
         """Whether a request may have the key's column, though the model does not use it."""
         return self.key in self.inputs.own_columns or self.key in self.inputs.other_columns
 
-    def add(self, request: LoggedRequest, prediction: Prediction) -> None:
-        """Add the rows of a request.
+    def convert(self) -> list[tuple[LoggedRequest, str]]:
+        """Convert the requests that wait; return the malformed ones, each with its problem.
+
+        Malformed is an answered request that does not fit the model, or whose outputs have other types than those of
+        earlier requests.
+        """
+        waiting, self.waiting = self.waiting, []
+        try:
+            self._rows += self._convert(waiting)
+        except MalformedRequestError:
+            malformed = []
+            for request, prediction in waiting:
+                try:
+                    self._rows += self._convert([(request, prediction)])
+                except MalformedRequestError as error:
+                    malformed.append((request, str(error)))
+            return malformed
+        return []
+
+    def _convert(self, group: Sequence[tuple[LoggedRequest, Prediction]]) -> list[dict[str, Any]]:
+        """Return the rows of requests.
 
         Raises:
-          MalformedRequestError: An answered request does not fit the model, or its outputs have other types than those
-            of earlier requests.
+          MalformedRequestError: One of them is malformed.
         """
-        log = {TIME: request.time, ID: request.id, VERSION: self.number}
-        if prediction.error:
-            error = self._explain(prediction)
-            self._rows.append({TIME: request.time, ID: request.id, ROW: 0, ERROR: error})
-            return
-        instances = list(map(self._drop_key, prediction.instances))
+        rows = [
+            {TIME: request.time, ID: request.id, ROW: 0, ERROR: self._explain(prediction)}
+            for request, prediction in group
+            if prediction.error
+        ]
+        answered = [
+            (request, row, instance, prediction.outputs[row])
+            for request, prediction in group
+            if not prediction.error
+            for row, instance in enumerate(prediction.instances)
+        ]
         try:
-            columns = convert_rows(self.inputs, instances)
+            columns = convert_rows(self.inputs, [self._drop_key(instance) for _, _, instance, _ in answered])
         except RequestError as error:
             raise MalformedRequestError(f"the model of version {self.number} does not take it: {error}") from error
         types = dict(self._output_types)
-        for row, outputs in enumerate(prediction.outputs):
+        for _, row, _, outputs in answered:
             for name, value in outputs.items():
                 _check_type(types, name, value, row)
+        inputs = [(column, columns[name]) for name, column in self.inputs.items() if column.column not in self.masked]
+        for index, (request, row, instance, outputs) in enumerate(answered):
+            log = {TIME: request.time, ID: request.id, ROW: row, KEY: self._read_key(instance), VERSION: self.number}
+            values = {column.column: _convert_value(column, converted[index]) for column, converted in inputs}
+            rows.append({**log, **values, **{f"{PREDICTION_PREFIX}{name}": _decode(v) for name, v in outputs.items()}})
         self._output_types = types
-        inputs = {name: column for name, column in self.inputs.items() if column.column not in self.masked}
-        for row, outputs in enumerate(prediction.outputs):
-            values = {column.column: _convert_value(column, columns[name][row]) for name, column in inputs.items()}
-            predicted = {f"{PREDICTION_PREFIX}{name}": _decode(value) for name, value in outputs.items()}
-            key = self._read_key(prediction.instances[row])
-            self._rows.append({**log, ROW: row, KEY: key, **values, **predicted})
+        return rows
 
     def _explain(self, prediction: Prediction) -> str:
         """Return the reason of a rejection in the words of the model server, as far as it can be found."""

@@ -25,6 +25,7 @@ from cli.errors import ConfigError, PushError
 from cli.state_files import write_atomically
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet
+from schemas.sensitive import find_sensitive
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import build_inputs
 from serving.registry.content import DECLARATION_FILE, GOLDEN_FILE, READ_OPTIONS_FILE
@@ -46,7 +47,7 @@ CURSOR_FILE = "vertex_import.json"
 _LOCK_FILE = ".vertex_import.lock"
 # How late a row may come; Google gives no number.
 _OVERLAP = datetime.timedelta(minutes=10)
-_ROWS_PER_SHARD = 100_000
+_REQUESTS_AT_ONCE, _ROWS_PER_SHARD = 1_000, 100_000
 
 BEFORE, GOLDEN, MALFORMED = "imported before", "golden requests of pushes", "malformed"
 
@@ -132,7 +133,7 @@ class ImportReport:
         """Return the outcome as a JSON document."""
         times = {name: time and time.isoformat() for name, time in (("since", self.since), ("until", self.until))}
         counts = {"requests": self.requests, "rows": self.rows, "rejected": self.rejected}
-        versions = {str(number): count for number, count in sorted(self.versions.items())}
+        versions = {str(number): count for number, count in sorted(self.versions.items()) if count}
         skipped = dict(self.skipped.most_common())
         return {
             "source": self.source,
@@ -148,14 +149,18 @@ class ImportReport:
         """Return the outcome in words, a line each."""
         since = f" since {_write_time(self.since)}" if self.since else ""
         until = f", the latest of {_write_time(self.until)}" if self.until else ""
-        lines = [f"{self.source}: imported {self.requests:,} requests{since}{until}: {self.rows:,} rows"]
-        lines += [f"  version {number}: {count:,} requests" for number, count in sorted(self.versions.items())]
+        lines = [f"{self.source}: imported {_count(self.requests)}{since}{until}: {_count(self.rows, 'row')}"]
+        lines += [f"  version {number}: {_count(count)}" for number, count in sorted(self.versions.items()) if count]
         if self.rejected:
-            lines.append(f"  rejected by the model: {self.rejected:,} requests")
+            lines.append(f"  rejected by the model: {_count(self.rejected)}")
         for reason, count in self.skipped.most_common():
             example = f"; the first: {self.example}" if reason == MALFORMED else ""
-            lines.append(f"  not imported, {reason}: {count:,} requests{example}")
+            lines.append(f"  not imported, {reason}: {_count(count)}{example}")
         return lines
+
+
+def _count(number: int, noun: str = "request") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def import_log(source: Source, folder: Path, deployments: EndpointDeployments, options: ImportOptions) -> ImportReport:
@@ -236,16 +241,19 @@ class _Import:
         if request.id in self._known:
             self.report.skipped[BEFORE] += 1
             return
-        reason = self._import(request)
+        reason = self._find_reason(request)
         if reason:
-            self.report.skipped[reason] += 1
-            if request.id and request.time is not None:
-                self.left_out[request.id] = request.time
+            self._leave_out(request, reason)
         if request.id:
             self._known.add(request.id)
 
-    def _import(self, request: LoggedRequest) -> str:
-        """Import a request; return the reason why it is left out, or the empty string."""
+    def _leave_out(self, request: LoggedRequest, reason: str) -> None:
+        self.report.skipped[reason] += 1
+        if request.id and request.time is not None:
+            self.left_out[request.id] = request.time
+
+    def _find_reason(self, request: LoggedRequest) -> str:
+        """Take a request; return the reason why it is left out, or the empty string."""
         if request.endpoint.rpartition("/")[2] != self._endpoint:
             return f"of another endpoint than {self._endpoint}"
         number = self._deployments.versions.get(request.deployment)
@@ -258,20 +266,33 @@ class _Import:
             if not request.id or request.time is None:
                 raise MalformedRequestError("it has no request_id" if request.time else "it has no logging_time")
             prediction = parse_request(request)
-            if _canonical(prediction.instances) == self._golden[number]:
-                return GOLDEN
-            before = len(rows)
-            rows.add(request, prediction)
         except MalformedRequestError as error:
-            self.report.example = self.report.example or f"{request.id or 'a row'}: {error}"
+            self._note_malformed(request, str(error))
             return MALFORMED
-        self.report.requests += 1
+        if _canonical(prediction.instances) == self._golden[number]:
+            return GOLDEN
+        rows.waiting.append((request, prediction))
+        if len(rows.waiting) >= _REQUESTS_AT_ONCE:
+            self._convert(rows)
+        return ""
+
+    def _note_malformed(self, request: LoggedRequest, problem: str) -> None:
+        self.report.example = self.report.example or f"{request.id or 'a row'}: {problem}"
+
+    def _convert(self, rows: VersionRows) -> None:
+        """Convert the requests that wait, and write the rows if they are many."""
+        requests, before = len(rows.waiting), len(rows)
+        rejected = sum(bool(prediction.error) for _, prediction in rows.waiting)
+        malformed = rows.convert()
+        for request, problem in malformed:
+            self._note_malformed(request, problem)
+            self._leave_out(request, MALFORMED)
+        self.report.rejected += rejected
+        self.report.requests += requests - len(malformed)
+        self.report.versions[rows.number] += requests - len(malformed)
         self.report.rows += len(rows) - before
-        self.report.versions[number] += 1
-        self.report.rejected += bool(prediction.error)
         if len(rows) >= _ROWS_PER_SHARD:
             self._write(rows)
-        return ""
 
     def _find_version(self, number: int) -> VersionRows | str:
         if number not in self._versions:
@@ -294,23 +315,26 @@ class _Import:
             )
         try:
             features = FeatureSet.model_validate_json(files[0])
-            inputs = build_inputs(features, ReadOptions.model_validate_json(files[1]))
+            options = ReadOptions.model_validate_json(files[1])
             golden = GoldenRequests.from_json(files[2]) if files[2] else None
         except ValueError as error:
             raise PushError(f"{folder}: its declaration is damaged; push the model again") from error
+        inputs = build_inputs(features, options)
         self._golden[number] = _canonical(golden.instances) if golden is not None else ""
         key = self._options.key
-        sensitive = [column.column for column in inputs.values() if column.rule.sensitive]
-        masked = () if self._options.log_sensitive else sensitive
-        if key and key in masked:
+        sensitive = () if self._options.log_sensitive else find_sensitive(features, options)
+        if key and key in sensitive:
             raise ConfigError(f"--log-key {key}: is a sensitive column; add --log-sensitive, or choose another one")
+        masked = [column.column for column in inputs.values() if column.column in sensitive]
         return VersionRows(number, inputs, masked, key)
 
     def finish(self) -> None:
         """Write what is left."""
         for rows in self._versions.values():
-            if isinstance(rows, VersionRows) and rows:
-                self._write(rows)
+            if isinstance(rows, VersionRows):
+                self._convert(rows)
+                if rows:
+                    self._write(rows)
 
     def _write(self, rows: VersionRows) -> None:
         table = rows.take()

@@ -10,6 +10,8 @@ from schemas.declaration import Declaration
 # tf2-cpu.2-15 and its like (https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers), and TF Serving.
 _NAMED_RELEASE = re.compile(r"(?:/tf2?-(?:cpu|gpu)\.(\d+)-(\d+)|tensorflow/serving:(\d+)\.(\d+))")
 MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+# Of BigQuery, with its project.
+TABLE = re.compile(r"[a-z][a-z0-9.:-]*[a-z0-9]\.\w+\.[\w-]+")
 ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -64,7 +66,7 @@ class Monitoring(Declaration):
 class RequestLog(Declaration):
     """Request-response logging of the endpoint; `python -m serving.request_log import` reads the log."""
 
-    table: Annotated[str, _match_pattern(r"[a-z][a-z0-9.:-]*[a-z0-9]\.\w+\.[\w-]+", "PROJECT.DATASET.TABLE")]
+    table: Annotated[str, _match_pattern(TABLE.pattern, "PROJECT.DATASET.TABLE")]
     """The table of BigQuery, as `PROJECT.DATASET.TABLE`. The dataset must exist; Vertex AI creates the table."""
     sampling_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The share of the requests that is logged. 0 turns the log off."""

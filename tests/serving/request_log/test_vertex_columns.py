@@ -43,8 +43,9 @@ def build_request(instances: list[Any], outputs: list[Any], identity: str = "1")
 
 def convert(*requests: LoggedRequest, masked: tuple[str, ...] = (), key: str = "") -> dict[str, list[Any]]:
     rows = VersionRows(3, INPUTS, masked, key)
-    for request in requests:
-        rows.add(request, parse_request(request))
+    rows.waiting += [(request, parse_request(request)) for request in requests]
+    for _, problem in rows.convert():
+        raise MalformedRequestError(problem)
     return dict(rows.take().to_pydict())
 
 
@@ -89,6 +90,16 @@ def test_a_rejected_request_is_one_row_with_the_reason_of_the_model() -> None:
     assert columns[ERROR] == ["instances[1]: age: expected a finite number, found 'old'", "deadline exceeded"]
     assert columns[ID] == ["1", "2"]
     assert (columns[VERSION], columns["age"]) == ([None, None], [None, None])
+
+
+def test_a_malformed_request_does_not_take_others_with_it() -> None:
+    rows = VersionRows(3, INPUTS, ())
+    bad = build_request([{"agee": 1}], [{"p": 0.5}], "2")
+    requests = [build_request([{"age": 1}], [{"p": 0.5}]), bad, build_request([{"age": 3}], [{"p": 1}], "3")]
+    rows.waiting += [(request, parse_request(request)) for request in requests]
+    ((request, problem),) = rows.convert()
+    assert (request.id, "'agee' is unknown" in problem) == ("2", True)
+    assert rows.take().column("age").to_pylist() == [1.0, 3.0]
 
 
 @pytest.mark.parametrize(

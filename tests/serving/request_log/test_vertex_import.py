@@ -140,7 +140,7 @@ def test_each_request_is_imported_once(log: Log) -> None:
     assert (report.requests, report.skipped) == (0, {"imported before": 1})
     assert report.lines() == [
         f"{TABLE}: imported 0 requests since 2026-11-30 02:10:00 UTC, the latest of 2026-11-30 02:20:00 UTC: 0 rows",
-        "  not imported, imported before: 1 requests",
+        "  not imported, imported before: 1 request",
     ]
 
 
@@ -150,6 +150,7 @@ def test_an_import_that_was_killed_before_its_end_is_repeated_without_duplicates
     from serving.request_log import vertex_import
 
     monkeypatch.setattr(vertex_import, "_ROWS_PER_SHARD", 1)
+    monkeypatch.setattr(vertex_import, "_REQUESTS_AT_ONCE", 1)
 
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -363,6 +364,7 @@ def test_the_traffic_of_an_endpoint_is_imported_by_a_command(
     for arguments, problem in (
         (["--since", "soon"], "--since soon: expected an age such as 7d, 12h or 30m, or a time"),
         (["--bigquery", TABLE, "--bucket", "gs://b/c"], "--bigquery and --bucket: name one of them"),
+        (["--bigquery", "logs.requests"], "--bigquery logs.requests: expected PROJECT.DATASET.TABLE, such as"),
         (["--bucket", "logs/*.json"], "--bucket logs/*.json: expected the URI of a folder, such as gs://"),
     ):
         result = invoke(bench, folder, *arguments)
