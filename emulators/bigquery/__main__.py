@@ -14,8 +14,8 @@ from emulators.bigquery.server import BigQueryServer
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     required=True,
-    help="Folder of the tables: PROJECT.DATASET.TABLE is FOLDER/PROJECT/DATASET/TABLE.csv, .csv.gz, .parquet, or a "
-    "view in .sql.",
+    help="Folder of the tables: PROJECT.DATASET.TABLE is FOLDER/PROJECT/DATASET/TABLE.csv, .csv.gz, .parquet, an "
+    "Arrow stream in .arrows, or a view in .sql.",
 )
 @click.option("--port", default=0, help="Port of the REST API on loopback.  [default: a free one]")
 @click.option("--storage-port", default=0, help="Port of the Storage Read API on loopback.  [default: a free one]")

@@ -3,6 +3,7 @@
 SQLite evaluates the condition; the columns keep their types.
 """
 
+import datetime
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ _QUERY = re.compile(
 )
 _ITEM = re.compile(r"\s*(`[^`]+`|\w+)(?:\s+AS\s+(`[^`]+`|\w+))?\s*", re.IGNORECASE)
 _ALL = re.compile(r"\s*\*(?:\s+EXCEPT\s*\((?P<names>[^)]*)\))?\s*", re.IGNORECASE)
+_TIMESTAMP = re.compile(r"(?i)CAST\('([^']*)' AS TIMESTAMP\)")
 _OTHER_STATEMENTS = ("INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "DROP", "ALTER", "TRUNCATE")
 
 
@@ -47,7 +49,7 @@ class Query:
           BigQueryError: A column does not exist, or the condition is not emulated.
         """
         if self.condition:
-            rows = rows.take(pa.array(_find_rows(rows, self.condition), pa.int64()))
+            rows = filter_rows(rows, self.condition)
         names = _select_columns(self.columns, rows.column_names)
         fields = [rows.schema.field(name).with_name(alias) for name, alias in names]
         selected = pa.table([rows.column(name) for name, _ in names], schema=pa.schema(fields))
@@ -103,8 +105,29 @@ def _select_columns(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
     return selected
 
 
+def filter_rows(rows: pa.Table, condition: str) -> pa.Table:
+    """Return the rows that meet a condition.
+
+    Raises:
+      BigQueryError: A column does not exist, or the condition is not emulated.
+    """
+    return rows.take(pa.array(_find_rows(rows, _TIMESTAMP.sub(_quote_time, condition)), pa.int64()))
+
+
+def _quote_time(match: re.Match[str]) -> str:
+    """Return a literal of a timestamp as SQLite compares it with a column."""
+    try:
+        time = datetime.datetime.fromisoformat(match[1])
+    except ValueError as error:
+        raise BigQueryError(400, "invalidQuery", f"Invalid timestamp: '{match[1]}'") from error
+    return f"'{_write_time(time if time.tzinfo else time.replace(tzinfo=datetime.UTC))}'"
+
+
+def _write_time(time: datetime.datetime) -> str:
+    return time.astimezone(datetime.UTC).isoformat(sep=" ", timespec="microseconds")
+
+
 def _find_rows(rows: pa.Table, condition: str) -> list[int]:
-    """Return the indices of the rows that meet a condition."""
     quoted = [f'"{name}"' for name in rows.column_names]
     with sqlite3.connect(":memory:") as database:
         database.execute(f"CREATE TABLE t ({', '.join(quoted)})")
@@ -121,4 +144,6 @@ def _find_rows(rows: pa.Table, condition: str) -> list[int]:
 def _to_sqlite(value: Any) -> Any:
     if isinstance(value, Decimal):
         return float(value)
+    if isinstance(value, datetime.datetime) and value.tzinfo:
+        return _write_time(value)
     return value if value is None or isinstance(value, int | float | str | bytes) else str(value)

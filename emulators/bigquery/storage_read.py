@@ -15,6 +15,7 @@ import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
 from emulators.bigquery.errors import BigQueryError
+from emulators.bigquery.queries import filter_rows
 from emulators.bigquery.tables import Catalog
 
 SERVICE = "google.cloud.bigquery.storage.v1.BigQueryRead"
@@ -74,15 +75,15 @@ class StorageReadServer:
 
     def _create_session(self, request: Any) -> Any:
         session = request.read_session
-        if session.data_format != types.DataFormat.ARROW or session.read_options.row_restriction:
-            raise BigQueryError(
-                501, "notImplemented", "not emulated: expected the format ARROW, and no row_restriction"
-            )
+        if session.data_format != types.DataFormat.ARROW:
+            raise BigQueryError(501, "notImplemented", "not emulated: expected the format ARROW")
         _, project, _, dataset, _, name = session.table.split("/")
         table = self._catalog.find(f"{project}.{dataset}.{name}")
         if table.type == "VIEW":
             raise BigQueryError(400, "invalid", f"The table {project}:{dataset}.{name} is a view and cannot be read")
         rows = table.rows
+        if session.read_options.row_restriction:
+            rows = filter_rows(rows, session.read_options.row_restriction)
         unknown = [field for field in session.read_options.selected_fields if field not in rows.column_names]
         if unknown:
             raise BigQueryError(

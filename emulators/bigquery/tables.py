@@ -1,6 +1,7 @@
 """The tables of the emulated BigQuery: PROJECT.DATASET.TABLE is FOLDER/PROJECT/DATASET/TABLE.csv, .parquet or .sql.
 
-A file of SQL is a view. Columns have the Arrow types that the Storage Read API gives to BigQuery's types.
+A file of SQL is a view. An Arrow stream, `.arrows`, is a table that another emulator appends to. Columns have the Arrow
+types that the Storage Read API gives to BigQuery's types.
 """
 
 import re
@@ -17,7 +18,7 @@ from emulators.bigquery.errors import BigQueryError
 from emulators.bigquery.queries import Query, parse
 
 _NAME = re.compile(r"(.+)[.:]([^.:]+)\.([^.:]+)")
-_ENDINGS = (".parquet", ".csv", ".csv.gz", ".sql")
+_ENDINGS = (".parquet", ".csv", ".csv.gz", ".sql", ".arrows")
 # A key of Arrow: https://arrow.apache.org/docs/format/Columnar.html#extension-types
 _EXTENSION = b"ARROW:extension:name"
 
@@ -99,7 +100,8 @@ class Catalog:
         if path.suffix == ".sql":
             rows = self.select(parse(path.read_text()), name.rsplit(".", 2)[0])
             return StoredTable(name, rows, modified_ms, "VIEW")
-        read = pyarrow.parquet.read_table if path.suffix == ".parquet" else pyarrow.csv.read_csv
+        readers = {".parquet": pyarrow.parquet.read_table, ".arrows": _read_stream}
+        read = readers.get(path.suffix, pyarrow.csv.read_csv)
         return StoredTable(name, _convert(read(path)), modified_ms)
 
     def select(self, query: Query, project: str) -> pa.Table:
@@ -116,6 +118,11 @@ class Catalog:
         with self._lock:
             self._results[name] = result
         return result
+
+
+def _read_stream(path: Path) -> pa.Table:
+    with pa.OSFile(str(path), "rb") as file:
+        return pa.ipc.open_stream(file).read_all()
 
 
 def _convert(table: pa.Table) -> pa.Table:

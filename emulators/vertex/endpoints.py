@@ -13,13 +13,14 @@ from typing import Any
 from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format, struct_pb2
 
-from emulators.vertex import models
+from emulators.vertex import models, request_log
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from emulators.vertex.service import Emulator, deletion, finisher, list_page, method
 from emulators.vertex.store import check_etag, now
 
 _ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
 _NEW = "0"
+_UPDATABLE = ("traffic_split", "labels", "display_name", "description", "predict_request_response_logging_config")
 
 
 @method("EndpointService")
@@ -34,6 +35,7 @@ def create_endpoint(emulator: Emulator, request: Any) -> Any:
         raise InvalidArgumentError("endpoint.display_name is required.")
     if request.endpoint_id and not _ENDPOINT_ID.fullmatch(request.endpoint_id):
         raise InvalidArgumentError(f"endpoint_id {request.endpoint_id} does not match [a-z][a-z0-9-]{{0,61}}[a-z0-9].")
+    request_log.check_setting(emulator, request.endpoint)
     name = f"{request.parent}/endpoints/{request.endpoint_id or emulator.store.new_id()}"
     if emulator.store.has(name) or emulator.operations.is_running(name):
         raise StatusError("ALREADY_EXISTS", f"Endpoint {name} already exists.")
@@ -75,10 +77,11 @@ def update_endpoint(emulator: Emulator, request: Any) -> Any:
     endpoint = emulator.store.get(request.endpoint.name)
     check_etag(request.endpoint.etag, endpoint)
     for field in request.update_mask.paths:
-        if field not in ("traffic_split", "labels", "display_name", "description"):
+        if field not in _UPDATABLE:
             raise InvalidArgumentError(f"{field} of an endpoint cannot be updated.")
         setattr(endpoint, field, getattr(request.endpoint, field))
     _check_split(dict(endpoint.traffic_split), {d.id for d in endpoint.deployed_models})
+    request_log.check_setting(emulator, endpoint)
     if "traffic_split" in request.update_mask.paths:
         _warm_up(emulator, endpoint.name)
     return emulator.store.put(endpoint)
@@ -256,6 +259,7 @@ def predict(emulator: Emulator, request: Any) -> Any:
     )
     for row in rows:
         type(response).pb(response).predictions.append(json_format.ParseDict(row, struct_pb2.Value()))
+    request_log.log_prediction(emulator, endpoint, deployed.id, instances, rows)
     return response
 
 

@@ -90,6 +90,9 @@ class Emulator:
         self.state = state
         self.storage = state / "storage"
         self.storage.mkdir(parents=True, exist_ok=True)
+        # Tables for `python -m emulators.bigquery --folder`.
+        self.bigquery = state / "bigquery"
+        self.bigquery.mkdir(exist_ok=True)
         self.store = Store(state / "vertex.sqlite")
         self.faults = Faults()
         self.projects = ProjectNumbers(_remember(state / "projects.json", project_numbers or {}))

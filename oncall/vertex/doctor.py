@@ -19,7 +19,7 @@ from pipeline.run.advice import ask
 from pipeline.run.causes import cause
 from pipeline.run.records import State
 from pipeline.vertex.jobs import list_schedules
-from serving.registry.vertex.lease import lease_name
+from serving.registry.vertex.lease import history, lease_name
 from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
@@ -38,7 +38,7 @@ def diagnose_vertex(store: VertexRunStore, folder: Path | None, model: str | Non
     try:
         model_versions = store.find_model_versions(folder, model)
         holder = _find_lease_holder(store, model_versions.name)
-        findings += _check_registry(model_versions, holder)
+        findings += [*_check_registry(model_versions, holder), *_check_request_log(model_versions)]
     except NoModelError:
         # No job has pushed a model yet.
         pass
@@ -108,6 +108,20 @@ def _check_artifacts(store: VertexRunStore, run_id: str) -> Iterator[Finding]:
         except PushError as error:
             store.bucket.read_errors.append(str(error))
             return
+
+
+def _check_request_log(model_versions: VertexModelVersions) -> Iterator[Finding]:
+    """Yield a request log that is set otherwise than the last push left it."""
+    settings = [
+        str(event["request_log"])
+        for event in history(model_versions.vertex, model_versions.name)
+        if "request_log" in event
+    ]
+    current = str(model_versions.endpoint.request_log or "")
+    if settings and settings[-1] != current and model_versions.endpoint.exists:
+        message = f"its request log was changed by hand: {settings[-1] or 'off'} -> {current or 'off'}"
+        todo = "keep it in push.vertex.request_log of the config, or submit the config: its push sets it"
+        yield Finding("registry", f"{model_versions.endpoint.resource}: {message}", todo)
 
 
 def _check_registry(model_versions: VertexModelVersions, holder: str) -> Iterator[Finding]:

@@ -215,7 +215,8 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, run_as: i
     failed = [result for result in results.values() if result.state == rehearsal.FAILED]
     summary = {"state": final.state, "exit_code": final.exit_code, "tasks": [asdict(r) for r in results.values()]}
     text = f"rehearsal {final.state.lower()}; logs and artifacts in {folder}"
-    lines = [*run.describe_challengers(results), text, *(f"  {result.task}: see {result.log}" for result in failed)]
+    notes = [*run.describe_challengers(results), *run.describe_request_log(results, config.deployment.request_log)]
+    lines = [*notes, text, *(f"  {result.task}: see {result.log}" for result in failed)]
     _print({**summary, "run": final.name}, "\n".join(lines), as_json=as_json)
     return final.exit_code
 
@@ -225,8 +226,11 @@ def _say_started(task: str) -> None:
 
 
 def _link_data(config: PipelineConfig, storage: Path) -> None:
-    """Put this machine's data where the bucket's would be."""
+    """Put this machine's data where the bucket's would be, and make the dataset of the request log."""
     assert config.vertex is not None
+    if config.deployment.request_log is not None:
+        project, dataset, _ = config.deployment.request_log.table.rsplit(".", 2)
+        (storage.parent / "bigquery" / project / dataset).mkdir(parents=True, exist_ok=True)
     (storage / config.vertex.pipeline_root.removeprefix("gs://").split("/")[0]).mkdir(parents=True, exist_ok=True)
     if not config.data.reads_files:
         return

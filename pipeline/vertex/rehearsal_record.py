@@ -12,11 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cli.errors import PushError
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.records import EVALUATION, Kind, RecordFile, create_record
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.rehearsal import CACHED, CANCELLED, FAILED, SUCCEEDED, Rehearsal, TaskResult
+from serving.registry.vertex.config import RequestLog
+from serving.registry.vertex.registry import VERTEX_PROPERTY
+from serving.registry.vertex.request_log import convert_config
 
 # The property's name in components/evaluator/component.py, which imports TensorFlow.
 _CHALLENGERS = "challengers"
@@ -106,6 +110,23 @@ class Recorded:
             for artifact in _list_outputs(results, "Evaluator", "evaluation")
             for name, entry in json.loads(artifact["metadata"].get(_CHALLENGERS, "{}")).items()
         ]
+
+    def describe_request_log(self, results: Mapping[str, TaskResult], config: RequestLog | None) -> list[str]:
+        """Return the setting of the endpoint's request log that the push left, as a line; none without a config.
+
+        Raises:
+          PushError: The endpoint has another setting than the config.
+        """
+        if config is None:
+            return []
+        expected = str(convert_config(config) or "")
+        lines = []
+        for artifact in _list_outputs(results, "Pusher", "pushed_model"):
+            setting = json.loads(artifact["metadata"].get(VERTEX_PROPERTY, "{}")).get("request_log", "")
+            if setting != expected:
+                raise PushError(f"push.vertex.request_log: expected {expected or 'off'}, found {setting or 'off'}")
+            lines.append(f"request log of the endpoint: {setting or 'off'}")
+        return lines
 
     def _record_start(self, task: str) -> None:
         self._file.node_started(task, self._rehearsal.log(task))

@@ -140,13 +140,14 @@ def describe(rows: TableRows) -> Description:
     return Description({field.name: _type_name(field) for field in table.schema}, int(table.num_bytes or 0))
 
 
-def open_streams(rows: TableRows, columns: Collection[str], max_streams: int) -> list[TableRows]:
+def open_streams(rows: TableRows, columns: Collection[str], max_streams: int, condition: str = "") -> list[TableRows]:
     """Return streams that together have all rows, as they are now; none if there are no rows.
 
     Args:
       rows: Rows of a table.
       columns: Names of the columns to read.
       max_streams: Greatest number of streams; BigQuery may open fewer.
+      condition: Condition on the rows, as behind WHERE; empty for all rows.
 
     Raises:
       DataError: The table cannot be read.
@@ -157,7 +158,7 @@ def open_streams(rows: TableRows, columns: Collection[str], max_streams: int) ->
     session = types.ReadSession(
         table=f"projects/{project}/datasets/{dataset}/tables/{table}",
         data_format=types.DataFormat.ARROW,
-        read_options=types.ReadSession.TableReadOptions(selected_fields=list(columns)),
+        read_options=types.ReadSession.TableReadOptions(selected_fields=list(columns), row_restriction=condition),
     )
     with _errors(str(rows), rows.project), _storage_client() as client:
         opened = client.create_read_session(

@@ -1,4 +1,4 @@
-"""Five troubles on Vertex AI, in the emulator: each is asked about with the runbook's commands."""
+"""Six troubles on Vertex AI, in the emulator: each is asked about with the runbook's commands."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from google.cloud import aiplatform_v1 as v1
 
 from oncall.__main__ import main
+from serving.registry.vertex.config import RequestLog
 from serving.registry.vertex.lease import lease_name
+from serving.registry.vertex.request_log import FIELD, build_message
 from tests.drill.drill import assert_says, find_command, proposed_commands
 from tests.oncall.run_roots import NAME
 from tests.oncall.vertex_jobs import PARENT, VertexJobs
@@ -78,6 +80,25 @@ def test_traffic_that_was_changed_by_hand(jobs: VertexJobs, bench: Bench) -> Non
     assert "--yes to do it" in command
     bench.registry().promote(2)
     assert_says(ask("check", "--model", NAME), ["serves version 2 with 100 %"], ["by hand"])
+
+
+def test_a_request_log_that_was_turned_off_by_hand(jobs: VertexJobs, bench: Bench) -> None:
+    (bench.server.emulator.bigquery / PROJECT / "logs").mkdir(parents=True)
+    table = f"{PROJECT}.logs.requests"
+    jobs.run("run-1")
+    bench.push(0.1, "run-1")
+    # The key is set when the model is pushed already.
+    bench.deployment = bench.deployment.model_copy(update={"request_log": RequestLog(table=table)})
+    bench.push(0.1, "run-1")
+    assert_says(ask("doctor", "--model", NAME), [], ["request log"])
+    changed = v1.Endpoint(name=bench.endpoint().resource, **{FIELD: build_message(None)})
+    bench.vertex().endpoints.update_endpoint(v1.UpdateEndpointRequest(endpoint=changed, update_mask={"paths": [FIELD]}))
+    assert_says(
+        ask("doctor", "--model", NAME),
+        [f"its request log was changed by hand: 10 % of the requests to {table} -> off", "submit the config"],
+    )
+    bench.push(0.1, "run-1")
+    assert_says(ask("doctor", "--model", NAME), [], ["request log"])
 
 
 def test_a_schedule_that_does_not_fire(jobs: VertexJobs, bench: Bench) -> None:

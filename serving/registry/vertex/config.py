@@ -10,6 +10,8 @@ from schemas.declaration import Declaration
 # tf2-cpu.2-15 and its like (https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers), and TF Serving.
 _NAMED_RELEASE = re.compile(r"(?:/tf2?-(?:cpu|gpu)\.(\d+)-(\d+)|tensorflow/serving:(\d+)\.(\d+))")
 MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+# Of BigQuery, with its project.
+TABLE = re.compile(r"[a-z][a-z0-9.:-]*[a-z0-9]\.\w+\.[\w-]+")
 ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -61,6 +63,15 @@ class Monitoring(Declaration):
     """Recipients of alerts."""
 
 
+class RequestLog(Declaration):
+    """Request-response logging of the endpoint; `python -m serving.request_log import` reads the log."""
+
+    table: Annotated[str, _match_pattern(TABLE.pattern, "PROJECT.DATASET.TABLE")]
+    """The table of BigQuery, as `PROJECT.DATASET.TABLE`. The dataset must exist; Vertex AI creates the table."""
+    sampling_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The share of the requests that is logged. 0 turns the log off."""
+
+
 class Deployment(Declaration):
     """How a model is served on Vertex AI."""
 
@@ -89,6 +100,8 @@ class Deployment(Declaration):
     """Limit on one step of a push, with all retries."""
     batch_prediction: BatchPrediction | None = None
     monitoring: Monitoring | None = None
+    request_log: RequestLog | None = None
+    """If omitted, a push leaves the endpoint's own setting. Otherwise it replaces another one, and prints both."""
 
     @field_validator("traffic_steps")
     @classmethod

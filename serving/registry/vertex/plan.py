@@ -9,6 +9,7 @@ from serving.registry.protocol import Candidate
 from serving.registry.vertex.config import ENDPOINT_ID, MODEL_ID, Deployment
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.names import is_same_resource
+from serving.registry.vertex.request_log import describe_change
 from serving.registry.vertex.state import (
     CHAMPION,
     FINISHED,
@@ -40,6 +41,7 @@ class RolloutPlan:
       done: whether nothing is left to do.
       steps: the new version's shares of the traffic, in turn.
       undeploy: the deployments that go, once the last step is passed.
+      request_log: the change of the endpoint's request log; empty if there is none.
     """
 
     model: VertexModel
@@ -49,6 +51,7 @@ class RolloutPlan:
     done: bool
     steps: tuple[int, ...]
     undeploy: tuple[DeployedVersion, ...]
+    request_log: str
 
     def summary(self) -> str:
         """Return the plan in one line."""
@@ -71,6 +74,7 @@ class RolloutPlan:
             return [
                 f"nothing to do: version {self.version} of {name} holds this very model already",
                 f"endpoint {endpoint} serves {serving or 'nothing'}",
+                *filter(None, [self.request_log]),
             ]
         lines = [
             f"continue with version {self.version} of {name}, which an earlier push registered"
@@ -86,7 +90,7 @@ class RolloutPlan:
         lines.append(f"{shares} % {'canary' if self.steps == self.steps[:1] and canary else 'of the traffic'}")
         numbers = [str(self._number(deployed)) for deployed in self.undeploy]
         lines.append(f"undeploy {', '.join(numbers) or 'none'}")
-        return lines
+        return [*lines, *filter(None, [self.request_log])]
 
     def serving(self) -> list[VertexVersion]:
         """Return the versions that have traffic now."""
@@ -129,7 +133,9 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
     others = [d for d in endpoint.deployed if existing is None or d.version_id != existing.id]
     steps = deployment.traffic_steps if others else (_FULL,)
     kept = deployment.keep_deployed - 1 if steps[-1] == _FULL else len(others)
-    return RolloutPlan(model, endpoint, version, existing, done, steps, find_surplus(others, model, kept))
+    surplus = find_surplus(others, model, kept)
+    request_log = describe_change(deployment.request_log, endpoint.request_log)
+    return RolloutPlan(model, endpoint, version, existing, done, steps, surplus, request_log)
 
 
 def _check_encryption(endpoint: Endpoint, key: str | None) -> None:

@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.extras import TrainingData, set_up_extras
 from serving.registry.vertex.plan import find_own_endpoint, make_plan
+from serving.registry.vertex.request_log import RequestLogSetting
 from serving.registry.vertex.rollout import DEPLOYMENT, PLACE, Rollout, check_switch, find_garbage
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
@@ -48,6 +49,23 @@ from serving.registry.vertex.state import (
 
 VERTEX_PROPERTY = "vertex"
 _FULL = 100
+
+
+@dataclass(frozen=True)
+class EndpointDeployments:
+    """An endpoint and the versions behind its deployments, past ones among them.
+
+    Attributes:
+      endpoint: Resource name of the endpoint.
+      request_log: Setting of its request log; None if it logs nothing.
+      versions: Version number by the ID of the deployment.
+      folders: Folder in the bucket by the number of a version that still exists.
+    """
+
+    endpoint: str
+    request_log: RequestLogSetting | None
+    versions: Mapping[str, int]
+    folders: Mapping[int, str]
 
 
 class VertexRegistry:
@@ -156,6 +174,19 @@ class VertexRegistry:
         champion = model.find_by_alias(CHAMPION)
         text = f"{shares or 'nothing'} of {self.name} on endpoint {endpoint.resource.rpartition('/')[2]}"
         return ServingState(champion.number if champion else None, traffic, text)
+
+    def list_deployments(self) -> EndpointDeployments:
+        """Return the endpoint with the version of each deployment, those that were undeployed among them.
+
+        Raises:
+          PushError: there is no such model; or the endpoint is another pipeline's.
+        """
+        model, endpoint = self._read()
+        numbers = {version.id: version.number for version in model.versions}
+        past = {e["deployed_model_id"]: int(e["version"]) for e in self.history() if e.get("deployed_model_id")}
+        present = {d.id: numbers[d.version_id] for d in endpoint.deployed if d.version_id in numbers}
+        folders = {version.number: version.artifact_uri for version in model.versions}
+        return EndpointDeployments(endpoint.resource, endpoint.request_log, {**past, **present}, folders)
 
     def history(self) -> list[dict[str, Any]]:
         """Return the changes, the oldest first."""

@@ -23,6 +23,7 @@ from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.lease import LEASE_SECONDS, Lease, record
 from serving.registry.vertex.plan import RolloutPlan, find_surplus, make_plan, shift_share
+from serving.registry.vertex.request_log import FIELD, build_message, convert_config, describe_change
 from serving.registry.vertex.service_errors import TransientError
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
@@ -72,6 +73,7 @@ class RolloutResult:
       model, version_id, endpoint, deployed_model_id: Names on Vertex AI.
       traffic_before, traffic_after: percent by deployed-model id.
       serving: percent by version number.
+      request_log: setting of the endpoint's request log in words; empty if it logs nothing.
     """
 
     pushed: bool
@@ -83,6 +85,7 @@ class RolloutResult:
     traffic_before: Mapping[str, int]
     traffic_after: Mapping[str, int]
     serving: Mapping[int, int]
+    request_log: str = ""
 
 
 class Rollout:
@@ -113,7 +116,11 @@ class Rollout:
                 self.vertex.report(line)
             if plan.done:
                 assert plan.existing is not None
-                return self._result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
+                self._step(lease, partial(self._ensure_request_log, plan.endpoint.resource))
+                result = self._result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
+                if plan.request_log:
+                    record(self.vertex, self.model_name, "request log", asdict(result))
+                return result
             return self._push(lease, plan, candidate)
 
     def _push(self, lease: Lease, plan: RolloutPlan, candidate: Candidate) -> RolloutResult:
@@ -133,6 +140,7 @@ class Rollout:
         staging.stage(candidate.trained_folder, uri, project=self.vertex.place.project, release=release, extra=extra)
         version = self._step(lease, partial(self._ensure_registered, plan.version, candidate, uri))
         endpoint = self._step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, candidate.pipeline))
+        self._step(lease, partial(self._ensure_request_log, endpoint.resource))
         if lease.journal.get("version_id") != version.id:
             # Written once for a version: a retry must not take its own canary for what was there before.
             lease.note(version_id=version.id, traffic_before=dict(endpoint.split))
@@ -292,6 +300,21 @@ class Rollout:
         except exceptions.AlreadyExists as error:
             raise TransientError(f"{resource} was created meanwhile") from error
         return read_endpoint(self.vertex, resource)
+
+    def _ensure_request_log(self, resource: str) -> None:
+        """Set the endpoint's request log as the config has it; a config without one leaves it."""
+        endpoint = read_endpoint(self.vertex, resource)
+        change = describe_change(self.deployment.request_log, endpoint.request_log)
+        if not change or not endpoint.exists:
+            return
+        message = build_message(convert_config(self.deployment.request_log))
+        changed = v1.Endpoint(name=resource, etag=endpoint.etag, **{FIELD: message})
+        request = v1.UpdateEndpointRequest(endpoint=changed, update_mask={"paths": [FIELD]})
+        try:
+            self.vertex.call(self.vertex.endpoints.update_endpoint, request)
+        except (PushError, exceptions.NotFound) as error:
+            raise PushError(f"push.vertex.request_log: {getattr(error, 'message', error)}") from error
+        self.vertex.report(f"{change} (endpoint {resource.rpartition('/')[2]})")
 
     def _shift(
         self,
@@ -537,6 +560,7 @@ class Rollout:
                 for d in now.deployed
                 if now.split.get(d.id)
             },
+            request_log=str(now.request_log or ""),
         )
 
 

@@ -10,6 +10,7 @@ from google.cloud import aiplatform_v1 as v1
 
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.names import is_same_resource
+from serving.registry.vertex.request_log import RequestLogSetting, read_setting
 
 CHAMPION, PREVIOUS, CANDIDATE, DEFAULT = "champion", "previous", "candidate", "default"
 OWNER_LABEL, HASH_LABEL, RUN_LABEL, BLESSED_LABEL = "pipeline", "content-hash", "run-id", "blessed"
@@ -84,6 +85,7 @@ class Endpoint:
     etag: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     cmek_key: str = ""
+    request_log: RequestLogSetting | None = None
 
     def find_deployment(self, model: str, version_id: str) -> DeployedVersion | None:
         deployments = [d for d in self.deployed if d.version_id == version_id and is_same_resource(d.model, model)]
@@ -158,4 +160,5 @@ def _to_endpoint(endpoint: Any) -> Endpoint:
         etag=endpoint.etag,
         labels=dict(endpoint.labels),
         cmek_key=endpoint.encryption_spec.kms_key_name,
+        request_log=read_setting(endpoint),
     )

@@ -11,15 +11,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cli.errors import ConfigError, PipelineError, RunRootError
+from cli.errors import ConfigError, PipelineError, PushError, RunRootError
 from components.task_entry import use_bucket
 from emulators.vertex.pipelines import end_interrupted
 from oncall.__main__ import main as oncall
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.conditions import condition_holds, query_matches
-from pipeline.vertex.rehearsal import Rehearsal, install_package
+from pipeline.vertex.rehearsal import Rehearsal, TaskResult, install_package
 from pipeline.vertex.rehearsal_record import Recorded
+from serving.registry.vertex.config import RequestLog
 from serving.registry.vertex.connection import VertexClient
 from tests.conftest import ROOT
 from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, Bench
@@ -507,3 +508,18 @@ def test_all_sections_that_a_rehearsal_needs_are_named_at_once(tmp_path: Path) -
     assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
     assert "error: vertex (project, region, pipeline_root, input_base, image) and push.vertex" in result.output
     assert not (tmp_path / "r").exists()
+
+
+def test_a_rehearsal_checks_the_request_log_that_its_push_left(tmp_path: Path) -> None:
+    config = RequestLog(table="my-project.logs.requests")
+    metadata = {"vertex": json.dumps({"request_log": "10 % of the requests to my-project.logs.requests"})}
+    results = {"Pusher": TaskResult("Pusher", "SUCCEEDED", outputs={"pushed_model": [{"metadata": metadata}]})}
+    run = create_rehearsal(tmp_path, task("a"))
+    assert run.describe_request_log(results, config) == [
+        "request log of the endpoint: 10 % of the requests to my-project.logs.requests"
+    ]
+    assert run.describe_request_log(results, None) == run.describe_request_log({}, config) == []
+    with pytest.raises(
+        PushError, match=r"^push\.vertex\.request_log: expected off, found 10 % of the requests to my-p"
+    ):
+        run.describe_request_log(results, config.model_copy(update={"sampling_rate": 0.0}))

@@ -41,6 +41,9 @@ def test_a_third_push_undeploys_all_but_the_last_two(bench: Bench) -> None:
     for number in (1, 2, 3):
         bench.push(number / 10, f"run-{number}")
     assert {d.version_id for d in bench.endpoint().deployed} == {"2", "3"}
+    # The history has the deployment that is gone.
+    deployments = bench.registry().list_deployments()
+    assert sorted(deployments.versions.values()) == [1, 2, 3] == sorted(deployments.folders)
     assert bench.aliases() == {1: ["v1"], 2: ["previous", "v2"], 3: ["champion", "default", "v3"]}
 
 
