@@ -147,8 +147,8 @@ def anomalies(store: RunStore, run: str) -> CommandResult:
 def check(store: RunStore, url: str | None, alert: bool, registry: Path | None, model: str | None) -> CommandResult:
     """Check the newest run, the champion and the server.
 
-    Ends with 1 if the newest run that has ended failed, the database cannot be used, no version serves, the champion's
-    files are not those that a run on record pushed, or the server of --url serves another version.
+    Ends with 1 if the newest run that has ended failed, the database cannot be used, or no version serves. So it does
+    if the champion's files are not those that a run on record pushed, or the server of --url serves another version.
     """
     from oncall.checks import report_checks, run_checks
 

@@ -1,7 +1,7 @@
 """The shards of a request log: their columns, how they are read, and how one is written. Imports no TensorFlow.
 
 A row of a shard is a row of a request. It has the input columns of the model by the names and types of the training
-table, missing values as nulls, so that a shard is a data file for ExampleGen. Columns of the log itself start with
+table, missing values as nulls. So a shard is a data file for ExampleGen. Columns of the log itself start with
 `_request_`, outputs of the model with `_prediction_`. A rejected request is one row with `_request_error` and nothing
 else. A version with other columns starts a new shard.
 """
@@ -42,7 +42,7 @@ class RequestLogError(DataError):
 
 
 class ShardDescription(BaseModel):
-    """What the rows of a shard have in common, in the metadata of its file.
+    """Properties that the rows of a shard share, in the metadata of its file.
 
     Attributes:
       format: Number of the format.
