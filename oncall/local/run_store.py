@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cli.errors import ConfigError, PipelineError, RunRootError
+from cli.errors import ConfigError, PipelineError, PushError, RunRootError
 from cli.terminal import flags
 from oncall.activity import ActiveRun
 from oncall.local.metadata import LocalMetadata
@@ -271,6 +271,22 @@ class LocalRunStore:
             raise ConfigError(f"{self.root.path}: holds rehearsals, which push to an emulator; nothing serves there")
         return find_registry(self.root.path, next(self.read_records(), None), folder, model)
 
+    def find_registry_if_any(self, folder: Path | None, model: str | None) -> LocalRegistry | None:
+        """Return the registry that `find_registry` returns; None on Vertex AI, or before the first push.
+
+        Raises:
+          ConfigError: there is no folder or model of the name that is given.
+          PushError: the registry cannot be read, or is gone though a run has pushed to it.
+        """
+        try:
+            return self.find_registry(folder, model)
+        except ConfigError as error:
+            if folder is not None or model is not None:
+                raise
+            if any(map(_has_pushed_here, self.read_records())):
+                raise PushError(f"{error}; is it mounted? A run has pushed to a registry") from error
+            return None
+
     def find_model_versions(self, folder: Path | None, model: str | None) -> LocalModelVersions:
         """Return the versions of the registry that `find_registry` returns."""
         command_flags = self.location_flags + flags(registry=folder, model=model)
@@ -326,6 +342,11 @@ def find_run_root(folder: Path | None) -> Path:
         choices = " or".join(flags(run_root=path) for path in run_roots)
         raise ConfigError(f"several folders hold runs; choose one:{choices}")
     return run_roots[0].absolute()
+
+
+def _has_pushed_here(record: RunRecord) -> bool:
+    push = record.config.get("push") or {}
+    return push.get("target") != "vertex" and record.summary.get("pushed", "").startswith("version ")
 
 
 def _describe_problem(error: OSError | ValidationError) -> str:
