@@ -231,14 +231,17 @@ class LocalRunStore:
             raise RunRootError(self.database_error)
         return self._ordered_ids
 
+    def list_run_ids(self) -> tuple[list[str], str]:
+        """Return the IDs of all runs that can be read, the newest first, and why those in ML Metadata cannot be."""
+        try:
+            return self.run_ids, ""
+        except RunRootError as error:
+            # The records can still be read.
+            return self.record_ids, str(error)
+
     def list_runs(self, limit: int, skip: int = 0) -> RunList:
         """Return the newest runs after the first `skip`, with those that only ML Metadata has."""
-        ids, error = self.record_ids, ""
-        try:
-            ids = self.run_ids
-        except RunRootError as caught:
-            # The records can still be read.
-            error = str(caught)
+        ids, error = self.list_run_ids()
         return RunList([self.get_run(run_id) for run_id in ids[skip : skip + limit]], len(ids), error)
 
     def find_last_success(self, before: str | None) -> str | None:
