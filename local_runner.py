@@ -76,8 +76,9 @@ def main(
     dry_run: bool,
     output: Literal["quiet", "verbose", "json"] | None,
 ) -> None:
-    """Run the pipeline of a config on this machine: read and validate the data, transform it, train, evaluate against
-    thresholds and the last blessed model, and push the model, versioned, if it was blessed.
+    """Run the pipeline of a config on this machine: read and validate the data, transform it, train and evaluate.
+
+    A model that meets its thresholds, also beside the last blessed model, is blessed and pushed as a new version.
 
     Components whose inputs, parameters and code did not change are reused from earlier runs in the same run root.
     """

@@ -120,13 +120,14 @@ def _is_participle(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def check_markdown(file: str, source: str) -> Iterator[Violation]:
-    """Yield the places of a page that break a rule; code is left out."""
+    """Yield the places of a page that break a rule; a block of code ends a sentence, and code in a line is a word."""
     text = re.sub(
-        r"^```.*?^```|^(    |\t).*?$|`[^`\n]*`",
-        lambda code: re.sub(r"[^\n]+", "x", code.group()),
+        r"^```.*?^```|^(    |\t).*?$",
+        lambda code: re.sub(r"[^\n]+", "", code.group()),
         source,
         flags=re.DOTALL | re.MULTILINE,
     )
+    text = re.sub(r"`[^`\n]*`", "x", text)
     for number, line in enumerate(text.splitlines(), 1):
         for word in _WORDS.finditer(line):
             yield Violation("words", file, number, word.group())

@@ -162,9 +162,9 @@ def check(
 ) -> CommandResult:
     """Check the newest run, the champion and the server.
 
-    Ends with 1 if the newest run that has ended failed, the database cannot be used, no version serves, the champion's
-    files are not those that a run on record pushed, or the server of --url serves another version. With labels of
-    logged predictions also if the champion's live quality is significantly below that of its evaluation.
+    Ends with 1 if the newest run that has ended failed, the database cannot be used, or no version serves. So it does
+    if the champion's files are not those that a run on record pushed, or the server of --url serves another version.
+    With labels of logged predictions, so it does if the champion's live quality is significantly below the evaluated.
     """
     from oncall.checks import report_checks, run_checks
 

@@ -5,7 +5,7 @@ repository. Running it again when nothing changed costs nothing (the Makefile as
 
 ml-metadata and tensorflow-data-validation are built against glibc 2.38. On an older Debian or
 Ubuntu this script fetches a newer C runtime from the distribution's own archive into
-.venv/runtime and makes the environment's own copy of python use it; the host is left alone.
+.venv/runtime. The environment's own copy of python uses it; the host is left alone.
 """
 
 import os

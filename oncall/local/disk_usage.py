@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cli.errors import PipelineError, RunRootError
+from cli.errors import PushError, RunRootError
 from cli.terminal import command, flags
 from oncall.findings import Finding
 from oncall.local.artifact_folders import measure_folder
 from oncall.local.garbage_collection import plan_removal
-from oncall.local.quarantine import QUARANTINE
 from oncall.local.run_store import LocalRunStore
 from oncall.text_format import format_bytes
 from pipeline.run.advice import ask
@@ -31,7 +30,7 @@ def describe_full_disk(store: LocalRunStore, usage: Any) -> Iterator[Finding]:
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in list(sizes.items())[:_MAX_SHOWN_PARTS] if size)
     mount = _find_mount(store.root.path)
     outside = max(usage.used - sum(sizes.values()), 0)
-    ways = {todo: size for todo, size in _list_ways(store, sizes).items() if size}
+    ways = {todo: size for todo, size in _list_ways(store).items() if size}
     best = max(ways, key=lambda todo: ways[todo], default="")
     if outside > 10 * ways.get(best, 0):
         note = f"{format_bytes(outside)} of {mount} are not this run root's"
@@ -56,24 +55,21 @@ def _measure_parts(store: LocalRunStore) -> dict[str, int]:
     return sizes
 
 
-def _list_ways(store: LocalRunStore, sizes: dict[str, int]) -> dict[str, int]:
+def _list_ways(store: LocalRunStore) -> dict[str, int]:
     """Return the commands that free space, each with the bytes that it frees."""
     ways: dict[str, int] = {}
     try:
-        registry = store.find_registry(None, None)
-        versions = registry.gc(keep_last=_KEPT_VERSIONS, dry_run=True).versions
-        freed = sum(measure_folder(registry.path(version)) for version in versions)
-        place = flags(registry=registry.folder.parent, model=registry.name)
-        ways[_format_registry_gc(place, freed)] = freed
-    except PipelineError:
-        registry = None
-    try:
-        plan = plan_removal(store, store.metadata, _KEPT_RUNS, registry)
-        freed = sum(plan.folders.values()) + sizes.get(QUARANTINE, 0)
+        registry = store.find_registry_if_any(None, None)
+        if registry is not None:
+            versions = registry.gc(keep_last=_KEPT_VERSIONS, dry_run=True).versions
+            freed = sum(measure_folder(registry.path(version)) for version in versions)
+            place = flags(registry=registry.folder.parent, model=registry.name)
+            ways[_format_registry_gc(place, freed)] = freed
+        freed = sum(plan_removal(store, store.metadata, _KEPT_RUNS, registry).folders.values())
         note = f"frees {format_bytes(freed)}; add --yes to do it"
         ways[ask("gc", "--keep-last", _KEPT_RUNS, here=store.location_flags, note=note)] = freed
-    except RunRootError:
-        # The finding of the database says so.
+    except (PushError, RunRootError):
+        # The finding of the registry, or of the database, says so.
         pass
     return ways
 

@@ -164,7 +164,9 @@ def _describe_way_back(store: LocalRunStore, earlier: Path) -> str:
 
 def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None) -> Iterator[Finding]:
     try:
-        registry = store.find_registry(folder, model)
+        registry = store.find_registry_if_any(folder, model)
+        if registry is None:
+            return
         command_flags = store.location_flags + flags(registry=folder, model=model)
         yield from _check_versions(registry, LocalModelVersions(registry, store.location_flags, command_flags))
         try:
@@ -175,10 +177,7 @@ def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None
             )
             yield Finding("registry", str(error), mount)
     except ConfigError:
-        if folder is not None or model is not None:
-            raise
-        # There is no registry yet, or it is on Vertex AI.
-        return
+        raise
     except PipelineError as error:
         yield Finding("registry", str(error), "docs/registry.md, When something goes wrong")
         return

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.errors import ConfigError, RunRootError
+from cli.errors import RunRootError
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
 from oncall.local.artifact_folders import MOVED, find_earlier_root, get_execution_folder, is_missing, measure_folder
 from oncall.local.metadata import LocalMetadata
@@ -44,9 +44,10 @@ def collect_garbage(
     """Remove the artifacts of old runs, or without `yes` only list them.
 
     Raises:
+      PushError: the registry, whose versions keep what they were made from, cannot be read.
       RunRootError: a run holds the run root, or its database cannot be read.
     """
-    registry = _find_registry(store, folder, model) if keep_pushed else None
+    registry = store.find_registry_if_any(folder, model) if keep_pushed else None
     if store.binding_error:
         raise RunRootError(f"{store.binding_error}; nothing was removed")
     if store.is_locked:
@@ -60,16 +61,6 @@ def collect_garbage(
         metadata.mark_deleted([*plan.artifacts, *plan.gone])
         left = [path for path in plan.folders if not _remove_folder(path)]
     return _report_plan(plan, left, yes=True)
-
-
-def _find_registry(store: LocalRunStore, folder: Path | None, model: str | None) -> LocalRegistry | None:
-    """Return the registry whose versions keep what they were made from; None on Vertex AI, or before the first push."""
-    try:
-        return store.find_registry(folder, model)
-    except ConfigError:
-        if folder is not None or model is not None:
-            raise
-        return None
 
 
 def _remove_folder(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.errors import ConfigError, PipelineError, RunRootError
+from cli.errors import RunRootError
 from cli.state_files import write_atomically
 from cli.terminal import command
 from oncall.local.artifact_folders import (
@@ -21,7 +21,6 @@ from oncall.local.model_versions import LocalModelVersions
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from oncall.text_format import format_bytes
-from serving.registry import LocalRegistry
 
 QUARANTINE = "quarantine"
 # In a model's folder. Neither this product's server nor TF Serving reads names that are no numbers.
@@ -73,13 +72,14 @@ def quarantine_files(store: LocalRunStore, folder: Path | None, model: str | Non
     """Move unused folders and unexplained versions aside; without `yes` only list them.
 
     Raises:
+      PushError: the registry cannot be read.
       RunRootError: a run holds the run root, or nothing can be judged: the database cannot be read, or it is a copy.
     """
     if store.is_locked:
         raise RunRootError(f"{store.root.path}: a run is using it; wait for its end; `doctor` shows which it is")
     stamp = time.strftime("%Y%m%dT%H%M%S")
     moves = dict(_plan_artifacts(store, store.root.path / QUARANTINE / stamp))
-    registry = _find_registry(store, folder, model)
+    registry = store.find_registry_if_any(folder, model)
     if registry is not None:
         numbers = LocalModelVersions(registry, "", "").list_unexplained()
         moves |= {registry.path(n): registry.folder / REGISTRY_QUARANTINE / stamp / str(n) for n in numbers}
@@ -120,15 +120,3 @@ def _plan_artifacts(store: LocalRunStore, target: Path) -> Iterator[tuple[Path, 
         return
     for folder in unused:
         yield folder.path, target / folder.path.relative_to(store.root.path)
-
-
-def _find_registry(store: LocalRunStore, folder: Path | None, model: str | None) -> LocalRegistry | None:
-    try:
-        return store.find_registry(folder, model)
-    except ConfigError:
-        if folder is not None or model is not None:
-            raise
-        # There is no registry yet, or it is on Vertex AI.
-        return None
-    except PipelineError:
-        return None

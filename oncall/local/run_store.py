@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cli.errors import ConfigError, PipelineError, RunRootError
+from cli.errors import ConfigError, PipelineError, PushError, RunRootError
 from cli.terminal import flags
 from oncall.activity import ActiveRun
 from oncall.local.metadata import LocalMetadata
@@ -231,14 +231,17 @@ class LocalRunStore:
             raise RunRootError(self.database_error)
         return self._ordered_ids
 
+    def list_run_ids(self) -> tuple[list[str], str]:
+        """Return the IDs of all runs that can be read, the newest first, and why those in ML Metadata cannot be."""
+        try:
+            return self.run_ids, ""
+        except RunRootError as error:
+            # The records can still be read.
+            return self.record_ids, str(error)
+
     def list_runs(self, limit: int, skip: int = 0) -> RunList:
         """Return the newest runs after the first `skip`, with those that only ML Metadata has."""
-        ids, error = self.record_ids, ""
-        try:
-            ids = self.run_ids
-        except RunRootError as caught:
-            # The records can still be read.
-            error = str(caught)
+        ids, error = self.list_run_ids()
         return RunList([self.get_run(run_id) for run_id in ids[skip : skip + limit]], len(ids), error)
 
     def find_last_success(self, before: str | None) -> str | None:
@@ -270,6 +273,22 @@ class LocalRunStore:
         if self.has_rehearsals and folder is None:
             raise ConfigError(f"{self.root.path}: holds rehearsals, which push to an emulator; nothing serves there")
         return find_registry(self.root.path, next(self.read_records(), None), folder, model)
+
+    def find_registry_if_any(self, folder: Path | None, model: str | None) -> LocalRegistry | None:
+        """Return the registry that `find_registry` returns; None on Vertex AI, or before the first push.
+
+        Raises:
+          ConfigError: there is no folder or model of the name that is given.
+          PushError: the registry cannot be read, or is gone though a run has pushed to it.
+        """
+        try:
+            return self.find_registry(folder, model)
+        except ConfigError as error:
+            if folder is not None or model is not None:
+                raise
+            if any(map(_has_pushed_here, self.read_records())):
+                raise PushError(f"{error}; is it mounted? A run has pushed to a registry") from error
+            return None
 
     def find_model_versions(self, folder: Path | None, model: str | None) -> LocalModelVersions:
         """Return the versions of the registry that `find_registry` returns."""
@@ -326,6 +345,11 @@ def find_run_root(folder: Path | None) -> Path:
         choices = " or".join(flags(run_root=path) for path in run_roots)
         raise ConfigError(f"several folders hold runs; choose one:{choices}")
     return run_roots[0].absolute()
+
+
+def _has_pushed_here(record: RunRecord) -> bool:
+    push = record.config.get("push") or {}
+    return push.get("target") != "vertex" and record.summary.get("pushed", "").startswith("version ")
 
 
 def _describe_problem(error: OSError | ValidationError) -> str:

@@ -26,6 +26,7 @@ from oncall.web.artifact_page import read_artifact_page
 from oncall.web.compare_page import find_side, list_choices, read_comparison
 from oncall.web.options import PageOptions
 from oncall.web.run_filter import FIELDS, RunFilter
+from oncall.web.run_index import RunIndex
 from oncall.web.run_page import read_live, read_run_page
 from oncall.web.sections import Section, read_section
 from oncall.web.trends_page import read_trends
@@ -70,6 +71,7 @@ class _Pages:
 
     def __init__(self, store: LocalRunStore, options: PageOptions) -> None:
         self._store, self._options = store, options
+        self._index = RunIndex()
 
     def _render(
         self, template: str, code: int = 200, headers: Mapping[str, str] | None = None, **values: Any
@@ -89,7 +91,9 @@ class _Pages:
             name=home_page.get_pipeline(store),
             checks=home_page.read_checks(store, self._options),
             registry=home_page.read_registry(store, self._options),
-            runs=Section(problem=problem) if problem else home_page.read_runs(store, selection, _parse_page(query)),
+            runs=Section(problem=problem)
+            if problem
+            else home_page.read_runs(store, self._index, selection, _parse_page(query)),
             fields={name: query.get(name, "") for name in FIELDS},
             query=urlencode(selection.values),
             states=list(State),

@@ -1,6 +1,5 @@
 """The first page: checks, serving version and runs."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 from cli.errors import PushError
 from oncall.checks import report_checks, run_checks
 from oncall.local.run_store import LocalRunStore
-from oncall.run_store import RunList
 from oncall.runs import describe_run
 from oncall.web.options import PageOptions
 from oncall.web.run_filter import RunFilter
+from oncall.web.run_index import RunIndex
 from oncall.web.sections import Section, read_section
 from serving.registry import Event, Ledger, LocalRegistry
 
@@ -116,27 +115,23 @@ def _read_version(registry: LocalRegistry, number: int, ledger: Ledger) -> Versi
     return VersionRow(number, state, release.run_id, release.pushed_at, metrics)
 
 
-def read_runs(store: LocalRunStore, selection: RunFilter, page: int) -> Section:
+def read_runs(store: LocalRunStore, index: RunIndex, selection: RunFilter, page: int) -> Section:
     """Return the selected runs of one page, counted from 1; of the last page if there are fewer."""
-    section = read_section(lambda: _select_runs(store, selection, page))
+    section = read_section(lambda: _select_runs(store, index, selection, page))
     if section.content is None:
         return section
     runs, error = section.content
     return Section(runs, error)
 
 
-def _select_runs(store: LocalRunStore, selection: RunFilter, page: int) -> tuple[RunsPage, str]:
+def _select_runs(store: LocalRunStore, index: RunIndex, selection: RunFilter, page: int) -> tuple[RunsPage, str]:
     """Return the runs, and why some could not be read."""
-    start = (page - 1) * RUNS_PER_PAGE
+    ids, error = store.list_run_ids()
     if selection.values:
-        every = store.list_runs(sys.maxsize)
-        selected = [run for run in every.runs if selection.matches(run)]
-        listed = RunList(selected[start : start + RUNS_PER_PAGE], len(selected), every.error)
-    else:
-        listed = store.list_runs(RUNS_PER_PAGE, start)
-    total = listed.total or 0
-    pages = max(-(-total // RUNS_PER_PAGE), 1)
-    if page > pages:
-        return _select_runs(store, selection, pages)
-    rows = [describe_run(store, run, readable=not listed.error) for run in listed.runs]
-    return RunsPage(rows, page, pages, total), listed.error
+        ids = [run_id for run_id in ids if selection.matches(index.read(store, run_id))]
+    pages = max(-(-len(ids) // RUNS_PER_PAGE), 1)
+    page = min(page, pages)
+    start = (page - 1) * RUNS_PER_PAGE
+    runs = map(store.get_run, ids[start : start + RUNS_PER_PAGE])
+    rows = [describe_run(store, run, readable=not error) for run in runs]
+    return RunsPage(rows, page, pages, len(ids)), error

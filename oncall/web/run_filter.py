@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cli.errors import ConfigError
-from oncall.diff import flatten
-from oncall.run_store import Run
-from oncall.runs import split_push
-from pipeline.run.causes import cause
-from pipeline.run.records import RunRecord, State
+from oncall.web.run_index import RunFacts
+from pipeline.run.records import State
 
 _DATE = "%Y-%m-%d"
 _DAY_SECONDS = 86_400
@@ -59,29 +56,27 @@ class RunFilter:
         """The fields that are not empty, by name."""
         return {name: value for name in FIELDS if (value := getattr(self, name))}
 
-    def matches(self, run: Run) -> bool:
+    def matches(self, run: RunFacts) -> bool:
         """Return whether a run is selected; one without a record is, by its state and ID alone."""
         if self.state and run.state != self.state:
             return False
-        record = run.record
-        if record is None:
-            return not (self.since or self.until or self.version or self.config) and self.text in run.run_id
+        if run.started is None:
+            return not (self.since or self.until or self.version or self.config) and self._has_text(run)
         return (
-            (not self.since or record.started >= _parse_day("since", self.since))
-            and (not self.until or record.started < _parse_day("until", self.until) + _DAY_SECONDS)
-            and (not self.version or self._is_pusher(record))
-            and (not self.config or self._has_config(record))
-            and (not self.text or self._has_text(run, record))
+            (not self.since or run.started >= _parse_day("since", self.since))
+            and (not self.until or run.started < _parse_day("until", self.until) + _DAY_SECONDS)
+            and (not self.version or self._is_pusher(run))
+            and (not self.config or self._has_config(run))
+            and self._has_text(run)
         )
 
-    def _is_pusher(self, record: RunRecord) -> bool:
+    def _is_pusher(self, run: RunFacts) -> bool:
         match = _VERSION.fullmatch(self.version)
-        pushed, _ = split_push(record.summary.get("pushed", ""))
-        return match is not None and pushed == f"version {match[1]}"
+        return match is not None and run.pushed == f"version {match[1]}"
 
-    def _has_config(self, record: RunRecord) -> bool:
+    def _has_config(self, run: RunFacts) -> bool:
         # Values of sensitive features are masked, so that no search can tell them.
-        values = flatten(record.shown_config)
+        values = run.config or {}
         key, has_value, value = (part.strip() for part in self.config.partition("="))
         if not has_value:
             return any(key in name for name in values)
@@ -90,9 +85,8 @@ class RunFilter:
             for name, held in values.items()
         )
 
-    def _has_text(self, run: Run, record: RunRecord) -> bool:
-        texts = (run.run_id, cause(record, run.state), record.user, record.command_line)
-        return any(self.text.lower() in text.lower() for text in texts)
+    def _has_text(self, run: RunFacts) -> bool:
+        return any(self.text.lower() in text for text in run.texts)
 
 
 def _parse_day(name: str, text: str) -> float:

@@ -104,10 +104,11 @@ class PipelineConfig(Declaration):
     vertex: Vertex | None = None
     """Needed by `python vertex_runner.py` and by a push to Vertex AI; its own flags go first."""
     _file: Path | None = PrivateAttr(None)
+    _set_keys: tuple[str, ...] = PrivateAttr(())
 
     @contextmanager
     def name_file_in_errors(self) -> Iterator[None]:
-        """Begin each line of a ConfigError that names a key of the config with the file, as `load` does.
+        """Begin each line of a ConfigError that names a key of the config with its source, as `load` does.
 
         Raises:
           ConfigError: The code inside raises it.
@@ -117,7 +118,7 @@ class PipelineConfig(Declaration):
         except ConfigError as error:
             if self._file is None:
                 raise
-            raise ConfigError(_name_file(self._file, str(error))) from error
+            raise ConfigError(_name_sources(self._file, self._set_keys, str(error))) from error
 
     @model_validator(mode="after")
     def _check_sections(self) -> "PipelineConfig":
@@ -511,32 +512,49 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
       settings: `dotted.key=value` texts that override single keys, values in YAML's notation.
 
     Raises:
-      ConfigError: naming the file, the key, the rule and the value received.
+      ConfigError: naming the source (the file, or `--set`), the key, the rule and the value received.
     """
     path = Path(file)
     data = _read(path)
     for setting in settings:
         _override(data, setting)
+    set_keys = tuple(setting.partition("=")[0].strip() for setting in settings)
     try:
         _resolve_paths(data, path.resolve().parent)
     except ConfigError as error:
-        raise ConfigError(_name_file(path, str(error))) from error
+        raise ConfigError(_name_sources(path, set_keys, str(error))) from error
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:
         # The name of a threshold is derived from that of its class.
         lines = [*_find_wrong_metrics(data), *(_describe(problem, data) for problem in error.errors(include_url=False))]
-        raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from error
-    config._file = path
+        raise ConfigError("\n".join(f"{_name_source(path, set_keys, line)}{line}" for line in lines)) from error
+    config._file, config._set_keys = path, set_keys
     return config
 
 
-def _name_file(path: Path, text: str) -> str:
-    """Return an error with the file before each line that begins with a section of the config."""
+def _name_sources(path: Path, set_keys: Sequence[str], text: str) -> str:
+    """Return an error with the source before each line that begins with a section of the config."""
     return "\n".join(
-        f"{path}: {line}" if _KEY.match(line) and not line.startswith(f"{path}: ") else line
+        f"{_name_source(path, set_keys, line)}{line}" if _KEY.match(line) and not line.startswith(f"{path}: ") else line
         for line in text.split("\n")
     )
+
+
+def _name_source(path: Path, set_keys: Sequence[str], line: str) -> str:
+    """Return the start of a message about a key: `--set` if that gave the key or its value, or the file."""
+    match = _KEY.match(line)
+    key = match[0].removesuffix(":") if match else ""
+    is_set = any(
+        key == set_key or key.startswith(f"{set_key}.") or line.startswith(_unknown(set_key)) for set_key in set_keys
+    )
+    return "--set " if is_set else f"{path}: "
+
+
+def _unknown(key: str) -> str:
+    """Return the start of the message that the config has no such key."""
+    section, _, name = key.rpartition(".")
+    return f"{section}: unknown key '{name}'".removeprefix(": ")
 
 
 def _find_wrong_metrics(data: dict[str, Any]) -> list[str]:

@@ -68,6 +68,9 @@ def test_code_of_a_page_is_left_out() -> None:
     page = "It is `anew`.\n\n    anew\n\n```text\nanew\n```\n\nIt runs anew."
     assert [(place.rule, place.line) for place in prose.check_markdown("docs/a.md", page)] == [("words", 9)]
     assert [place.rule for place in prose.check_markdown("a.md", f"{' '.join(['word'] * 26)}. It ends.")] == ["long"]
+    # Lines of a table are no words of the sentence before it.
+    table = "\n".join(["    loss 0.5"] * 30)
+    assert list(prose.check_markdown("a.md", f"It prints\n\n{table}\n\nand ends.")) == []
 
 
 def test_a_count_above_its_limit_fails_with_the_command_that_lists_it(

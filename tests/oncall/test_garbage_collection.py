@@ -184,3 +184,26 @@ def test_of_a_run_root_that_was_moved_nothing_is_called_missing_or_removed(
     refused = CliRunner().invoke(main, ["gc", "--keep-last", "1", "--yes", "--run-root", str(elsewhere)])
     assert (refused.exit_code, "was moved or copied" in refused.stderr) == (6, True), refused.output
     assert [path for path in files if not path.exists()] == []
+
+
+@pytest.mark.parametrize("command", [("gc", "--keep-last", 1, "--yes"), ("quarantine", "--yes"), ("doctor",)])
+def test_a_registry_that_is_not_mounted_is_an_error_and_nothing_is_removed(
+    command: tuple[object, ...], runs: Runs, oncall: Oncall
+) -> None:
+    registry = runs.root.path.parent / "elsewhere"
+    config = {"push": {"target": "local", "model_name": "census-income", "registry": str(registry)}}
+    made = [runs.run(run_id, overrides={"config": config}) for run_id in IDS[:4]]
+    result = oncall(*command)
+    assert result.exit_code == (1 if command == ("doctor",) else 5)
+    assert f"{registry} is not a folder" in result.output
+    assert "is it mounted? A run has pushed to a registry" in result.output
+    assert all(Path(place).exists() for of_run in made for place in places(of_run))
+
+
+def test_before_the_first_push_there_is_no_registry_to_keep(runs: Runs, document: Document) -> None:
+    registry = runs.root.path.parent / "elsewhere"
+    config = {"push": {"target": "local", "model_name": "census-income", "registry": str(registry)}}
+    for run_id in IDS[:2]:
+        runs.run(run_id, overrides={"config": config}, until="Trainer")
+    assert document("doctor")["findings"] == []
+    assert document("gc", "--keep-last", 1, "--yes")["changed"] is True

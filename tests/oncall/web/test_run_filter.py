@@ -5,7 +5,12 @@ import time
 
 import pytest
 
+from cli.state_files import write_atomically
+from oncall.local.run_store import LocalRunStore
+from oncall.run_store import Run
 from oncall.web.run_filter import RunFilter
+from oncall.web.run_index import RunIndex
+from pipeline.run.records import RunRecord
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST, SECOND
 from tests.oncall.web.conftest import Site
@@ -88,3 +93,34 @@ def test_the_form_keeps_the_filter_and_so_do_the_pages(runs: Runs, site: Site) -
 
 def test_an_empty_filter_reads_no_record() -> None:
     assert RunFilter.parse({"page": "3", "state": " "}).values == {}
+
+
+def test_a_record_is_read_again_only_if_it_was_written(
+    three: Runs, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    get_run = LocalRunStore.get_run
+
+    def count(store: LocalRunStore, run_id: str) -> Run:
+        reads.append(run_id)
+        return get_run(store, run_id)
+
+    monkeypatch.setattr(LocalRunStore, "get_run", count)
+    index, selection = RunIndex(), RunFilter(text="grace")
+
+    def select() -> list[str]:
+        store = LocalRunStore(three.root.path)
+        return [run_id for run_id in (THIRD, SECOND, FIRST) if selection.matches(index.read(store, run_id))]
+
+    assert select() == []
+    assert reads == [THIRD, SECOND, FIRST]
+    # The end of a crashed run is known only while nothing holds the lock.
+    assert select() == []
+    assert reads[3:] == [THIRD]
+    file = three.root.record(FIRST)
+    record = RunRecord.model_validate_json(file.read_bytes()).model_copy(update={"user": "Grace"})
+    write_atomically(file, record.model_dump_json(indent=1))
+    assert select() == [FIRST]
+    assert reads[4:] == [THIRD, FIRST]
+    file.unlink()
+    assert select() == []

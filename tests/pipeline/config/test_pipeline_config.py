@@ -184,7 +184,7 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
 def test_a_wrong_value_is_refused_with_key_rule_and_value(setting: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load(CENSUS_CONFIG, [setting])
-    assert f"{CENSUS_CONFIG}: {message}" in str(refused.value)
+    assert any(f"{source}{message}" in str(refused.value) for source in ("--set ", f"{CENSUS_CONFIG}: "))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_costs_are_for_a_binary_label(label: str, kind: str) -> None:
     costs = "decision={cost_false_positive: 1, cost_false_negative: 5}"
     with pytest.raises(ConfigError) as rejected:
         load(CENSUS_CONFIG, [f"label={label}", costs])
-    assert str(rejected.value) == f"{CENSUS_CONFIG}: decision: is for a binary label, and 'income' is {kind}; remove it"
+    assert str(rejected.value) == f"--set decision: is for a binary label, and 'income' is {kind}; remove it"
     config = load(CENSUS_CONFIG, [costs, "evaluation.metrics=[auc, log_loss, calibration, mean_cost]"])
     assert config.decision is not None
     assert config.decision.cost_false_negative == 5
@@ -217,6 +217,19 @@ def test_a_malformed_setting_is_refused(setting: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load(CENSUS_CONFIG, [setting])
     assert str(refused.value) == message
+
+
+def test_an_error_names_the_setting_or_the_file_whichever_gave_the_key(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(CENSUS_CONFIG.read_text().replace("seed: ", "seed: x"))
+    settings = ["push.version=many", "training.epoch=3", "model={hidden_units: [0]}"]
+    with pytest.raises(ConfigError) as rejected:
+        load(file, settings)
+    sources = {line.partition(": ")[0] for line in str(rejected.value).splitlines()}
+    of_settings = {"push.version", "training", "model.hidden_units", "model.hidden_units.0"}
+    assert sources == {str(file), *(f"--set {key}" for key in of_settings)}
+    with pytest.raises(ConfigError, match="^--set unknown key 'sed', did you mean 'seed'"):
+        load(file, ["sed=1"])
 
 
 def test_a_part_without_a_feature_is_rejected() -> None:
@@ -368,7 +381,7 @@ def test_a_wrong_metric_class_is_reported_before_the_threshold_that_is_named_for
     with pytest.raises(ConfigError) as error:
         load(CENSUS_CONFIG, [metrics, bound])
     first, second = str(error.value).splitlines()
-    assert first.startswith(f"{CENSUS_CONFIG}: evaluation.metrics: TFMA and Keras have no metric 'MatthewsCorelation'")
+    assert first.startswith("--set evaluation.metrics: TFMA and Keras have no metric 'MatthewsCorelation'")
     assert "a threshold is on 'matthews_correlation_coefficient', which is not a metric" in second
 
 
