@@ -198,7 +198,7 @@ class _JoinedRows:
                 if not batch.num_rows:
                     continue
                 for name in set(batch.column(SHARD).unique().to_pylist()) - checked:
-                    shards[name].check_columns(self._needed(shards[name]), _PURPOSE)
+                    shards[name].check_columns(self._list_columns(shards[name]), _PURPOSE)
                     checked.add(name)
                 rows = self._convert(batch, shards)
                 writer = writer or pq.ParquetWriter(target, rows.schema, compression="zstd")
@@ -212,7 +212,7 @@ class _JoinedRows:
         every = np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
         return every, written_before, min(times, default=None), max(times, default=None)
 
-    def _needed(self, shard: Shard) -> list[str]:
+    def _list_columns(self, shard: Shard) -> list[str]:
         """Return the columns that a shard must have; the key may be the column of the groups."""
         group = [self._group] if self._group is not None and self._group != shard.description.key else []
         return [*self._columns, *group]
@@ -230,8 +230,16 @@ class _JoinedRows:
         try:
             with pq.ParquetFile(self._path) as file:
                 names = {*file.schema_arrow.names}
-                wanted = [*self._columns, *([self._group] if self._group else []), TIME, KEY, LABEL, WEIGHT, HASH]
-                present = [name for name in dict.fromkeys([*wanted, SHARD, IS_EARLY]) if name in names]
+                selected_names = [
+                    *self._columns,
+                    *([self._group] if self._group else []),
+                    TIME,
+                    KEY,
+                    LABEL,
+                    WEIGHT,
+                    HASH,
+                ]
+                present = [name for name in dict.fromkeys([*selected_names, SHARD, IS_EARLY]) if name in names]
                 for batch in file.iter_batches(columns=present):
                     selected = pc.invert(batch.column(IS_EARLY))
                     if self._since is not None:

@@ -61,8 +61,8 @@ def test_example_gen_reads_the_features_as_they_were_served(folder: Path) -> Non
     path = folder / "data" / "span-008" / "outcomes.parquet"
     assert result.stdout == f"{path}: 2 rows, predicted 2026-11-02 to 2026-11-02\n"
     config = pipeline_config.load(folder / "config.yaml")
-    (found,) = inputs(config.data)
-    assert (found.files, found.span) == ((str(path),), 8)
+    (split,) = inputs(config.data)
+    assert (split.files, split.span) == ((str(path),), 8)
     table = Table.of(str(path), config.data, config.feature_set, max_bad_rows=0)
     rows = pa.Table.from_batches([batch.values for batch in table.batches()]).sort_by("age").to_pylist()
     assert rows == [
