@@ -77,11 +77,12 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
     )
     live, notes = measure_outcomes(log, summary, settings)
     notes += _describe_join(log, summary)
-    if not any(one.rows for one in live):
+    if not any(metrics.rows for metrics in live):
         notes.append("no prediction has a label yet")
-    groups = [_document(one, versions.get(one.group.version), settings, summary) for one in live]
+    names = select_metrics(settings.evaluation, summary)
+    groups = [_document(metrics, versions.get(metrics.group.version), settings, summary) for metrics in live]
     drops = {}
-    for number in dict.fromkeys(one.group.version for one in live):
+    for number in dict.fromkeys(metrics.group.version for metrics in live):
         version = versions.get(number, _Version(number, settings, {}))
         drops[number] = find_quality_drop(log, number, version.settings, version.offline)
     document = {
@@ -92,10 +93,10 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
         "counts": summary.counts.model_dump(),
         "examples": dict(summary.examples),
         "notes": notes,
+        "metrics": names,
         "groups": groups,
         "drops": {str(number): [_document_drop(drop) for drop in of_version] for number, of_version in drops.items()},
     }
-    names = select_metrics(settings.evaluation, summary)
     share = f"{summary.counts.joined:,} of {summary.counts.predictions:,} predictions have a label"
     parts: list[str | ResultTable] = [f"{log}: {share}; joined {summary.at:%Y-%m-%d %H:%M} UTC"]
     parts += [f"note       {note}" for note in notes]
@@ -132,7 +133,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
 def _read_summary(log: Path) -> Summary:
     summary = read_summary(log)
     if summary is None:
-        # A folder that is no log has its own error.
+        # A folder without a log has its own error.
         list_shards(log)
         todo = command("python", "-m", "serving.outcomes", "FILE", "--key", "COLUMN", "--log", log, "--model", "FOLDER")
         raise RequestLogError(f"{log}: no labels were joined yet; join a file of them: {todo}")

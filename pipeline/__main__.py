@@ -70,6 +70,51 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
     click.echo(str(output))
 
 
+@main.command()
+@click.option("--log", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The request log.")
+@click.option("--split", default="train", show_default=True, help="Split whose `files` name the new file.")
+@click.option("--since", metavar="TIME", help="First time of prediction, such as 2026-11-01; UTC without an offset.")
+@click.option("--until", metavar="TIME", help="End of the times of prediction, excluded.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="[default: the next {SPAN} of the split's files]"
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it.")
+@click.option("--config", "config_file", default="configs/census.yaml", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def span(
+    log: Path,
+    split: str,
+    since: str | None,
+    until: str | None,
+    output: Path | None,
+    settings: tuple[str, ...],
+    config_file: str,
+    as_json: bool,
+) -> None:
+    """Write logged predictions with labels as the next span of a config's data.
+
+    The rows have the features as they were served, and the label that `python -m serving.outcomes` has joined. Each
+    prediction is written once. A column that was masked in the log, or that the log lacks, is named.
+
+    \b
+    Example, for data.format: parquet and files: span-{SPAN}/*.parquet:
+      python -m pipeline span --config configs/loans.yaml --log logs/loans
+    """
+    from pipeline.config import pipeline_config
+    from pipeline.outcomes.training_span import parse_time, write_span
+
+    loaded = pipeline_config.load(config_file, settings)
+    times = {"since": parse_time(since, "--since"), "until": parse_time(until, "--until")}
+    written = write_span(loaded, log, split=split, output=output, **times)
+    if as_json:
+        click.echo(json.dumps(asdict(written), default=str, indent=2))
+        return
+    before = f"; {written.written_before:,} are in earlier spans" if written.written_before else ""
+    click.echo(
+        f"{written.path}: {written.rows:,} rows, predicted {written.first:%Y-%m-%d} to {written.last:%Y-%m-%d}{before}"
+    )
+
+
 @main.command("beam-worker")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=50000, show_default=True, type=click.IntRange(0, 65535), help="0 chooses one.")

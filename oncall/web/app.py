@@ -59,6 +59,7 @@ def create_application(store: LocalRunStore, options: PageOptions) -> ASGIApp:
         Route("/compare", pages.show_comparison),
         Route("/trends", pages.show_trends),
         Route("/drift", pages.show_drift),
+        Route("/outcomes", pages.show_outcomes),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
     handlers = dict.fromkeys((PipelineError, HTTPException, Exception), pages.show_error)
@@ -153,6 +154,14 @@ class _Pages:
         store = copy_without_cache(self._store)
         drift = read_section(lambda: read_drift(store))
         return self._render("drift.html.j2", name=home_page.get_pipeline(store), drift=drift)
+
+    def show_outcomes(self, request: Request) -> Response:
+        # NumPy, SciPy and Arrow, which no other page needs.
+        from oncall.web.outcomes_page import read_outcomes_page
+
+        store = copy_without_cache(self._store)
+        outcomes = read_section(lambda: read_outcomes_page(store, self._options))
+        return self._render("outcomes.html.j2", name=home_page.get_pipeline(store), outcomes=outcomes)
 
     def show_error(self, request: Request, error: Exception) -> Response:
         """Return the page of an error, headed by the phrase of its HTTP status."""

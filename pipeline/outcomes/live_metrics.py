@@ -308,7 +308,7 @@ class _Rows:
 
 @dataclass
 class _Measured:
-    """What is kept of a group while its rows are read."""
+    """Counts and sample of a group while its rows are read."""
 
     counts: Counts
     rows: int = 0

@@ -1,8 +1,8 @@
 """Judges whether the live quality of a version is significantly below that of its evaluation, or misses a threshold.
 
 The interval of the difference of live and offline values is that of two independent samples, from the intervals of
-both (Zou and Donner 2008, Construction of confidence limits about effect measures: a general approach). So chance
-excuses a difference on few rows.
+both. So chance excuses a difference on few rows. Zou and Donner (2008), Construction of Confidence Limits About Effect
+Measures: A General Approach.
 """
 
 import datetime
@@ -102,7 +102,7 @@ def find_quality_drop(
     # Only the slices with a bound are measured.
     narrowed = replace(settings, evaluation=settings.evaluation.model_copy(update={"slice_by": slicings}))
     live, _ = measure_outcomes(log, summary, narrowed, Window(since=since, version=version))
-    return find_drops([one for one in live if not one.group.week], offline, settings.evaluation, summary)
+    return find_drops([metrics for metrics in live if not metrics.group.week], offline, settings.evaluation, summary)
 
 
 def find_newest(log: Path, summary: Summary, version: int) -> datetime.datetime | None:
@@ -131,7 +131,11 @@ def find_drops(
       evaluation: Section of the config.
       summary: Summary of the join.
     """
-    return [drop for one in live for drop in (*_compare(one, offline, evaluation, summary), *_judge(one, evaluation))]
+    return [
+        drop
+        for metrics in live
+        for drop in (*_compare(metrics, offline, evaluation, summary), *_judge(metrics, evaluation))
+    ]
 
 
 def _compare(

@@ -74,6 +74,45 @@ def has_spans(data: Data) -> bool:
     return any(isinstance(split, FileSplit) and _NUMBERS.search(split.files) for split in data.splits.values())
 
 
+def next_file(data: Data, split: str, today: datetime.date | None = None) -> str:
+    """Return the path of a new file of a split: of its next span, in version 1; of today where spans are dates.
+
+    Args:
+      data: Location of the files, on this machine.
+      split: Split that is read from files.
+      today: Date of a span that is one; None for the current one.
+
+    Raises:
+      DataError: The pattern leaves the name open.
+    """
+    declared = data.splits[split]
+    assert isinstance(declared, FileSplit)
+    pattern = declared.files
+    spans = [0]
+    if _NUMBERS.search(pattern):
+        with contextlib.suppress(DataError):
+            for path in _of_any_span(data.base, pattern, split):
+                numbers = _numbers_in(pattern, os.path.relpath(path, data.base))
+                if numbers is not None and "SPAN" in numbers:
+                    spans.append(int(numbers["SPAN"]))
+    date = today or datetime.datetime.now(datetime.UTC).date()
+    values = {"SPAN": max(spans) + 1, "VERSION": 1, "YYYY": date.year, "MM": date.month, "DD": date.day}
+    widths = {"YYYY": 4, "MM": 2, "DD": 2}
+
+    def fill(match: re.Match[str]) -> str:
+        name = match[1] or match[3]
+        return f"{values[name]:0{match[2] or widths.get(name, 0)}}" if match[2] or name in widths else str(values[name])
+
+    name = _NUMBERS.sub(fill, pattern)
+    # One star of the file's own name is its free part.
+    folder, _, last = name.rpartition("/")
+    last = last.replace("*", "outcomes", 1)
+    name = f"{folder}/{last}" if folder else last
+    if _SPECIAL.search(name):
+        raise DataError(f"data.splits.{split}.files: '{pattern}' leaves the name of a new file open; give it: --output")
+    return os.path.join(data.base, name)
+
+
 def unlisted_inputs(data: Data) -> list[Input]:
     """Return the patterns, tables and queries of a config without spans, its files not looked for."""
     return [Input(name, split.pattern, None, ()) for name, split in data.read_splits.items()]

@@ -58,8 +58,8 @@ def good(folder: Path, runs: Runs) -> Path:
 
 
 def find(document: Any, **group: Any) -> Any:
-    wanted = {"version": 1, "week": "", "slice": "overall", **group}
-    return next(one for one in document["groups"] if {name: one[name] for name in wanted} == wanted)
+    names = {"version": 1, "week": "", "slice": "overall", **group}
+    return next(entry for entry in document["groups"] if {name: entry[name] for name in names} == names)
 
 
 def test_values_are_those_of_the_evaluator_and_stand_beside_the_evaluation(
@@ -76,9 +76,9 @@ def test_values_are_those_of_the_evaluator_and_stand_beside_the_evaluation(
         low, high = overall["metrics"][name]["interval"]
         assert low < overall["metrics"][name]["value"] < high
     assert overall["metrics"]["auc"]["offline"] == 0.92
-    weeks = [one["week"] for one in report["groups"] if one["week"]]
+    weeks = [entry["week"] for entry in report["groups"] if entry["week"]]
     assert weeks == [f"2026-W{week}" for week in range(45, 53)][: len(weeks)]
-    assert sum(one["rows"] for one in report["groups"] if one["week"]) == ROWS
+    assert sum(entry["rows"] for entry in report["groups"] if entry["week"]) == ROWS
     assert find(report, slice="sex=Male")["rows"] == ROWS // 2
     assert "the log has a sample of 0.5 of the requests; rows are those of the sample" in report["notes"]
     assert "no slices by race: column 'race' is sensitive and was not logged" in report["notes"]
@@ -103,7 +103,7 @@ def test_a_fallen_quality_is_a_drop_in_the_report_and_in_check(
     assert "expected about 0.9200, as on test" in drop["text"]
     result = oncall("check", "--log", log, "--json")
     assert result.exit_code == 1
-    check = next(one for one in json.loads(result.stdout)["checks"] if one["name"] == "live quality")
+    check = next(entry for entry in json.loads(result.stdout)["checks"] if entry["name"] == "live quality")
     assert check["message"].startswith("version 2: live AUC 0.6")
     assert check["todo"].endswith(f"--log {log}")
     text = oncall("outcomes", "--log", log).stdout

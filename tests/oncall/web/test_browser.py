@@ -33,6 +33,7 @@ PAGES = (
     f"/runs/{SECOND}",
     "/trends",
     "/drift",
+    "/outcomes",
     "/compare",
     f"/compare?a={FIRST}&b={SECOND}",
     f"/rows?run={FIRST}&slice=%3Cscript%3E",

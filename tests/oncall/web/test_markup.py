@@ -27,6 +27,7 @@ PAGES = (
     "/trends",
     "/trends?slice=%3Cscript%3Ealert",
     "/drift",
+    "/outcomes",
     "/compare",
     f"/compare?a={FIRST}&b={SECOND}",
     "/compare?a=%22%3E%3Cscript%3Ealert('x')&b=%22%3E%3Cscript%3Ealert('x')",

@@ -1,5 +1,6 @@
 """Files by pattern: spans, versions, windows, gaps, and one file in two splits."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from cli.errors import DataError
 from schemas.data import Data
-from schemas.tables.data_files import guessed_format, inputs, list_files
+from schemas.tables.data_files import guessed_format, inputs, list_files, next_file
 
 
 def data(base: Path, pattern: str, **settings: Any) -> Data:
@@ -101,3 +102,23 @@ def test_a_file_a_pattern_or_a_folder_is_listed_in_a_stable_order(tmp_path: Path
 )
 def test_a_format_is_guessed_from_the_name(name: str, format: str | None) -> None:
     assert guessed_format(f"folder.csv/{name}") == format
+
+
+@pytest.mark.parametrize(
+    ("pattern", "existing", "expected"),
+    [
+        ("span-{SPAN}/*.parquet", (), "span-1/outcomes.parquet"),
+        ("span-{SPAN}/*.parquet", ("span-2/a.parquet", "span-11/b.parquet"), "span-12/outcomes.parquet"),
+        ("{SPAN:4}-v{VERSION:2}.parquet", ("0007-v03.parquet",), "0008-v01.parquet"),
+        ("{YYYY}/{MM}-{DD}.parquet", (), "2026/03-09.parquet"),
+        ("train-*.parquet", ("train-1.parquet",), "train-outcomes.parquet"),
+    ],
+)
+def test_the_next_file_is_of_a_new_span(tmp_path: Path, pattern: str, existing: tuple[str, ...], expected: str) -> None:
+    touch(tmp_path, *existing)
+    assert next_file(data(tmp_path, pattern), "train", datetime.date(2026, 3, 9)) == str(tmp_path / expected)
+
+
+def test_a_pattern_of_folders_leaves_the_name_of_a_new_file_open(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'\*\*/\*\.parquet' leaves the name of a new file open; give it: --output"):
+        next_file(data(tmp_path, "**/*.parquet"), "train")
