@@ -20,6 +20,7 @@ ENTRY_POINTS = {
     "python -m serving.outcomes": "serving.outcomes.__main__",
     "python -m serving.registry": "serving.registry.__main__",
     "python -m serving.request_log": "serving.request_log.__main__",
+    "python -m serving.replay": "serving.replay.__main__",
     "python -m serving.batch": "serving.batch.__main__",
     "python -m emulators.vertex": "emulators.vertex.__main__",
     "python -m emulators.storage": "emulators.storage.__main__",

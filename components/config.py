@@ -367,6 +367,25 @@ class Evaluation(Declaration):
         return self.named_metrics or metrics_of(label, has_costs=has_costs)
 
 
+class Replay(Declaration):
+    """Replay of logged requests: the decisions of the new model beside those of the serving version."""
+
+    log: str
+    """Folder that a server has written with `--log-requests`; on Vertex AI a gs:// folder with its shards."""
+    rows: PositiveInt = 100_000
+    """Maximum number of rows; the latest that the serving version answered are taken."""
+    min_rows: PositiveInt = 100
+    """With fewer rows nothing is judged, which the run's summary reports."""
+    max_changed: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest share of rows with another decision. A row that the new model rejects is another decision."""
+    by_slice: bool = True
+    """Whether each slice of `evaluation.slice_by` must keep the bound, too, from `evaluation.min_rows_per_slice` rows
+    on."""
+    tolerance: NonNegativeFloat = 0.01
+    """Largest relative difference of a predicted number that is no other decision. Classes are compared by their
+    predicted label."""
+
+
 class InfraValidation(Declaration):
     """Checks of the model server with the model, in a process of its own and over HTTP, before the push."""
 
@@ -382,6 +401,8 @@ class InfraValidation(Declaration):
     """Upper bound of the memory of the server's process with the model loaded."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300
     """Time in which the server must start."""
+    replay: Replay | None = None
+    """If omitted, no logged requests are replayed."""
 
 
 class Push(Declaration):

@@ -37,6 +37,7 @@ from components.example_validator.component import ExampleValidator
 from components.gate.component import AnomalyGate
 from components.history.local import last_pushed
 from components.infra_validator.component import InfraValidator
+from components.infra_validator.replay import ReplayContext
 from components.pusher.component import NEXT_VERSION, Pusher
 from components.schema_gen.component import CuratedSchema, InferredSchema
 from components.statistics_gen.component import StatisticsGen
@@ -89,7 +90,7 @@ def create_pipeline(
     baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(nodes["Trainer"].outputs["model"])
     nodes |= _by_name(baseline)
     nodes |= _by_name(_evaluator(config, nodes))
-    nodes |= _by_name(_infra_validator(config, nodes))
+    nodes |= _by_name(_infra_validator(config, nodes, registry=registry, run_id=run_id, on_vertex=on_vertex))
     nodes |= _by_name(_pusher(config, nodes, registry=registry, run_id=run_id))
     nodes |= build_extra_components(config, nodes)
     arguments = beam_args(config)
@@ -150,13 +151,22 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
     )
 
 
-def _infra_validator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
+def _infra_validator(
+    config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str, on_vertex: bool
+) -> base_node.BaseNode:
+    replay = config.infra_validation.replay
+    if replay is not None and on_vertex and "://" not in replay.log:
+        raise ConfigError(
+            f"infra_validation.replay.log: {replay.log} is a folder of this machine; on Vertex AI expected a gs:// "
+            "folder with a copy of its shards"
+        )
     return InfraValidator(
         model=nodes["Trainer"].outputs["model"],
         serving_spec=None,
         model_blessing=nodes["Evaluator"].outputs["blessing"],
         evaluation=nodes["Evaluator"].outputs["evaluation"],
         settings=config.infra_validation,
+        replay_context=None if replay is None else ReplayContext.build(config.evaluation, registry, run_id),
         code_fingerprint=code_fingerprint(components, serving),
     )
 

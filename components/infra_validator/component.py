@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +34,7 @@ from cli.errors import NotBlessedError
 from components.config import InfraValidation
 from components.evaluator.evaluation import SUMMARY_NAME, Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
+from components.infra_validator.replay import ReplayContext, replay_requests
 from components.model_files import copy_folder, read_bytes
 from components.pusher.component import HASH_PROPERTY, check_blessing
 from components.stock_executor import log_handover
@@ -51,12 +52,20 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements of the server: rows answered alike, latency of single rows over HTTP, memory with the model."""
+    """Measurements of the server: rows answered alike, latency of single rows over HTTP, memory with the model.
+
+    Attributes:
+      golden_requests: Number of rows that were answered as by the evaluated model.
+      p50_ms, p95_ms: Latency.
+      memory_mb: Memory of the process.
+      replay: Decisions on logged requests, as `ReplayResult.to_dict` has them; None without a replay.
+    """
 
     golden_requests: int
     p50_ms: float
     p95_ms: float
     memory_mb: float
+    replay: dict[str, Any] | None = None
 
 
 class ServerExecutor(executor.Executor):
@@ -75,7 +84,7 @@ class ServerExecutor(executor.Executor):
 
         Raises:
           NotBlessedError: the model was not blessed by Evaluator; the server cannot load it, answers otherwise than the
-            evaluated model, or is over its budget.
+            evaluated model, or is over its budget. Or too many decisions on logged requests change.
         """
         if exec_properties.get(standard_component_specs.SERVING_SPEC_KEY):
             log_handover("InfraValidator", "serving_spec names another server")
@@ -101,6 +110,10 @@ class ServerExecutor(executor.Executor):
                 _LOG.warning("InfraValidator: there are no golden requests, so the model is loaded and not called")
             tries = 1 if limits is None else limits.num_tries or _STOCK_TRIES
             measured = _validate_with_retries(folder, golden or GoldenRequests([], []), settings, tries)
+            context = exec_properties.get("replay_context")
+            if settings.replay is not None and context:
+                result = replay_requests(folder, settings.replay, ReplayContext.model_validate_json(context))
+                measured = replace(measured, replay=result.to_dict())
             blessing.set_string_custom_property(HASH_PROPERTY, content_hash(folder))
         blessing.set_int_custom_property(BLESSED_PROPERTY, 1)
         blessing.set_string_custom_property(MEASURED_PROPERTY, json.dumps(asdict(measured)))
@@ -117,6 +130,7 @@ class InfraValidatorSpec(component_spec.ComponentSpec):
             type=infra_validator_pb2.ServingSpec, optional=True
         ),
         "settings": component_spec.ExecutionParameter(type=str, optional=True),
+        "replay_context": component_spec.ExecutionParameter(type=str, optional=True),
         "code_fingerprint": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: ClassVar = {
@@ -144,6 +158,7 @@ class InfraValidator(base_component.BaseComponent):
         model_blessing: types.BaseChannel | None = None,
         evaluation: types.BaseChannel | None = None,
         settings: InfraValidation | None = None,
+        replay_context: ReplayContext | None = None,
         code_fingerprint: str | None = None,
     ) -> None:
         """Args:
@@ -154,7 +169,8 @@ class InfraValidator(base_component.BaseComponent):
         validation_spec: time in which the server must start, and number of tries.
         model_blessing: the blessing of Evaluator. If omitted, the model is served without it.
         evaluation: evaluation of the model, with its golden requests.
-        settings: budget of this project's server.
+        settings: budget of this project's server, and bound of a replay.
+        replay_context: registry and slices of a replay; without it none is done.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
 
         Raises:
@@ -179,6 +195,7 @@ class InfraValidator(base_component.BaseComponent):
                 model_blessing=model_blessing,
                 evaluation=evaluation,
                 settings=None if settings is None else settings.model_dump_json(),
+                replay_context=None if replay_context is None else replay_context.model_dump_json(),
                 code_fingerprint=code_fingerprint,
                 blessing=types.Channel(type=standard_artifacts.InfraBlessing),
             )

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.infra_validator.component import MEASURED_PROPERTY, Measured
+from serving.replay.decisions import ReplayResult
+
+_MAX_SLICES = 3
 
 
 @dataclass(frozen=True)
@@ -19,4 +22,11 @@ class InfraValidatorSummary(Measured, NodeSummary):
     @property
     def headline(self) -> str:
         speed = f"95% of rows within {self.p95_ms:.1f} ms, {self.memory_mb:,.0f} MB"
-        return f"{self.golden_requests} golden requests answered alike, {speed}"
+        replay = "" if self.replay is None else f"; {ReplayResult.from_dict(self.replay).headline}"
+        return f"{self.golden_requests} golden requests answered alike, {speed}{replay}"
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the slices whose decisions changed most."""
+        slices = ReplayResult.from_dict(self.replay).slices if self.replay is not None else ()
+        changed = [part for part in slices if part.changed][:_MAX_SLICES]
+        return [("replay", f"{part.share:.2%} of {part.rows:,} decisions of {part.name} changed") for part in changed]

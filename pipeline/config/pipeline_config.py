@@ -457,6 +457,7 @@ _PATHS = (
     ("data.example_gen.arguments", "input_base"),
     ("data", "schema_file"),
     ("push", "registry"),
+    ("infra_validation.replay", "log"),
     ("alerts", "webhook_file"),
     ("beam", "setup_file"),
     ("metadata", "password_file"),

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.features import MISSING
+from schemas.tables.log_columns import PREDICTION_PREFIX
 from schemas.tables.time_format import EPOCHS
 from serving.model.inputs import Input, Inputs, RequestError, convert_rows
 from serving.registry.content import parse_json
-from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, PREDICTION_PREFIX, ROW, TIME, VERSION
+from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION
 from serving.request_log.vertex_table import LoggedRequest
 
 # Of a raw prediction, a payload is the whole body.

@@ -1,6 +1,7 @@
 """A model is served by the real server before it is pushed; one that cannot be is refused, and why is said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
 from cli.errors import NotBlessedError
-from components.config import InfraValidation
+from components.config import InfraValidation, Replay
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.component import InfraValidator, ServerExecutor, validate
+from components.infra_validator.replay import ReplayContext
+from components.infra_validator.summary import InfraValidatorSummary
 from components.pusher.component import check_infra_blessing
 from serving.model.golden_requests import GoldenRequests
-from tests.serving.models import example, export_model, golden
+from serving.registry.settings import LocalRegistrySettings
+from tests.serving.models import example, export_model, golden, push
+from tests.serving.replay.test_decisions import write_log
+from tests.serving.running import registry_of
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +68,28 @@ def test_a_model_that_is_served_as_it_should_be_is_blessed(
     assert 100 < measured["memory_mb"] < 4000
     # Other tests may have left their process to fork from.
     assert [p for p in psutil.Process().children(recursive=True) if "serving" in p.cmdline()] == []
+
+
+def test_a_replay_is_part_of_the_measurements(model: Path, tmp_path: Path) -> None:
+    registry = registry_of(tmp_path / "registry")
+    push(registry, model)
+    log = write_log(tmp_path / "log", model)
+    artifact, infra_blessing = standard_artifacts.Model(), standard_artifacts.InfraBlessing()
+    artifact.uri, infra_blessing.uri = str(model.parent), str(tmp_path / "infra")
+    (tmp_path / "infra").mkdir()
+    settings = InfraValidation(replay=Replay(log=str(log), max_changed=0.0))
+    local = LocalRegistrySettings(model_name="shop-model", folder=str(tmp_path / "registry"))
+    context = ReplayContext(registry=local.model_dump_json(), slice_by=(("color",),), min_slice_rows=30, run_id="run-2")
+    properties = {"settings": settings.model_dump_json(), "replay_context": context.model_dump_json()}
+    ServerExecutor().Do({"model": [artifact]}, {"blessing": [infra_blessing]}, properties)
+    assert json.loads(infra_blessing.get_string_custom_property("measured"))["replay"]["rows"] == 120
+    summary = InfraValidatorSummary.read({"blessing": [infra_blessing.mlmd_artifact]})
+    assert summary.headline.endswith("; replay: 0.00% of 120 decisions of version 1 changed")
+    assert summary.lines() == []
+    assert summary.replay is not None
+    changed = {**summary.replay, "changed": 3, "slices": [{"name": "color=red", "rows": 30, "changed": 3}]}
+    lines = replace(summary, replay=changed).lines()
+    assert lines == [("replay", "10.00% of 30 decisions of color=red changed")]
 
 
 def test_wrong_answers_and_budgets_are_refused_by_name(model: Path, answers: GoldenRequests, tmp_path: Path) -> None:
