@@ -73,8 +73,6 @@ def read_traffic(name: str) -> Traffic:
     schema = schema_pb2.Schema()
     if config.data.schema_file is not None:
         schema = load_schema(config.data.schema_file)
-    for column, type_ in types.items() if not schema.feature else ():
-        schema.feature.add(name=column, type=schema_pb2.BYTES if type_ == "string" else schema_pb2.FLOAT)
     rows = pa.Table.from_batches(_read_split(config, config.evaluation.split)).select([*types])
     return Traffic(config, columns, train.build(), schema, rows)
 

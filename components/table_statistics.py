@@ -217,9 +217,9 @@ def _split(column: pa.Array, delimiter: str) -> pa.Array:
 
 
 def list_columns(statistics: statistics_pb2.DatasetFeatureStatistics) -> dict[str, ColumnType]:
-    """Return the columns of statistics, and the type of each."""
+    """Return the columns of statistics that have values, and the type of each; TFDV knows none of the others."""
     names: Mapping[int, ColumnType] = {number: name for name, number in _TYPES.items()}
-    return {name: names[f.type] for f in statistics.features if (name := name_column(f)) and f.type in names}
+    return {name_column(f): names[f.type] for f in statistics.features if f.WhichOneof("stats") and f.type in names}
 
 
 def name_column(feature: statistics_pb2.FeatureNameStatistics) -> str:

@@ -19,7 +19,7 @@ from oncall.text_format import shorten
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
 from pipeline.run.advice import ask, ask_doctor, suggest_after_rejection
 from pipeline.run.causes import cause
-from pipeline.run.records import State, find_clock_conflicts
+from pipeline.run.records import Kind, State, find_clock_conflicts
 
 # Runs among which an active one, or a clock that was wrong, is looked for.
 _MAX_READ_RUNS = 20
@@ -33,7 +33,9 @@ CHAMPION, DATABASE = "champion", "database"
 _GOOD_STATES = (State.SUCCEEDED, State.CACHED)
 
 
-def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str | None) -> list[Check]:
+def run_checks(
+    store: RunStore, url: str | None, folder: Path | None, model: str | None, log: Path | None = None
+) -> list[Check]:
     """Return the results of all checks.
 
     Args:
@@ -41,6 +43,7 @@ def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str
       url: URL of a model server; None for none.
       folder: folder of the registry; None for the newest run's.
       model: name of the model; None for the newest run's.
+      log: folder of the request log; None for the newest config's.
     """
     checks = [_check_newest_run(store), *_check_active_run(store), *_check_rejection(store), *_check_database(store)]
     checks += [*_check_clocks(store)]
@@ -49,6 +52,7 @@ def run_checks(store: RunStore, url: str | None, folder: Path | None, model: str
         command_flags = store.location_flags + flags(registry=folder, model=model)
         checks += _check_champion(store, model_versions, command_flags)
         checks += _check_unexplained(model_versions)
+        checks += _check_live_traffic(store, model_versions, folder, model, log)
     except ConfigError:
         raise
     except PipelineError as error:
@@ -168,6 +172,20 @@ def _check_champion(store: RunStore, model_versions: ModelVersions, command_flag
     lineage = ask("lineage", f"v{champion}", here=command_flags)
     checks.append(Check("pushed by", has_record, message, lineage, run=versions[champion].run))
     return [*checks, *_check_traffic(model_versions, versions, champion)]
+
+
+def _check_live_traffic(
+    store: RunStore, model_versions: ModelVersions, folder: Path | None, model: str | None, log: Path | None
+) -> list[Check]:
+    """Return a check only if a request log is known and a version serves."""
+    newest = next(iter(store.read_records()), None)
+    section = newest.config.get("monitoring") if newest is not None and newest.kind is Kind.LOCAL else None
+    if model_versions.champion is None or (log is None and not (section or {}).get("request_log")):
+        return []
+    # Numpy and TFDV's extension, which no other check needs.
+    from oncall.traffic import check_traffic
+
+    return [check_traffic(store, folder, model, log)]
 
 
 def _check_traffic(model_versions: ModelVersions, versions: Mapping[int, ModelVersion], champion: int) -> list[Check]:

@@ -28,6 +28,13 @@ def _registry(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_log = click.option(
+    "--log",
+    "request_log",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder of the request log.  [default: monitoring.request_log of the newest run]",
+)
 _yes = click.option("--yes", is_flag=True, help="Make the change.")
 
 
@@ -142,22 +149,61 @@ def anomalies(store: RunStore, run: str) -> CommandResult:
     is_flag=True,
     help="Notify of new failures only, on standard error and to the webhook of the newest run.",
 )
+@_log
 @_registry
 @store_command
-def check(store: RunStore, url: str | None, alert: bool, registry: Path | None, model: str | None) -> CommandResult:
-    """Check the newest run, the champion and the server.
+def check(
+    store: RunStore,
+    url: str | None,
+    alert: bool,
+    request_log: Path | None,
+    registry: Path | None,
+    model: str | None,
+) -> CommandResult:
+    """Check the newest run, the champion, the server and live traffic.
 
     Ends with 1 if the newest run that has ended failed, the database cannot be used, no version serves, the champion's
-    files are not those that a run on record pushed, or the server of --url serves another version.
+    files are not those that a run on record pushed, the server of --url serves another version, or the requests of the
+    last day differ from the champion's training data.
     """
     from oncall.checks import report_checks, run_checks
 
-    checks = run_checks(store, url, registry, model)
+    checks = run_checks(store, url, registry, model, request_log)
     if not alert:
         return report_checks(checks)
     from oncall.check_alerts import alert_on_checks
 
     return alert_on_checks(store, checks)
+
+
+@click.command()
+@click.option(
+    "--since",
+    default="1d",
+    show_default=True,
+    metavar="TIME",
+    help="Start of the window: 30m, 12h, 1d, 2w, or a date or time of ISO 8601, which is UTC without an offset.",
+)
+@click.option("--version", type=click.IntRange(0), metavar="N", help="Version to judge.  [default: the champion]")
+@_log
+@_registry
+@local_command("the monitoring of the endpoint compares its requests with the training data")
+def traffic(
+    store: LocalRunStore,
+    since: str,
+    version: int | None,
+    request_log: Path | None,
+    registry: Path | None,
+    model: str | None,
+) -> CommandResult:
+    """Compare live traffic with the champion's training data.
+
+    Reads the request log that the model server writes. Names the features that moved, missing and new values, drift of
+    the predictions, and rejected requests by reason. Ends with 1 if more differs than chance explains.
+    """
+    from oncall.traffic import report_traffic
+
+    return report_traffic(store, registry, model, log=request_log, since=since, version=version)
 
 
 @click.command()
@@ -256,9 +302,17 @@ def gc(
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8502, show_default=True, help="Port; 0 for a free one.")
 @click.option("--url", metavar="URL", help="URL of a model server for the checks of the first page.")
+@_log
 @_registry
 @local_command("the Google Cloud console shows its jobs, lineage and models as pages")
-def web(store: LocalRunStore, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
+def web(
+    store: LocalRunStore,
+    port: int,
+    url: str | None,
+    request_log: Path | None,
+    registry: Path | None,
+    model: str | None,
+) -> int:
     """Show all of this as pages, until Ctrl-C.
 
     Runs, the serving version, and a page for each run, for this machine's browsers alone.
@@ -266,7 +320,7 @@ def web(store: LocalRunStore, port: int, url: str | None, registry: Path | None,
     from oncall.web.options import PageOptions
     from oncall.web.server import serve
 
-    return serve(store, PageOptions(url, registry, model), port=port, as_json=_is_json())
+    return serve(store, PageOptions(url, registry, model, request_log), port=port, as_json=_is_json())
 
 
 @click.command()
@@ -303,6 +357,7 @@ ALL = (
     diff,
     anomalies,
     check,
+    traffic,
     doctor,
     resume,
     rollback,

@@ -31,6 +31,7 @@ from oncall.web.sections import Section, read_section
 from oncall.web.thresholds import OVERALL
 from oncall.web.trends_page import read_trends
 from oncall.web.versions_page import read_versions
+from pipeline.config.monitoring import DEFAULT_SINCE
 from pipeline.run.records import State
 
 # A request to another host name may be sent by a page of another site, which would read the response:
@@ -58,6 +59,7 @@ def create_application(store: LocalRunStore, options: PageOptions) -> ASGIApp:
         Route("/compare", pages.show_comparison),
         Route("/trends", pages.show_trends),
         Route("/drift", pages.show_drift),
+        Route("/traffic", pages.show_traffic),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
     handlers = dict.fromkeys((PipelineError, HTTPException, Exception), pages.show_error)
@@ -149,6 +151,20 @@ class _Pages:
         store = copy_without_cache(self._store)
         drift = read_section(lambda: read_drift(store))
         return self._render("drift.html.j2", name=home_page.get_pipeline(store), drift=drift)
+
+    def show_traffic(self, request: Request) -> Response:
+        """Return live traffic beside the training data."""
+        # Numpy and TFDV's extension, which no other page needs.
+        from oncall.web.traffic_page import parse_version, read_traffic_page
+
+        store = copy_without_cache(self._store)
+        fields = {name: request.query_params.get(name, "").strip() for name in ("since", "version")}
+        since = fields["since"] or DEFAULT_SINCE
+        traffic = read_section(
+            lambda: read_traffic_page(store, self._options, since=since, version=parse_version(fields["version"]))
+        )
+        name = home_page.get_pipeline(store)
+        return self._render("traffic.html.j2", name=name, traffic=traffic, since=since, version=fields["version"])
 
     def show_error(self, request: Request, error: Exception) -> Response:
         """Return the page of an error, headed by the phrase of its HTTP status."""

@@ -64,7 +64,9 @@ def get_pipeline(store: LocalRunStore) -> str:
 
 def read_checks(store: LocalRunStore, options: PageOptions) -> Section:
     """Return the document of `check`."""
-    return read_section(lambda: report_checks(run_checks(store, options.url, options.registry, options.model)))
+    return read_section(
+        lambda: report_checks(run_checks(store, options.url, options.registry, options.model, options.log))
+    )
 
 
 def read_registry(store: LocalRunStore, options: PageOptions) -> Section:

@@ -7,6 +7,9 @@ from pydantic import Field, PositiveInt
 from components.config import Distance
 from schemas.declaration import Declaration
 
+# Window of `check`, of the page, and of `traffic` if nothing else is asked for.
+DEFAULT_SINCE = "1d"
+
 
 class Monitoring(Declaration):
     """The comparison of live traffic with the training data: docs/monitoring.md."""

@@ -116,13 +116,22 @@ def judge_window(
     """
     training = {name_column(feature): feature for feature in before.features}
     window = {name_column(feature): feature for feature in now.features if name_column(feature) in training}
-    compared = [name for name in window if name not in drift.excluded or name in drift.features]
+    compared = [
+        name
+        for name in window
+        if (name not in drift.excluded or name in drift.features)
+        and all(_common(side[name]).tot_num_values for side in (training, window))
+    ]
     if drift.default is None:
         drift = drift.model_copy(update={"default": monitoring.distance})
     measured = {
         shift.feature: shift
         for shift in shifts(
-            _wrap(select_columns(before, compared)), _wrap(select_columns(now, compared)), schema, drift, "drift"
+            _wrap(select_columns(before, compared)),
+            _wrap(select_columns(now, compared)),
+            _complete_schema(schema, [training[name] for name in compared]),
+            drift,
+            "drift",
         )
     }
     tests = {
@@ -154,11 +163,19 @@ def judge_outputs(before: Statistics, now: Statistics, monitoring: Monitoring) -
       now: Statistics of the outputs in the window.
       monitoring: Section of the config.
     """
-    schema = schema_pb2.Schema()
-    for feature in now.features:
-        is_string = feature.HasField("string_stats")
-        schema.feature.add(name=name_column(feature), type=schema_pb2.BYTES if is_string else schema_pb2.FLOAT)
-    return judge_window(before, now, schema=schema, drift=Comparison(), monitoring=monitoring)
+    return judge_window(before, now, schema=schema_pb2.Schema(), drift=Comparison(), monitoring=monitoring)
+
+
+def _complete_schema(schema: schema_pb2.Schema, features: Sequence[Feature]) -> schema_pb2.Schema:
+    """Return a schema that has the features, too: TFDV measures no others."""
+    complete = schema_pb2.Schema()
+    complete.CopyFrom(schema)
+    names = {feature.name for feature in schema.feature}
+    for feature in features:
+        if name_column(feature) not in names:
+            is_string = feature.HasField("string_stats")
+            complete.feature.add(name=name_column(feature), type=schema_pb2.BYTES if is_string else schema_pb2.FLOAT)
+    return complete
 
 
 def _select_findings(name: str, tests: Sequence[_Test], shift: Shift | None, chance: float) -> list[Finding]:
@@ -203,7 +220,7 @@ def _test_numbers(before: Feature, now: Feature, *, is_masked: bool) -> Iterator
     at_high = float(new.count[new.low > high].sum())
     outside = exceed_rate(at_low + at_high, new.total, min(1.0, 2 / (old.total + 1)))
     bounds = f" {low:g} to {high:g}" if not is_masked else ""
-    yield _Test(RANGE, outside, _MIN_NEW, f"{outside.size:.1%} out of the range{bounds} of the training data")
+    yield _Test(RANGE, outside, _MIN_NEW, f"{outside.size:.1%} out of the earlier range{bounds}")
     moved = compare_numbers(old, new)
     yield _Test(MOVED, moved, _MIN_MOVED, _describe_numbers(before, now, moved, is_masked=is_masked))
 

@@ -26,7 +26,6 @@ from serving.request_log.shards import (
     read_rows,
 )
 
-DEFAULT_SINCE = "1d"
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([mhdw])")
 # Outputs that identify the model are the same in all rows, and those of several numbers have no histogram.
