@@ -1,8 +1,8 @@
 """False alarms about live traffic, and the rows until a planted shift is noticed: `python -m benchmarks.traffic`.
 
-A window is a sample of rows of `test` that has no row twice, written as a request log and judged beside the statistics
-of `train`, as `python -m oncall traffic` judges it. Half of the windows of flights.yaml would be right to alarm, since
-its test rows are of another season: the built-in configs here are those whose test rows are a random sample.
+A window is a sample of rows of `test`, each of them once. It is written as a request log and judged beside the
+statistics of `train`, as `python -m oncall traffic` judges it. The built-in configs here are those whose test rows are
+a random sample. Those of flights.yaml are of another season, and alarms would be right.
 """
 
 import datetime

@@ -162,9 +162,9 @@ def check(
 ) -> CommandResult:
     """Check the newest run, the champion, the server and live traffic.
 
-    Ends with 1 if the newest run that has ended failed, the database cannot be used, no version serves, the champion's
-    files are not those that a run on record pushed, the server of --url serves another version, or the requests of the
-    last day differ from the champion's training data.
+    Ends with 1 if the newest run that has ended failed, the database cannot be used, or no version serves. Likewise if
+    the champion's files are not those that a run on record pushed, the server of --url serves another version, or
+    requests of the last day differ from the training data.
     """
     from oncall.checks import report_checks, run_checks
 

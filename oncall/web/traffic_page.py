@@ -34,7 +34,7 @@ class TrafficView:
 
 @dataclass(frozen=True)
 class TrafficPage:
-    """What the page shows of a window.
+    """The content of the page.
 
     Attributes:
       report: Window and its findings.
@@ -77,13 +77,13 @@ def read_traffic_page(store: LocalRunStore, options: PageOptions, *, since: str,
     """
     report = read_traffic(store, options.registry, options.model, log=options.log, since=since, version=version)
     training, window = report.training, report.window
-    shown = [feature.feature for feature in report.features[:MAX_FEATURES]]
-    sides = {TRAIN_SPLIT: select_columns(training.statistics, shown), _LIVE: select_columns(window.inputs, shown)}
+    names = [feature.feature for feature in report.features[:MAX_FEATURES]]
+    sides = {TRAIN_SPLIT: select_columns(training.statistics, names), _LIVE: select_columns(window.inputs, names)}
     pictures = {view.name: view for view in features(sides, [], Notes.read(training.config))}
-    names = [feature.feature for feature in report.outputs]
+    output_names = [feature.feature for feature in report.outputs]
     sides = {
-        "earlier": select_columns(report.earlier_outputs, names),
-        _LIVE: select_columns(window.outputs, names),
+        "earlier": select_columns(report.earlier_outputs, output_names),
+        _LIVE: select_columns(window.outputs, output_names),
     }
     output_pictures = {view.name: view for view in features(sides, [])}
     return TrafficPage(

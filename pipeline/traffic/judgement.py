@@ -263,11 +263,11 @@ def _test_categories(before: Feature, now: Feature, *, is_masked: bool) -> Itera
         ((name, old.get(name, 0.0) / totals[0], new.get(name, 0.0) / totals[1]) for name in names_of_both),
         key=lambda change: -abs(change[2] - change[1]),
     )
-    shown = "; ".join(
+    text = "; ".join(
         f"{MASK if is_masked else repr(name)} {first:.1%} -> {second:.1%}"
         for name, first, second in changes[:_MAX_SHOWN_VALUES]
     )
-    yield _Test(MOVED, moved, _MIN_MOVED, f"moved most: {shown}")
+    yield _Test(MOVED, moved, _MIN_MOVED, f"moved most: {text}")
 
 
 def _list_new_values(before: Feature, now: Feature) -> list[tuple[str, int]]:

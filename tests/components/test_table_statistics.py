@@ -52,7 +52,7 @@ def test_the_numbers_are_those_of_statistics_gen(parts: int) -> None:
     for name, feature in theirs.items():
         assert ours[name].type == feature.type
         stats = ("string_stats" if name == "town" else "num_stats",)
-        our, their = (getattr(one[name], stats[0]) for one in (ours, theirs))
+        our, their = (getattr(side[name], stats[0]) for side in (ours, theirs))
         for key in ("num_missing", "num_non_missing", "tot_num_values"):
             assert getattr(our.common_stats, key) == getattr(their.common_stats, key), (name, key)
         if name == "town":

@@ -48,19 +48,21 @@ def test_what_moved_comes_first_with_its_direction(document: Document, oncall: O
     rows = replace(rows, "education", planted)
     rows = replace(rows, "age", pa.array([None] * 50 + rows.column("age").to_pylist()[50:], pa.float32()))
     write_log(log, rows)
-    found = document("traffic")
+    report = document("traffic")
     assert oncall("traffic").exit_code == 1
-    assert found["verdict"].endswith(": hours_per_week, education, age differ from the training data")
-    kinds = {one["feature"]: [finding["kind"] for finding in one["findings"]] for one in found["features"][:4]}
+    assert report["verdict"].endswith(": hours_per_week, education, age differ from the training data")
+    kinds = {
+        feature["feature"]: [finding["kind"] for finding in feature["findings"]] for feature in report["features"][:4]
+    }
     assert kinds["education"] == ["new values"]
     assert kinds["hours_per_week"] == ["out of range", "distance"]
     assert kinds["age"] == ["missing"]
     assert sum(map(bool, kinds.values())) == 3
-    assert "education: new values in 3.0% of the rows: 'Bootcamp' (30)" in found["findings"]
-    assert "age: missing 0.0% -> 5.0%" in found["findings"]
-    (moved,) = (text for text in found["findings"] if text.startswith("hours_per_week: median up from 40 to 160; "))
+    assert "education: new values in 3.0% of the rows: 'Bootcamp' (30)" in report["findings"]
+    assert "age: missing 0.0% -> 5.0%" in report["findings"]
+    (moved,) = (text for text in report["findings"] if text.startswith("hours_per_week: median up from 40 to 160; "))
     assert "Jensen-Shannon distance 0." in moved
-    (education,) = (one for one in found["features"] if one["feature"] == "education")
+    (education,) = (feature for feature in report["features"] if feature["feature"] == "education")
     assert education["new_values"] == [{"value": "'Bootcamp'", "count": 30}]
     check = oncall("check")
     assert check.exit_code == 1
@@ -74,10 +76,10 @@ def test_rejections_other_versions_and_clocks_are_counted(document: Document, on
     write_log(log, rows_of_test(40), name="2", version=2, sample=1.0)
     write_log(log, rows_of_test(7), name="3", ago=-3 * HOUR)
     write_log(log, rows_of_test(500), name="4", ago=30 * HOUR)
-    found = document("traffic")
-    assert found["rows"] == {"1": 300, "2": 40}
-    assert found["rejections"] == {"sex: is missing": 2, "age: expected a number": 1}
-    assert (found["future_rows"], found["samples"]) == (7, [0.1, 1.0])
+    report = document("traffic")
+    assert report["rows"] == {"1": 300, "2": 40}
+    assert report["rejections"] == {"sex: is missing": 2, "age: expected a number": 1}
+    assert (report["future_rows"], report["samples"]) == (7, [0.1, 1.0])
     output = oncall("traffic").output
     assert "rows       version 1: 300, version 2: 40" in output
     assert "rejected   3 requests" in output
@@ -107,9 +109,9 @@ def test_few_rows_and_none_are_not_judged(oncall: Oncall, document: Document, ru
 def test_a_masked_column_is_named_and_not_judged(document: Document, log: Path) -> None:
     rows = rows_of_test(500)
     write_log(log, rows.drop_columns(["race"]), masked=("race",))
-    found = document("traffic")
-    assert found["not_judged"] == {"sensitive, and not logged (--log-sensitive of the server logs them)": "race"}
-    assert "race" not in {one["feature"] for one in found["features"]}
+    report = document("traffic")
+    assert report["not_judged"] == {"sensitive, and not logged (--log-sensitive of the server logs them)": "race"}
+    assert "race" not in {feature["feature"] for feature in report["features"]}
 
 
 def test_predictions_are_compared_with_the_first_day_of_the_version(document: Document, log: Path) -> None:
@@ -120,13 +122,13 @@ def test_predictions_are_compared_with_the_first_day_of_the_version(document: Do
             "model_version": ["1"] * 500,
         }
         write_log(log, rows_of_test(500), name=name, ago=hours * HOUR, outputs=outputs)
-    found = document("traffic")
-    (output,) = found["outputs"]
+    report = document("traffic")
+    (output,) = report["outputs"]
     assert output["feature"] == "probability"
     assert output["compared_with"].startswith("the first day of version 1 in the log, until ")
     messages = {finding["kind"]: finding["message"] for finding in output["findings"]}
     assert messages["distance"].startswith("median up from 0.2")
-    assert found["verdict"].endswith("UTC: probability differs from earlier predictions")
+    assert report["verdict"].endswith("UTC: probability differs from earlier predictions")
 
 
 def test_predictions_are_compared_with_the_evaluation_if_it_kept_them(
@@ -143,8 +145,8 @@ def test_predictions_are_compared_with_the_evaluation_if_it_kept_them(
     )
     summary.write_text(f"{values}, {plots}}}")
     outputs_found = document("traffic")["outputs"]
-    assert {one["compared_with"] for one in outputs_found} == {f"the evaluation of run {FIRST}"}
-    messages = {one["feature"]: one["findings"][0]["message"] for one in outputs_found}
+    assert {feature["compared_with"] for feature in outputs_found} == {f"the evaluation of run {FIRST}"}
+    messages = {feature["feature"]: feature["findings"][0]["message"] for feature in outputs_found}
     assert messages["predicted_label"].startswith("moved most: '<=50K' 71.4% -> 0.0%; '>50K' 28.6% -> 100.0%")
     assert messages["probability"].startswith("median up from 0.2 to 0.9; 71% of the values moved")
 

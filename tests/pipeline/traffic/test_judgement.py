@@ -80,16 +80,18 @@ def test_the_threshold_of_the_gate_alone_is_no_finding_in_few_rows() -> None:
 
 def test_thresholds_are_those_of_schema_then_config_then_section() -> None:
     schema = schema_pb2.Schema()
-    feature = schema.feature.add(name="town", type=schema_pb2.BYTES)
-    feature.drift_comparator.infinity_norm.threshold = 0.2
+    column = schema.feature.add(name="town", type=schema_pb2.BYTES)
+    column.drift_comparator.infinity_norm.threshold = 0.2
     statistics = count({"town": TOWNS, "age": AGES})
     drift = Comparison.model_validate({"features": {"age": {"threshold": 0.3}}})
     arguments: dict[str, Any] = {"monitoring": Monitoring(), "drift": drift}
     features = judge_window(statistics, statistics, schema=schema, **arguments)
-    shifts = {one.feature: (one.shift.measure, round(one.shift.threshold, 6)) for one in features if one.shift}
+    shifts = {
+        judged.feature: (judged.shift.measure, round(judged.shift.threshold, 6)) for judged in features if judged.shift
+    }
     assert shifts == {"town": ("L-infinity", 0.2), "age": ("Jensen-Shannon", 0.3)}
     features = judge_window(statistics, statistics, schema=schema_pb2.Schema(), **{**arguments, "drift": Comparison()})
-    assert {round(one.shift.threshold, 6) for one in features if one.shift is not None} == {0.1}
+    assert {round(judged.shift.threshold, 6) for judged in features if judged.shift is not None} == {0.1}
 
 
 def test_only_missing_values_of_an_excluded_column_are_judged() -> None:
