@@ -16,12 +16,13 @@ jobs of Vertex Pipelines.
 \b
 Exit codes:
   0    success
-  1    check or doctor found a problem, or gc could not remove a folder;
-       or the resumed run ended with 1
+  1    check, traffic or doctor found a problem, or gc could not remove a
+       folder; or the resumed run ended with 1
   2    a flag is wrong, there is no such run, version or artifact, web's port
        is in use, or report's file exists already
-  3    a request log cannot be read, or has no labels; or the resumed run's
-       own, as 4 and 5: see local_runner.py --help
+  3    a request log cannot be read, or has no labels or no statistics to be
+       compared with; or the resumed run's own, as 4 and 5: see
+       local_runner.py --help
   5    the registry rejected a rollback, or cannot be read; Vertex AI or its
        bucket rejects the request or does not respond
   6    the run root or its database cannot be read, a run holds it (resume,

@@ -14,6 +14,7 @@ class Check:
       todo: command to try if it does not hold.
       about: run or version that the check is about.
       run: run that the message names.
+      parts: parts of the subject, such as features; a further one is news, one that recovers is not.
     """
 
     name: str
@@ -22,3 +23,4 @@ class Check:
     todo: str = ""
     about: str = ""
     run: str = ""
+    parts: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from oncall.run_store import RunStore
 from pipeline.alerts import notifier
 from pipeline.alerts.alert import Alert, create_rejection_alert, create_run_alert, find_streak
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, AlertState, Incident
+from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, TRAFFIC, AlertState, Incident
 from pipeline.run.records import RunRecord
 
 
@@ -42,10 +42,13 @@ def notify(store: LocalRunStore, checks: Sequence[Check]) -> str:
     config = _read_config(newest)
     alert_state = AlertState.read(store.root)
     failed = {check.name: check for check in checks if not check.ok}
-    # The database check exists only while it fails: without it, its incident is over.
-    passed = {check.name for check in checks if check.ok} | {DATABASE} - {*failed}
+    # These checks exist only while they fail, or while a request log is known: without them, their incident is over.
+    passed = {check.name for check in checks if check.ok} | {DATABASE, TRAFFIC} - {*failed}
     resolved = {name: alert_state.incidents.pop(name) for name in sorted(passed & {*alert_state.incidents})}
-    incidents = {name: alert_state.add(name, check.about, _find_start(store, check)) for name, check in failed.items()}
+    incidents = {
+        name: alert_state.add(name, check.about, _find_start(store, check), check.parts)
+        for name, check in failed.items()
+    }
     now = time.time()
     repeat_seconds = config.repeat_hours * 3600
     due = {
@@ -101,7 +104,7 @@ def _create_failure(
     others = ", ".join(name for name in incidents if name not in reported)
     names = ", ".join(check.name for check in reported_checks)
     return Alert(
-        event="failure",
+        event="traffic" if [*reported] == [TRAFFIC] else "failure",
         pipeline=_get_pipeline(store, newest),
         state="NOT_OK",
         what=f"not ok: {names}{f'; still not ok: {others}' if others else ''}",

@@ -20,7 +20,7 @@ from oncall.text_format import shorten
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
 from pipeline.run.advice import ask, ask_doctor, suggest_after_rejection
 from pipeline.run.causes import cause
-from pipeline.run.records import State, find_clock_conflicts
+from pipeline.run.records import Kind, State, find_clock_conflicts
 
 # Runs among which an active one, or a clock that was wrong, is looked for.
 _MAX_READ_RUNS = 20
@@ -54,6 +54,7 @@ def run_checks(
         checks += _check_champion(store, model_versions, command_flags)
         checks += _check_unexplained(model_versions)
         checks += _check_live_quality(store, model_versions, log)
+        checks += _check_live_traffic(store, model_versions, folder, model, log)
     except ConfigError:
         raise
     except PipelineError as error:
@@ -185,6 +186,20 @@ def _check_champion(store: RunStore, model_versions: ModelVersions, command_flag
     lineage = ask("lineage", f"v{champion}", here=command_flags)
     checks.append(Check("pushed by", has_record, message, lineage, run=versions[champion].run))
     return [*checks, *_check_traffic(model_versions, versions, champion)]
+
+
+def _check_live_traffic(
+    store: RunStore, model_versions: ModelVersions, folder: Path | None, model: str | None, log: Path | None
+) -> list[Check]:
+    """Return a check only if a request log is known and a version serves."""
+    newest = next(iter(store.read_records()), None)
+    section = newest.config.get("monitoring") if newest is not None and newest.kind is Kind.LOCAL else None
+    if model_versions.champion is None or (log is None and not (section or {}).get("request_log")):
+        return []
+    # Numpy and TFDV's extension, which no other check needs.
+    from oncall.traffic import check_traffic
+
+    return [check_traffic(store, folder, model, log)]
 
 
 def _check_traffic(model_versions: ModelVersions, versions: Mapping[int, ModelVersion], champion: int) -> list[Check]:

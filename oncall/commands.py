@@ -160,11 +160,12 @@ def check(
     registry: Path | None,
     model: str | None,
 ) -> CommandResult:
-    """Check the newest run, the champion and the server.
+    """Check the newest run, the champion, the server and live traffic.
 
-    Ends with 1 if the newest run that has ended failed, the database cannot be used, or no version serves. So it does
-    if the champion's files are not those that a run on record pushed, or the server of --url serves another version.
-    With labels of logged predictions, so it does if the champion's live quality is significantly below the evaluated.
+    Ends with 1 if the newest run that has ended failed, the database cannot be used, or no version serves. Likewise if
+    the champion's files are not those that a run on record pushed, or the server of --url serves another version. With
+    a request log, so it does if requests of the last day differ from the training data, or the live quality is
+    significantly below the evaluated.
     """
     from oncall.checks import report_checks, run_checks
 
@@ -189,6 +190,36 @@ def outcomes(store: RunStore, request_log: Path | None, registry: Path | None, m
     from oncall.outcomes import report_outcomes
 
     return report_outcomes(store, request_log, registry, model)
+
+
+@click.command()
+@click.option(
+    "--since",
+    default="1d",
+    show_default=True,
+    metavar="TIME",
+    help="Start of the window: 30m, 12h, 1d, 2w, or a date or time of ISO 8601, which is UTC without an offset.",
+)
+@click.option("--version", type=click.IntRange(0), metavar="N", help="Version to judge.  [default: the champion]")
+@_log
+@_registry
+@local_command("the monitoring of the endpoint compares its requests with the training data")
+def traffic(
+    store: LocalRunStore,
+    since: str,
+    version: int | None,
+    request_log: Path | None,
+    registry: Path | None,
+    model: str | None,
+) -> CommandResult:
+    """Compare live traffic with the champion's training data.
+
+    Reads the request log that the model server writes. Names the features that moved, missing and new values, drift of
+    the predictions, and rejected requests by reason. Ends with 1 if more differs than chance explains.
+    """
+    from oncall.traffic import report_traffic
+
+    return report_traffic(store, registry, model, log=request_log, since=since, version=version)
 
 
 @click.command()
@@ -343,6 +374,7 @@ ALL = (
     anomalies,
     check,
     outcomes,
+    traffic,
     doctor,
     resume,
     rollback,

@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 
-# A curve has at most so many points, and calibration so many bars.
-_MAX_POINTS, _BUCKETS = 101, 10
+# A curve has at most so many points, calibration so many bars, and the histogram of predictions so many bins.
+_MAX_POINTS, _BUCKETS, _PREDICTION_BINS = 101, 10, 100
 Points = list[list[float]]
 
 
@@ -22,8 +22,9 @@ def read_plots(
       model: TFMA's name of the candidate; None if it is the only model.
 
     Returns:
-      Curves `roc`, `precision_recall` and `calibration`, each a list of points (x, y). And `confusion`, the weight of
-      the rows by true and predicted class.
+      Curves `roc`, `precision_recall` and `calibration`, each a list of points (x, y). `confusion` is the weight of the
+      rows by true and predicted class. `predictions` has the bins of the predicted probability (least, largest,
+      weight of the rows), which live traffic is compared with.
     """
     for slice_key, by_output in tfma.load_eval_result(evaluation_uri, model_name=model).plots:
         # TFMA has an entry without content for a slice without plots.
@@ -52,6 +53,7 @@ def _convert(plots: Mapping[str, Any], classes: Sequence[str], threshold: float)
     buckets = plots.get("calibrationHistogramBuckets", {}).get("buckets", [])
     if buckets:
         converted["calibration"] = _calibrate(buckets)
+        converted["predictions"] = _count_predictions(buckets)
     multiclass = plots.get("multiClassConfusionMatrixAtThresholds", {}).get("matrices", [])
     if multiclass:
         rows = [[0.0] * len(classes) for _ in classes]
@@ -89,3 +91,16 @@ def _calibrate(buckets: Sequence[Mapping[str, Any]]) -> Points:
             for index, value in enumerate((prediction, bucket.get("totalWeightedLabel", 0.0), rows)):
                 sums[place][index] += value
     return [[prediction / rows, label / rows] for prediction, label, rows in sums if rows]
+
+
+def _count_predictions(buckets: Sequence[Mapping[str, Any]]) -> Points:
+    """Return the bins of the predictions that occur; those of one of TFMA's buckets are their mean."""
+    bins: dict[int, list[float]] = {}
+    for bucket in buckets:
+        rows = bucket.get("numWeightedExamples", 0.0)
+        if rows:
+            value = bucket.get("totalWeightedRefinedPrediction", 0.0) / rows
+            place = min(max(int(value * _PREDICTION_BINS), 0), _PREDICTION_BINS - 1)
+            low, high, count = bins.get(place, (value, value, 0.0))
+            bins[place] = [min(low, value), max(high, value), count + rows]
+    return [bins[place] for place in sorted(bins)]

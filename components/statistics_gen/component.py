@@ -46,7 +46,7 @@ from tfx.utils import json_utils
 from cli.errors import DataError
 from components.artifact_files import files_in
 from components.config import STOCK, Implementation
-from components.histograms import custom_stats, mark_sensitive
+from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats, mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
 from components.stock_executor import log_handover, why_not_tf_examples
@@ -54,11 +54,6 @@ from components.value_counts import ValueCounts, count_values, empty, merge
 from schemas.curated.derived_features import mark_derived
 from schemas.features import ColumnType, DerivedColumn
 
-# Beyond it the number of different values is estimated, to about 1 / sqrt(COUNTED_VALUES), and a value's count may be
-# short by a share of 1 / COUNTED_VALUES of all rows. 10 MB a column at most; of numbers 2 MB, for each shard at work.
-COUNTED_VALUES = 1 << 16
-# Bins of a column of numbers in the artifact: at most 30 kB a column and split.
-WRITTEN_BINS = 1 << 10
 _TYPES = {
     pa.float32(): statistics_pb2.FeatureNameStatistics.FLOAT,
     pa.int64(): statistics_pb2.FeatureNameStatistics.INT,

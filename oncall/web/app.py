@@ -31,6 +31,7 @@ from oncall.web.run_page import read_live, read_run_page
 from oncall.web.sections import Section, read_section
 from oncall.web.trends_page import read_trends
 from oncall.web.versions_page import read_versions
+from pipeline.config.monitoring import DEFAULT_SINCE
 from pipeline.run.records import State
 from schemas.slices import OVERALL
 
@@ -60,6 +61,7 @@ def create_application(store: LocalRunStore, options: PageOptions) -> ASGIApp:
         Route("/trends", pages.show_trends),
         Route("/drift", pages.show_drift),
         Route("/outcomes", pages.show_outcomes),
+        Route("/traffic", pages.show_traffic),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
     handlers = dict.fromkeys((PipelineError, HTTPException, Exception), pages.show_error)
@@ -162,6 +164,20 @@ class _Pages:
         store = copy_without_cache(self._store)
         outcomes = read_section(lambda: read_outcomes_page(store, self._options))
         return self._render("outcomes.html.j2", name=home_page.get_pipeline(store), outcomes=outcomes)
+
+    def show_traffic(self, request: Request) -> Response:
+        """Return live traffic beside the training data."""
+        # Numpy and TFDV's extension, which no other page needs.
+        from oncall.web.traffic_page import parse_version, read_traffic_page
+
+        store = copy_without_cache(self._store)
+        fields = {name: request.query_params.get(name, "").strip() for name in ("since", "version")}
+        since = fields["since"] or DEFAULT_SINCE
+        traffic = read_section(
+            lambda: read_traffic_page(store, self._options, since=since, version=parse_version(fields["version"]))
+        )
+        name = home_page.get_pipeline(store)
+        return self._render("traffic.html.j2", name=name, traffic=traffic, since=since, version=fields["version"])
 
     def show_error(self, request: Request, error: Exception) -> Response:
         """Return the page of an error, headed by the phrase of its HTTP status."""

@@ -4,20 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from cli.errors import DataError, PipelineError
-from components.config import Validation
 from components.gate.comparison import Compared, compare_all
+from oncall.gate_inputs import GateInputs, read_gate_inputs
 from oncall.local.metadata import LocalMetadata
 from oncall.metadata import Artifact
 from pipeline.run.artifact_lookup import read_statistics
 from pipeline.stats.page import PUSHED, FeatureView, Notes, features
-from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 
-_GATE, _POLICY, _COMPARED_SPLITS = "Gate", "policy", "compared_splits"
 # The name of the input in components/gate/component.py.
 _PUSHED_STATISTICS = "pushed_statistics"
 # A table may have thousands of columns; those that moved most come first.
@@ -44,15 +41,6 @@ class FeatureStatistics:
     distances: str
 
 
-@dataclass(frozen=True)
-class _GateInputs:
-    """The inputs of the gate by name, and its policy."""
-
-    artifacts: Mapping[str, Artifact]
-    policy: Validation
-    compared_splits: Sequence[str]
-
-
 def read_feature_statistics(
     metadata: LocalMetadata, run_id: str, config: Mapping[str, Any]
 ) -> FeatureStatistics | None:
@@ -74,7 +62,7 @@ def read_feature_statistics(
     comparisons: list[Compared] = []
     pushed_run = ""
     try:
-        gate = _read_gate_inputs(metadata, run_id)
+        gate = read_gate_inputs(metadata, run_id)
         pushed = gate.artifacts.get(_PUSHED_STATISTICS)
         before = read_statistics(pushed.folder).get(TRAIN_SPLIT) if pushed is not None else None
         comparisons = _compare(gate, splits, before)
@@ -102,55 +90,29 @@ def read_distances(metadata: LocalMetadata, run_id: str) -> list[Compared]:
     artifacts = metadata.get_run_outputs(run_id).get("StatisticsGen", {}).get("statistics")
     if not artifacts:
         return []
-    gate = _read_gate_inputs(metadata, run_id)
+    gate = read_gate_inputs(metadata, run_id)
     pushed = gate.artifacts.get(_PUSHED_STATISTICS)
     before = read_statistics(pushed.folder).get(TRAIN_SPLIT) if pushed is not None else None
     return _compare(gate, read_statistics(artifacts[0].folder), before)
 
 
-def _read_gate_inputs(metadata: LocalMetadata, run_id: str) -> _GateInputs:
-    """Return the inputs of the run's gate.
-
-    Raises:
-      DataError: the run did not reach its gate, or the policy does not fit this checkout.
-    """
-    executions = [e for e in metadata.get_run_executions(run_id) if metadata.get_run_and_node(e.id)[1] == _GATE]
-    if not executions:
-        raise DataError("the gate was not reached")
-    execution = executions[-1]
-    try:
-        policy = Validation.model_validate_json(str(execution.properties.get(_POLICY, "{}")))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"]
-        raise DataError(f"the gate's policy does not fit this checkout ({problem})") from error
-    events = metadata.get_execution_events([execution.id])
-    inputs = {event.key: event.artifact_id for event in events if not event.is_output}
-    artifacts = metadata.get_artifacts(inputs.values())
-    by_name = {name: artifacts[id_] for name, id_ in inputs.items() if id_ in artifacts}
-    splits = [split for split in str(execution.properties.get(_COMPARED_SPLITS, "")).split(",") if split]
-    return _GateInputs(by_name, policy, splits)
-
-
 def _compare(
-    gate: _GateInputs,
+    gate: GateInputs,
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
     pushed: statistics_pb2.DatasetFeatureStatistics | None,
 ) -> list[Compared]:
     if TRAIN_SPLIT not in splits:
         raise DataError(f"there are no statistics of {TRAIN_SPLIT}")
-    schema = schema_pb2.Schema()
-    if "schema" in gate.artifacts:
-        schema = load_schema(str(gate.artifacts["schema"].folder / SCHEMA_FILE_NAME))
     lists = {split: _wrap(statistics) for split, statistics in splits.items()}
     before = _wrap(pushed) if pushed is not None else None
-    return compare_all(lists, before, schema, gate.policy, [s for s in gate.compared_splits if s in splits])
+    return compare_all(lists, before, gate.load_schema(), gate.policy, [s for s in gate.compared_splits if s in splits])
 
 
 def _wrap(statistics: statistics_pb2.DatasetFeatureStatistics) -> statistics_pb2.DatasetFeatureStatisticsList:
     return statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics])
 
 
-def _describe_distances(comparisons: Sequence[Compared], gate: _GateInputs) -> str:
+def _describe_distances(comparisons: Sequence[Compared], gate: GateInputs) -> str:
     exceeded = sum(1 for comparison in comparisons if comparison.shift.exceeded)
     history = "" if _PUSHED_STATISTICS in gate.artifacts else "; nothing was pushed before, so there is no drift"
     if not comparisons:

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from schemas.declaration import Declaration
 
-Event = Literal["success", "failure", "aborted", "refusal", "recovered"]
+Event = Literal["success", "failure", "aborted", "refusal", "recovered", "traffic"]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -20,9 +20,10 @@ class Alerts(Declaration):
     prints a warning."""
     webhook_file: str | None = None
     """The file that holds the address, instead."""
-    events: tuple[Event, ...] = ("failure", "aborted", "refusal", "recovered")
+    events: tuple[Event, ...] = ("failure", "aborted", "refusal", "recovered", "traffic")
     """Events that are posted. `failure`: a run failed or was killed; `aborted`: Ctrl-C or SIGTERM ended it.
-    `refusal`: it was not started; `recovered`: it succeeded after others did not."""
+    `refusal`: it was not started; `recovered`: it succeeded after others did not. `traffic`: live traffic differs from
+    the training data."""
     timeout_seconds: Annotated[PositiveFloat, Field(le=300)] = 20.0
     """A run waits no longer for the webhook, all tries together; it ends as it would without one."""
     repeat_hours: PositiveFloat = 24.0

@@ -34,6 +34,7 @@ from components.config import (
 )
 from pipeline.alerts.config import Alerts
 from pipeline.config.extra_components import ExtraComponent, add_extra_nodes
+from pipeline.config.monitoring import Monitoring
 from pipeline.config.node_names import NODES
 from pipeline.database.config import MetadataBackend, SQLite
 from pipeline.vertex.config import RUN_ON_BEAM, Beam, Vertex
@@ -99,6 +100,8 @@ class PipelineConfig(Declaration):
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
     """If omitted, only the output and the exit code report a run."""
+    monitoring: Monitoring = Monitoring()
+    """If omitted, no request log is read."""
     beam: Beam = Beam()
     """If omitted, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None
@@ -459,6 +462,7 @@ _PATHS = (
     ("push", "registry"),
     ("infra_validation.replay", "log"),
     ("alerts", "webhook_file"),
+    ("monitoring", "request_log"),
     ("beam", "setup_file"),
     ("metadata", "password_file"),
     *(("metadata.tls", name) for name in ("ca", "cert", "key")),

@@ -142,7 +142,16 @@ def outputs(config: Path) -> Iterator[dict[str, str]]:
     newest, other = runs[0]["run"], runs[1]["run"]
     with serve(folder / "run") as site:
         rows = f"/rows?run={newest}&slice=overall"
-        for path in ("/", f"/runs/{newest}", rows, f"/compare?a={other}&b={newest}", "/trends", "/drift", "/versions"):
+        for path in (
+            "/",
+            f"/runs/{newest}",
+            rows,
+            f"/compare?a={other}&b={newest}",
+            "/trends",
+            "/drift",
+            "/traffic",
+            "/versions",
+        ):
             page = site.get(path)
             assert page.code == 200, (path, page.text)
             texts[f"page {path.partition('?')[0]}"] = page.html

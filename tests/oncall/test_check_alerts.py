@@ -3,8 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from cli.errors import DataError
@@ -14,6 +17,7 @@ from pipeline.alerts.incidents import NEWEST_RUN, AlertState
 from pipeline.run.local import record_rejection
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import NAME, Runs
+from tests.oncall.traffic_logs import replace, rows_of_test, set_log, train, write_log
 from tests.pipeline.alerts.webhooks import SECRET, Receiver, receiver, status
 
 FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
@@ -203,3 +207,51 @@ def test_what_is_not_ok_is_told_whole(runs: Runs, oncall: Oncall, hook: Receiver
     (runs.registry.path(1) / "saved_model.pb").write_text("mine")
     oncall("check", "--alert")
     assert hook.documents[0]["why"].startswith(f"newest run: {SECOND} FAILED: Gate: no:\n  {'x' * 300}\ncontent: ")
+
+
+def test_traffic_is_told_once_and_again_only_for_a_further_feature(
+    runs: Runs, oncall: Oncall, hook: Receiver, tmp_path: Path
+) -> None:
+    train(runs.run(FIRST))
+    configure(runs, FIRST)
+    set_log(runs, FIRST, log := tmp_path / "log")
+    rows = rows_of_test(500)
+    changed = replace(rows, "age", pc.multiply(rows.column("age"), 3))
+    write_log(log, changed)
+    assert oncall("check", "--alert").exit_code == 1
+    (document,) = hook.documents
+    assert (document["event"], document["state"]) == ("traffic", "NOT_OK")
+    assert document["what"] == "not ok: live traffic"
+    assert "UTC: age differs from the training data; age: " in document["why"]
+    assert [command.split(" --run-root")[0] for command in document["next"]] == ["python -m oncall traffic"]
+
+    # More rows of the same: other numbers, and no news.
+    write_log(log, changed, name="2")
+    assert (oncall("check", "--alert").output, len(hook.documents)) == ("", 1)
+    # A further feature is news.
+    write_log(log, replace(changed, "sex", pa.array(["unknown"] * 500)), name="2")
+    assert "sex" in oncall("check", "--alert").stderr
+    assert len(hook.documents) == 2
+    # One that comes and goes with the rows of a window is not.
+    for table in (changed, replace(changed, "sex", pa.array(["unknown"] * 500))):
+        write_log(log, table, name="2")
+        assert (oncall("check", "--alert").output, len(hook.documents)) == ("", 2)
+    later(runs, 25)
+    assert "live traffic" in oncall("check", "--alert").stderr
+
+    for name in ("1", "2"):
+        write_log(log, rows, name=name)
+    result = oncall("check", "--alert")
+    assert (result.exit_code, "ok again: live traffic" in result.stderr) == (0, True)
+    assert hook.documents[-1]["event"] == "recovered"
+
+
+def test_an_alert_of_traffic_is_posted_only_if_the_config_asks_for_it(
+    runs: Runs, oncall: Oncall, hook: Receiver, tmp_path: Path
+) -> None:
+    train(runs.run(FIRST))
+    configure(runs, FIRST, events=["failure"])
+    set_log(runs, FIRST, log := tmp_path / "log")
+    write_log(log, replace(rows_of_test(300), "age", pa.array([1.0] * 300, pa.float32())))
+    result = oncall("check", "--alert")
+    assert ("live traffic" in result.stderr, hook.documents) == (True, [])

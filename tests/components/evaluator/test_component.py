@@ -501,7 +501,7 @@ def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
     confusion = summary.plots["confusion"]["rows"]
     assert confusion[1][1] == middle["truePositives"]
     assert (confusion[0][1], sum(map(sum, confusion))) == (middle["falsePositives"], ROWS)
-    assert {*summary.plots} == {"roc", "precision_recall", "calibration", "confusion"}
+    assert {*summary.plots} == {"roc", "precision_recall", "calibration", "predictions", "confusion"}
     assert [summary.plots["roc"][0], summary.plots["roc"][-1]] == [[1.0, 1.0], [0.0, 0.0]]
     buckets = plots["calibrationHistogramBuckets"]["buckets"]
     assert sum(bucket.get("numWeightedExamples", 0.0) for bucket in buckets) == ROWS

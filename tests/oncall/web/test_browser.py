@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from playwright.sync_api import Page
@@ -16,6 +17,7 @@ from tests.browser import needs_browser, open_page
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import GRAPH, Runs
 from tests.oncall.test_cli import FIRST, SECOND
+from tests.oncall.traffic_logs import write_log
 from tests.oncall.web.conftest import Site
 
 pytestmark = [needs_browser, pytest.mark.proof]
@@ -34,6 +36,7 @@ PAGES = (
     "/trends",
     "/drift",
     "/outcomes",
+    "/traffic",
     "/compare",
     f"/compare?a={FIRST}&b={SECOND}",
     f"/rows?run={FIRST}&slice=%3Cscript%3E",
@@ -71,7 +74,7 @@ OPEN = "document.querySelectorAll('details').forEach(e => e.open = true)"
 
 
 @pytest.fixture
-def hostile(runs: Runs) -> Runs:
+def hostile(runs: Runs, tmp_path: Path) -> Runs:
     """Two runs, the second failed, with hostile strings wherever a page takes one from."""
     made = runs.run(FIRST, log=BAD)
     runs.run(SECOND, fails=("Trainer", f"ValueError: {BAD} {LONG}\n{BAD}", 1), log=f"error: {BAD}\n{LONG}\n")
@@ -81,6 +84,8 @@ def hostile(runs: Runs) -> Runs:
         assert record is not None
         record.host, record.user, record.command = BAD, BAD, ["local_runner.py", BAD, LONG]
         record.config[BAD] = {BAD: [BAD, LONG]}
+        record.config["features"] = {**record.config["features"], BAD: {"kind": "hash"}, LONG: {"kind": "numeric"}}
+        record.config["monitoring"] = {"request_log": str(tmp_path / "log")}
         record.summary[BAD] = BAD
         RecordFile(runs.root, record)
     statistics = Path(made["StatisticsGen"]["statistics"].uri) / "Split-train" / "FeatureStats.pb"
@@ -96,6 +101,9 @@ def hostile(runs: Runs) -> Runs:
         Candidate("census-income", run_id=BAD, model_id=1, folder=Path(made["Trainer"]["model"].uri) / "Format-Serving")
     )
     runs.registry.rollback(1, reason=f"{BAD} {LONG}")
+    texts = [f"{BAD} {number % 3} {LONG}" for number in range(300)]
+    rows = pa.table({BAD: texts, LONG: range(300)})
+    write_log(tmp_path / "log", rows, outputs={BAD: texts}, errors=[BAD, LONG])
     return runs
 
 
@@ -108,7 +116,7 @@ def _statistics() -> bytes:
     statistics = statistics_pb2.DatasetFeatureStatisticsList()
     data = statistics.datasets.add(name=BAD, num_examples=10)
     text = data.features.add(name=BAD, type=statistics_pb2.FeatureNameStatistics.STRING).string_stats
-    text.common_stats.num_non_missing = 10
+    text.common_stats.num_non_missing = text.common_stats.tot_num_values = 10
     for value in (BAD, LONG, ""):
         text.rank_histogram.buckets.add(label=value, sample_count=3)
     number = data.features.add(name=LONG).num_stats

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from markupsafe import escape
 from tensorflow_metadata.proto.v0 import statistics_pb2
@@ -15,6 +16,7 @@ from oncall.web.run_page import read_run_page
 from oncall.web.sections import Section
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST, SECOND
+from tests.oncall.traffic_logs import set_log, write_log
 from tests.oncall.web.conftest import Site
 
 BAD = "<script>alert('x')</script>"
@@ -28,6 +30,8 @@ PAGES = (
     "/trends?slice=%3Cscript%3Ealert",
     "/drift",
     "/outcomes",
+    "/traffic",
+    "/traffic?since=%3Cscript%3Ealert('x')&version=%22%3E%3Cscript%3Ealert('x')",
     "/compare",
     f"/compare?a={FIRST}&b={SECOND}",
     "/compare?a=%22%3E%3Cscript%3Ealert('x')&b=%22%3E%3Cscript%3Ealert('x')",
@@ -93,14 +97,15 @@ def _check(html: str) -> _Checker:
 
 
 @pytest.fixture
-def odd_runs(runs: Runs) -> Runs:
-    """Make two runs with a column, a slice and a config key named like a script."""
+def odd_runs(runs: Runs, tmp_path: Path) -> Runs:
+    """Make two runs with a column, a slice, a config key and traffic named like a script."""
     for run_id in (FIRST, SECOND):
         made = runs.run(run_id, overrides={"config": {"features": {BAD: {"kind": run_id}}, "training": {"epochs": 3}}})
         statistics = statistics_pb2.DatasetFeatureStatisticsList()
         column = statistics.datasets.add(name="train", num_examples=9).features.add(name=BAD)
         column.type = statistics_pb2.FeatureNameStatistics.STRING
-        column.string_stats.common_stats.num_non_missing = 9
+        common = column.string_stats.common_stats
+        common.num_non_missing = common.tot_num_values = 9
         column.string_stats.rank_histogram.buckets.add(label=BAD, sample_count=9)
         file = Path(made["StatisticsGen"]["statistics"].uri) / "Split-train" / "FeatureStats.pb"
         file.write_bytes(statistics.SerializeToString())
@@ -110,6 +115,9 @@ def odd_runs(runs: Runs) -> Runs:
         }
         (Path(made["Evaluator"]["evaluation"].uri) / "summary.json").write_text(json.dumps(summary))
     runs.registry.rollback(1, reason=BAD)
+    rows = pa.table({BAD: [f"{BAD} {number % 3}" for number in range(300)]})
+    write_log(log := tmp_path / "log", rows, outputs={BAD: [0.5] * 300}, errors=[BAD])
+    set_log(runs, SECOND, log)
     return runs
 
 
@@ -127,7 +135,7 @@ def test_every_page_is_whole_escaped_and_leads_home(odd_runs: Runs, site: Site) 
 
 
 def test_a_column_named_like_a_script_is_shown_as_it_is(odd_runs: Runs, site: Site) -> None:
-    for path in (f"/runs/{FIRST}", f"/compare?a={FIRST}&b={SECOND}"):
+    for path in (f"/runs/{FIRST}", f"/compare?a={FIRST}&b={SECOND}", "/traffic"):
         assert f"<h3>{escape(BAD)}</h3>" in site.get(path).html
 
 

@@ -331,7 +331,7 @@ def test_a_section_that_is_wrong_is_told_without_the_address(setting: str, expec
 
 def test_a_dry_run_says_where_alerts_would_go(hook: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     assert notifier.plan(Alerts()) == "none are posted"
-    assert notifier.plan(to_hook()) == "failure, aborted, refusal, recovered posted to the address in HOOK"
+    assert notifier.plan(to_hook()) == "failure, aborted, refusal, recovered, traffic posted to the address in HOOK"
     monkeypatch.delenv("HOOK")
     assert notifier.plan(to_hook()).startswith("NOT posted: alerts.webhook_env: the environment variable HOOK is not")
     assert hook.documents == []

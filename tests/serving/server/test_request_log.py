@@ -15,8 +15,9 @@ import tensorflow as tf
 from click.testing import CliRunner
 from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2, prediction_service_pb2_grpc
 
+from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.registry import LocalRegistry
-from serving.request_log.shards import ERROR, ID, KEY, PREDICTION_PREFIX, ROW, VERSION, list_shards, read_rows
+from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, list_shards, read_rows
 from serving.server.command import main
 from tests.serving.models import ROW as EXAMPLE_ROW
 from tests.serving.models import example, export_model, push

@@ -1,0 +1,426 @@
+"""`traffic`: a window of the request log beside the training data of the version that answered."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from cli.errors import ConfigError, DataError, PipelineError
+from cli.terminal import flags
+from components.config import Comparison
+from components.histograms import WRITTEN_BINS, custom_stats, is_sensitive
+from components.table_statistics import list_columns, name_column, select_columns
+from components.value_counts import ValueCounts
+from oncall.check import Check
+from oncall.evaluations import read_judgement, read_plots
+from oncall.gate_inputs import read_gate_inputs
+from oncall.model_versions import ModelVersions
+from oncall.results import CommandResult, ResultTable
+from oncall.run_store import RunStore
+from oncall.text_format import format_labels, shorten
+from pipeline.alerts.incidents import TRAFFIC
+from pipeline.config.monitoring import DEFAULT_SINCE, Monitoring
+from pipeline.run.advice import ask
+from pipeline.run.artifact_lookup import read_statistics
+from pipeline.traffic.judgement import (
+    FeatureTraffic,
+    Finding,
+    judge_outputs,
+    judge_window,
+    list_findings,
+    to_document,
+)
+from pipeline.traffic.window import (
+    LogWindow,
+    TrafficColumns,
+    open_log,
+    parse_since,
+    read_first_outputs,
+    read_window,
+)
+from schemas.data import TRAIN_SPLIT
+from schemas.features import ColumnType
+from serving.request_log.shards import Shard
+
+_SECTION = "monitoring"
+_PROBABILITY, _PREDICTED_LABEL = "probability", "predicted_label"
+_FIRST_DAYS = 1
+_MAX_CHECKED = 3
+_MAX_REASONS, _MAX_REASON_CHARS, _MAX_NAMES = 5, 100, 8
+_TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training data of a version.
+
+    Attributes:
+      version: Number of the version.
+      model: Name of the model.
+      run_id: ID of the run that pushed it.
+      config: Config of the run.
+      statistics: Statistics of `train`.
+      schema: Schema of the run.
+      drift: Thresholds of the run's gate.
+      columns: Input columns.
+      derived: Features that are computed from columns, which no request has.
+    """
+
+    version: int
+    model: str
+    run_id: str
+    config: Mapping[str, Any]
+    statistics: statistics_pb2.DatasetFeatureStatistics
+    schema: schema_pb2.Schema
+    drift: Comparison
+    columns: TrafficColumns
+    derived: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TrafficReport:
+    """A window of the request log beside the training data.
+
+    Attributes:
+      log: Folder of the log.
+      training: Training data of the version.
+      window: Rows of the window.
+      min_rows: Least number of rows that are judged.
+      features: Input features, those with findings first; empty if there are too few rows.
+      outputs: Outputs of the model, likewise.
+      earlier_outputs: Statistics that the outputs were compared with.
+      references: Place of these statistics in words, by output.
+    """
+
+    log: Path
+    training: TrainingData
+    window: LogWindow
+    min_rows: int
+    features: Sequence[FeatureTraffic] = ()
+    outputs: Sequence[FeatureTraffic] = ()
+    earlier_outputs: statistics_pb2.DatasetFeatureStatistics = field(
+        default_factory=statistics_pb2.DatasetFeatureStatistics
+    )
+    references: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the version in the window."""
+        return self.window.rows.get(self.training.version, 0)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Findings of features and outputs."""
+        return [*list_findings(self.features), *list_findings(self.outputs)]
+
+    @property
+    def verdict(self) -> str:
+        """Result in one line."""
+        rows = f"{self.rows:,} rows of version {self.training.version} since {self.window.since:{_TIME_FORMAT}}"
+        if not self.rows:
+            others = "".join(f"; version {number} has {count:,}" for number, count in self.window.rows.items())
+            return f"no {rows.removeprefix('0 ')}: nothing is judged{others}"
+        if self.rows < self.min_rows:
+            return f"{rows}: nothing is judged below {self.min_rows:,} (monitoring.min_rows)"
+        if not self.findings:
+            return f"{rows}: no feature differs from the training data by more than chance"
+        sides = ((self.features, "from the training data"), (self.outputs, "from earlier predictions"))
+        parts = [
+            f"{_join(names)} differ{'s' if len(names) == 1 else ''} {place}"
+            for judged, place in sides
+            if (names := [feature.feature for feature in judged if feature.findings])
+        ]
+        return f"{rows}: {'; '.join(parts)}"
+
+    @property
+    def unjudged(self) -> dict[str, str]:
+        """Features that are not judged, or only by what is missing, by the reason."""
+        names = {feature.feature for feature in self.features} or {*self.training.columns.types}
+        excluded = [name for name in self.training.columns.uncounted if name in names]
+        reasons = {
+            "sensitive, and not logged (--log-sensitive of the server logs them)": self.window.masked,
+            "derived from other columns": self.training.derived,
+            "excluded from drift; only missing values are compared": excluded,
+        }
+        return {reason: _join(columns) for reason, columns in reasons.items() if columns}
+
+
+def report_traffic(
+    store: RunStore, folder: Path | None, model: str | None, *, log: Path | None, since: str, version: int | None
+) -> CommandResult:
+    """Return the traffic of a window; the exit code is 1 if there is a finding.
+
+    Args:
+      store: Runs.
+      folder: Folder of the registry; None for the newest run's.
+      model: Name of the model; None for the newest run's.
+      log: Folder of the log; None for the newest config's.
+      since: Start of the window.
+      version: Number of the version; None for the champion.
+    """
+    report = read_traffic(store, folder, model, log=log, since=since, version=version)
+    window, findings = report.window, report.findings
+    pairs: list[tuple[str, object]] = [
+        ("traffic", report.verdict),
+        ("log", f"{report.log}; {_describe_samples(window.samples)}" if window.samples else report.log),
+        ("run", f"{report.training.run_id}, whose train split has {report.training.statistics.num_examples:,} rows"),
+        ("rows", ", ".join(f"version {number}: {count:,}" for number, count in window.rows.items())),
+    ]
+    reasons = [*window.rejections.items()]
+    rejected = sum(window.rejections.values())
+    pairs += [("rejected", f"{rejected:,} requests")] if reasons else []
+    pairs += [("", f"{count:,}: {shorten(reason, _MAX_REASON_CHARS)}") for reason, count in reasons[:_MAX_REASONS]]
+    pairs += [("", f"and {len(reasons) - _MAX_REASONS} other reasons")] if len(reasons) > _MAX_REASONS else []
+    pairs.append(("clock", describe_future(window)))
+    pairs += [("not judged", f"{names}: {reason}") for reason, names in report.unjudged.items()]
+    pairs += [("finding", str(finding)) for finding in findings]
+    pairs += [("compared", f"{name} with {place}") for name, place in report.references.items()]
+    rows = [*report.features, *report.outputs]
+    table = ResultTable(
+        ("feature", "distance", "at most", "missing", "new values", "finding"),
+        [_format_feature(feature) for feature in rows],
+        sentences=("finding", "new values"),
+        least=("new values",),
+    )
+    parts: list[str | ResultTable] = [*format_labels(pairs)]
+    if rows:
+        parts.append(table)
+    return CommandResult(_to_document(report), parts, 1 if findings else 0)
+
+
+def read_traffic(
+    store: RunStore, folder: Path | None, model: str | None, *, log: Path | None, since: str, version: int | None = None
+) -> TrafficReport:
+    """Return a window of the request log, judged; the arguments are those of `report_traffic`.
+
+    Raises:
+      ConfigError: `since` is not a time, or no log is known.
+      DataError: The statistics of the training data, or the log, cannot be read.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    start = parse_since(since, now)
+    monitoring = read_monitoring(store)
+    place = log or (Path(monitoring.request_log) if monitoring.request_log is not None else None)
+    if place is None:
+        raise ConfigError(
+            "no request log is known; name its folder with --log, or set monitoring.request_log in the config"
+        )
+    model_versions = store.find_model_versions(folder, model)
+    training = _read_training_data(store, model_versions, version)
+    shards = open_log(place, training.model)
+    window = read_window(shards, training.columns, training.version, since=start, until=now)
+    if window.rows.get(training.version, 0) < monitoring.min_rows:
+        return TrafficReport(place, training, window, monitoring.min_rows)
+    features = judge_window(
+        training.statistics, window.inputs, schema=training.schema, drift=training.drift, monitoring=monitoring
+    )
+    earlier, references = _find_earlier_outputs(store, training, window, shards, monitoring.min_rows)
+    outputs = judge_outputs(earlier, select_columns(window.outputs, references), monitoring)
+    return TrafficReport(place, training, window, monitoring.min_rows, features, outputs, earlier, references)
+
+
+def read_monitoring(store: RunStore) -> Monitoring:
+    """Return the section of the newest run's config; the defaults if there is no run.
+
+    Raises:
+      DataError: It is not of this release.
+    """
+    newest = next(iter(store.read_records()), None)
+    try:
+        return Monitoring.model_validate((newest.config.get(_SECTION) if newest is not None else None) or {})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise DataError(f"{_SECTION}: that of the newest run's config is not of this release: {problem}") from error
+
+
+def _read_training_data(store: RunStore, model_versions: ModelVersions, number: int | None) -> TrainingData:
+    """Return the training data of a version; None for the champion.
+
+    Raises:
+      ConfigError: There is no such version.
+      DataError: Its run is not on record, or its statistics are gone.
+    """
+    versions = {version.number: version for version in model_versions.list_versions()}
+    number = model_versions.champion if number is None else number
+    if number is None:
+        raise DataError(f"{model_versions.location}: no version serves, so there is no training data to compare with")
+    if number not in versions:
+        numbers = ", ".join(map(str, versions)) or "none"
+        raise ConfigError(f"{model_versions.location}: has no version {number}; its versions: {numbers}")
+    run_id = versions[number].run
+    record = store.read_record(run_id) if run_id else None
+    if record is None:
+        raise DataError(
+            f"version {number}: was pushed by {f'run {run_id}, which is not on record' if run_id else 'another tool'}; "
+            "its training data is not known here"
+        )
+    outputs = store.metadata.get_run_outputs(run_id)
+    artifacts = outputs.get("StatisticsGen", {}).get("statistics")
+    if not artifacts:
+        raise DataError(f"version {number}: run {run_id} has no statistics in ML Metadata; push a new version")
+    try:
+        statistics = read_statistics(artifacts[0].folder)[TRAIN_SPLIT]
+        gate = read_gate_inputs(store.metadata, run_id)
+        schema = gate.load_schema()
+    except (PipelineError, KeyError) as error:
+        reason = f"no statistics of {TRAIN_SPLIT}" if isinstance(error, KeyError) else error
+        raise DataError(
+            f"version {number}: the statistics of its training data cannot be read ({reason}); resume run {run_id}, "
+            "or push a new version"
+        ) from error
+    features: Mapping[str, Any] = record.config.get("features", {})
+    derived = [name for name, feature in features.items() if feature.get("expression")]
+    types: dict[str, ColumnType] = {
+        name: type_ for name, type_ in list_columns(statistics).items() if name in features and name not in derived
+    }
+    drift = gate.policy.drift
+    columns = TrafficColumns(
+        types,
+        {name: str(features[name]["delimiter"]) for name in types if features[name].get("kind") == "list"},
+        [name for name in types if name in drift.excluded and name not in drift.features],
+        [name_column(feature) for feature in statistics.features if is_sensitive(feature)],
+    )
+    model = model_versions.name
+    return TrainingData(number, model, run_id, record.config, statistics, schema, drift, columns, derived)
+
+
+def _find_earlier_outputs(
+    store: RunStore, training: TrainingData, window: LogWindow, shards: Sequence[Shard], min_rows: int
+) -> tuple[statistics_pb2.DatasetFeatureStatistics, dict[str, str]]:
+    """Return statistics that the outputs are compared with, and where each is from; of the rows of the evaluation, or
+    of the version's first day in the log.
+    """
+    evaluated = _read_evaluated_outputs(store, training)
+    names = [name_column(feature) for feature in window.outputs.features]
+    references = {name_column(f): f"the evaluation of run {training.run_id}" for f in evaluated.features}
+    references = {name: place for name, place in references.items() if name in names}
+    missing = [name for name in names if name not in references]
+    first = read_first_outputs(shards, training.version, days=_FIRST_DAYS, before=window.since) if missing else None
+    if first is not None and first[0].num_examples >= min_rows:
+        statistics, end = first
+        place = f"the first day of version {training.version} in the log, until {end:{_TIME_FORMAT}}"
+        evaluated.features.extend(select_columns(statistics, missing).features)
+        references |= dict.fromkeys(missing, place)
+    return evaluated, references
+
+
+def _read_evaluated_outputs(store: RunStore, training: TrainingData) -> statistics_pb2.DatasetFeatureStatistics:
+    """Return the outputs on the evaluated rows, from the plots of the evaluation; empty if it has none."""
+    statistics = statistics_pb2.DatasetFeatureStatistics()
+    if read_judgement(store, training.run_id).weight_column:
+        # The plots have weights in place of rows.
+        return statistics
+    plots = read_plots(store.metadata.get_run_outputs(training.run_id))
+    try:
+        low, high, count = np.array(plots["predictions"], np.float64).T
+        counts = ValueCounts(low, high, count)
+    except (KeyError, ValueError, TypeError):
+        # Evaluations of other labels and of earlier releases have none.
+        counts = None
+    if counts is not None:
+        feature = statistics.features.add(name=_PROBABILITY, type=statistics_pb2.FeatureNameStatistics.FLOAT)
+        feature.num_stats.common_stats.num_non_missing = int(counts.total)
+        feature.num_stats.common_stats.tot_num_values = int(counts.total)
+        feature.num_stats.mean = float((counts.high * counts.count).sum() / counts.total)
+        feature.custom_stats.extend(custom_stats(counts, WRITTEN_BINS))
+        edges = np.linspace(0, 1, 11)
+        histogram = feature.num_stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
+        for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            histogram.buckets.add(low_value=start, high_value=end)
+    try:
+        confusion = plots["confusion"]
+        totals = dict(zip(confusion["classes"], np.array(confusion["rows"], np.float64).sum(axis=0), strict=True))
+    except (KeyError, ValueError, TypeError):
+        return statistics
+    feature = statistics.features.add(name=_PREDICTED_LABEL, type=statistics_pb2.FeatureNameStatistics.STRING)
+    rows = int(sum(totals.values()))
+    feature.string_stats.common_stats.num_non_missing = feature.string_stats.common_stats.tot_num_values = rows
+    feature.string_stats.unique = len(totals)
+    for name, total in totals.items():
+        feature.string_stats.rank_histogram.buckets.add(label=str(name), sample_count=float(total))
+    return statistics
+
+
+def _describe_samples(samples: Sequence[float]) -> str:
+    return f"it has {' and '.join(f'{share:.4g}' for share in samples)} of the requests"
+
+
+def describe_future(window: LogWindow) -> str:
+    """Return a line about rows with times after now; empty if there are none."""
+    if window.latest is None:
+        return ""
+    return (
+        f"{window.future:,} rows have times after now, up to {window.latest:{_TIME_FORMAT}}, and are not judged; "
+        "compare the clocks of the servers with `date -u`"
+    )
+
+
+def _format_feature(feature: FeatureTraffic) -> list[object]:
+    shift = feature.shift
+    before, now = feature.missing
+    return [
+        feature.feature,
+        f"{shift.value:.4f}" if shift is not None else "",
+        f"{shift.threshold:g}" if shift is not None else "",
+        f"{before:.1%} -> {now:.1%}" if before or now else "",
+        ", ".join(f"{value} {count:,}" for value, count in feature.new_values),
+        "; ".join(finding.kind for finding in feature.findings),
+    ]
+
+
+def _join(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_traffic(store: RunStore, folder: Path | None, model: str | None, log: Path | None) -> Check:
+    """Return a check of the last day's traffic.
+
+    Args:
+      store: Runs.
+      folder: Folder of the registry; None for the newest run's.
+      model: Name of the model; None for the newest run's.
+      log: Folder of the log; None for the newest config's.
+    """
+    command_flags = store.location_flags + flags(registry=folder, model=model, log=log)
+    todo = ask("traffic", here=command_flags)
+    try:
+        report = read_traffic(store, folder, model, log=log, since=DEFAULT_SINCE)
+    except PipelineError as error:
+        return Check(TRAFFIC, False, str(error), todo)
+    findings = report.findings
+    message = report.verdict + "".join(f"; {finding}" for finding in findings[:_MAX_CHECKED])
+    message += f" and {len(findings) - _MAX_CHECKED} more findings" if len(findings) > _MAX_CHECKED else ""
+    names = dict.fromkeys(finding.feature for finding in findings)
+    about = f"version {report.training.version}"
+    return Check(TRAFFIC, not findings, message, todo, about, parts=(*names,))
+
+
+def _to_document(report: TrafficReport) -> dict[str, Any]:
+    window = report.window
+    return {
+        "version": report.training.version,
+        "run": report.training.run_id,
+        "log": str(report.log),
+        "since": window.since.isoformat(timespec="seconds"),
+        "until": window.until.isoformat(timespec="seconds"),
+        "verdict": report.verdict,
+        "is_judged": bool(report.features),
+        "min_rows": report.min_rows,
+        "rows": window.rows,
+        "samples": list(window.samples),
+        "rejections": window.rejections,
+        "future_rows": window.future,
+        "latest": window.latest.isoformat(timespec="seconds") if window.latest is not None else None,
+        "not_judged": report.unjudged,
+        "findings": [str(finding) for finding in report.findings],
+        "features": [to_document(feature) for feature in report.features],
+        "outputs": [
+            {**to_document(feature), "compared_with": report.references[feature.feature]} for feature in report.outputs
+        ],
+    }
