@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from cli.interrupts import Interrupts, leave_at_once, leaves_at_once
 from cli.terminal import INTERRUPTED_EXIT_CODE, command, refusals
 from pipeline.init.command import init
+from pipeline.staleness.command import staleness
 
 EPILOG = """\
 \b
@@ -34,6 +35,7 @@ def main() -> None:
 
 
 main.add_command(init)
+main.add_command(staleness)
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -36,7 +36,8 @@ from serving.beam import servers
 if TYPE_CHECKING:
     from pipeline.run.dag_runner import NodeResult
 
-Output = Literal["normal", "quiet", "verbose", "json"]
+# `silent` prints nothing, whatever happens: the caller reports.
+Output = Literal["normal", "quiet", "verbose", "json", "silent"]
 
 
 @dataclass
@@ -115,6 +116,25 @@ def run(
         missed = summary.evaluator.failures if summary.evaluator is not None else ()
         notifier.report_end(config.alerts, request.root, file, missed=missed, prints=prints_alert)
     return summary.exit_code
+
+
+def run_silently(config: PipelineConfig, *, run_root: Path, until: str | None = None) -> RunSummary:
+    """Run a config without output and alerts, and return its summary; for commands of several runs.
+
+    Args:
+      config: Config of the run.
+      run_root: Folder of the run root.
+      until: Last node that is to run; None for all.
+
+    Raises:
+      PipelineError: No run was started.
+    """
+    request = _RunRequest(config, RunRoot(run_root), "silent", True, None, until, ())
+    with Interrupts() as interrupts:
+        nodes(config, until)
+        preflight.check(config, request.root)
+        with request.root.lock(config.metadata) as database, request.root.temporary_files():
+            return _run_locked(request, database, interrupts)[1]
 
 
 def _report_rejection(request: _RunRequest, error: PipelineError, *, prints_alert: bool) -> None:
@@ -267,6 +287,7 @@ def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
             metrics=dict(summary.evaluator.metrics) if summary.evaluator is not None else {},
             intervals=dict(summary.evaluator.intervals) if summary.evaluator is not None else {},
             warnings=summary.warnings,
+            measures=dict(summary.measures),
         )
     except OSError as problem:
         traceback.print_exc()
@@ -277,7 +298,7 @@ def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
 def _print(output: Output, console: Console, terminal: TextIO, summary: RunSummary) -> None:
     if output == "json":
         terminal.write(to_json(summary.as_json()) + "\n")
-    elif output != "quiet":
+    elif output not in ("quiet", "silent"):
         print_summary(console, summary)
     terminal.flush()
 

@@ -116,7 +116,8 @@ class RunRecord(BaseModel):
       alert: Outcome of the alert about its end.
       metrics: Evaluator's metrics by slice and name, which outlive its artifacts; None for one that is undefined.
       intervals: their 95 % intervals.
-      warnings: Warnings of the gate and of Evaluator, which stop no run.
+      warnings: Warnings of the gate, of Evaluator and of the measures, which stop no run.
+      measures: Seconds and rates of its nodes, and the size of its push, by name (pipeline/run/measures.py).
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -153,6 +154,7 @@ class RunRecord(BaseModel):
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     intervals: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
+    measures: dict[str, float] = Field(default_factory=dict)
 
     @property
     def flat_metrics(self) -> dict[str, float]:
@@ -413,7 +415,7 @@ class RecordFile:
         self._write()
 
     def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str], **fields: Any) -> None:
-        """Set the end of the run, and further fields: `metrics`, `intervals`, `warnings`."""
+        """Set the end of the run, and further fields: `metrics`, `intervals`, `warnings`, `measures`."""
         self.record = self.record.model_copy(update=fields)
         self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
         self.record.summary, self.record.ended = dict(summary), time.time()

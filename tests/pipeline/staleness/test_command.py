@@ -1,0 +1,41 @@
+"""A whole staleness test: a training, and two later spans, the last of which has other labels."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import forked
+from tests.pipeline.staleness.test_configs import DAYS
+
+
+@pytest.mark.slow
+def test_a_planted_decay_is_printed_with_its_interval(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census(rows=3000)
+    header, *rows = (config.parent / "train.csv").read_text().splitlines(keepends=True)
+    for day, part in enumerate((rows[:1500], rows[1500:2250], rows[2250:]), 1):
+        if day == 3:
+            # The concept drifts: half of the high incomes are low ones.
+            part = [row.replace(">50K", "<=50K") if number % 2 else row for number, row in enumerate(part)]
+        (config.parent / f"day-{day}.csv").write_text("".join([header, *part]))
+    root = tmp_path / "staleness"
+    flags = ["--config", str(config), "--set", DAYS, "--set", "evaluation.split=eval", "--run-root", str(root)]
+    flags += ["--set", "data.schema_file=null", "--set", "training.epochs=2"]
+    process = forked.run("pipeline", "staleness", *flags, "--json")
+    assert process.returncode == 0, process.stderr
+    document = json.loads(process.stdout)
+    assert [(span["name"], span["ahead"]) for span in document["spans"]] == [("1", 0), ("2", 1), ("3", 2)]
+    assert [span["rows"] for span in document["spans"][1:]] == [750, 750]
+    change = document["spans"][2]["changes"]["log_loss"]
+    assert change["interval"][0] <= change["value"] <= change["interval"][1]
+    assert not (root / "registry").exists()
+    assert "trains on span 1, tests on 2, 3; runs and logs are in" in process.stderr
+    assert "3 of 3: tests on span 3" in process.stderr
+    again = forked.run("pipeline", "staleness", *flags, "--metric", "auc")
+    assert again.returncode == 0, again.stderr
+    assert "AUC" in again.stdout
+    assert "significantly worse on" in again.stdout or "significantly worse from" in again.stdout
+    # The training is reused.
+    assert "epoch 1 of 2" in process.stderr
+    assert "epoch 1 of 2" not in again.stderr
