@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from pipeline.database.database import Database
 from pipeline.run import preflight
 from pipeline.run.console import Mode, RunView, print_summary
 from pipeline.run.fast_imports import pause_garbage_collection
+from pipeline.run.measures import measure
 from pipeline.run.records import RecordFile, create_record, newest_records
 from pipeline.run.registry import open_run_registry
 from pipeline.run.rejections import Rejection, RejectionFile
@@ -77,6 +79,7 @@ class _RunRequest:
     resumes: str | None
     until: str | None
     config_flags: Sequence[str]
+    reason: str = ""
 
 
 def run(
@@ -88,6 +91,7 @@ def run(
     resumes: str | None = None,
     until: str | None = None,
     config_flags: Sequence[str] = (),
+    reason: str = "",
 ) -> int:
     """Run a config, report how that ended, and return the exit code that local_runner.py documents.
 
@@ -99,8 +103,9 @@ def run(
       resumes: Run that this one continues, for the record.
       until: Last node that is to run; None for all.
       config_flags: Arguments that named the config, where this process was started without them.
+      reason: Reason why `pipeline retrain` starts it, for the record and ML Metadata.
     """
-    request = _RunRequest(config, RunRoot(run_root), output, use_cache, resumes, until, config_flags)
+    request = _RunRequest(config, RunRoot(run_root), output, use_cache, resumes, until, config_flags, reason)
     prints_alert = output == "quiet" or is_journal(sys.stderr)
     with Interrupts() as interrupts:
         try:
@@ -216,6 +221,7 @@ def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts
             resumes=request.resumes,
             until=request.until,
             typed_flags=request.config_flags,
+            reason_to_run=request.reason,
             last_execution=database.contents().last_execution,
         )
         file = RecordFile(root, record)
@@ -319,6 +325,8 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
             enable_cache=request.use_cache,
         )
     _settle_unfinished(root, database)
+    if recorder.file.record.reason_to_run:
+        dag_runner.describe_run(database, run_id, {dag_runner.REASON_PROPERTY: recorder.file.record.reason_to_run})
     progress.listeners.append(recorder.view.show_progress)
     try:
         dag_runner.run(
@@ -329,6 +337,8 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
             observer=recorder,
             on_failure=root.release_reserve,
         )
+        measures = measure(recorder.nodes)
+        dag_runner.describe_run(database, run_id, {dag_runner.MEASURES_PROPERTY: json.dumps(measures)})
     finally:
         progress.listeners.remove(recorder.view.show_progress)
         # Before the folder of temporary files is removed, in which they keep theirs.

@@ -117,6 +117,7 @@ class RunRecord(BaseModel):
       metrics: Evaluator's metrics by slice and name, which outlive its artifacts; None for one that is undefined.
       intervals: their 95 % intervals.
       warnings: Warnings of the gate, of Evaluator and of the measures, which stop no run.
+      reason_to_run: Reason why `pipeline retrain` started it; empty for a run that a person started.
       measures: Seconds and rates of its nodes, and the size of its push, by name (pipeline/run/measures.py).
     """
 
@@ -154,6 +155,7 @@ class RunRecord(BaseModel):
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     intervals: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
+    reason_to_run: str = ""
     measures: dict[str, float] = Field(default_factory=dict)
 
     @property
@@ -282,6 +284,7 @@ def create_record(
     until: str | None = None,
     typed_flags: Sequence[str] = (),
     last_execution: int | None = None,
+    reason_to_run: str = "",
 ) -> RunRecord:
     """Return the record of a run that starts now, in this process.
 
@@ -295,6 +298,7 @@ def create_record(
       until: Node after which it is to stop.
       typed_flags: Its `config_flags`, if the command of this process has none.
       last_execution: ID of the last execution in ML Metadata; None where it has no database.
+      reason_to_run: Reason why `pipeline retrain` starts it.
     """
     values = config.model_dump(mode="json")
     revision, dirty = git_revision()
@@ -321,6 +325,7 @@ def create_record(
         resumes=resumes,
         last_execution=last_execution,
         until=until,
+        reason_to_run=reason_to_run,
     )
 
 
