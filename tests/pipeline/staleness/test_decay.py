@@ -29,7 +29,7 @@ def test_intervals_of_uneven_ends_are_kept_apart() -> None:
 
 
 def test_the_interval_covers_the_true_difference() -> None:
-    """Of 1,000 pairs of proportions, as many intervals have the difference of the true ones as 95 % say."""
+    """Count the intervals of 1,000 pairs of proportions that have the true difference."""
     random = np.random.default_rng(1)
     rows, hits = 400, 0
     for _ in range(1000):
