@@ -29,6 +29,7 @@ from components.evaluator.evaluation import SUMMARY_NAME, Metrics, Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.example_gen.component import CONTENT_PROPERTY
 from components.model_files import local_folder, read_bytes, written_by
+from components.pusher.data_time import read_data_fields
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from components.stock_executor import log_handover
 from schemas.data import TRAIN_SPLIT
@@ -101,6 +102,7 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
             statistics=_statistics(inputs.get("statistics")),
             examples=_example_files(inputs.get("examples")),
             origin=_origin(inputs.get("examples"), exec_properties.get("recipe") or ""),
+            data=read_data_fields(folder, inputs.get("examples"), inputs.get("statistics")),
         )
         pushed = open_registry(exec_properties["registry"], _LOG.info).push(candidate)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
