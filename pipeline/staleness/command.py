@@ -1,5 +1,6 @@
 """`python -m pipeline staleness`."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from cli.errors import ConfigError
 from cli.strict_json import to_json
-from cli.terminal import refusals, say
+from cli.terminal import clean, refusals, say
 
 if TYPE_CHECKING:
     from pipeline.staleness.configs import StalenessPlan
@@ -47,6 +48,8 @@ def staleness(
 
     Nothing is pushed. The gate only warns: a shift of later spans is what is measured.
     """
+    # As local_runner.py does: it is read when Arrow is loaded.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from pipeline.config import pipeline_config
     from pipeline.staleness.configs import default_staleness_root, describe_training, plan_staleness
 
@@ -75,9 +78,11 @@ def _run(plan: "StalenessPlan", metrics: Sequence[str], root: Path, *, as_json: 
     from pipeline.staleness.runs import measure_spans
 
     started = time.monotonic()
-    measurements, warnings = measure_spans(
-        plan, root, lambda line: say(f"[{time.monotonic() - started:6.1f} s] {line}", "notice")
-    )
+    # While a run lasts, the standard error of this process is its log.
+    with open(os.dup(sys.stderr.fileno()), "w", buffering=1) as terminal:
+        measurements, warnings = measure_spans(
+            plan, root, lambda line: terminal.write(f"[{time.monotonic() - started:6.1f} s] {clean(line)}\n")
+        )
     first = measurements[0]
     unknown = [name for name in metrics if name not in first.metrics]
     if unknown:

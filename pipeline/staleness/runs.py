@@ -1,6 +1,7 @@
 """The runs of a staleness test: one training, and an evaluation of each span. Imports TensorFlow as it runs."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cli import progress
@@ -17,7 +18,7 @@ _OVERALL = "overall"
 
 
 def measure_spans(
-    plan: StalenessPlan, root: Path, report: Callable[[str], None]
+    plan: StalenessPlan, root: Path, report: Callable[[str], object]
 ) -> tuple[list[Measurement], list[str]]:
     """Return the metrics of each span, the training's first, and what the gate warns of.
 
@@ -32,7 +33,8 @@ def measure_spans(
     """
     measurements: list[Measurement] = []
     warnings: list[str] = []
-    progress.listeners.append(report)
+    listener = partial(_pass_on, report)
+    progress.listeners.append(listener)
     try:
         for number, (span, config) in enumerate(zip([plan.span, *plan.later], plan.configs, strict=True)):
             name = plan.name_span(span)
@@ -57,8 +59,12 @@ def measure_spans(
             )
             warnings = warnings or [text for text in summary.warnings if text not in summary.evaluator.warnings]
     finally:
-        progress.listeners.remove(report)
+        progress.listeners.remove(listener)
     return measurements, [text for text in warnings if text not in summary.worse]
+
+
+def _pass_on(report: Callable[[str], object], line: str) -> None:
+    report(line)
 
 
 def _build_error(summary: RunSummary, span: str) -> BaseException:
