@@ -36,6 +36,7 @@ from pipeline.alerts.config import Alerts
 from pipeline.config.extra_components import ExtraComponent, add_extra_nodes
 from pipeline.config.node_names import NODES
 from pipeline.database.config import MetadataBackend, SQLite
+from pipeline.retrain.config import Retrain
 from pipeline.vertex.config import RUN_ON_BEAM, Beam, Vertex
 from schemas.data import Data
 from schemas.decision import DecisionCosts
@@ -99,6 +100,8 @@ class PipelineConfig(Declaration):
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
     """If omitted, only the output and the exit code report a run."""
+    retrain: Retrain | None = None
+    """Needed by `python -m pipeline retrain`. docs/monitoring.md"""
     beam: Beam = Beam()
     """If omitted, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None
@@ -457,6 +460,7 @@ _PATHS = (
     ("data", "schema_file"),
     ("push", "registry"),
     ("alerts", "webhook_file"),
+    ("retrain", "request_log"),
     ("beam", "setup_file"),
     ("metadata", "password_file"),
     *(("metadata.tls", name) for name in ("ca", "cert", "key")),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from rich.console import Console
 
@@ -28,14 +28,15 @@ from pipeline.run import preflight
 from pipeline.run.console import Mode, RunView, print_summary
 from pipeline.run.fast_imports import pause_garbage_collection
 from pipeline.run.measures import measure
-from pipeline.run.records import RecordFile, create_record, newest_records
+from pipeline.run.records import RecordFile, create_record, hash_data, newest_records
 from pipeline.run.registry import open_run_registry
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot, new_run_id
-from pipeline.run.summary import NodeOutcome, RunSummary, push_text, serving_text, summarize
+from pipeline.run.summary import NodeOutcome, RunSummary, find_summary, push_text, serving_text, summarize
 from serving.beam import servers
 
 if TYPE_CHECKING:
+    from components.example_gen.summary import ExampleGenSummary
     from pipeline.run.dag_runner import NodeResult
 
 # `silent` prints nothing, whatever happens: the caller reports.
@@ -233,7 +234,7 @@ def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts
         error = _run_recorded(request, database, run_id, recorder, interrupts)
         interrupts.end_process = None
         summary = summarize(config, root, file.record, recorder.nodes, error)
-        _end(file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
+        _end(request, file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
         interrupts.release()
         try:
             summary.serving = serving_text(config, root)
@@ -256,7 +257,7 @@ def _end_process(request: _RunRequest, recorder: _Recorder, console: Console, te
         reason = recorder.interrupts.received
         error = KeyboardInterrupt(reason)
         summary = summarize(request.config, request.root, recorder.file.record, recorder.nodes, error)
-        _end(recorder.file, summary, reason)
+        _end(request, recorder.file, summary, reason)
         _print(request.output, console, terminal, summary)
     finally:
         leave_at_once(INTERRUPTED_EXIT_CODE)
@@ -281,9 +282,10 @@ def _run_recorded(
     return None
 
 
-def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
+def _end(request: _RunRequest, file: RecordFile, summary: RunSummary, reason: str) -> None:
     """Write the end to the record; if the disk is full, the summary has the error."""
     code, error = summary.exit_code, summary.error or ""
+    examples = cast("ExampleGenSummary | None", find_summary(summary.nodes, "ExampleGen"))
     try:
         file.end(
             exit_code=code,
@@ -294,6 +296,7 @@ def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
             intervals=dict(summary.evaluator.intervals) if summary.evaluator is not None else {},
             warnings=summary.warnings,
             measures=dict(summary.measures),
+            data_hash=hash_data(request.config, examples.fingerprint if examples is not None else ""),
         )
     except OSError as problem:
         traceback.print_exc()

@@ -118,6 +118,7 @@ class RunRecord(BaseModel):
       intervals: their 95 % intervals.
       warnings: Warnings of the gate, of Evaluator and of the measures, which stop no run.
       reason_to_run: Reason why `pipeline retrain` started it; empty for a run that a person started.
+      data_hash: Hash of its input files, its schema and its config; empty if the files are not known by then.
       measures: Seconds and rates of its nodes, and the size of its push, by name (pipeline/run/measures.py).
     """
 
@@ -156,6 +157,7 @@ class RunRecord(BaseModel):
     intervals: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     reason_to_run: str = ""
+    data_hash: str = ""
     measures: dict[str, float] = Field(default_factory=dict)
 
     @property
@@ -327,6 +329,20 @@ def create_record(
         until=until,
         reason_to_run=reason_to_run,
     )
+
+
+def hash_data(config: "PipelineConfig", fingerprint: str) -> str:
+    """Return a hash of all that decides whether a run of a config ends as an earlier one did; empty if it is unknown.
+
+    Args:
+      config: Config of the run.
+      fingerprint: Fingerprint of the input files; empty if it is not known.
+    """
+    if not fingerprint:
+        return ""
+    schema = config.data.schema_file
+    text = Path(schema).read_text(errors="replace") if schema is not None and Path(schema).is_file() else ""
+    return hashlib.sha256("\0".join([config_hash(config), fingerprint, text]).encode()).hexdigest()[:16]
 
 
 def config_hash(config: "PipelineConfig") -> str:
