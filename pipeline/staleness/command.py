@@ -15,8 +15,10 @@ from rich.text import Text
 from cli.errors import ConfigError
 from cli.strict_json import to_json
 from cli.terminal import clean, refusals, say
+from schemas.declaration import did_you_mean
 
 if TYPE_CHECKING:
+    from pipeline.config.pipeline_config import PipelineConfig
     from pipeline.staleness.configs import StalenessPlan
     from pipeline.staleness.decay import Ends, Measurement
 
@@ -57,6 +59,7 @@ def staleness(
         config = pipeline_config.load(config_file, settings)
         with config.name_file_in_errors():
             plan = plan_staleness(config, span, ahead)
+        _check_metrics(config, metrics)
         root = (run_root or default_staleness_root(config.name)).absolute()
         _check_root(root)
         later = ", ".join(map(plan.name_span, plan.later))
@@ -65,6 +68,16 @@ def staleness(
         for note in plan.notes:
             say(f"note: {note}", "notice")
         _run(plan, metrics, root, as_json=as_json)
+
+
+def _check_metrics(config: "PipelineConfig", names: Sequence[str]) -> None:
+    """Reject the name of a metric that no run of the config measures, before anything is trained."""
+    evaluation = config.evaluation
+    measured = [*evaluation.select_metrics(config.label.kind, has_costs=config.decision is not None)]
+    measured += [metric.name for metric in evaluation.tfma_metrics]
+    for name in names:
+        if name not in measured:
+            raise ConfigError(f"--metric: '{name}' is not measured; {did_you_mean(name, measured)}")
 
 
 def _check_root(root: Path) -> None:
@@ -83,11 +96,7 @@ def _run(plan: "StalenessPlan", metrics: Sequence[str], root: Path, *, as_json: 
         measurements, warnings = measure_spans(
             plan, root, lambda line: terminal.write(f"[{time.monotonic() - started:6.1f} s] {clean(line)}\n")
         )
-    first = measurements[0]
-    unknown = [name for name in metrics if name not in first.metrics]
-    if unknown:
-        raise ConfigError(f"--metric: '{unknown[0]}' was not measured; there are: {', '.join(first.metrics)}")
-    chosen = select_metrics(first, metrics)
+    chosen = select_metrics(measurements[0], metrics)
     conclusions = summarize_decay(measurements, chosen)
     if as_json:
         document = {

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pipeline.staleness.command import staleness
 from tests import forked
 from tests.pipeline.staleness.test_configs import DAYS
 
@@ -38,3 +40,18 @@ def test_a_planted_decay_is_printed_with_its_interval(small_census: Callable[...
     # The training is reused.
     assert "epoch 1 of 2" in process.stderr
     assert "epoch 1 of 2" not in again.stderr
+
+
+def test_wrong_flags_are_rejected_before_anything_is_trained(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census(rows=20)
+    for day in (1, 2):
+        (config.parent / f"day-{day}.csv").write_text((config.parent / "train.csv").read_text())
+    flags = ["--config", str(config), "--set", DAYS, "--set", "evaluation.split=eval", "--run-root", str(tmp_path)]
+    unknown = CliRunner().invoke(staleness, [*flags, "--metric", "acu"])
+    assert (unknown.exit_code, unknown.stderr) == (2, "error: --metric: 'acu' is not measured; did you mean 'auc'?\n")
+    (tmp_path / "registry").mkdir()
+    own = CliRunner().invoke(staleness, flags)
+    assert (own.exit_code, own.stderr) == (
+        2,
+        f"error: --run-root: {tmp_path} has a registry, so it is a pipeline's own; give a folder for the test\n",
+    )
