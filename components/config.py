@@ -63,13 +63,14 @@ DEFAULT_SEVERITIES: Mapping[str, Severity] = {
     FEW_ROWS: "warn",
     EXPIRED: "warn",
 }
+# All anomalies that the gate judges.
+ANOMALIES = (DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, EXPIRED, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys())
 Anomaly = Annotated[str, AfterValidator(lambda name: _check_anomaly(name))]
 
 
 def _check_anomaly(name: str) -> str:
-    names = [DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, EXPIRED, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
-    if name not in names:
-        raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, names)}")
+    if name not in ANOMALIES:
+        raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, list(ANOMALIES))}")
     return name
 
 

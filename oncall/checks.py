@@ -176,6 +176,9 @@ def _check_champion(store: RunStore, model_versions: ModelVersions, command_flag
     rollback = model_versions.rollback
     in_force = f"; {rollback}" if rollback is not None else ""
     checks = [Check(CHAMPION, True, f"version {champion} of {model_versions.name}{in_force}")]
+    data_time = model_versions.read_data_time(champion)
+    age = data_time.describe() if data_time is not None else "unknown: its push recorded no time of the data"
+    checks.append(Check("age", True, f"version {champion} is {age}" if data_time is not None else age))
     is_intact = model_versions.is_intact(champion)
     changed = model_versions.list_changed_files(champion) if is_intact is False else []
     message = f"version {champion}: {_CONTENT_MESSAGES[is_intact]}{': ' if changed else ''}{', '.join(changed)}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oncall.metadata import Id
+from serving.registry.data_time import DataTime
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,6 @@ class ModelVersions(Protocol):
 
     def read_metrics(self, version: ModelVersion) -> Mapping[str, float]:
         """Return the metrics of the version's evaluation, by name."""
+
+    def read_data_time(self, version: int) -> DataTime | None:
+        """Return the newest time of the rows that a version was trained on; None if it is not known."""

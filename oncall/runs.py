@@ -31,6 +31,9 @@ _RECORD_KEYS = (
     "error",
     "until",
     "alert",
+    "reason_to_run",
+    "warnings",
+    "measures",
 )
 
 
@@ -179,6 +182,7 @@ def _format_record(record: RunRecord, run: Run, judgement: Judgement, resumed_by
             ("run", f"{run.run_id} of {record.pipeline}{_KINDS[record.kind]}"),
             ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
             ("started", f"{format_time(record.started)}, took {took}"),
+            ("reason", record.reason_to_run),
             ("resumes", record.resumes),
             ("resumed by", ", ".join(resumed_by)),
             ("config", f"{record.config_hash or 'no hash'}; --json shows all of it"),
@@ -192,6 +196,7 @@ def _format_record(record: RunRecord, run: Run, judgement: Judgement, resumed_by
             ("weighted", f"by {judgement.weight_column}" if judgement.weight_column else ""),
             *(record.summary.items()),
             ("alert", record.alert),
+            *(("warning", line) for line in record.warnings),
         ]
     )
 

@@ -13,6 +13,8 @@ from click.core import ParameterSource
 from cli.interrupts import Interrupts, leave_at_once, leaves_at_once
 from cli.terminal import INTERRUPTED_EXIT_CODE, command, refusals
 from pipeline.init.command import init
+from pipeline.retrain.command import retrain
+from pipeline.staleness.command import staleness
 
 EPILOG = """\
 \b
@@ -34,6 +36,8 @@ def main() -> None:
 
 
 main.add_command(init)
+main.add_command(staleness)
+main.add_command(retrain)
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,7 @@ class TrainingRows:
       numbers: the scaled numbers of the rows of `sample`, float32 of shape [rows, number columns].
       sample_labels: the labels of the rows of `sample`, [rows].
       sample_weights: the example weights of the rows of `sample`, [rows].
+      read_batch: function from the number of a step, from 0, to the batch of it, which it reads again.
     """
 
     batches: tf.data.Dataset
@@ -107,6 +108,7 @@ class TrainingRows:
     numbers: np.ndarray
     sample_labels: np.ndarray
     sample_weights: np.ndarray
+    read_batch: Callable[[int], tuple[Any, tf.Tensor, tf.Tensor]]
     steps_together: int = 1
 
 
@@ -236,7 +238,6 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
     _check_labels(label, labels)
     classes, factors = len(label.classes), labels.loss_factors(training.imbalance)
     oversample = training.imbalance == "oversample"
-    rows = _balance_classes(blocks, classes, seed=seed) if oversample else _shuffle(blocks, seed=seed)
 
     def name_inputs(
         ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor, *weights: tf.Tensor
@@ -244,15 +245,19 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
         factor = tf.gather(tf.constant(factors, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
         return source.unpack(ids, numbers), label[:, None], _multiply(factor, *weights)[:, None]
 
+    def build_batches() -> tf.data.Dataset:
+        # The same seed gives the same batches, in each data set that is built.
+        rows = _balance_classes(blocks, classes, seed=seed) if oversample else _shuffle(blocks, seed=seed)
+        return rows.rebatch(training.batch_size).map(name_inputs, num_parallel_calls=tf.data.AUTOTUNE)
+
     ids, numbers, sample_labels, *weights = sample.rows()
     sample_weights = weights[0] if weights else np.ones(len(sample_labels))
     balance = labels.total / (len(labels.rows) * labels.rows)
     repeats = balance[sample_labels] if oversample else np.ones(len(sample_labels))
-    batches = rows.rebatch(training.batch_size).map(name_inputs, num_parallel_calls=tf.data.AUTOTUNE)
     steps = -(-labels.total // training.batch_size)
     together = _STEPS_TOGETHER if steps >= _LONG_EPOCH_STEPS else 1
     return TrainingRows(
-        batches=batches.prefetch(tf.data.AUTOTUNE),
+        batches=build_batches().prefetch(tf.data.AUTOTUNE),
         steps_per_epoch=-(-steps // together) * together,
         steps_together=together,
         sample=_build_sample(source, ids, numbers, repeats),
@@ -260,6 +265,7 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
         numbers=numbers,
         sample_labels=sample_labels,
         sample_weights=sample_weights,
+        read_batch=lambda step: next(iter(build_batches().skip(step).take(1))),
     )
 
 

@@ -17,6 +17,7 @@ from schemas.features import Embedding, FeatureSet, IdColumn, LabelKind, NumberE
 from schemas.metrics import METRICS, watchable_metrics
 from serving.model.network_inputs import IDS, NUMBERS, count_places, places
 from trainer.config import Model, Precision, Training
+from trainer.health import StepHealth
 from trainer.layers import (
     BagOfIds,
     Dropout,
@@ -83,8 +84,15 @@ class WideAndDeep(keras.Model):
         # Here, since in a step of several replicas no variables can be made.
         for optimizer, is_wide in ((wide_optimizer, True), (self.optimizer, False)):
             optimizer.build([w for w in self.trainable_variables if w.path.startswith(WIDE_PREFIX) == is_wide])
+        self._health = _Hidden(StepHealth(self.trainable_variables))
         self._ema = ema
         self._averages = _Hidden([_create_average(weight) for weight in self.trainable_variables] if ema else [])
+
+    @property
+    def health(self) -> StepHealth:
+        """The numerical health of the training; only after `compile`."""
+        health: StepHealth = self._health.content
+        return health
 
     def swap_averages(self) -> None:
         """Exchange the weights and their moving averages."""
@@ -107,7 +115,9 @@ class WideAndDeep(keras.Model):
         with tf.GradientTape() as tape:
             loss = self._joint_loss(inputs, label, weight)
         weights = self.trainable_variables
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
+        gradients = tape.gradient(loss, weights)
+        self.health.add_step(loss, gradients)
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
         for optimizer, is_wide in ((self.wide_optimizer, True), (self.optimizer, False)):
             own = [(g, w) for g, w in zip(gradients, weights, strict=True) if w.path.startswith(WIDE_PREFIX) == is_wide]
             if own:

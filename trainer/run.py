@@ -21,9 +21,9 @@ from tensorboard.plugins.hparams import api as hp
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli import progress
-from cli.errors import DataError, PipelineError
+from cli.errors import DataError
 from schemas.curated.schema_file import schema_hash
-from schemas.features import LabelKind
+from schemas.features import FeatureSet, LabelKind
 from schemas.metrics import METRICS
 from schemas.user_code import UserCode
 from serving.model.literal_paths import literal_path
@@ -39,10 +39,12 @@ from trainer.config import (
     parse_values,
 )
 from trainer.decision import fit_threshold
+from trainer.health import DivergenceError, StopAtNonFinite, describe_non_finite, name_remedy
 from trainer.input import Source, TrainingRows, open_split, read_evaluation_rows, read_training_rows
 from trainer.layers import PiecewiseLinear
 from trainer.model import (
     ACTIVATION_PREFIX,
+    WIDE_PREFIX,
     WideAndDeep,
     build_eval_metrics,
     build_model,
@@ -131,8 +133,9 @@ def fit(
       The network (with the best epoch's weights under early stopping), and its metrics.
 
     Raises:
-      DataError: a split has no row, or early stopping watches a metric that is undefined on eval.
-      DivergenceError: no epoch that could be kept has finite predictions.
+      DataError: a split has no row or a value that is not finite, or early stopping watches a metric that is
+        undefined on eval.
+      DivergenceError: a loss or a gradient is not finite, or no epoch that could be kept has finite predictions.
     """
     keras.utils.set_random_seed(seed)
     # First, since several machines have to connect before anything else is computed.
@@ -151,7 +154,7 @@ def fit(
         build_outputs = None if code is None else partial(build_own_outputs, code, train.features, model)
         build = partial(build_model, train.features, model, labels=rows.labels, build_outputs=build_outputs)
         return _fit_rows(
-            strategy, rows, validation, label, build, training, precision, log_folder, warm_start, callbacks
+            strategy, rows, validation, train.features, build, training, precision, log_folder, warm_start, callbacks
         )
 
 
@@ -177,7 +180,7 @@ def _fit_rows(
     strategy: Any,
     rows: TrainingRows,
     validation: "Validation",
-    label: LabelKind,
+    features: FeatureSet,
     build: Callable[..., WideAndDeep],
     training: Training,
     precision: Precision,
@@ -185,6 +188,7 @@ def _fit_rows(
     warm_start: WarmStart | None,
     further_callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[WideAndDeep, History]:
+    label = features.label.kind
     with strategy.scope():
         network = build(precision=precision)
         for layer in find_layers(network, PiecewiseLinear):
@@ -202,7 +206,8 @@ def _fit_rows(
             steps_together=rows.steps_together,
         )
     callbacks: list[keras.callbacks.Callback] = [
-        # First, since the others measure the weights and the statistics that are served.
+        StopAtNonFinite(network.health, features, training, rows.steps_per_epoch, rows.read_batch, WIDE_PREFIX),
+        # Before the others, which measure the weights and the statistics that are served.
         *([AveragedWeights()] if training.ema_momentum else []),
         PopulationStatistics(rows.sample),
         validation,
@@ -229,7 +234,11 @@ def _fit_rows(
     )
     kept_epoch = stopping.best_epoch if stopping is not None else fit_history.epoch[-1]
     if validation.history[kept_epoch][training.watched_metric(label)] is None:
-        raise DivergenceError(training, kept_epoch)
+        place = f"predictions on eval after epoch {kept_epoch + 1} are not finite"
+        cause = next(filter(None, (describe_non_finite(features, batch) for batch in validation.batches)), None)
+        if cause is not None:
+            raise DataError(f"{place}: {cause}")
+        raise DivergenceError(f"the training diverged: {place}; {name_remedy(training)}")
     if precision != "float32":
         trained, network = network, build()
         network.set_weights(trained.get_weights())
@@ -256,17 +265,6 @@ def _build_history(losses: Sequence[float], validation: "Validation", kept_epoch
 
 def _replace_non_finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-class DivergenceError(PipelineError):
-    """The training diverged: predictions are not finite."""
-
-    def __init__(self, training: Training, epoch: int) -> None:
-        rate = training.deep_optimizer.learning_rate
-        super().__init__(
-            f"the training diverged: predictions on eval after epoch {epoch + 1} are not finite; lower "
-            f"training.deep_optimizer.learning_rate (now {rate:g}), or set training.deep_optimizer.clip_norm"
-        )
 
 
 def _build_early_stopping(training: Training, label: LabelKind) -> "_EarlyStopping | None":

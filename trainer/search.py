@@ -33,9 +33,10 @@ from trainer.config import (
     format_values,
     parse_values,
 )
+from trainer.health import DivergenceError
 from trainer.input import Source, open_split, sum_class_weights
 from trainer.own_columns import add_own_columns
-from trainer.run import DivergenceError, check_defined, fit
+from trainer.run import check_defined, fit
 from trainer.search_space import Space, choose_space, value_at
 
 _SCORE = "score"

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -36,9 +37,10 @@ from cli import progress
 from cli.errors import DataError
 from components.example_gen.blocks import Division, convert
 from components.example_gen.checked_examples import CheckedExampleGen
-from components.example_gen.driver import SPAN_SEPARATOR, ContentExampleGen
+from components.example_gen.driver import ContentExampleGen
 from components.example_gen.equal_rows import choose_sampling, compare_rows, open_records
 from components.example_gen.groups import check_groups, write_groups
+from components.example_gen.input_fingerprint import SPAN_SEPARATOR, name_input
 from components.example_gen.labels import LabelCounts, merge_label_counts, summarize_label_counts
 from components.example_gen.parts import rules_of, split_rules
 from components.example_gen.shares import Shares, shares
@@ -51,7 +53,7 @@ from components.example_gen.split_findings import (
 from components.example_gen.split_rows import no_rows
 from components.example_gen.value_findings import value_findings
 from components.example_records import GzipFile
-from schemas.data import TRAIN_SPLIT, Data
+from schemas.data import TRAIN_SPLIT, Data, FileSplit
 from schemas.declaration import did_you_mean
 from schemas.features import FeatureSet
 from schemas.tables import bigquery
@@ -60,6 +62,7 @@ from schemas.tables.file_kinds import is_compressed
 from schemas.tables.pieces import PIECE_BYTES, Piece
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Columns, Table, summary, too_many_bad_rows
+from serving.registry.data_time import DAY_SECONDS, DataTime
 
 ROWS_PROPERTY = "rows"
 # By split, what names its records: files of another content, such as another order of columns, may hold the same.
@@ -79,6 +82,8 @@ WEIGHTS_PROPERTY = "weighted_labels"
 # whose copies were spread over their shares; `drawn`, the shares that train was divided into so; `grouped`, whether
 # shares are taken of groups.
 EQUAL_ROWS_PROPERTY = "equal_rows"
+# Newest time of the rows of train, as JSON: fields of `serving.registry.data_time.DataTime`.
+DATA_TIME_PROPERTY = "data_time"
 REJECTS_FILE = "rejects.jsonl"
 # Files may be remote.
 _THREADS = 16
@@ -111,13 +116,15 @@ def example_gen(
         "span": max(spans, default=None),
         "code_fingerprint": code_fingerprint,
     }
+    if any(isinstance(split, FileSplit) and "{YYYY}" in split.files for split in data.splits.values()):
+        settings["has_dated_spans"] = True
     # As text: a Struct would forget the order of the shares, and with it which share a row falls into.
     struct = struct_pb2.Struct()
     struct.update({"settings": json.dumps(settings)})
     custom_config.custom_config.Pack(struct)
     patterns = [
         example_gen_pb2.Input.Split(
-            name=pattern.split if pattern.span is None else f"{pattern.split}{SPAN_SEPARATOR}{pattern.span}",
+            name=name_input(pattern.split, pattern.span),
             pattern=pattern.pattern,
         )
         for pattern in patterns
@@ -213,6 +220,19 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
         if settings["span"] is not None:
             artifact.span = settings["span"]
+        artifact.set_string_custom_property(DATA_TIME_PROPERTY, json.dumps(asdict(_find_data_time(files, settings))))
+
+
+def _find_data_time(files: list[tuple[str, str]], settings: dict[str, Any]) -> DataTime:
+    """Return the newest time of the rows of `train`, as far as the names and times of the files tell it."""
+    span = settings["span"]
+    if settings.get("has_dated_spans") and span is not None:
+        return DataTime(float(span * DAY_SECONDS), "the date of the newest span", span)
+    paths = [path for name, path in files if name == TRAIN_SPLIT] or [path for _, path in files]
+    if any(bigquery.is_bigquery(path) for path in paths):
+        return DataTime(time.time(), "the time at which BigQuery was read", span)
+    newest = max(tf.io.gfile.stat(path).mtime_nsec for path in paths) / 1e9
+    return DataTime(newest, f"the time of the files{'' if span is None else f' of span {span}'}", span)
 
 
 def _settings(exec_properties: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Pipelines this module is the container that runs before the cache is asked:
     python -m components.example_gen.driver --json_serialized_invocation_args {{$}}
 """
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,44 +15,8 @@ from tfx.components.example_gen import driver, input_processor
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.proto import example_gen_pb2, range_config_pb2
 
-from schemas.tables import bigquery
-from schemas.tables.content_hash import FileContent, Memory, contents
-from schemas.tables.data_files import matching_files
-
-# Between a split's name and the span that one of its inputs holds.
-SPAN_SEPARATOR = "@"
-_MEMORY_FILE = "input_hashes.json"
-
-
-def fingerprint(base: str, splits: Iterable[example_gen_pb2.Input.Split], memory: Memory) -> str:
-    """Return a line for each split: the number of its files, their bytes, and a hash of their names and contents.
-
-    Args:
-      base: Folder of the files, or URI of the project that reads BigQuery.
-      splits: Names and patterns, whose spans are resolved.
-      memory: Hashes of earlier runs.
-
-    Raises:
-      DataError: A pattern matches no file, or a file, table or query cannot be read.
-    """
-    if bigquery.is_bigquery(base):
-        return "\n".join(bigquery.fingerprint(base, split.name, split.pattern) for split in splits)
-    files = [(split.name, matching_files(base, split.pattern, _split_name(split))) for split in splits]
-    paths = list(dict.fromkeys(path for _, matching in files for path in matching))
-    contents_by_path = dict(zip(paths, contents(paths, memory), strict=True))
-    return "\n".join(_line(base, name, {path: contents_by_path[path] for path in matching}) for name, matching in files)
-
-
-def _line(base: str, split: str, contents_of: dict[str, FileContent]) -> str:
-    # With their names, for these are in error messages and in `rejects.jsonl`.
-    named = [f"{path.removeprefix(base)}\0{content.digest}" for path, content in contents_of.items()]
-    digest = hashlib.blake2b("\0".join(named).encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    total = sum(content.bytes for content in contents_of.values())
-    return f"split:{split},num_files:{len(contents_of)},total_bytes:{total},content:{digest}"
-
-
-def _split_name(split: example_gen_pb2.Input.Split) -> str:
-    return str(split.name.split(SPAN_SEPARATOR)[0])
+from components.example_gen.input_fingerprint import MEMORY_FILE, fingerprint
+from schemas.tables.content_hash import Memory
 
 
 class ContentProcessor(input_processor.FileBasedInputProcessor):
@@ -80,7 +43,7 @@ class ContentDriver(driver.FileBasedDriver):
         """Return the parameters and the artifact with the fingerprint."""
         (examples,) = execution_info.output_dict["examples"]
         # ARTIFACTS/ExampleGen/examples/ID; TFX has notes of its own below `.system`, which nobody takes for artifacts.
-        self._memory = Memory(Path(examples.uri).parents[1] / ".system" / _MEMORY_FILE)
+        self._memory = Memory(Path(examples.uri).parents[1] / MEMORY_FILE)
         return super().run(execution_info)
 
     def get_input_processor(

@@ -8,6 +8,7 @@ from typing import Any
 
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.example_gen import component
+from components.example_gen.input_fingerprint import FINGERPRINT_PROPERTY
 from components.example_gen.split_findings import copies_texts, labels_texts
 
 
@@ -39,6 +40,7 @@ class ExampleGenSummary(NodeSummary):
       weights: Counts of `WEIGHTS_PROPERTY`; empty without a column of weights.
       equal_rows: Counts of `EQUAL_ROWS_PROPERTY`.
       rejects_file: File of the bad rows; None if there are none.
+      fingerprint: Fingerprint of the input files; empty of records of another ExampleGen.
     """
 
     rows: Mapping[str, int]
@@ -49,6 +51,7 @@ class ExampleGenSummary(NodeSummary):
     weights: Mapping[str, Mapping[str, float]]
     equal_rows: Mapping[str, Any]
     rejects_file: str | None
+    fingerprint: str = ""
 
     @classmethod
     def read(cls, outputs: Outputs) -> "ExampleGenSummary":
@@ -66,6 +69,7 @@ class ExampleGenSummary(NodeSummary):
             else {},
             equal_rows=json.loads(properties[component.EQUAL_ROWS_PROPERTY].string_value),
             rejects_file=os.path.join(artifact.uri, component.REJECTS_FILE) if rejected else None,
+            fingerprint=properties[FINGERPRINT_PROPERTY].string_value if FINGERPRINT_PROPERTY in properties else "",
         )
 
     @property

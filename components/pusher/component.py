@@ -29,6 +29,7 @@ from components.evaluator.evaluation import SUMMARY_NAME, Metrics, Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.example_gen.component import CONTENT_PROPERTY
 from components.model_files import local_folder, read_bytes, written_by
+from components.pusher.data_time import read_data_fields
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from components.stock_executor import log_handover
 from schemas.data import TRAIN_SPLIT
@@ -40,6 +41,7 @@ from serving.registry.settings import open_registry
 VERSION_PROPERTY = "pushed_version"
 HASH_PROPERTY = "content_hash"
 NOTE_PROPERTY = "note"
+BYTES_PROPERTY = "bytes"
 NEXT_VERSION = -1
 _LOG = logging.getLogger(__name__)
 _BLESSINGS = (standard_component_specs.MODEL_BLESSING_KEY, standard_component_specs.INFRA_BLESSING_KEY)
@@ -100,14 +102,17 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
             statistics=_statistics(inputs.get("statistics")),
             examples=_example_files(inputs.get("examples")),
             origin=_origin(inputs.get("examples"), exec_properties.get("recipe") or ""),
+            data=read_data_fields(folder, inputs.get("examples"), inputs.get("statistics")),
         )
         pushed = open_registry(exec_properties["registry"], _LOG.info).push(candidate)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         # As stock Pusher does, for components that read PushedModel.
         io_utils.copy_dir(str(folder), pushed_model.uri)
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(pushed.pushed))
     pushed_model.set_string_custom_property(VERSION_PROPERTY, str(pushed.version))
     pushed_model.set_string_custom_property(DESTINATION_PROPERTY, pushed.destination)
     pushed_model.set_string_custom_property(HASH_PROPERTY, pushed.content_hash)
+    pushed_model.set_int_custom_property(BYTES_PROPERTY, size)
     if pushed.note:
         pushed_model.set_string_custom_property(NOTE_PROPERTY, pushed.note)
         _LOG.warning("Pusher: version %d waits as the candidate: %s", pushed.version, pushed.note)

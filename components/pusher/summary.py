@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cli.node_summary import NodeSummary, Outputs, only_artifact
-from components.pusher.component import HASH_PROPERTY, NOTE_PROPERTY, VERSION_PROPERTY
+from components.pusher.component import BYTES_PROPERTY, HASH_PROPERTY, NOTE_PROPERTY, VERSION_PROPERTY
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 
 
@@ -16,6 +16,7 @@ class PusherSummary(NodeSummary):
       version: Number of the version.
       path: Its folder, or its resource name on Vertex AI.
       content_hash: Hash of its files.
+      megabytes: Size of the model; 0 if it was pushed by an earlier release.
       note: Reason why it waits as the candidate, if it would undo a rollback.
     """
 
@@ -23,6 +24,7 @@ class PusherSummary(NodeSummary):
     version: int
     path: str
     content_hash: str
+    megabytes: float = 0.0
     note: str = ""
 
     @classmethod
@@ -33,6 +35,7 @@ class PusherSummary(NodeSummary):
             version=int(properties[VERSION_PROPERTY].string_value),
             path=properties[DESTINATION_PROPERTY].string_value,
             content_hash=properties[HASH_PROPERTY].string_value,
+            megabytes=properties[BYTES_PROPERTY].int_value / 1e6 if BYTES_PROPERTY in properties else 0.0,
             note=properties[NOTE_PROPERTY].string_value if NOTE_PROPERTY in properties else "",
         )
 

@@ -10,6 +10,7 @@ from oncall.model_versions import ModelVersion, RollbackInForce
 from pipeline.run.advice import ask
 from pipeline.run.records import RunRecord
 from serving.registry import Ledger, LocalRegistry
+from serving.registry.data_time import DataTime
 from serving.registry.local import lookup
 
 
@@ -149,3 +150,8 @@ class LocalModelVersions:
         """Return the metrics of the version's evaluation, by name."""
         release = self._registry.release(version.number)
         return release.metrics if release else {}
+
+    def read_data_time(self, version: int) -> DataTime | None:
+        """Return the newest time of the rows that a version was trained on; None if its release does not tell it."""
+        release = self._registry.release(version)
+        return DataTime.parse(release.data) if release else None

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from cli.errors import PushError
 from cli.terminal import command
 from pipeline.run.records import Kind, NodeRecord, RunRecord, State
-from pipeline.vertex.jobs import JOB_ID, details_of, pushed_text, tasks_of, to_status
+from pipeline.vertex.jobs import JOB_ID, REASON_LABEL, details_of, pushed_text, tasks_of, to_status
 from serving.registry.vertex.connection import VertexClient
 
 _TIMEOUT_SECONDS = 60.0
@@ -111,6 +111,7 @@ class Jobs:
             error=status.error,
             reason="a request to cancel it" if status.state == "CANCELLED" else "",
             summary=_read_summary(details_of(job)),
+            reason_to_run=job.labels.get(REASON_LABEL, ""),
         )
 
     def _convert_task(self, task: Any) -> NodeRecord | None:

@@ -18,6 +18,7 @@ from oncall.vertex.jobs import Jobs
 from oncall.vertex.location import VertexLocation
 from oncall.vertex.metadata import VertexMetadata
 from serving.registry import content_hash
+from serving.registry.data_time import DataTime, find_data_time
 from serving.registry.vertex import lease, state
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.names import is_same_resource
@@ -199,6 +200,10 @@ class VertexModelVersions:
             for key, value in metrics.items()
             if key.startswith(_OVERALL) and math.isfinite(value)
         }
+
+    def read_data_time(self, version: int) -> DataTime | None:
+        """Return the newest time of the rows that a version was trained on; None if its push did not record it."""
+        return find_data_time(lease.history(self.vertex, self.name), version)
 
 
 def _describe_state(version: state.VertexVersion) -> str:

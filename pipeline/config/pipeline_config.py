@@ -37,6 +37,7 @@ from pipeline.config.extra_components import ExtraComponent, add_extra_nodes
 from pipeline.config.monitoring import Monitoring
 from pipeline.config.node_names import NODES
 from pipeline.database.config import MetadataBackend, SQLite
+from pipeline.retrain.config import Retrain
 from pipeline.vertex.config import RUN_ON_BEAM, Beam, Vertex
 from schemas.data import Data
 from schemas.decision import DecisionCosts
@@ -102,6 +103,8 @@ class PipelineConfig(Declaration):
     """If omitted, only the output and the exit code report a run."""
     monitoring: Monitoring = Monitoring()
     """If omitted, no request log is read."""
+    retrain: Retrain | None = None
+    """Needed by `python -m pipeline retrain`. docs/monitoring.md"""
     beam: Beam = Beam()
     """If omitted, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None

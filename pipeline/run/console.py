@@ -190,6 +190,7 @@ def _lines(summary: RunSummary) -> list[tuple[str, str]]:
             lines.append(("schema", f"{summary.schema}, {node.summary.headline}"))
         elif node.summary is not None:
             lines += node.summary.lines()
+    lines += [("warning", text) for text in summary.worse]
     if summary.error:
         first, *others = summary.error.splitlines()
         lines += [("error", first), *(("", line) for line in others)]

@@ -20,6 +20,7 @@ from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.utils import json_utils
 
@@ -36,6 +37,8 @@ Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
 # Custom property of a failed execution in ML Metadata.
 ERROR_PROPERTY = "error"
+# Custom properties of a run's context: its measures as JSON, and why `pipeline retrain` started it.
+MEASURES_PROPERTY, REASON_PROPERTY = "measures", "retrain_reason"
 # Packages whose executors are not the user's own.
 _OUR_PACKAGES = ("components", "pipeline", "tfx", "trainer")
 _CONTINUES = "the same command continues from the cache"
@@ -282,6 +285,21 @@ def _settle(pipeline: pipeline_pb2.Pipeline, database: Database, error: str) -> 
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
     root = pipeline.runtime_spec.pipeline_root.field_value.string_value
     settle_run(database, run_id, Path(root), error)
+
+
+def describe_run(database: Database, run_id: str, properties: Mapping[str, str]) -> None:
+    """Set custom properties of a run in ML Metadata, on the context of its executions.
+
+    Args:
+      database: Database of ML Metadata.
+      run_id: ID of the run.
+      properties: Values by name.
+    """
+    with _Metadata(database) as handle:
+        context = context_lib.register_context_if_not_exists(handle, "pipeline_run", run_id)
+        for name, value in properties.items():
+            context.custom_properties[name].string_value = value
+        handle.store.put_contexts([context])
 
 
 def settle_run(database: Database, run_id: str, artifacts: Path, error: str) -> None:

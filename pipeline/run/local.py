@@ -2,13 +2,14 @@
 
 import importlib
 import itertools
+import json
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 from rich.console import Console
 
@@ -26,17 +27,20 @@ from pipeline.database.database import Database
 from pipeline.run import preflight
 from pipeline.run.console import Mode, RunView, print_summary
 from pipeline.run.fast_imports import pause_garbage_collection
-from pipeline.run.records import RecordFile, create_record, newest_records
+from pipeline.run.measures import measure
+from pipeline.run.records import RecordFile, create_record, hash_data, newest_records
 from pipeline.run.registry import open_run_registry
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot, new_run_id
-from pipeline.run.summary import NodeOutcome, RunSummary, push_text, serving_text, summarize
+from pipeline.run.summary import NodeOutcome, RunSummary, find_summary, push_text, serving_text, summarize
 from serving.beam import servers
 
 if TYPE_CHECKING:
+    from components.example_gen.summary import ExampleGenSummary
     from pipeline.run.dag_runner import NodeResult
 
-Output = Literal["normal", "quiet", "verbose", "json"]
+# `silent` prints nothing, whatever happens: the caller reports.
+Output = Literal["normal", "quiet", "verbose", "json", "silent"]
 
 
 @dataclass
@@ -76,6 +80,7 @@ class _RunRequest:
     resumes: str | None
     until: str | None
     config_flags: Sequence[str]
+    reason: str = ""
 
 
 def run(
@@ -87,6 +92,7 @@ def run(
     resumes: str | None = None,
     until: str | None = None,
     config_flags: Sequence[str] = (),
+    reason: str = "",
 ) -> int:
     """Run a config, report how that ended, and return the exit code that local_runner.py documents.
 
@@ -98,8 +104,9 @@ def run(
       resumes: Run that this one continues, for the record.
       until: Last node that is to run; None for all.
       config_flags: Arguments that named the config, where this process was started without them.
+      reason: Reason why `pipeline retrain` starts it, for the record and ML Metadata.
     """
-    request = _RunRequest(config, RunRoot(run_root), output, use_cache, resumes, until, config_flags)
+    request = _RunRequest(config, RunRoot(run_root), output, use_cache, resumes, until, config_flags, reason)
     prints_alert = output == "quiet" or is_journal(sys.stderr)
     with Interrupts() as interrupts:
         try:
@@ -115,6 +122,25 @@ def run(
         missed = summary.evaluator.failures if summary.evaluator is not None else ()
         notifier.report_end(config.alerts, request.root, file, missed=missed, prints=prints_alert)
     return summary.exit_code
+
+
+def run_silently(config: PipelineConfig, *, run_root: Path, until: str | None = None) -> RunSummary:
+    """Run a config without output and alerts, and return its summary; for commands of several runs.
+
+    Args:
+      config: Config of the run.
+      run_root: Folder of the run root.
+      until: Last node that is to run; None for all.
+
+    Raises:
+      PipelineError: No run was started.
+    """
+    request = _RunRequest(config, RunRoot(run_root), "silent", True, None, until, ())
+    with Interrupts() as interrupts:
+        nodes(config, until)
+        preflight.check(config, request.root)
+        with request.root.lock(config.metadata) as database, request.root.temporary_files():
+            return _run_locked(request, database, interrupts)[1]
 
 
 def _report_rejection(request: _RunRequest, error: PipelineError, *, prints_alert: bool) -> None:
@@ -196,6 +222,7 @@ def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts
             resumes=request.resumes,
             until=request.until,
             typed_flags=request.config_flags,
+            reason_to_run=request.reason,
             last_execution=database.contents().last_execution,
         )
         file = RecordFile(root, record)
@@ -207,7 +234,7 @@ def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts
         error = _run_recorded(request, database, run_id, recorder, interrupts)
         interrupts.end_process = None
         summary = summarize(config, root, file.record, recorder.nodes, error)
-        _end(file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
+        _end(request, file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
         interrupts.release()
         try:
             summary.serving = serving_text(config, root)
@@ -230,7 +257,7 @@ def _end_process(request: _RunRequest, recorder: _Recorder, console: Console, te
         reason = recorder.interrupts.received
         error = KeyboardInterrupt(reason)
         summary = summarize(request.config, request.root, recorder.file.record, recorder.nodes, error)
-        _end(recorder.file, summary, reason)
+        _end(request, recorder.file, summary, reason)
         _print(request.output, console, terminal, summary)
     finally:
         leave_at_once(INTERRUPTED_EXIT_CODE)
@@ -255,9 +282,10 @@ def _run_recorded(
     return None
 
 
-def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
+def _end(request: _RunRequest, file: RecordFile, summary: RunSummary, reason: str) -> None:
     """Write the end to the record; if the disk is full, the summary has the error."""
     code, error = summary.exit_code, summary.error or ""
+    examples = cast("ExampleGenSummary | None", find_summary(summary.nodes, "ExampleGen"))
     try:
         file.end(
             exit_code=code,
@@ -267,6 +295,8 @@ def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
             metrics=dict(summary.evaluator.metrics) if summary.evaluator is not None else {},
             intervals=dict(summary.evaluator.intervals) if summary.evaluator is not None else {},
             warnings=summary.warnings,
+            measures=dict(summary.measures),
+            data_hash=hash_data(request.config, examples.fingerprint if examples is not None else ""),
         )
     except OSError as problem:
         traceback.print_exc()
@@ -277,7 +307,7 @@ def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
 def _print(output: Output, console: Console, terminal: TextIO, summary: RunSummary) -> None:
     if output == "json":
         terminal.write(to_json(summary.as_json()) + "\n")
-    elif output != "quiet":
+    elif output not in ("quiet", "silent"):
         print_summary(console, summary)
     terminal.flush()
 
@@ -298,6 +328,8 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
             enable_cache=request.use_cache,
         )
     _settle_unfinished(root, database)
+    if recorder.file.record.reason_to_run:
+        dag_runner.describe_run(database, run_id, {dag_runner.REASON_PROPERTY: recorder.file.record.reason_to_run})
     progress.listeners.append(recorder.view.show_progress)
     try:
         dag_runner.run(
@@ -308,6 +340,8 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
             observer=recorder,
             on_failure=root.release_reserve,
         )
+        measures = measure(recorder.nodes)
+        dag_runner.describe_run(database, run_id, {dag_runner.MEASURES_PROPERTY: json.dumps(measures)})
     finally:
         progress.listeners.remove(recorder.view.show_progress)
         # Before the folder of temporary files is removed, in which they keep theirs.

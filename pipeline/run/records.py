@@ -116,7 +116,10 @@ class RunRecord(BaseModel):
       alert: Outcome of the alert about its end.
       metrics: Evaluator's metrics by slice and name, which outlive its artifacts; None for one that is undefined.
       intervals: their 95 % intervals.
-      warnings: Warnings of the gate and of Evaluator, which stop no run.
+      warnings: Warnings of the gate, of Evaluator and of the measures, which stop no run.
+      reason_to_run: Reason why `pipeline retrain` started it; empty for a run that a person started.
+      data_hash: Hash of its input files, its schema and its config; empty if the files are not known by then.
+      measures: Seconds and rates of its nodes, and the size of its push, by name (pipeline/run/measures.py).
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -153,6 +156,9 @@ class RunRecord(BaseModel):
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     intervals: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
+    reason_to_run: str = ""
+    data_hash: str = ""
+    measures: dict[str, float] = Field(default_factory=dict)
 
     @property
     def flat_metrics(self) -> dict[str, float]:
@@ -280,6 +286,7 @@ def create_record(
     until: str | None = None,
     typed_flags: Sequence[str] = (),
     last_execution: int | None = None,
+    reason_to_run: str = "",
 ) -> RunRecord:
     """Return the record of a run that starts now, in this process.
 
@@ -293,6 +300,7 @@ def create_record(
       until: Node after which it is to stop.
       typed_flags: Its `config_flags`, if the command of this process has none.
       last_execution: ID of the last execution in ML Metadata; None where it has no database.
+      reason_to_run: Reason why `pipeline retrain` starts it.
     """
     values = config.model_dump(mode="json")
     revision, dirty = git_revision()
@@ -319,7 +327,22 @@ def create_record(
         resumes=resumes,
         last_execution=last_execution,
         until=until,
+        reason_to_run=reason_to_run,
     )
+
+
+def hash_data(config: "PipelineConfig", fingerprint: str) -> str:
+    """Return a hash of all that decides whether a run of a config ends as an earlier one did; empty if it is unknown.
+
+    Args:
+      config: Config of the run.
+      fingerprint: Fingerprint of the input files; empty if it is not known.
+    """
+    if not fingerprint:
+        return ""
+    schema = config.data.schema_file
+    text = Path(schema).read_text(errors="replace") if schema is not None and Path(schema).is_file() else ""
+    return hashlib.sha256("\0".join([config_hash(config), fingerprint, text]).encode()).hexdigest()[:16]
 
 
 def config_hash(config: "PipelineConfig") -> str:
@@ -413,7 +436,7 @@ class RecordFile:
         self._write()
 
     def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str], **fields: Any) -> None:
-        """Set the end of the run, and further fields: `metrics`, `intervals`, `warnings`."""
+        """Set the end of the run, and further fields: `metrics`, `intervals`, `warnings`, `measures`."""
         self.record = self.record.model_copy(update=fields)
         self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
         self.record.summary, self.record.ended = dict(summary), time.time()

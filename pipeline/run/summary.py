@@ -1,7 +1,7 @@
 """The summary of a run, which `--json` prints and the console draws. Imports no TensorFlow."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +11,7 @@ from cli.node_summary import NodeSummary
 from cli.terminal import INTERRUPTED_EXIT_CODE, command
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.advice import schema_diff
+from pipeline.run.measures import compare_measures, measure
 from pipeline.run.records import RunRecord
 from pipeline.run.registry import open_run_registry, plan_push
 from pipeline.run.run_root import RunRoot
@@ -53,10 +54,12 @@ class RunSummary:
       evaluated_split: Split that the metrics are measured on.
       min_rows_per_slice: Rows that a slice needs to be listed.
       pushed: Result of the push.
-      serving: Serving version.
       run_root: Run root of the run.
       log: Log file of the run; None if the log was printed.
       next: Commands to type next.
+      measures: Seconds and rates of the nodes, and the size of the push, by name.
+      worse: Lines about measures that are clearly worse than those of the last good run.
+      serving: Serving version.
     """
 
     pipeline: str
@@ -72,6 +75,8 @@ class RunSummary:
     run_root: str
     log: str | None
     next: Sequence[str]
+    measures: Mapping[str, float]
+    worse: Sequence[str]
     serving: str = "unknown: was not asked for"
 
     @property
@@ -81,11 +86,12 @@ class RunSummary:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings of the gate and of Evaluator, which stop no run."""
+        """Warnings of the gate, of Evaluator and of the measures, which stop no run."""
         gate = cast("GateSummary | None", find_summary(self.nodes, "Gate"))
         return [
             *(gate.warnings if gate is not None else ()),
             *(self.evaluator.warnings if self.evaluator is not None else ()),
+            *self.worse,
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -101,6 +107,8 @@ class RunSummary:
             "schema": self.schema,
             "evaluated_split": self.evaluated_split,
             "min_rows_per_slice": self.min_rows_per_slice,
+            "measures": dict(self.measures),
+            "worse": list(self.worse),
             "pushed": self.pushed,
             "serving": self.serving,
             "run_root": self.run_root,
@@ -134,6 +142,7 @@ def summarize(
     steps = next_steps(config, root, record.run_id, pusher, error)
     if isinstance(error, DataError) and config.data.schema_file and nodes and nodes[-1].id == "Gate":
         steps.insert(1, schema_diff(record, root.path))
+    measures = measure(nodes)
     return RunSummary(
         pipeline=config.name,
         run_id=record.run_id,
@@ -148,6 +157,8 @@ def summarize(
         run_root=str(root.path),
         log=record.log,
         next=steps,
+        measures=measures,
+        worse=compare_measures(root, record, measures) if error is None else (),
     )
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -95,6 +95,29 @@ def submit(
     final = jobs.follow(vertex, job_id, (lambda task: None) if as_json else _show_task, seconds=_poll_seconds(config))
     _print({**asdict(final), "exit_code": final.exit_code}, _outcome(final), as_json=as_json)
     return final.exit_code
+
+
+def submit_for_reason(config: PipelineConfig, job_id: str, conditions: Sequence[str], *, prints: bool) -> int:
+    """Submit the job of a retraining, with the names of the conditions in its label; return the exit code.
+
+    Args:
+      config: config of the pipeline.
+      job_id: ID of the job.
+      conditions: names of the conditions that hold.
+      prints: whether the link to the console is printed.
+    """
+    _, job = _compile(config)
+    vertex = _vertex(config)
+    labels = {**job["labels"], **jobs.origin(config), jobs.REASON_LABEL: jobs.format_reason(conditions)}
+    jobs.submit(vertex, {**job, "labels": labels}, job_id)
+    if prints:
+        click.echo(f"submitted {job_id}\n{jobs.status(vertex, job_id).link}")
+    return 0
+
+
+def read_status(config: PipelineConfig, job_id: str) -> jobs.Status:
+    """Return a job as it is now."""
+    return jobs.status(_vertex(config), job_id)
 
 
 def show_plan(config: PipelineConfig, *, as_json: bool) -> None:

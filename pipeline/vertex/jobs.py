@@ -5,7 +5,7 @@ import math
 import re
 import time
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,9 @@ _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1,
 JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,126}")
 # The exit code of a run that somebody ended, as for Ctrl-C.
 CANCELLED_EXIT_CODE = 130
+# Label with the conditions for which `pipeline retrain` submitted a job; a label has 63 characters at most.
+REASON_LABEL = "retrain-reason"
+_MAX_LABEL_CHARS = 63
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 _KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PipelineError)]
 _CODES: dict[str, int] = {kind.__name__: kind.exit_code for kind in _KINDS}
@@ -99,6 +102,11 @@ def origin(config: PipelineConfig) -> dict[str, str]:
     revision, dirty = git_revision()
     labels = {"config-hash": config_hash(config)}
     return labels if revision is None else {**labels, "revision": revision, "dirty": str(dirty).lower()}
+
+
+def format_reason(conditions: Sequence[str]) -> str:
+    """Return the names of conditions as a label."""
+    return "-".join(conditions)[:_MAX_LABEL_CHARS]
 
 
 def check_job_id(job_id: str) -> None:

@@ -248,25 +248,50 @@ def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | No
     """Return the pattern for each span of the window, highest version first filled in."""
     if not _NUMBERS.search(pattern):
         return [(pattern, None)]
-    versions: dict[int, dict[int, str]] = {}
-    for path in _of_any_span(data.base, pattern, split):
-        is_remote = locations.is_remote(path)
-        below = path[len(data.base.rstrip("/")) + 1 :] if is_remote else os.path.relpath(path, data.base)
-        numbers = _numbers_in(pattern, below)
-        if numbers is not None:
-            versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _fill(pattern, numbers)
-    if not versions:
-        raise DataError(f"{os.path.join(data.base, pattern)}: no such file (data.splits.{split}.files)")
-    latest = max(versions) if data.span is None else data.span
+    patterns = find_spans(data.base, pattern, split)
+    latest = max(patterns) if data.span is None else data.span
     spans = range(latest - data.window + 1, latest + 1)
-    gaps = [span for span in spans if span not in versions]
+    gaps = [span for span in spans if span not in patterns]
     if gaps:
-        present = ", ".join(map(str, sorted(versions)))
+        present = ", ".join(map(str, patterns))
         raise DataError(
             f"{os.path.join(data.base, pattern)}: span {', '.join(map(str, gaps))} is missing; data.window asks for "
             f"{spans[0]} to {latest}, and there are: {present}. Add the files, or set data.span or data.window"
         )
-    return [(versions[span][max(versions[span])], span) for span in spans]
+    return [(patterns[span], span) for span in spans]
+
+
+def find_spans(base: str, pattern: str, split: str) -> dict[int, str]:
+    """Return the pattern of each span that has files now, its highest version filled in, in the order of the spans.
+
+    Args:
+      base: Folder of the files.
+      pattern: Pattern below it, with numbers that stand for spans or versions.
+      split: Name of the split, for the error.
+
+    Raises:
+      DataError: There is none, or the files cannot be listed.
+    """
+    versions: dict[int, dict[int, str]] = {}
+    for path in _of_any_span(base, pattern, split):
+        is_remote = locations.is_remote(path)
+        below = path[len(base.rstrip("/")) + 1 :] if is_remote else os.path.relpath(path, base)
+        numbers = _numbers_in(pattern, below)
+        if numbers is not None:
+            versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _fill(pattern, numbers)
+    if not versions:
+        raise DataError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
+    return {span: versions[span][max(versions[span])] for span in sorted(versions)}
+
+
+def names_spans(pattern: str) -> bool:
+    """Whether a pattern has numbers that stand for spans; versions alone are none."""
+    return any((match[1] or match[3]) != "VERSION" for match in _NUMBERS.finditer(pattern))
+
+
+def format_span(pattern: str, span: int) -> str:
+    """Return a span as the names of its files have it: a number, or a date."""
+    return (_EPOCH + datetime.timedelta(days=span)).isoformat() if "{YYYY}" in pattern else str(span)
 
 
 def _of_any_span(base: str, pattern: str, split: str) -> list[str]:

@@ -44,6 +44,7 @@ class Release:
       extra_hashes: SHA-256 of what is kept beside the content, such as the golden requests, by file.
       file_hashes: SHA-256 of each of the SavedModel's files, by its path in the version's folder.
       pushed_at: Time of the push in UTC; empty for versions of releases that did not write it.
+      data: Fields of the `DataTime` of the training data; empty if it is not known.
     """
 
     pipeline: str
@@ -54,6 +55,7 @@ class Release:
     extra_hashes: Mapping[str, str] = field(default_factory=dict)
     file_hashes: Mapping[str, str] = field(default_factory=dict)
     pushed_at: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -69,7 +71,13 @@ class Release:
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, found {type(values).__name__}")
         kinds: dict[str, type] = {"pipeline": str, "run_id": str, "model_id": int, "content_hash": str}
-        optional: dict[str, type] = {"metrics": dict, "extra_hashes": dict, "file_hashes": dict, "pushed_at": str}
+        optional: dict[str, type] = {
+            "metrics": dict,
+            "extra_hashes": dict,
+            "file_hashes": dict,
+            "pushed_at": str,
+            "data": dict,
+        }
         fields = {name: values[name] for name in {**kinds, **optional} if name in values}
         for name, kind in kinds.items():
             if name not in fields:

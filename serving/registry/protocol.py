@@ -31,6 +31,7 @@ class Candidate:
       statistics: Statistics of the `train` split, serialized.
       examples: Pattern of the files of the `train` split.
       origin: Hash of the data, code and config that it was made of; empty if unknown. Two trainings have the same.
+      data: Fields of the `DataTime` of the training data; empty if it is not known.
     """
 
     pipeline: str
@@ -45,6 +46,7 @@ class Candidate:
     statistics: bytes = b""
     examples: str = ""
     origin: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trained_folder(self) -> Path:

@@ -3,12 +3,14 @@
 https://prometheus.github.io/client_python/multiprocess/
 """
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from serving.registry.data_time import DataTime
 from serving.server.model_versions import END, Snapshot
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -72,6 +74,14 @@ class Metrics:
         self.served = Gauge(
             "version_served", "1 for a version that is served.", ["version"], multiprocess_mode="livemax", **common
         )
+        self.data_age = Gauge(
+            "champion_data_age_seconds",
+            "Age of the newest row that the default version was trained on; NaN if its push recorded no time.",
+            multiprocess_mode="livemostrecent",
+            **common,
+        )
+        self._data_time: DataTime | None = None
+        self._set_age()
         self.rejected_versions = Gauge(
             "versions_refused", "Versions that could not be loaded.", multiprocess_mode="livemax", **common
         )
@@ -89,6 +99,9 @@ class Metrics:
         self._numbers |= set(snapshot.served)
         for number in self._numbers:
             self.served.labels(str(number)).set(int(number in snapshot.served))
+        default = snapshot.find(None, None)
+        self._data_time = default.data_time if default is not None else None
+        self._set_age()
         self.rejected_versions.set(sum(state.state == END for state in snapshot.states.values()))
 
     def count_dropped_lines(self) -> int:
@@ -96,8 +109,12 @@ class Metrics:
         (family,) = self.dropped_lines.collect()
         return int(next(sample.value for sample in family.samples if sample.name.endswith("_total")))
 
+    def _set_age(self) -> None:
+        self.data_age.set(math.nan if self._data_time is None else self._data_time.measure_age())
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
+        self._set_age()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return bytes(generate_latest(self._registry))
         together = CollectorRegistry()

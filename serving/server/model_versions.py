@@ -31,6 +31,7 @@ from serving.registry import (
     extra_hashes,
     read_record,
 )
+from serving.registry.data_time import DataTime
 
 _LOG = logging.getLogger(__name__)
 # TF Serving's words: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/get_model_status.proto
@@ -129,6 +130,7 @@ class ServedVersion:
       predictor: its model.
       content_hash: hash of its content.
       golden: its golden requests.
+      data_time: newest time of its training data; None if it is not known.
       signature: signature of a model of tensors that `predictor` calls.
       others: the same version with its other signatures, once they were asked for.
     """
@@ -138,6 +140,7 @@ class ServedVersion:
     predictor: Predictor | TensorPredictor
     content_hash: str
     golden: GoldenRequests | None = None
+    data_time: DataTime | None = None
     signature: str = SERVING_DEFAULT
     others: "dict[str, ServedVersion]" = field(default_factory=dict, compare=False, repr=False)
 
@@ -323,8 +326,9 @@ def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> Serve
       PushError: the content or an answer differs, or the model cannot be loaded.
     """
     content = content_hash(folder)
+    release = None
     if not allow_unvalidated:
-        _check_release(folder, content)
+        release = _check_release(folder, content)
         _check_number(folder, number)
     golden = _read_golden(folder)
     if not allow_unvalidated and not (golden and golden.instances):
@@ -338,10 +342,12 @@ def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> Serve
     if difference is not None:
         raise PushError(f"{folder}: wrong answer to a golden request: {difference}")
     run_warmup(folder, predictor)
-    return ServedVersion(number, folder, predictor, content, golden)
+    data_time = DataTime.parse(release.data) if release is not None else None
+    return ServedVersion(number, folder, predictor, content, golden, data_time)
 
 
-def _check_release(folder: Path, content: str) -> None:
+def _check_release(folder: Path, content: str) -> Release:
+    """Return the release file of a version, whose files it is held against."""
     try:
         release = Release.from_json(read_record(folder / RELEASE_FILE))
     except FileNotFoundError as error:
@@ -363,6 +369,7 @@ def _check_release(folder: Path, content: str) -> None:
             f"{folder}: was pushed without {GOLDEN_FILE}, so its answers cannot be checked; --allow-unvalidated serves "
             "it"
         )
+    return release
 
 
 def _check_number(folder: Path, number: int) -> None:

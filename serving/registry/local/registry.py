@@ -91,6 +91,7 @@ class LocalRegistry(Versions):
             extra_hashes=extra_hashes(candidate.request_files),
             file_hashes=file_hashes(source),
             pushed_at=timestamp(),
+            data=dict(candidate.data),
         )
         with self._hold_lock():
             return self._push(candidate, release)

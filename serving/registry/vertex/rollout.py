@@ -157,6 +157,7 @@ class Rollout:
             PLACE: self.vertex.place.model_dump(include={"service_account", "cmek_key", "labels"}),
             DEPLOYMENT: self.deployment.model_dump(mode="json"),
             "origin": candidate.origin,
+            "data": dict(candidate.data),
         }
         record(self.vertex, self.model_name, "push", values, key=f"v{version.number}-{candidate.run_id}")
         self._step(lease, partial(self._set_state, version, FINISHED))

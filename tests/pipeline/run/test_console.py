@@ -71,6 +71,8 @@ SUMMARY = RunSummary(
     run_root="/runs",
     log="/runs/log",
     next=["do this", "then that"],
+    measures={},
+    worse=["Pusher MB: 6.4, 4.0 in the last good run 1 (1.6 times that)"],
 )
 
 
@@ -105,6 +107,7 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
         "decision threshold 0.1667 (false positive 1, false negative 5; chosen on 3,200 rows of eval)",
         "model    NOT blessed:",
         "         auc on sex=Male 0.8421; at least 0.85 expected",
+        "warning  Pusher MB: 6.4, 4.0 in the last good run 1 (1.6 times that)",
         "error    the model missed a threshold; it was not pushed",
         "           second line",
         "pushed   nothing",

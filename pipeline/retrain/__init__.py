@@ -1,0 +1,1 @@
+"""Retraining for a reason: conditions, the wait after failures, and the run."""

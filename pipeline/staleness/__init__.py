@@ -1,0 +1,1 @@
+"""How fast a model ages: trained on one span, tested on the spans that follow it."""
