@@ -12,6 +12,7 @@ import json
 import random
 import re
 import threading
+import uuid
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -71,7 +72,8 @@ def log_prediction(
             "endpoint": endpoint.name,
             "deployed_model_id": deployed_model_id,
             "logging_time": datetime.datetime.now(datetime.UTC),
-            "request_id": Decimal(_RANDOM.getrandbits(62)),
+            # Of any start of the emulator, another one.
+            "request_id": Decimal(uuid.uuid4().int >> 66),
             "request_payload": [json.dumps(instance) for instance in instances],
             "response_payload": [json.dumps(prediction) for prediction in predictions],
         }

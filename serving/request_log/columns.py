@@ -1,7 +1,7 @@
 """The columns of a request log: those of the training table, from the inputs that a model was given, and its outputs.
 
-The log has the values as requests had them after the table's rules were applied, so that the rules read them back
-unchanged: a list is a list, a time is written in its format, a missing value is a null.
+The log has values to which the table's rules were applied, and the rules read them back unchanged. A list is a list, a
+time is written in its format, a missing value is a null.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

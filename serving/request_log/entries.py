@@ -128,7 +128,7 @@ def note_prediction(version: LoggedVersion, columns: Columns, outputs: Outputs, 
 def note_row_keys(predictor: Predictor | TensorPredictor, rows: list[Any]) -> list[Any]:
     """Note the keys in rows of named values; return the rows as the model takes them.
 
-    A key that is no column of the training table is taken out, since the model would reject it.
+    A key that is not a column of the training table is taken out, since the model would reject it.
     """
     entry = _CURRENT.get()
     if entry is None or entry.column is None:

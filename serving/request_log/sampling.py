@@ -22,7 +22,7 @@ def is_sampled(key: str, share: float) -> bool:
 
 
 def write_key(value: Any) -> str | None:
-    """Return a key of a request as a string; None for a value that is no key."""
+    """Return a key of a request as a string; None for a value that is not a key."""
     if isinstance(value, list) and len(value) == 1:
         # Columns of shape [rows, 1].
         (value,) = value

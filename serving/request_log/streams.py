@@ -141,7 +141,7 @@ def convert_stream(path: Path) -> None:
 
     Raises:
       OSError: The shard cannot be written; the stream is left as it is.
-      RequestLogError: The file is no stream of a request log.
+      RequestLogError: The file is not a stream of a request log.
     """
     target = path.with_suffix(".parquet")
     # A worker may have died between the two.
@@ -222,7 +222,7 @@ def check_folder(folder: Path, flag: str) -> None:
     try:
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         with open(probe, "xb") as file:
-            # Nothing is written: a full disk is no reason not to serve.
+            # Nothing is written: a server starts with a full disk, too.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise ConfigError(f"{flag} {folder}: cannot be used: {error.strerror}; name one that can be written") from error
