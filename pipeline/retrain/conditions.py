@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from cli.errors import ConfigError
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.retrain.config import Retrain
+from pipeline.retrain.live_traffic import find_log, judge_drift, judge_live_quality
+from pipeline.run.run_root import RunRoot
 from schemas.data import TRAIN_SPLIT, FileSplit
 from schemas.tables.data_files import find_spans, format_span, names_spans
 from serving.registry.data_time import DAY_SECONDS, DataTime
@@ -44,44 +44,31 @@ class Condition:
         return f"{self.name}: {self.text}"
 
 
-class LiveCondition(Protocol):
-    """A judgement of live traffic."""
-
-    def __call__(self, config: PipelineConfig, log: Path, champion: Champion) -> tuple[bool, str]:
-        """Return whether it is a reason to retrain, and the values that decide.
-
-        Args:
-          config: Config of the pipeline.
-          log: Folder of the requests, which exists.
-          champion: Serving version.
-
-        Raises:
-          PipelineError: The log cannot be read.
-        """
-
-
-# By the key of the section `retrain`: judgements of the request log and of outcomes, from layers below.
-LIVE_CONDITIONS: dict[str, LiveCondition] = {}
-
-
-def judge_conditions(config: PipelineConfig, champion: Champion | None, now: float) -> list[Condition]:
+def judge_conditions(config: PipelineConfig, root: RunRoot, champion: Champion | None, now: float) -> list[Condition]:
     """Return the conditions that the config names, judged.
 
     Args:
       config: Config with a section `retrain`.
+      root: Run root of the runs.
       champion: Serving version; None before the first push.
       now: Time in seconds since 1970.
 
     Raises:
       ConfigError: A condition cannot be judged with this config.
-      DataError: The files of the spans cannot be listed.
+      DataError: The files of the spans cannot be listed, or the request log cannot be read.
     """
     retrain = config.retrain
     assert retrain is not None
-    _check_live_conditions(retrain)
+    # Before anything is read.
+    log = find_log(config)
     if champion is None:
         return [Condition("no_champion", True, "no version serves yet")]
-    return [*_judge_data(config, retrain, champion, now), *_judge_live(config, retrain, champion)]
+    conditions = [*_judge_data(config, retrain, champion, now)]
+    if retrain.drift:
+        conditions.append(Condition("drift", *judge_drift(config, root, log, champion.version)))
+    if retrain.live_quality:
+        conditions.append(Condition("live_quality", *judge_live_quality(config, root, log, champion.version)))
+    return conditions
 
 
 def _judge_data(config: PipelineConfig, retrain: Retrain, champion: Champion, now: float) -> Iterator[Condition]:
@@ -132,23 +119,3 @@ def _find_pattern(config: PipelineConfig) -> tuple[str, str]:
             f"{key}: data.span fixes the span {config.data.span}, so that no run reads a new one; remove data.span"
         )
     return name, source.files
-
-
-def _check_live_conditions(retrain: Retrain) -> None:
-    """Reject a log that does not exist, and a condition that nothing judges, before anything is read."""
-    names = [name for name in ("drift", "live_quality") if getattr(retrain, name)]
-    for name in names:
-        if name not in LIVE_CONDITIONS:
-            raise ConfigError(f"retrain.{name}: this release cannot judge it; remove it from the config")
-    if names and not Path(str(retrain.request_log)).is_dir():
-        raise ConfigError(
-            f"retrain.request_log: {retrain.request_log} does not exist, and {' and '.join(names)} read it; give the "
-            "folder of the server's --log-requests"
-        )
-
-
-def _judge_live(config: PipelineConfig, retrain: Retrain, champion: Champion) -> Iterator[Condition]:
-    for name, judge in LIVE_CONDITIONS.items():
-        if getattr(retrain, name):
-            holds, text = judge(config, Path(str(retrain.request_log)), champion)
-            yield Condition(name, holds, text)

@@ -13,12 +13,9 @@ class Retrain(Declaration):
     max_age_days: PositiveFloat | None = None
     """Age of the champion in data time: the days since the newest row that it was trained on."""
     drift: bool = False
-    """Whether the live traffic has drifted from the champion's training data. Needs `request_log`."""
+    """Whether `python -m oncall traffic` has a finding. Needs `monitoring.request_log`."""
     live_quality: bool = False
-    """Whether the champion is significantly worse on the outcomes of its predictions than it was offline. Needs
-    `request_log`."""
-    request_log: str | None = None
-    """The folder of the server's `--log-requests`; relative to the config's own folder."""
+    """Whether `python -m oncall outcomes` finds the champion significantly worse. Needs `monitoring.request_log`."""
     min_interval_hours: PositiveFloat = 24.0
     """Least time between two runs that the command starts. It doubles with each failure since the last success."""
     max_backoff_days: PositiveFloat = 14.0
@@ -28,7 +25,4 @@ class Retrain(Declaration):
     def _check_conditions(self) -> "Retrain":
         if not (self.new_span or self.max_age_days is not None or self.drift or self.live_quality):
             raise ValueError("names no condition; set new_span, max_age_days, drift or live_quality")
-        for name in ("drift", "live_quality"):
-            if getattr(self, name) and self.request_log is None:
-                raise ValueError(f"{name}: needs request_log, the folder of the server's --log-requests; it is not set")
         return self

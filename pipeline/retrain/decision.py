@@ -70,7 +70,7 @@ def decide(
     Raises:
       PipelineError: The data or the registry cannot be read, or a condition cannot be judged.
     """
-    conditions = judge_conditions(config, _read_champion(registry), now)
+    conditions = judge_conditions(config, root, _read_champion(registry), now)
     if not any(condition.holds for condition in conditions):
         return Decision(conditions)
     if root.is_locked:

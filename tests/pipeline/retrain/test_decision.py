@@ -13,7 +13,7 @@ from components.example_gen.input_fingerprint import fingerprint_data
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.retrain.attempts import Attempt
-from pipeline.retrain.conditions import LIVE_CONDITIONS, Champion, judge_conditions
+from pipeline.retrain.conditions import Champion, judge_conditions
 from pipeline.retrain.decision import Decision, decide
 from pipeline.run.records import NodeRecord, RecordFile, create_record, hash_data
 from pipeline.run.run_root import RunRoot
@@ -43,7 +43,8 @@ def champion(days: float, span: int | None) -> Champion:
 
 
 def judge(config: PipelineConfig, serving: Champion | None) -> list[tuple[bool, str]]:
-    return [(condition.holds, str(condition)) for condition in judge_conditions(config, serving, NOW)]
+    root = RunRoot(Path("no-run-root"))
+    return [(condition.holds, str(condition)) for condition in judge_conditions(config, root, serving, NOW)]
 
 
 def test_a_new_span_and_an_old_champion_are_reasons(load: Callable[..., PipelineConfig]) -> None:
@@ -75,8 +76,16 @@ def test_a_champion_without_a_data_time_is_no_reason(load: Callable[..., Pipelin
     ("retrain", "settings", "error"),
     [
         ("{}", (), "retrain: names no condition; set new_span, max_age_days, drift or live_quality"),
-        ("{drift: true}", (), "retrain: drift: needs request_log, the folder of the server's --log-requests"),
-        ("{live_quality: true}", (), "retrain: live_quality: needs request_log"),
+        (
+            "{drift: true}",
+            (),
+            r"^monitoring.request_log: is missing, and retrain.drift reads it; give the folder of the server's --log",
+        ),
+        (
+            "{drift: true, live_quality: true}",
+            ("monitoring.request_log=gone",),
+            r"^monitoring.request_log: .*/gone does not exist, and retrain.drift and live_quality read it",
+        ),
         ("{new_span: true}", ("data.span=2",), "retrain.new_span: data.span fixes the span 2"),
         (
             "{new_span: true}",
@@ -90,20 +99,6 @@ def test_conditions_that_cannot_be_judged_are_rejected(
 ) -> None:
     with pytest.raises(ConfigError, match=error):
         judge(load(retrain, *settings), champion(1, 1))
-
-
-def test_live_conditions_read_the_request_log(
-    load: Callable[..., PipelineConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = load(f"{{drift: true, request_log: {tmp_path / 'log'}}}")
-    monkeypatch.delitem(LIVE_CONDITIONS, "drift", raising=False)
-    with pytest.raises(ConfigError, match=r"^retrain.drift: this release cannot judge it"):
-        judge(config, champion(1, 1))
-    monkeypatch.setitem(LIVE_CONDITIONS, "drift", lambda config, log, champion: (True, f"moved in {log.name}"))
-    with pytest.raises(ConfigError, match=r"^retrain.request_log: .*/log does not exist, and drift read it"):
-        judge(config, champion(1, 1))
-    (tmp_path / "log").mkdir()
-    assert judge(config, champion(1, 1)) == [(True, "drift: moved in log")]
 
 
 @pytest.fixture
