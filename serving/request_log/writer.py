@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,9 +66,12 @@ class Counts(Protocol):
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a version; None if its requests cannot be logged."""
+    """The columns of a version, which are None if its requests cannot be logged.
 
-    version: LoggedVersion
+    The version itself may be dropped meanwhile, and its model with it.
+    """
+
+    version: "weakref.ref[LoggedVersion]"
     layout: Layout | None
 
 
@@ -182,7 +186,7 @@ class RequestLog:
         self._records: deque[Record] = deque()
         # Each is written by one thread only: the event loop's, and the writer's.
         self._added, self._taken = [0, 0], [0, 0]
-        # By number and signature.
+        # By number and signature; those of the records that wait.
         self._versions: dict[tuple[int, str], LoggedVersion] = {}
         self._columns: dict[tuple[int, str], _Columns] = {}
         self._streams: dict[str, Stream] = {}
@@ -259,7 +263,13 @@ class RequestLog:
         for record in records:
             groups.setdefault((record[3], record[4], record[8] == 1), []).append(record)
         for (number, signature, _), group in groups.items():
-            layout = self._find_error_layout() if number is None else self._find_layout(number, signature)
+            if number is None:
+                default = self._find_default()
+                layout = self._find_layout(default) if default is not None else None
+                layout = layout or Layout((), (), ())
+            else:
+                version = self._versions.pop((number, signature), None)
+                layout = self._find_layout(version) if version is not None else self._columns[number, signature].layout
             if layout is None:
                 self._counts.add_dropped(COLUMNS, sum(record[8] for record in group))
                 continue
@@ -268,26 +278,18 @@ class RequestLog:
                 if batch.num_rows:
                     self._append_batch(batch)
 
-    def _find_layout(self, number: int, signature: str) -> Layout | None:
+    def _find_layout(self, version: LoggedVersion) -> Layout | None:
         """Return the columns of a version; None if its requests cannot be logged."""
-        version = self._versions[number, signature]
-        columns = self._columns.get((number, signature))
-        if columns is None or columns.version is not version:
+        key = (version.number, version.signature)
+        columns = self._columns.get(key)
+        if columns is None or columns.version() is not version:
             layout = None
             try:
                 layout = check_version(self._settings, version)
             except ConfigError as error:
-                _LOG.error("requests of version %d are not logged: %s", number, error)
-            columns = self._columns[number, signature] = _Columns(version, layout)
+                _LOG.error("requests of version %d are not logged: %s", version.number, error)
+            columns = self._columns[key] = _Columns(weakref.ref(version), layout)
         return columns.layout
-
-    def _find_error_layout(self) -> Layout:
-        """Return the columns of the default version, which a rejected request has as nulls."""
-        default, layout = self._find_default(), None
-        if default is not None:
-            self._versions[default.number, default.signature] = default
-            layout = self._find_layout(default.number, default.signature)
-        return layout or Layout((), (), ())
 
     def _build_schema(self, layout: Layout) -> pa.Schema:
         description = ShardDescription(

@@ -3,6 +3,7 @@
 import copy
 import logging
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -170,6 +171,17 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path: Path, version: Version
     send(log, version, [EXAMPLE_ROW], "logged")
     assert log.flush()
     assert [row[ID] for row in read(tmp_path)] == ["logged"]
+
+
+def test_a_version_that_is_dropped_is_not_kept_in_memory(tmp_path: Path, version: Version, open_log: Open) -> None:
+    log = open_log()
+    other = replace(version, number=2)
+    send(log, other, [EXAMPLE_ROW])
+    dropped = weakref.ref(other)
+    del other
+    assert log.flush()
+    assert dropped() is None
+    assert [row[VERSION] for row in read(tmp_path)] == [2]
 
 
 def test_what_does_not_fit_the_queue_is_dropped(version: Version, counts: Counts, open_log: Open) -> None:
