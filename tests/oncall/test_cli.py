@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import click
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +16,7 @@ from oncall.__main__ import EPILOG, main
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
+from tests.oncall.traffic_logs import set_log, write_log
 
 pytestmark = pytest.mark.integration
 
@@ -30,6 +32,7 @@ CALLS = {
     "diff": (FIRST, SECOND),
     "anomalies": ("latest",),
     "check": (),
+    "traffic": (),
     "doctor": (),
     "resume": (FIRST,),
     "rollback": (),
@@ -47,6 +50,8 @@ SERVES = {"web"}
 def two_runs(runs: Runs) -> Runs:
     runs.run(FIRST)
     runs.run(SECOND)
+    rows = pa.table({"age": [20, 30], "sex": ["Female", None]})
+    set_log(runs, SECOND, write_log(runs.root.path.parent / "log", rows, version=2))
     return runs
 
 
@@ -113,7 +118,7 @@ def test_the_help_has_room_in_80_columns_and_cuts_no_sentence() -> None:
 
 def test_a_flag_that_a_command_would_refuse_is_not_in_its_help(two_runs: Runs, oncall: Oncall) -> None:
     for name in main.commands:
-        refused = name in ("log", "resume", "rollback", "quarantine", "gc", "web", "report")
+        refused = name in ("log", "resume", "rollback", "quarantine", "gc", "web", "report", "traffic")
         output = CliRunner().invoke(main, [name, "--help"]).output
         assert ("--project" in output, "On Vertex AI: " in output) == (not refused, refused), name
     result = CliRunner().invoke(main, ["resume", FIRST, "--project", "p"])

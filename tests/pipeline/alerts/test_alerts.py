@@ -319,7 +319,7 @@ def test_a_memory_that_cannot_be_written_is_said(
         (f"alerts.webhook=https://hooks.example/{SECRET}", "unknown key 'webhook', did you mean 'webhook_env'?"),
         ("alerts={webhook_env: A, webhook_file: B}", "give one of them"),
         ("alerts.timeout_seconds=0", "greater than 0, found 0"),
-        ("alerts.events=[failures]", "'recovered', found 'failures'"),
+        ("alerts.events=[failures]", "'traffic', found 'failures'"),
     ],
 )
 def test_a_section_that_is_wrong_is_told_without_the_address(setting: str, expected: str) -> None:
