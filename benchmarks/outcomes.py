@@ -59,11 +59,12 @@ def main(rows: int, file_format: str, memory: str) -> None:
         if done.returncode:
             raise click.ClickException(done.stdout or done.stderr)
         counts = json.loads(done.stdout)["counts"]
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        peak, cpu_seconds = usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
         kept = sum(path.stat().st_size for path in (folder / "log" / "outcomes").iterdir()) / 2**20
     click.echo(
-        f"{counts['predictions']:,} predictions, {counts['labels']:,} labels ({file_format}): "
-        f"{counts['joined']:,} joined in {seconds:.1f} s (expected: under {_LIMIT_SECONDS} s at 10,000,000), "
+        f"{counts['predictions']:,} predictions, {counts['labels']:,} labels in {file_format}, {counts['joined']:,} "
+        f"joined in {seconds:.1f} s (limit {_LIMIT_SECONDS} s at 10,000,000), {cpu_seconds:.1f} s of CPU time, "
         f"peak memory {peak:,.0f} MiB with --memory {memory}, {kept:,.0f} MiB kept, {os.cpu_count()} cores"
     )
 

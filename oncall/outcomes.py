@@ -27,11 +27,9 @@ from pipeline.outcomes.quality_drop import (
     select_metrics,
 )
 from pipeline.run.advice import ask
-from schemas.decision import DecisionThreshold
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
 from serving.outcomes.store import Summary, read_summary
-from serving.registry import DECISION_FILE
 from serving.request_log.shards import RequestLogError, list_shards
 
 CHECK = "live quality"
@@ -164,28 +162,13 @@ def _describe_join(log: Path, summary: Summary) -> list[str]:
 def _describe_version(store: RunStore, model_versions: ModelVersions, version: ModelVersion) -> _Version:
     """Return a version with the config of the run that pushed it, and the values of its evaluation."""
     record = store.read_record(version.run) if version.run else None
-    settings = LiveSettings()
-    decisions = _read_decision(model_versions, version.number)
-    if record is not None:
-        try:
-            config = PipelineConfig.model_validate(record.config)
-            types = config.feature_set.column_types
-            settings = LiveSettings(config.evaluation, types, decisions, config.seed)
-        except ValidationError:
-            # Of another release, or of a model whose features are the user's own.
-            settings = LiveSettings(decisions=decisions)
-    else:
-        settings = LiveSettings(decisions=decisions)
-    return _Version(version.number, settings, _read_offline(store, model_versions, version))
-
-
-def _read_decision(model_versions: ModelVersions, number: int) -> Mapping[int, DecisionThreshold]:
-    """Return the threshold of a version in a folder of this machine; none elsewhere, and without declared costs."""
-    file = Path(model_versions.location) / str(number) / DECISION_FILE
     try:
-        return {number: DecisionThreshold.model_validate_json(file.read_bytes())}
-    except (OSError, ValidationError):
-        return {}
+        config = PipelineConfig.model_validate(record.config) if record is not None else None
+    except ValidationError:
+        # Of another release, or of a model whose features are the user's own.
+        config = None
+    settings = LiveSettings.of(config, version.number, Path(model_versions.location) / str(version.number))
+    return _Version(version.number, settings, _read_offline(store, model_versions, version))
 
 
 def _read_offline(store: RunStore, model_versions: ModelVersions, version: ModelVersion) -> OfflineValues:

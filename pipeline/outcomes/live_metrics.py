@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from components.config import Evaluation
+from pipeline.config.pipeline_config import PipelineConfig
 from schemas.bootstrap import Interval, find_interval, replicate_metrics, standard_error
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType
@@ -30,6 +32,7 @@ from schemas.slices import OVERALL, name_slice
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_names import MEASURED_OUTPUT
 from serving.outcomes.store import FOLDER, HASH, IS_EARLY, LABEL, WEIGHT, Summary
+from serving.registry import DECISION_FILE
 from serving.request_log.shards import TIME, VERSION, RequestLogError
 
 _ROWS_TOGETHER = 1 << 17
@@ -83,6 +86,24 @@ class LiveSettings:
     types: Mapping[str, ColumnType] = field(default_factory=dict)
     decisions: Mapping[int, DecisionThreshold] = field(default_factory=dict)
     seed: int = 0
+
+    @classmethod
+    def of(cls, config: PipelineConfig | None, version: int, folder: Path) -> "LiveSettings":
+        """Return the settings of a version.
+
+        Args:
+          config: Config of the run that pushed it; None if that is not known.
+          version: Its number.
+          folder: Its folder, which need not be on this machine.
+        """
+        try:
+            decisions = {version: DecisionThreshold.model_validate_json((folder / DECISION_FILE).read_bytes())}
+        except (OSError, ValidationError):
+            # A model without declared costs has no such file.
+            decisions = {}
+        if config is None:
+            return cls(decisions=decisions)
+        return cls(config.evaluation, config.feature_set.column_types, decisions, config.seed)
 
 
 @dataclass(frozen=True)

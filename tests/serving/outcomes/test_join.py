@@ -4,6 +4,7 @@ import datetime
 import itertools
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from serving.outcomes.join import join_outcomes, open_outcomes
 from serving.outcomes.store import LABEL, read_summary
 from serving.request_log.shards import ERROR, ID, KEY, ROW, ShardDescription, describe
 from tests.serving.outcomes.logs import (
@@ -268,3 +270,41 @@ def test_a_foreign_file_and_labels_of_another_kind_are_named(folder: Path) -> No
     (folder / "log" / "outcomes" / "labels-1.parquet").write_text("mine")
     result = join(folder)
     assert (result.exit_code, "labels-1.parquet: is not a file of labels" in result.stderr) == (3, True)
+
+
+def test_ctrl_c_leaves_the_last_join_and_nothing_else(folder: Path) -> None:
+    join_labels(folder, write_labels(folder / "one.csv", "person,income", "a,>50K"))
+    outcomes = folder / "log" / "outcomes"
+    before = read_summary(folder / "log")
+    write_log(folder, "2", build_rows(["d"], version=2))
+
+    def interrupt(text: str) -> None:
+        if text == "joins them":
+            signal.raise_signal(signal.SIGINT)
+
+    with open_outcomes(folder / "log"), pytest.raises(KeyboardInterrupt):
+        join_outcomes(outcomes, "1GB", interrupt)
+    assert read_summary(folder / "log") == before
+    assert [*outcomes.glob(".unfinished-*")] == []
+    assert counts(json.loads(join(folder, "--json").stdout), "predictions", "joined") == [5, 1]
+
+
+def test_what_a_killed_process_left_is_removed_and_two_processes_wait(folder: Path) -> None:
+    labels = write_labels(folder / "one.csv", "person,income", "a,>50K")
+    with open_outcomes(folder / "log") as outcomes:
+        result = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census")
+        assert result.exit_code == 3
+        assert "another process joins labels; run the same command when it has ended" in result.stderr
+        (outcomes / ".unfinished-1").mkdir()
+        (outcomes / ".unfinished-1" / "spill").touch()
+        (outcomes / ".unfinished-1-labels-0.parquet").write_text("half")
+    assert join_labels(folder, labels)["counts"]["joined"] == 1
+    assert [*outcomes.glob(".unfinished-*")] == []
+
+
+def test_a_join_that_needs_more_memory_names_the_flag(folder: Path) -> None:
+    labels = write_labels(folder / "one.csv", "person,income", "a,>50K")
+    result = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census", "--memory", "1KB")
+    assert result.exit_code == 3
+    assert "the join needs more memory than --memory 1KB; allow more" in result.stderr
+    assert [*(folder / "log" / "outcomes").glob(".unfinished-*")] == []
