@@ -40,8 +40,10 @@ class NonFiniteStep:
     @property
     def text(self) -> str:
         """The values that are not finite, in words."""
-        if self.is_loss or not self.weights:
+        if self.is_loss:
             return "the loss is not finite"
+        if not self.weights:
+            return "the sum of all gradients is not finite"
         names = ", ".join(f"'{path}'" for path in self.weights[:_MAX_NAMED_WEIGHTS])
         surplus = len(self.weights) - _MAX_NAMED_WEIGHTS
         return f"the gradient of {names}{f' and {surplus} more' if surplus > 0 else ''} is not finite"
