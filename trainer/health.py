@@ -179,6 +179,9 @@ def _describe_largest(features: FeatureSet, batch: Batch) -> str:
     if not columns:
         return ""
     column, values = max(columns, key=lambda pair: float(np.abs(pair[1]).max()))
+    if any(feature.sensitive for feature in features.features.values()):
+        # A derived column may be computed from the sensitive one.
+        return f" (largest: {column})"
     return f" (largest: {column}, {values.ravel()[np.abs(values).argmax()]:.4g})"
 
 
