@@ -40,8 +40,10 @@ class NonFiniteStep:
     @property
     def text(self) -> str:
         """The values that are not finite, in words."""
-        if self.is_loss or not self.weights:
+        if self.is_loss:
             return "the loss is not finite"
+        if not self.weights:
+            return "the sum of all gradients is not finite"
         names = ", ".join(f"'{path}'" for path in self.weights[:_MAX_NAMED_WEIGHTS])
         surplus = len(self.weights) - _MAX_NAMED_WEIGHTS
         return f"the gradient of {names}{f' and {surplus} more' if surplus > 0 else ''} is not finite"
@@ -177,6 +179,9 @@ def _describe_largest(features: FeatureSet, batch: Batch) -> str:
     if not columns:
         return ""
     column, values = max(columns, key=lambda pair: float(np.abs(pair[1]).max()))
+    if any(feature.sensitive for feature in features.features.values()):
+        # A derived column may be computed from the sensitive one.
+        return f" (largest: {column})"
     return f" (largest: {column}, {values.ravel()[np.abs(values).argmax()]:.4g})"
 
 

@@ -116,8 +116,12 @@ def example_gen(
         "span": max(spans, default=None),
         "code_fingerprint": code_fingerprint,
     }
-    if any(isinstance(split, FileSplit) and "{YYYY}" in split.files for split in data.splits.values()):
-        settings["has_dated_spans"] = True
+    source_split = getattr(data.splits[TRAIN_SPLIT], "source", TRAIN_SPLIT)
+    train_spans = [pattern.span for pattern in patterns if pattern.split == source_split and pattern.span is not None]
+    if train_spans:
+        files = data.splits[source_split]
+        is_date = isinstance(files, FileSplit) and "{YYYY}" in files.files
+        settings["train_span"] = {"span": max(train_spans), "is_date": is_date}
     # As text: a Struct would forget the order of the shares, and with it which share a row falls into.
     struct = struct_pb2.Struct()
     struct.update({"settings": json.dumps(settings)})
@@ -225,8 +229,9 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
 
 def _find_data_time(files: list[tuple[str, str]], settings: dict[str, Any]) -> DataTime:
     """Return the newest time of the rows of `train`, as far as the names and times of the files tell it."""
-    span = settings["span"]
-    if settings.get("has_dated_spans") and span is not None:
+    newest_span = settings.get("train_span", {})
+    span = newest_span.get("span")
+    if newest_span.get("is_date"):
         return DataTime(float(span * DAY_SECONDS), "the date of the newest span", span)
     paths = [path for name, path in files if name == TRAIN_SPLIT] or [path for _, path in files]
     if any(bigquery.is_bigquery(path) for path in paths):

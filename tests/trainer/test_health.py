@@ -93,6 +93,15 @@ def test_a_huge_learning_rate_is_named_with_the_largest_value(tmp_path: Path) ->
     )
 
 
+def test_values_of_a_table_with_sensitive_columns_are_not_printed(tmp_path: Path) -> None:
+    declared = FEATURES.model_dump(mode="json")
+    declared["features"]["size"]["sensitive"] = True
+    features = FeatureSet.model_validate(declared)
+    train = write_rows(tmp_path / "train.gz", np.random.default_rng(2).normal(size=200), features)
+    with pytest.raises(DivergenceError, match=r"\(largest: feature 'size'\); lower training.deep_optimizer"):
+        fit_rows(train, train, deep_optimizer=HUGE)
+
+
 def test_a_gradient_without_a_bound_is_named(tmp_path: Path) -> None:
     """The loss of a logit of 1e20 is finite in float32, and the square in the gradient of a norm is not."""
     sizes = np.full(200, 3e38)

@@ -1,5 +1,6 @@
 """How rows are shared out between splits, by the executor itself where it matters."""
 
+import datetime
 import gzip
 import json
 import os
@@ -23,6 +24,7 @@ from components.example_gen import component as example_gen_component
 from components.example_gen.blocks import BATCHES_AHEAD, Division, convert
 from components.example_gen.component import (
     CONTENT_PROPERTY,
+    DATA_TIME_PROPERTY,
     FINDINGS_PROPERTY,
     LABELS_PROPERTY,
     REJECTED_PROPERTY,
@@ -217,6 +219,23 @@ def test_a_window_of_spans_is_one_artifact(tmp_path: Path) -> None:
     artifact, out = run_example_gen(tmp_path, splits, window=2, ignored_columns=["group", "when"])
     assert sorted(values(out, "train") + values(out, "eval")) == [*range(200, 250), *range(300, 350)]
     assert artifact.span == 3
+    data_time = json.loads(artifact.get_string_custom_property(DATA_TIME_PROPERTY))
+    newest = max((tmp_path / f"day-{span}.csv").stat().st_mtime for span in (2, 3))
+    assert data_time == {"seconds": pytest.approx(newest), "source": "the time of the files of span 3", "span": 3}
+
+
+def test_the_time_of_the_data_is_the_date_of_the_newest_span_of_train(tmp_path: Path) -> None:
+    for name in ("d-2026-01-30", "d-2026-01-31", "test-2026-02-03"):
+        write(tmp_path / f"{name}.csv", [f"{i},{i % 2},g,2026-01" for i in range(50)])
+    splits = {
+        "train": {"files": "d-{YYYY}-{MM}-{DD}.csv"},
+        "eval": {"source": "train", "fraction": 0.3},
+        "test": {"files": "test-{YYYY}-{MM}-{DD}.csv"},
+    }
+    artifact, _ = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"])
+    data_time = json.loads(artifact.get_string_custom_property(DATA_TIME_PROPERTY))
+    seconds = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC).timestamp()
+    assert data_time == {"seconds": seconds, "source": "the date of the newest span", "span": 20484}
 
 
 def test_the_same_rows_fall_into_the_same_splits_whatever_files_they_are_in(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
         "metrics": {"auc": 0.5},
         "extra_hashes": {},
         "file_hashes": {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in files},
+        "data": {},
     }
     assert content_hash(folder) == content_hash(source)
 
