@@ -44,6 +44,7 @@ Endpoints:
   POST /predict, GET /health                            as in Vertex AI's containers; AIP_* variables set their paths
   GET  /  /openapi.json  /metrics  /live                a page to try it, the API, Prometheus
   gRPC PredictionService and ModelService               as TF Serving
+  gRPC GRPCInferenceService                             as KServe and Triton, by the open inference protocol
 
 \b
 A container of Vertex AI needs no flags: it sets AIP_STORAGE_URI, AIP_HTTP_PORT, AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE.

@@ -93,7 +93,7 @@ def build_grpc_server(
     return server
 
 
-async def _handle(
+async def handle(
     service: Service, route: str, context: Any, answer: Callable[[], Awaitable[Any]], fields: dict[str, Any]
 ) -> Any:
     """Return an answer, or abort with the status of its error; count, time and log the call."""
@@ -180,7 +180,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 outputs={name: write_tensor(values) for name, values in outputs.items() if name in names},
             )
 
-        return await _handle(self._service, "Predict", context, answer, fields)
+        return await handle(self._service, "Predict", context, answer, fields)
 
     async def _predict(self, served: ServedVersion, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
         most = self._service.settings.max_request_rows
@@ -209,7 +209,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 model_spec=_build_spec(self._service, served, ""), metadata={"signature_def": packed}
             )
 
-        return await _handle(self._service, "GetModelMetadata", context, answer, {})
+        return await handle(self._service, "GetModelMetadata", context, answer, {})
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._infer("Classify", "classify", classification_pb2.ClassificationResponse, request, context)
@@ -227,7 +227,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             spec = _build_spec(self._service, served, request.model_spec.signature_name or SERVING_DEFAULT)
             return response(model_spec=spec, result=result)
 
-        return await _handle(self._service, route, context, answer, fields)
+        return await handle(self._service, route, context, answer, fields)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
         fields: dict[str, Any] = {"bytes": request.ByteSize()}
@@ -247,7 +247,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             self._count_rows(served, rows, fields)
             return inference_pb2.MultiInferenceResponse(results=results)
 
-        return await _handle(self._service, "MultiInference", context, answer, fields)
+        return await handle(self._service, "MultiInference", context, answer, fields)
 
     def _find_for_rows(self, spec: model_pb2.ModelSpec, rows: Any) -> ServedVersion:
         served = _find_version(self._service, spec)
@@ -286,7 +286,7 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
                     version.status.error_code = 2 if state.error else 0
             return response
 
-        return await _handle(self._service, "GetModelStatus", context, answer, {})
+        return await handle(self._service, "GetModelStatus", context, answer, {})
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await _reject(context)

@@ -27,14 +27,14 @@ from serving.server.service import RequestError, Service
 JSON_LENGTH_HEADER = "inference-header-content-length"
 SERVER_NAME, _DISTRIBUTION = "refpipe-serve", "reference-tfx-pipeline"
 _EXTENSIONS = ["binary_tensor_data"]
-_BYTES = "BYTES"
+BYTES = "BYTES"
 _DTYPES: Mapping[str, Any] = {
     "BOOL": np.bool_,
     **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
-_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()} | {np.dtype(object): _BYTES}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()} | {np.dtype(object): BYTES}
 _MAX_RANK = 16
 _REQUEST_KEYS = {"id", "parameters", "inputs", "outputs"}
 _INPUT_KEYS = {"name", "shape", "datatype", "parameters", "data"}
@@ -138,8 +138,8 @@ def _read_outputs(content: Mapping[str, Any]) -> tuple[list[str] | None, frozens
 def _read_tensor(entry: Mapping[str, Any], content: bytes | None, size: int | None, where: str) -> Any:
     where = f"{where}: {entry['name'][:40]}"
     datatype, shape = entry.get("datatype"), entry.get("shape")
-    if not isinstance(datatype, str) or (datatype not in _DTYPES and datatype != _BYTES):
-        raise RequestError(f"{where}: datatype: expected one of {', '.join([*_DTYPES, _BYTES])}")
+    if not isinstance(datatype, str) or (datatype not in _DTYPES and datatype != BYTES):
+        raise RequestError(f"{where}: datatype: expected one of {', '.join([*_DTYPES, BYTES])}")
     sizes = shape if isinstance(shape, list) else []
     if not sizes or len(sizes) > _MAX_RANK or not all(type(n) is int and 0 <= n < 2**63 for n in sizes):
         raise RequestError(f"{where}: shape: expected a list of numbers, the rows first")
@@ -170,7 +170,7 @@ def _flatten(data: Any, where: str, depth: int = 0) -> Iterator[Any]:
 
 
 def _check_values(values: Sequence[Any], datatype: str, where: str) -> None:
-    if datatype == _BYTES:
+    if datatype == BYTES:
         wrong = next((value for value in values if not isinstance(value, str)), None)
         has_wrong = any(not isinstance(value, str) for value in values)
     else:
@@ -191,7 +191,7 @@ def _is_of(value: Any, dtype: np.dtype[Any]) -> bool:
 
 
 def _read_values(content: bytes, datatype: str, where: str) -> list[Any]:
-    if datatype == _BYTES:
+    if datatype == BYTES:
         return list(_read_strings(content, where))
     dtype = np.dtype(_DTYPES[datatype])
     if len(content) % dtype.itemsize:
@@ -217,6 +217,19 @@ def _read_strings(content: bytes, where: str) -> Iterator[Any]:
             yield string
 
 
+def select_outputs(request: InferenceRequest, outputs: Outputs) -> Sequence[str]:
+    """Return the names of the outputs that a request asks for.
+
+    Raises:
+      RequestError: the model has no such output.
+    """
+    names = list(outputs) if request.outputs is None else request.outputs
+    unknown = [name for name in names if name not in outputs]
+    if unknown:
+        raise RequestError(f"outputs: there is no output '{unknown[0][:40]}'; outputs: {', '.join(outputs)}")
+    return names
+
+
 def build_response(
     service: Service, served: ServedVersion, request: InferenceRequest, outputs: Outputs
 ) -> tuple[bytes, dict[str, str]]:
@@ -225,15 +238,12 @@ def build_response(
     Raises:
       RequestError: the request asks for an output that the model does not have.
     """
-    names = list(outputs) if request.outputs is None else request.outputs
-    unknown = [name for name in names if name not in outputs]
-    if unknown:
-        raise RequestError(f"outputs: there is no output '{unknown[0][:40]}'; outputs: {', '.join(outputs)}")
+    names = select_outputs(request, outputs)
     tensors: list[bytes] = []
     entries = []
     for name in names:
         is_binary = request.binary_outputs is None or name in request.binary_outputs
-        entry, tensor = _write_tensor(name, outputs[name], is_binary)
+        entry, tensor = write_tensor(name, outputs[name], is_binary=is_binary)
         entries.append(entry)
         tensors.append(tensor)
     answer: dict[str, Any] = {"model_name": service.model_name, "model_version": str(served.number)}
@@ -246,8 +256,12 @@ def build_response(
     return b"".join([content, *tensors]), headers
 
 
-def _write_tensor(name: str, array: NDArray[Any], is_binary: bool) -> tuple[dict[str, Any], bytes]:
-    """Return the description of an output, with its values unless they are returned as bytes."""
+def write_tensor(name: str, array: NDArray[Any], *, is_binary: bool) -> tuple[dict[str, Any], bytes]:
+    """Return the description of an output, with its values unless they are returned as bytes.
+
+    Raises:
+      RequestError: the protocol has no datatype for it.
+    """
     if array.dtype not in _NAMES:
         raise RequestError(f"outputs: {name} is {array.dtype}, for which the protocol has no datatype")
     entry = {"name": name, "datatype": _NAMES[array.dtype], "shape": list(array.shape)}

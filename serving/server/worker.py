@@ -138,6 +138,10 @@ async def _start_grpc(
     if listen.grpc_port is None:
         return None, None
     server = build_grpc_server(service, health, share_port=listen.share_grpc_port, interceptors=interceptors)
+    # The stubs come with the rest of a client, which servers of REST need not load.
+    from serving.server import open_inference_grpc
+
+    open_inference_grpc.add_to_server(service, server)
     address = f"{listen.host}:{listen.grpc_port}"
     if listen.tls is None:
         port = server.add_insecure_port(address)

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.model.predictor import Predictor
 from serving.server.open_inference import JSON_LENGTH_HEADER
@@ -32,7 +35,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serving(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     registry = registry_of(tmp_path_factory.mktemp("registry"))
     push(registry, exported)
-    with RunningServer("--model-dir", str(registry.folder)) as running:
+    with RunningServer("--model-dir", str(registry.folder), "--grpc-port", "0") as running:
         yield running
 
 
@@ -124,6 +127,87 @@ def test_tensors_of_bytes_come_and_go_behind_the_json(serving: RunningServer, ex
     sizes = {o["name"]: o["parameters"]["binary_data_size"] for o in json.loads(body[:length])["outputs"]}
     assert sum(sizes.values()) == len(body) - length
     assert sizes["schema_hash"] == 2 * (4 + len(SCHEMA_HASH))
+
+
+def test_tritons_client_gets_what_rest_answers(serving: RunningServer, exported: Path) -> None:
+    client = triton.InferenceServerClient(serving.grpc)
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(NAME)
+    assert client.is_model_ready(NAME, "1")
+    assert client.get_server_metadata().name == "refpipe-serve"
+    described = client.get_model_metadata(NAME, as_json=True)
+    _, content = serving.get(f"/v2/models/{NAME}")
+    for kind in ("inputs", "outputs"):
+        named = [{**each, "shape": [int(size) for size in each["shape"]]} for each in described[kind]]
+        assert named == content[kind]
+    inputs = []
+    for name, value in ROW.items():
+        dtype = {str: object, float: np.float32, int: np.int64}[type(value)]
+        inputs.append(triton.InferInput(name, [len(ROWS)], DATATYPES[type(value)]))
+        inputs[-1].set_data_from_numpy(np.array([row[name] for row in ROWS], dtype))
+    expected = [row["probability"] for row in Predictor(exported).predict(ROWS)]
+    everything = client.infer(NAME, inputs, request_id="7")
+    np.testing.assert_allclose(everything.as_numpy("probability"), expected, rtol=1e-6)
+    assert everything.as_numpy("schema_hash").tolist() == [SCHEMA_HASH.encode()] * 2
+    assert (everything.get_response().id, everything.get_response().model_version) == ("7", "1")
+    some = client.infer(NAME, inputs, "1", outputs=[triton.InferRequestedOutput("probability")])
+    assert [output.name for output in some.get_response().outputs] == ["probability"]
+    with pytest.raises(triton.InferenceServerException, match=r"there is no output 'other'") as unknown:
+        client.infer(NAME, inputs, outputs=[triton.InferRequestedOutput("other")])
+    assert unknown.value.status() == "StatusCode.INVALID_ARGUMENT"
+    client.close()
+
+
+def build_message(**changes: Any) -> Any:
+    """Return a request with typed contents, in which the input `size` may be another."""
+    fields = {"BYTES": "bytes_contents", "FP32": "fp32_contents", "INT64": "int64_contents"}
+    message = service_pb2.ModelInferRequest(model_name=NAME)
+    for entry in build_inputs(ROWS):
+        values = [value.encode() if isinstance(value, str) else value for value in entry.pop("data")]
+        entry["contents"] = {fields[entry["datatype"]]: values}
+        message.inputs.add(**{**entry, **(changes if entry["name"] == "size" else {})})
+    return message
+
+
+def test_typed_contents_are_answered_with_typed_contents(serving: RunningServer, exported: Path) -> None:
+    with grpc.insecure_channel(serving.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(build_message(), timeout=30)
+    outputs = {output.name: output for output in answer.outputs}
+    expected = [row["probability"] for row in Predictor(exported).predict(ROWS)]
+    np.testing.assert_allclose(outputs["probability"].contents.fp32_contents, expected, rtol=1e-6)
+    assert list(outputs["schema_hash"].contents.bytes_contents) == [SCHEMA_HASH.encode()] * 2
+    assert (list(outputs["probability"].shape), list(answer.raw_output_contents)) == ([2], [])
+    assert serving.wait_for_events(event="rpc", method="ModelInfer", status="OK", rows=2, version=1)
+
+
+def test_what_does_not_fit_is_rejected_over_grpc(serving: RunningServer) -> None:
+    raw, unknown, version = build_message(), build_message(), build_message()
+    raw.raw_input_contents.append(b"")
+    unknown.model_name, version.model_version = "other", "x"
+    shared = build_message()
+    shared.inputs[0].parameters["shared_memory_region"].string_param = "r"
+    both = build_message()
+    both.raw_input_contents.extend([b""] * len(both.inputs))
+    with grpc.insecure_channel(serving.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for message, code, reason in (
+            (build_message(shape=[3]), "INVALID_ARGUMENT", "inputs[1]: size: shape [3] has 3 values, and 2 came"),
+            (build_message(datatype="FP16"), "INVALID_ARGUMENT", "size: datatype: FP16 is in raw_input_contents only"),
+            (build_message(name="other"), "INVALID_ARGUMENT", "'other'"),
+            (raw, "INVALID_ARGUMENT", "raw_input_contents: expected one for each of the 5 inputs, found 1"),
+            (both, "INVALID_ARGUMENT", "expected either contents or raw_input_contents"),
+            (shared, "INVALID_ARGUMENT", "parameters.shared_memory_region is not supported"),
+            (unknown, "NOT_FOUND", "there is no model 'other'"),
+            (version, "NOT_FOUND", "'x' is not the number of a version"),
+        ):
+            with pytest.raises(grpc.RpcError) as rejected:
+                stub.ModelInfer(message, timeout=30)
+            assert (rejected.value.code().name, reason in rejected.value.details()) == (code, True), rejected.value
+        with pytest.raises(grpc.RpcError) as unimplemented:
+            stub.ModelConfig(service_pb2.ModelConfigRequest(name=NAME), timeout=30)
+        assert unimplemented.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def change(**values: Any) -> dict[str, Any]:
