@@ -12,7 +12,7 @@ from components.config import Validation
 from components.gate.comparison import Compared, compare_all
 from oncall.local.metadata import LocalMetadata
 from oncall.metadata import Artifact
-from pipeline.run.artifact_lookup import read_statistics
+from pipeline.run.statistics_files import read_statistics
 from pipeline.stats.page import PUSHED, FeatureView, Notes, features
 from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
