@@ -21,7 +21,6 @@ WRITTEN_BINS = 1 << 10
 # Of TFDV's custom_stats: `histogram` has a bucket for each bin, from its smallest to its largest value.
 _COUNTS = "value_counts"
 _QUANTILE = "quantile {:.0%}"
-_SENSITIVE = "sensitive"
 # The wire format of a histogram's bucket: its tag and length, and a tag before each of the doubles.
 _DOUBLES = ("low_value", "high_value", "sample_count")
 _BUCKET = np.dtype(
@@ -57,16 +56,6 @@ def with_buckets(
         serialized[name] = values
     histogram.MergeFromString(serialized.tobytes())
     return histogram
-
-
-def mark_sensitive(feature: statistics_pb2.FeatureNameStatistics) -> None:
-    """Mark a column as sensitive, for whoever shows its statistics."""
-    feature.custom_stats.add(name=_SENSITIVE, num=1)
-
-
-def is_sensitive(feature: statistics_pb2.FeatureNameStatistics) -> bool:
-    """Return whether no value of the column may be shown."""
-    return any(custom.name == _SENSITIVE for custom in feature.custom_stats)
 
 
 def has_counts(feature: statistics_pb2.FeatureNameStatistics) -> bool:

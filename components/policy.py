@@ -3,8 +3,10 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from components.config import DEFAULT_SEVERITIES, Severity, Validation
+if TYPE_CHECKING:
+    from components.config import Severity, Validation
 
 _HEADING, _WARNING = "the data does not fit its schema or has changed:", "warning: "
 ADVICE = (
@@ -58,7 +60,7 @@ def list_warnings(error: str) -> list[str]:
     return [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]
 
 
-def judge(anomalies: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:
+def judge(anomalies: Sequence[Anomaly], validation: "Validation", *, today: datetime.date) -> Verdict:
     """Hold anomalies against a policy; an allowance passes until its last day, that day included."""
     verdict = Verdict([], [])
     for anomaly in anomalies:
@@ -77,7 +79,10 @@ def judge(anomalies: Sequence[Anomaly], validation: Validation, *, today: dateti
     return verdict
 
 
-def _severity(anomaly: Anomaly, validation: Validation) -> Severity:
+def _severity(anomaly: Anomaly, validation: "Validation") -> "Severity":
+    # Pydantic's models of all sections, which take a second; `oncall` reads verdicts alone.
+    from components.config import DEFAULT_SEVERITIES
+
     severity: Severity = DEFAULT_SEVERITIES.get(anomaly.kind, "stop")
     for rule in validation.severities:
         if rule.anomaly == anomaly.kind and (not rule.features or anomaly.feature in rule.features):

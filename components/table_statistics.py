@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import path_pb2, statistics_pb2
 
 from cli.errors import DataError
-from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats, mark_sensitive, with_buckets
+from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats, with_buckets
+from components.sensitive_statistics import mark_sensitive
 from components.value_counts import ValueCounts, count_values, empty, merge
 from schemas.features import ColumnType
 

@@ -97,7 +97,7 @@ def _find_moved(old: Outputs, new: Outputs) -> "list[MovedFeature]":
 
 
 def _read_by_split(outputs: Outputs) -> Mapping[str, Any]:
-    from pipeline.run.artifact_lookup import read_statistics
+    from pipeline.run.statistics_files import read_statistics
 
     for artifact in outputs.get("StatisticsGen", {}).get("statistics", ()):
         try:
@@ -174,8 +174,8 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
     """Return the share of missing values and the number of distinct values, or the mean unless it is sensitive, by
     split and feature.
     """
-    from components.histograms import is_sensitive
-    from pipeline.run.artifact_lookup import read_statistics
+    from components.sensitive_statistics import is_sensitive
+    from pipeline.run.statistics_files import read_statistics
 
     numbers: dict[str, float] = {}
     for artifact in outputs.get("StatisticsGen", {}).get("statistics", ()):

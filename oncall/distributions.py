@@ -8,7 +8,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.config import Comparison, Distance
 from components.gate.comparison import Shift, shifts
-from components.histograms import category_shares, is_sensitive
+from components.histograms import category_shares
+from components.sensitive_statistics import is_sensitive
 from schemas.sensitive import MASK
 
 # Smaller distances are those of two samples of the same rows; of few rows, these differ by more.

@@ -13,7 +13,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from cli.errors import ConfigError, DataError, PipelineError
 from cli.terminal import flags
 from components.config import Comparison
-from components.histograms import WRITTEN_BINS, custom_stats, is_sensitive
+from components.histograms import WRITTEN_BINS, custom_stats
+from components.sensitive_statistics import is_sensitive
 from components.table_statistics import list_columns, name_column, select_columns
 from components.value_counts import ValueCounts
 from oncall.check import Check
@@ -26,7 +27,7 @@ from oncall.text_format import format_labels, shorten
 from pipeline.alerts.incidents import TRAFFIC
 from pipeline.config.monitoring import DEFAULT_SINCE, Monitoring
 from pipeline.run.advice import ask
-from pipeline.run.artifact_lookup import read_statistics
+from pipeline.run.statistics_files import read_statistics
 from pipeline.traffic.judgement import (
     FeatureTraffic,
     Finding,

@@ -2,7 +2,7 @@
 
 A feature and the label are marked where they are declared, other columns in `data.sensitive_columns`. From there the
 mark goes with the data: `Rule` and `Columns` have it for rows, the exported model for requests, and statistics for
-pages and comparisons (components/histograms.py).
+pages and comparisons (components/sensitive_statistics.py).
 """
 
 from typing import TYPE_CHECKING

@@ -3,8 +3,8 @@
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from components.histograms import is_sensitive
 from components.policy import Anomaly
+from components.sensitive_statistics import is_sensitive
 from schemas.sensitive import MASK
 
 # In the folder of each split, as the stock component names it.

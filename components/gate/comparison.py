@@ -16,7 +16,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
 from components.example_validator.validation import find_anomalies
-from components.histograms import category_shares, has_counts, is_sensitive, number_counts, range_shares
+from components.histograms import category_shares, has_counts, number_counts, range_shares
+from components.sensitive_statistics import is_sensitive
 from schemas.data import TRAIN_SPLIT
 from schemas.sensitive import MASK
 

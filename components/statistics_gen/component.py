@@ -46,7 +46,8 @@ from tfx.utils import json_utils
 from cli.errors import DataError
 from components.artifact_files import files_in
 from components.config import STOCK, Implementation
-from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats, mark_sensitive
+from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats
+from components.sensitive_statistics import mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
 from components.stock_executor import log_handover, why_not_tf_examples

@@ -11,7 +11,7 @@ from components.gate.comparison import Compared, compare_all
 from oncall.gate_inputs import GateInputs, read_gate_inputs
 from oncall.local.metadata import LocalMetadata
 from oncall.metadata import Artifact
-from pipeline.run.artifact_lookup import read_statistics
+from pipeline.run.statistics_files import read_statistics
 from pipeline.stats.page import PUSHED, FeatureView, Notes, features
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ml_metadata
-from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from cli.errors import ConfigError, DataError
 from components.pusher.last_push import LastPush, last_push, outputs
 from pipeline.run.run_root import RunRoot
+from pipeline.run.statistics_files import read_statistics
 
 LATEST = "latest"
 
@@ -37,27 +37,6 @@ class RunArtifacts:
             raise DataError(f"run {self.run_id}: ended before StatisticsGen; it has no statistics")
         artifact = self.by_type["ExampleStatistics"]
         return read_statistics(Path(artifact.uri))
-
-
-def read_statistics(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
-    """Read an artifact of StatisticsGen, by split.
-
-    Raises:
-      DataError: its files are gone or damaged.
-    """
-    by_split = {}
-    for file in sorted(folder.glob("Split-*/FeatureStats.pb")):
-        statistics = statistics_pb2.DatasetFeatureStatisticsList()
-        try:
-            statistics.ParseFromString(file.read_bytes())
-        except (DecodeError, OSError) as error:
-            raise DataError(f"{file}: cannot be read as statistics: {error}") from error
-        if not statistics.datasets:
-            raise DataError(f"{file}: holds no statistics")
-        by_split[file.parent.name.removeprefix("Split-")] = statistics.datasets[0]
-    if not by_split:
-        raise DataError(f"{folder}: holds no statistics; were they deleted?")
-    return by_split
 
 
 def list_runs(root: RunRoot) -> list[str]:

@@ -8,7 +8,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.gate.comparison import Compared, compare_all
 from components.pusher.last_push import LastPush
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.artifact_lookup import RunArtifacts, read_statistics
+from pipeline.run.artifact_lookup import RunArtifacts
+from pipeline.run.statistics_files import read_statistics
 from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
 from schemas.data import TRAIN_SPLIT
 

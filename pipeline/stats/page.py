@@ -15,7 +15,8 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from cli.page_style import read_style
 from components.config import DRIFT, SKEW
 from components.gate.comparison import Compared
-from components.histograms import QUANTILES, category_counts, has_counts, is_sensitive, number_counts, quantile
+from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
+from components.sensitive_statistics import is_sensitive
 from components.value_counts import ValueCounts
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup

@@ -20,8 +20,9 @@ from components.config import Comparison
 from components.example_validator.anomalies import list_anomalies
 from components.example_validator.validation import find_anomalies
 from components.gate.comparison import shifts
-from components.histograms import category_counts, is_sensitive, number_counts
+from components.histograms import category_counts, number_counts
 from components.schema_gen.component import infer
+from components.sensitive_statistics import is_sensitive
 from components.statistics_gen.component import StatisticsExecutor, StatisticsGen
 from components.statistics_gen.record_batches import record_batches
 from components.transform.category_tables import fingerprint_ids

@@ -13,7 +13,8 @@ from tfx.components.statistics_gen import executor as stock
 from tfx.types import artifact_utils, standard_artifacts
 
 from cli.errors import DataError
-from components.histograms import has_counts, is_sensitive
+from components.histograms import has_counts
+from components.sensitive_statistics import is_sensitive
 from components.statistics_gen.component import StatisticsExecutor
 
 pytestmark = pytest.mark.integration
