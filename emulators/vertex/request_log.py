@@ -1,10 +1,11 @@
 """Request-response logging of endpoints: each logged prediction is a row of a table of the emulated BigQuery.
 
 PredictRequestResponseLoggingConfig.bigquery_destination: "If only given a project, a new dataset will be created with
-name `logging_<endpoint-display-name>_<endpoint-id>`", "If no table name is given, a new table will be created with name
-`request_response_logging`". BigQueryDestination.output_uri: "the Dataset must exist". The columns are those of
-https://cloud.google.com/vertex-ai/docs/predictions/online-prediction-logging; guesses are the name in `endpoint`, the
-codes of rejected settings, and that a prediction that fails is not logged.
+name `logging_<endpoint-display-name>_<endpoint-id>`". "If no table name is given, a new table will be created with name
+`request_response_logging`". BigQueryDestination.output_uri: "the Dataset must exist".
+
+https://cloud.google.com/vertex-ai/docs/predictions/online-prediction-logging has the columns. These are guesses: the
+name in `endpoint`, the codes of rejected settings, and that a failed prediction is not logged.
 """
 
 import datetime

@@ -20,6 +20,7 @@ has no request at all, or FOLDER cannot be written; 5 the registry or the bucket
 an error, run the command again: no request is imported twice."""
 
 _AGE = re.compile(r"(\d+)([dhm])")
+_BUCKET_FOLDER = re.compile(r"gs://[^/*]+/[^*]+")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
@@ -54,6 +55,7 @@ def main() -> None:
 )
 @click.option("--log-key", "key", default="", metavar="COLUMN", help="Column that joins requests with their outcomes.")
 @click.option("--log-sensitive", is_flag=True, help="Write sensitive columns too.")
+@click.option("--copy-to", metavar="URI", help="gs:// folder that gets new shards, for jobs on Vertex AI.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def import_command(
     project: str,
@@ -67,6 +69,7 @@ def import_command(
     since: str | None,
     key: str,
     log_sensitive: bool,
+    copy_to: str | None,
     as_json: bool,
 ) -> None:
     """Import the request-response log of an endpoint on Vertex AI as shards of FOLDER.
@@ -77,11 +80,15 @@ def import_command(
     with refusals(as_json=as_json, interrupted="interrupted; run the command again: no request is imported twice"):
         if table and bucket:
             raise ConfigError("--bigquery and --bucket: name one of them")
+        if copy_to and not _BUCKET_FOLDER.fullmatch(copy_to):
+            raise ConfigError(f"--copy-to {copy_to}: expected the URI of a folder, such as gs://my-bucket/request-log")
         start = _parse_time(since) if since else None
         # A second of imports.
+        from serving.registry.vertex import staging
         from serving.registry.vertex.config import TABLE, VertexProject
         from serving.registry.vertex.connection import VertexClient
         from serving.registry.vertex.registry import open_deployed
+        from serving.request_log.shards import SHARD_PATTERN
         from serving.request_log.vertex_import import ImportOptions, import_log
         from serving.request_log.vertex_table import BigQueryTable, ExportedFiles
 
@@ -107,7 +114,12 @@ def import_command(
         sample = setting.sampling_rate if setting is not None else 1.0
         options = ImportOptions(model, project, sample, start, key, log_sensitive)
         report = import_log(source, folder, deployments, options)
-        click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
+        document, lines = report.to_json(), report.lines()
+        if copy_to:
+            copied = staging.copy_new(sorted(folder.glob(SHARD_PATTERN)), copy_to, project=project)
+            document["copied"] = copied
+            lines.append(f"  copied to {copy_to}: {len(copied)} of the shards")
+        click.echo(json.dumps(document, indent=2) if as_json else "\n".join(lines))
 
 
 def _parse_time(text: str) -> datetime.datetime:

@@ -253,7 +253,7 @@ class _Import:
             self.left_out[request.id] = request.time
 
     def _find_reason(self, request: LoggedRequest) -> str:
-        """Take a request; return the reason why it is left out, or the empty string."""
+        """Take a request; return the reason if it is left out; otherwise the empty string."""
         if request.endpoint.rpartition("/")[2] != self._endpoint:
             return f"of another endpoint than {self._endpoint}"
         number = self._deployments.versions.get(request.deployment)

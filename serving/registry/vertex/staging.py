@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,27 @@ def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], e
         raise PushError(f"{uri}: the bucket is not there; create it, or set vertex.pipeline_root") from error
     except exceptions.GoogleAPICallError as error:
         raise PushError(f"{uri}: cannot be written: {translate_error(error)}") from error
+
+
+def copy_new(files: Sequence[Path], uri: str, *, project: str) -> list[str]:
+    """Copy files to a folder, unless it has one of the same name; return the names of the copies.
+
+    Raises:
+      PushError: the bucket is not there, or may not be written.
+    """
+    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    copied = []
+    try:
+        existing = {blob.name.removeprefix(f"{prefix}/") for blob in bucket.list_blobs(prefix=f"{prefix}/")}
+        for path in files:
+            if path.name not in existing:
+                bucket.blob(f"{prefix}/{path.name}").upload_from_filename(str(path))
+                copied.append(path.name)
+    except exceptions.NotFound as error:
+        raise PushError(f"{uri}: the bucket is not there; create it, or name another one") from error
+    except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError) as error:
+        raise PushError(f"{uri}: cannot be written: {_describe_error(error)}") from error
+    return copied
 
 
 def read(uri: str, *, project: str) -> bytes | None:

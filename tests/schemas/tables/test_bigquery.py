@@ -121,6 +121,20 @@ def test_streams_have_each_row_once_and_are_the_same_whenever_they_are_read(ware
     assert [TableRows.from_uri(stream.uri) for stream in streams] == streams
 
 
+def test_a_condition_leaves_out_rows_before_a_time(warehouse: Warehouse) -> None:
+    noon = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
+    hour = datetime.timedelta(hours=1)
+    times = pa.array([noon - hour, noon, noon + hour, None], pa.timestamp("us", "UTC"))
+    warehouse.write("times", pa.table({"x": range(4), "time": times}))
+    rows = find_rows(BASE, "train", "shop.times")
+    condition = "time >= CAST('2026-01-02 13:00:00+01:00' AS TIMESTAMP)"
+    (stream,) = open_streams(rows, ["x"], 1, condition)
+    assert read(stream.uri, only=["x"]) == {"x": ["1", "2"]}
+    assert open_streams(rows, ["x"], 1, "x > 9") == []
+    with pytest.raises(DataError, match="my-project.shop.times: Unrecognized name: y"):
+        open_streams(rows, ["x"], 1, "y > 9")
+
+
 def test_an_interrupted_stream_continues_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / PROJECT / "shop").mkdir(parents=True)
     with BigQueryServer(tmp_path, interruptions=2) as server:

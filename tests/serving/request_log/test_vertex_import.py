@@ -349,8 +349,15 @@ def test_the_traffic_of_an_endpoint_is_imported_by_a_command(
     )
     assert "  not imported, golden requests of pushes: " in result.stdout
     answers = predict(bench, models.ROW, {**models.ROW, "size": 0.5})
-    result = invoke(bench, folder, "--log-key", "rank", "--json")
+    copy_to = ["--copy-to", f"gs://{BUCKET}/request-log"]
+    result = invoke(bench, folder, "--log-key", "rank", "--json", *copy_to)
     document = json.loads(result.stdout)
+    (copy,) = (bench.server.emulator.storage / BUCKET / "request-log").iterdir()
+    assert document["shards"] == document["copied"] == [copy.name]
+    assert copy.read_bytes() == (folder / copy.name).read_bytes()
+    assert "copied to gs://my-bucket/request-log: 0 of the shards" in invoke(bench, folder, *copy_to).stdout
+    result = invoke(bench, folder, "--copy-to", "gs://no-such-bucket/log")
+    assert (result.exit_code, "gs://no-such-bucket/log: the bucket is not there" in result.stderr) == (5, True)
     assert (document["requests"], document["rows"], document["versions"]) == (1, 2, {"1": 1})
     (shard,) = list_shards(folder)
     rows = next(shard.batches()).to_pylist()
@@ -365,6 +372,7 @@ def test_the_traffic_of_an_endpoint_is_imported_by_a_command(
         (["--since", "soon"], "--since soon: expected an age such as 7d, 12h or 30m, or a time"),
         (["--bigquery", TABLE, "--bucket", "gs://b/c"], "--bigquery and --bucket: name one of them"),
         (["--bigquery", "logs.requests"], "--bigquery logs.requests: expected PROJECT.DATASET.TABLE, such as"),
+        (["--copy-to", "gs://my-bucket"], "--copy-to gs://my-bucket: expected the URI of a folder, such as gs://"),
         (["--bucket", "logs/*.json"], "--bucket logs/*.json: expected the URI of a folder, such as gs://"),
     ):
         result = invoke(bench, folder, *arguments)
