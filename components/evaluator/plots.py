@@ -94,13 +94,16 @@ def _calibrate(buckets: Sequence[Mapping[str, Any]]) -> Points:
 
 
 def _count_predictions(buckets: Sequence[Mapping[str, Any]]) -> Points:
-    """Return the bins of the predictions that occur; those of one of TFMA's buckets are their mean."""
+    """Return the bins of the predictions that occur, from the bounds of TFMA's buckets, which are narrower."""
     bins: dict[int, list[float]] = {}
     for bucket in buckets:
         rows = bucket.get("numWeightedExamples", 0.0)
         if rows:
             value = bucket.get("totalWeightedRefinedPrediction", 0.0) / rows
             place = min(max(int(value * _PREDICTION_BINS), 0), _PREDICTION_BINS - 1)
-            low, high, count = bins.get(place, (value, value, 0.0))
-            bins[place] = [min(low, value), max(high, value), count + rows]
+            # The first and the last bucket are infinite, as the strings of JSON.
+            bucket_low = max(float(bucket.get("lowerThresholdInclusive", 0.0)), 0.0)
+            bucket_high = min(float(bucket.get("upperThresholdExclusive", 0.0)), 1.0)
+            low, high, count = bins.get(place, (bucket_low, bucket_high, 0.0))
+            bins[place] = [min(low, bucket_low), max(high, bucket_high), count + rows]
     return [bins[place] for place in sorted(bins)]
