@@ -1,7 +1,7 @@
 """The shards of a request log: their columns, how they are read, and how one is written. Imports no TensorFlow.
 
-A row of a shard is a row of a request. It has the input columns of the model by the names and types of the training
-table, and nulls for missing values. So a shard is a data file for ExampleGen. Columns of the log itself start with
+A row of a shard is a row of a request. It has the input columns of the model, as the training table has them: by name
+and type, with nulls where values are missing. So a shard is a data file for ExampleGen. Columns of the log start with
 `_request_`, outputs of the model with `_prediction_`. A rejected request is one row with `_request_error` and nothing
 else. A version with other columns starts a new shard.
 """
@@ -43,7 +43,7 @@ class RequestLogError(DataError):
 
 
 class ShardDescription(BaseModel):
-    """Description of the rows of a shard, in the metadata of its file.
+    """Facts that the rows of a shard have in common, in the metadata of its file.
 
     Attributes:
       format: Number of the format.

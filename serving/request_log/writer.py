@@ -114,12 +114,15 @@ class _Shards:
         done.wait(seconds)
 
     def _run(self) -> None:
-        for path, error in recover_streams(self._settings.folder):
-            if error is None:
-                _LOG.info("%s: a worker left it; its rows are in a shard now", path)
-            else:
-                self._report(f"{path}: a worker left it, and it cannot become a shard: {error}")
-        self._keep_budget()
+        try:
+            for path, error in recover_streams(self._settings.folder):
+                if error is None:
+                    _LOG.info("%s: a worker left it; its rows are in a shard now", path)
+                else:
+                    self._report(f"{path}: a worker left it, and it cannot become a shard: {error}")
+            self._keep_budget()
+        except Exception as error:
+            self._report(f"{self._settings.folder}: streams of dead workers cannot be read: {error}")
         while True:
             try:
                 item = self._closed.get(timeout=_RETRY_SECONDS)
@@ -135,7 +138,7 @@ class _Shards:
     def _convert(self, stream: Stream) -> None:
         try:
             convert_stream(stream.path)
-        except (OSError, pa.ArrowException, RequestLogError) as error:
+        except Exception as error:
             # Readers take the stream as it is.
             self._report(f"{stream.path}: cannot become a shard yet: {error}")
             self._failed.append(stream)
@@ -146,7 +149,7 @@ class _Shards:
     def _keep_budget(self) -> None:
         try:
             deleted = delete_oldest(self._settings.folder, self._settings.budget_bytes)
-        except OSError as error:
+        except Exception as error:
             self._report(f"{self._settings.folder}: its oldest shards cannot be deleted: {error}")
             return
         if deleted:

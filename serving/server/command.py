@@ -8,6 +8,7 @@ import functools
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -355,6 +356,8 @@ def _read_log_settings(values: dict[str, Any], workers: int) -> "RequestLogSetti
     from serving.request_log.settings import FOLDER_FLAG, MEGABYTE, RequestLogSettings
 
     folder: Path | None = values.pop("log_folder")
+    if folder is not None and re.match(r"[a-z0-9]+:/", str(folder)):
+        raise ConfigError(f"{FOLDER_FLAG} {folder}: expected a folder of this machine; copy its shards to a bucket")
     settings = RequestLogSettings(
         folder=Path() if folder is None else folder.absolute(),
         sample=values.pop("sample"),

@@ -43,7 +43,7 @@ _PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 _MAX_REASON_CHARS = 1000
 _MAX_NAME_CHARS = 80
 # The calls of the request log.
-_PREDICTIONS = {"Predict", "Classify", "Regress", "MultiInference"}
+_PREDICTIONS = {"Predict", "Classify", "Regress", "MultiInference", "ModelInfer"}
 _CODES: dict[type[Exception], grpc.StatusCode] = {
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -116,7 +116,7 @@ async def handle(
         status, reason = grpc.StatusCode.INTERNAL, "internal error; see the server's log"
     finally:
         if entry is not None:
-            entry.finish(reason, fields["bytes"])
+            entry.finish(reason, fields.get("bytes", 0))
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(route, status.name).inc()
         service.metrics.seconds.labels(route).observe(seconds)

@@ -198,6 +198,7 @@ def test_two_workers_have_a_stream_each(registry: LocalRegistry, tmp_path: Path)
             "--log-requests {file}: cannot be used: File exists; name one that can be written",
         ),
         (["--log-requests", "/proc/log"], "--log-requests /proc/log: cannot be used: No such file or directory"),
+        (["--log-requests", "gs://bucket/log"], "--log-requests gs:/bucket/log: expected a folder of this machine"),
         (["--log-requests", "{foreign}"], "requests-1.parquet: is not a shard of a request log"),
         (["--log-requests", "{folder}", "--log-key", "header:"], "--log-key header:: expected the name of a header"),
         (["--log-requests", "{folder}", "--log-budget", "100"], "--log-budget 100: expected at least 128 MB, twice"),
