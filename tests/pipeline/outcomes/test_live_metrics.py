@@ -49,6 +49,7 @@ def test_numbers_are_measured_by_weight(tmp_path: Path) -> None:
     live, _ = measure_outcomes(log, summary, LiveSettings())
     (overall,) = [metrics for metrics in live if metrics.group == Group(1)]
     assert summary.weight == "share"
+    assert {(file.weight, file.model_weight) for file in summary.files.values()} == {("share", "share")}
     for name in ("rmse", "mae", "r2"):
         assert overall.values[name] == pytest.approx(METRICS[name].compute(counts), rel=1e-5)
         assert overall.intervals[name].low < METRICS[name].compute(counts) < overall.intervals[name].high
