@@ -148,6 +148,12 @@ def _describe_join(log: Path, summary: Summary) -> list[str]:
         notes.append(str(error))
     if new:
         notes.append(f"{len(new)} shards are newer than the join; join again: python -m serving.outcomes --log {log}")
+    unweighted = next((file for file in summary.files.values() if file.model_weight and not file.weight), None)
+    if unweighted is not None:
+        notes.append(
+            f"the evaluation is weighted by {unweighted.model_weight}, and {unweighted.source} has no weights: its "
+            "rows weigh 1"
+        )
     counts = summary.counts
     for count, name, text in (
         (counts.contradicted, "contradicted", "keys have labels that say different things; the latest counts"),

@@ -85,8 +85,8 @@ def find_quality_drop(
       version: Version of the model.
       settings: How live rows are measured.
       offline: Values of the version's evaluation.
-      days: Number of days of predictions, counted back from the newest one of the version.
-      now: End of these days; None for the newest labelled prediction.
+      days: Number of days of predictions, counted back from the newest labelled one of the version.
+      now: Time from which they are counted back at most; None for the current time.
 
     Raises:
       RequestLogError: The joined rows cannot be read.
@@ -95,8 +95,10 @@ def find_quality_drop(
     if summary is None:
         return []
     since = None
-    end = now or find_newest(log, summary, version)
-    if end is not None:
+    newest = find_newest(log, summary, version)
+    if newest is not None:
+        # A clock that jumped must not leave all other rows behind.
+        end = min(newest, now or datetime.datetime.now(datetime.UTC))
         since = end - datetime.timedelta(days=days)
     slicings = tuple(dict.fromkeys(bound.slice_by for bound in settings.evaluation.thresholds if bound.slice_by))
     # Only the slices with a bound are measured.

@@ -122,6 +122,7 @@ def keep_labels(
         kind=label.kind,
         classes=tuple(label.classes),
         weight=table.columns.weight or "",
+        model_weight=reading.features.weight or "",
         has_times=columns.time is not None,
         rows=0,
     )

@@ -52,6 +52,7 @@ class LabelFile(_Record):
       kind: Kind of the label.
       classes: Values of the label, in the order of their IDs; empty for a regression.
       weight: Column of the weights; empty if the file has none.
+      model_weight: Column of the weights in the table of the model; empty if all its rows weigh alike.
       has_times: Whether the labels have times.
       rows: Number of labels.
       without_key: Number of rows that were left out because they have no key.
@@ -67,6 +68,7 @@ class LabelFile(_Record):
     kind: LabelKind
     classes: tuple[str, ...]
     weight: str = ""
+    model_weight: str = ""
     has_times: bool = False
     rows: int
     without_key: int = 0

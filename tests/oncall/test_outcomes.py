@@ -14,7 +14,7 @@ from schemas.metrics import METRICS
 from serving.request_log.shards import ShardDescription
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
-from tests.serving.outcomes.logs import build_rows, join_labels, write_labels, write_log, write_model
+from tests.serving.outcomes.logs import FEATURES, build_rows, join_labels, write_labels, write_log, write_model
 
 ROWS = 1_200
 DESCRIPTION = ShardDescription(model="census", sample=0.5, key="person", masked=("race",))
@@ -138,6 +138,17 @@ def test_a_log_without_labels_and_a_foreign_folder_are_named(folder: Path, runs:
     (log / "outcomes" / "summary.json").write_text("{")
     result = oncall("outcomes", "--log", log)
     assert (result.exit_code, "summary.json: is damaged; remove it and join again" in result.stderr) == (3, True)
+
+
+def test_labels_without_the_weights_of_the_model_are_named(
+    tmp_path: Path, runs: Runs, document: Callable[..., Any]
+) -> None:
+    runs.run("run-1")
+    write_model(tmp_path, FEATURES.model_copy(update={"weight": "hours"}))
+    labels = write_version(tmp_path, 1, shuffled=0)
+    join_labels(tmp_path, labels)
+    notes = document("outcomes", "--log", tmp_path / "log")["notes"]
+    assert f"the evaluation is weighted by hours, and {labels} has no weights: its rows weigh 1" in notes
 
 
 def test_the_config_may_name_the_log(good: Path, runs: Runs, oncall: Oncall) -> None:

@@ -49,6 +49,7 @@ def test_numbers_are_measured_by_weight(tmp_path: Path) -> None:
     live, _ = measure_outcomes(log, summary, LiveSettings())
     (overall,) = [metrics for metrics in live if metrics.group == Group(1)]
     assert summary.weight == "share"
+    assert {(file.weight, file.model_weight) for file in summary.files.values()} == {("share", "share")}
     for name in ("rmse", "mae", "r2"):
         assert overall.values[name] == pytest.approx(METRICS[name].compute(counts), rel=1e-5)
         assert overall.intervals[name].low < METRICS[name].compute(counts) < overall.intervals[name].high
@@ -145,12 +146,24 @@ def test_only_the_newest_days_are_judged(tmp_path: Path) -> None:
     predictions = np.where(labels == 1, 0.8, 0.2) + generator.normal(0, 0.1, 2 * ROWS)
     predictions[ROWS:] = generator.random(ROWS)
     keys = [f"k{row}" for row in range(2 * ROWS)]
-    write_log(tmp_path, "1", build_rows(keys, columns={"_prediction_probability": pa.array(predictions.clip(0, 1))}))
+    start = START - datetime.timedelta(days=40)
+    columns = {"_prediction_probability": pa.array(predictions.clip(0, 1))}
+    # The clock of the server was a year ahead for one row.
+    write_log(
+        tmp_path,
+        "0",
+        build_rows(
+            ["late"], start=start + datetime.timedelta(days=365), columns={"_prediction_probability": pa.array([0.5])}
+        ),
+    )
+    write_log(tmp_path, "1", build_rows(keys, start=start, columns=columns))
     rows = (f"{key},{'>50K' if label else '<=50K'}" for key, label in zip(keys, labels, strict=True))
-    log, _ = join_file(tmp_path, "person,income", *rows)
+    log, _ = join_file(tmp_path, "person,income", "late,>50K", *rows)
     offline = {"overall": {"auc": OfflineValue(0.7, (0.68, 0.72))}}
+    now = start + datetime.timedelta(hours=2 * ROWS)
     assert find_quality_drop(log, 1, LiveSettings(), offline, days=365) == []
-    (drop,) = find_quality_drop(log, 1, LiveSettings(), offline, days=7)
+    (drop,) = find_quality_drop(log, 1, LiveSettings(), offline, days=7, now=now)
+    # 168 hours, and the row of the wrong clock.
     assert (drop.metric, drop.rows) == ("auc", 169)
     assert find_quality_drop(log, 2, LiveSettings(), offline) == []
     assert find_quality_drop(tmp_path / "nowhere", 1, LiveSettings(), offline) == []
