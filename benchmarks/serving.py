@@ -53,12 +53,12 @@ def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
     return times
 
 
-def wrk(url: str, body: str, connections: int) -> dict[str, float]:
+def wrk(url: str, body: str, connections: int, seconds: float = _SECONDS) -> dict[str, float]:
     """Return requests a second, and milliseconds at the 50th and 99th percentile, as fast as they are answered."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n")
         script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{_SECONDS}", "--latency", "-s", script.name, url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output:
         raise click.ClickException(f"not every request was answered:\n{output}")
@@ -107,10 +107,11 @@ async def open_loop(host: str, port: int, path: str, body: str, rate: float) -> 
     return times[int(rate) :]
 
 
-def _server(folder: Path, workers: int) -> tuple["subprocess.Popen[str]", str]:
+def start_server(folder: Path, workers: int, *flags: str) -> tuple["subprocess.Popen[str]", str]:
+    """Return a server that is ready, and its URL."""
     command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--port", "0", "--workers", str(workers)]
     process = subprocess.Popen(
-        [*command, "--no-access-log"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, "--no-access-log", *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -120,21 +121,31 @@ def _server(folder: Path, workers: int) -> tuple["subprocess.Popen[str]", str]:
     raise click.ClickException("the server did not start")
 
 
+def read_champion(versions: LocalRegistry) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of the serving version, and a row that it takes.
+
+    Raises:
+      ClickException: there is no such version, or no wrk.
+    """
+    if shutil.which("wrk") is None:
+        raise click.ClickException("wrk is not here; apt-get install wrk")
+    champion = versions.champion()
+    if champion is None:
+        raise click.ClickException(f"{versions.folder}: no version serves; make run pushes one")
+    folder = versions.path(champion)
+    return folder, json.loads((folder / GOLDEN_FILE).read_text())["instances"][0]
+
+
 @click.command()
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes of the server.")
 def main(registry: Path, model: str, workers: int) -> None:
     """Measure latency and throughput of the model server, and print the ratios."""
-    if shutil.which("wrk") is None:
-        raise click.ClickException("wrk is not here; apt-get install wrk")
     versions = LocalRegistry(registry, model)
-    champion = versions.champion()
-    if champion is None:
-        raise click.ClickException(f"{versions.folder}: no version serves; make run pushes one")
-    row = json.loads((versions.path(champion) / GOLDEN_FILE).read_text())["instances"][0]
-    plain = plain_call(versions.path(champion), row)
-    process, url = _server(versions.folder, workers)
+    champion, row = read_champion(versions)
+    plain = plain_call(champion, row)
+    process, url = start_server(versions.folder, workers)
     try:
         measured = _measure(url, f"/v1/models/{model}:predict", row)
     finally:

@@ -18,6 +18,7 @@ from schemas.expressions import Expression, Type, time_type
 from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK, find_sensitive
 from schemas.tables.expression_values import evaluate as evaluate_rows
+from schemas.tables.log_columns import is_log_column
 from schemas.tables.pieces import Piece
 from schemas.tables.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
 from schemas.tables.row_hash import Hashes, row_hashes, value_hashes
@@ -152,11 +153,11 @@ class Columns:
         return [*read, *self.split_by, *([self.group] if self.group else []), *self.copied]
 
     def find_undeclared(self, names: Sequence[str]) -> list[str]:
-        """Return the columns of a file that neither the config nor `ignored` names."""
+        """Return the columns of a file that neither the config nor `ignored` names; a request log has its own."""
         if self.ignored is None:
             return []
         declared = {*self.needed, *self.ignored}
-        return [name for name in names if name not in declared]
+        return [name for name in names if name not in declared and not is_log_column(name)]
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,9 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
       rule: Rule of the column.
     """
     if rule.strip_spaces:
-        strings = pc.utf8_trim_whitespace(strings)
+        # Unicode counts the mark of a real list among spaces.
+        is_list = pc.starts_with(strings, LIST_START)
+        strings = pc.if_else(is_list, strings, pc.utf8_trim_whitespace(strings))
     strings = as_missing(strings, rule.missing_values)
     if rule.classes:
         strings = _as_classes(strings, rule.classes)

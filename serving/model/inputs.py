@@ -15,6 +15,7 @@ import pyarrow as pa
 from schemas.data import ReadOptions
 from schemas.declaration import did_you_mean
 from schemas.features import MISSING, ColumnType, FeatureSet, safe_name
+from schemas.sensitive import find_sensitive
 from schemas.tables import examples
 from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, convert, feature_rules
 
@@ -64,14 +65,18 @@ class Inputs(dict[str, Input]):
 
     Attributes:
       other_columns: Names of the training table's columns that the model does not use. A request may have them.
+      sensitive_columns: Names of the sensitive columns of the training table.
       ids: The inputs that are IDs, by name.
       texts: The inputs that keep a limited number of tokens, by name.
       own_columns: Names that the inputs may have in a request.
       decimal: Character before the fraction of a number in a string.
     """
 
-    def __init__(self, inputs: Sequence[Input], other_columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self, inputs: Sequence[Input], other_columns: Sequence[str] = (), sensitive_columns: Sequence[str] = ()
+    ) -> None:
         super().__init__({field.name: field for field in inputs})
+        self.sensitive_columns = frozenset([*sensitive_columns, *map(safe_name, sensitive_columns)])
         self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
         self.ids = {field.name: field for field in inputs if field.rule.num_ids is not None}
         self.texts = {field.name: field.rule.tokens for field in inputs if field.rule.tokens is not None}
@@ -98,7 +103,11 @@ class Inputs(dict[str, Input]):
 def build_inputs(features: FeatureSet, options: ReadOptions) -> Inputs:
     """Return the inputs of a model that was trained on these features, of a table that was read with `options`."""
     rules = feature_rules(features, options)
-    return Inputs([Input(safe_name(name), rule) for name, rule in rules.items()], options.other_columns)
+    return Inputs(
+        [Input(safe_name(name), rule) for name, rule in rules.items()],
+        options.other_columns,
+        find_sensitive(features, options),
+    )
 
 
 def convert_rows(inputs: Inputs, instances: Sequence[Any]) -> Columns:

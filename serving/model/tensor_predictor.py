@@ -73,6 +73,11 @@ class TensorPredictor:
         """Return a signature as TF Serving describes it."""
         return self._model.signatures[self._name if name == SERVING_DEFAULT else name]
 
+    @property
+    def own_signature(self) -> meta_graph_pb2.SignatureDef:
+        """The signature that is called."""
+        return self._model.signatures[self._name]
+
     def select(self, name: str) -> "TensorPredictor":
         """Return this model with another of its `signatures` as the one that is called."""
         selected = copy.copy(self)

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_comparison import DEFAULT_TOLERANCE, OutputsDifferError, compare_outputs
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.shards import ERROR, PREDICTION_PREFIX, TIME, VERSION, RequestLogError, Shard, list_shards
+from serving.request_log.shards import ERROR, TIME, VERSION, RequestLogError, Shard, list_shards
 
 _BATCH_ROWS = 1024
 _PURPOSE = "a replay"

@@ -1,12 +1,13 @@
 """The shards of a request log: their columns, how they are read, and how one is written. Imports no TensorFlow.
 
 A row of a shard is a row of a request. It has the input columns of the model by the names and types of the training
-table, missing values as nulls, so that a shard is a data file for ExampleGen. Columns of the log itself start with
+table, and nulls for missing values. So a shard is a data file for ExampleGen. Columns of the log itself start with
 `_request_`, outputs of the model with `_prediction_`. A rejected request is one row with `_request_error` and nothing
 else. A version with other columns starts a new shard.
 """
 
 import datetime
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.errors import DataError
+from schemas.tables.log_columns import PREDICTION_PREFIX
 
 FORMAT = 1
 SHARD_PATTERN = "requests-*.parquet"
@@ -26,7 +28,6 @@ _DESCRIPTION_KEY = b"request_log"
 
 TIME, ID, ROW, KEY = "_request_time", "_request_id", "_request_row", "_request_key"
 VERSION, ERROR = "_request_version", "_request_error"
-PREDICTION_PREFIX = "_prediction_"
 LOG_FIELDS: Sequence[pa.Field] = (
     pa.field(TIME, pa.timestamp("us", "UTC"), nullable=False),
     pa.field(ID, pa.string(), nullable=False),
@@ -42,7 +43,7 @@ class RequestLogError(DataError):
 
 
 class ShardDescription(BaseModel):
-    """What the rows of a shard have in common, in the metadata of its file.
+    """Description of the rows of a shard, in the metadata of its file.
 
     Attributes:
       format: Number of the format.
@@ -112,12 +113,14 @@ class Shard:
         Raises:
           RequestLogError: The file is damaged.
         """
+        # A stream may have become a shard since it was listed.
+        path = self.path if self.path.exists() else self.path.with_suffix(".parquet")
         try:
-            if self.path.suffix == ".parquet":
-                with pq.ParquetFile(self.path) as file:
+            if path.suffix == ".parquet":
+                with pq.ParquetFile(path) as file:
                     yield from file.iter_batches(columns=list(columns) if columns is not None else None)
             else:
-                for batch in _read_stream(self.path):
+                for batch in _read_stream(path):
                     yield batch if columns is None else batch.select(list(columns))
         except (OSError, pa.ArrowException) as error:
             raise RequestLogError(f"{self.path}: cannot be read: {error}") from error
@@ -131,11 +134,17 @@ def list_shards(folder: Path) -> list[Shard]:
     """
     if not folder.is_dir():
         raise RequestLogError(f"{folder}: there is no such folder; a server writes one with --log-requests")
-    paths = sorted([*folder.glob(SHARD_PATTERN), *folder.glob(STREAM_PATTERN)])
-    shards = [shard for path in paths if (shard := _open_shard(path)) is not None]
+    # First the streams: one that becomes a shard meanwhile is listed by both, and counts once.
+    by_name = {path.stem: path for path in [*list_streams(folder), *folder.glob(SHARD_PATTERN)]}
+    shards = [shard for _, path in sorted(by_name.items()) if (shard := open_shard(path)) is not None]
     if not shards:
         raise RequestLogError(f"{folder}: has no shard of a request log; a server writes them with --log-requests")
     return shards
+
+
+def list_streams(folder: Path) -> list[Path]:
+    """Return the streams of a log, in the order of their names."""
+    return sorted(folder.glob(STREAM_PATTERN))
 
 
 def read_rows(
@@ -176,17 +185,35 @@ def write_shard(path: Path, rows: pa.Table, description: ShardDescription) -> No
       description: What the rows have in common.
     """
     temporary = path.with_name(f".{path.name}.partial")
-    pq.write_table(describe(rows, description), temporary, compression="zstd")
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(describe(rows, description), file, compression="zstd")
+            file.flush()
+            # A name that outlives a power failure has its content.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        # A full disk has no place for half a shard.
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def describe(rows: pa.Table, description: ShardDescription) -> pa.Table:
     """Return the table with the description in the metadata of its schema."""
-    return rows.replace_schema_metadata({_DESCRIPTION_KEY: orjson.dumps(description.model_dump())})
+    return rows.replace_schema_metadata(build_schema([], description).metadata)
 
 
-def _open_shard(path: Path) -> Shard | None:
-    """Return a shard; None for a stream that has no schema yet, or has become a shard meanwhile."""
+def build_schema(fields: Sequence[pa.Field], description: ShardDescription) -> pa.Schema:
+    """Return a schema with the description in its metadata."""
+    return pa.schema(fields, {_DESCRIPTION_KEY: orjson.dumps(description.model_dump())})
+
+
+def open_shard(path: Path) -> Shard | None:
+    """Return a shard; None for a stream that has no schema yet, or has become a shard meanwhile.
+
+    Raises:
+      RequestLogError: The file is not a shard of this format.
+    """
     try:
         schema = pq.read_schema(path) if path.suffix == ".parquet" else _read_stream_schema(path)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ _QUESTIONS_OF_CHAMPION = ("errors", "latency", "quality")
 
 @dataclass(frozen=True)
 class Step:
-    """What the rule decides.
+    """A decision of the rule.
 
     Attributes:
       action: `promote` or `reject` a candidate, `rollback` a champion, or `wait`.

@@ -25,6 +25,7 @@ from cli.errors import ConfigError, PipelineError, PushError
 from cli.terminal import say_refusal
 
 if TYPE_CHECKING:
+    from serving.request_log.settings import RequestLogSettings
     from serving.server.access import AccessRules
     from serving.server.settings import ServerSettings
     from serving.server.tls import TlsFiles
@@ -161,6 +162,51 @@ version can be served, or the port is taken."""
     "the header x-split-key, else by --split-key, else by the request's ID.",
 )
 @click.option("--split-key", metavar="COLUMN", help="Column whose value is the key of a split.")
+@click.option(
+    "--log-requests",
+    "log_folder",
+    type=_FILE,
+    metavar="FOLDER",
+    help="Folder of a log of the requests and their predictions, in Parquet: docs/monitoring.md.  [default: no log]",
+)
+@click.option(
+    "--sample",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the requests that are logged, or of the keys, by a hash.",
+)
+@click.option(
+    "--log-key",
+    default="",
+    metavar="COLUMN",
+    help="Column of a request that outcomes are joined by, or header:NAME. The model need not use it.",
+)
+@click.option("--log-sensitive", is_flag=True, help="Log sensitive columns, too.")
+@click.option(
+    "--log-budget",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    metavar="MB",
+    help="Size of the log, beyond which its oldest shards are deleted.",
+)
+@click.option(
+    "--log-shard-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="MB",
+    help="Size beyond which a new shard is begun.",
+)
+@click.option(
+    "--log-shard-age",
+    type=click.FloatRange(0, min_open=True),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Age beyond which a new shard is begun.",
+)
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
 @click.option(
     "--until-stdin-ends",
@@ -271,7 +317,7 @@ def _serve(
 ) -> None:
     from serving.server.settings import ServerSettings
 
-    settings = ServerSettings(model_dir=model_dir, **values)
+    settings = ServerSettings(model_dir=model_dir, request_log=_read_log_settings(values, workers), **values)
     if settings.oncall_url is not None and not settings.oncall_url.startswith(("http://", "https://")):
         raise ConfigError(f"--oncall-url: {settings.oncall_url} is not an address such as http://127.0.0.1:8502")
     folder = _find_folder(model_dir, stack)
@@ -288,6 +334,32 @@ def _serve(
         _bind(host, grpc_port, "--grpc-port").close()
     with _bind(host, port, "--port") as listening:
         _run(settings, folder, host, listening, grpc_port, workers, stack, tls, access)
+
+
+def _read_log_settings(values: dict[str, Any], workers: int) -> "RequestLogSettings | None":
+    """Return the settings of the request log, whose flags are taken out of `values`; None without a folder.
+
+    Raises:
+      ConfigError: the folder or a flag cannot be used.
+    """
+    from serving.request_log.settings import FOLDER_FLAG, MEGABYTE, RequestLogSettings
+
+    folder: Path | None = values.pop("log_folder")
+    settings = RequestLogSettings(
+        folder=Path() if folder is None else folder.absolute(),
+        sample=values.pop("sample"),
+        key=values.pop("log_key"),
+        log_sensitive=values.pop("log_sensitive"),
+        budget_bytes=values.pop("log_budget") * MEGABYTE,
+        shard_bytes=values.pop("log_shard_size") * MEGABYTE,
+        shard_seconds=values.pop("log_shard_age"),
+    )
+    if folder is None:
+        if settings != RequestLogSettings(Path()):
+            raise ConfigError(f"the flags of the request log need {FOLDER_FLAG} FOLDER")
+        return None
+    settings.check(workers)
+    return settings
 
 
 def _run(
@@ -336,6 +408,7 @@ def _run(
 
 
 def _check(settings: "ServerSettings", folder: Path) -> None:
+    from serving.request_log.writer import check_version
     from serving.server.metrics import Metrics
     from serving.server.model_versions import END
     from serving.server.service import open_versions
@@ -343,20 +416,27 @@ def _check(settings: "ServerSettings", folder: Path) -> None:
 
     versions = open_versions(settings, str(folder), Metrics())
     snapshot = versions.snapshot
-    check_split_key(settings.split_key, snapshot.find(None, None))
+    check_split_key(settings, snapshot.find(None, None))
     # A shadow, or the smaller part of a split, keeps no server from starting.
     is_strict = not settings.experiment_labels
     if snapshot.default is None or (is_strict and any(state.state == END for state in snapshot.states.values())):
         raise PushError(versions.explain())
+    if settings.request_log is not None:
+        check_version(settings.request_log, snapshot.served[snapshot.default])
     click.echo(json.dumps({"event": "checked", "versions": sorted(snapshot.served), "default": snapshot.default}))
 
 
 def _build_flags(settings: "ServerSettings", folder: Path) -> list[str]:
     """Return the flags that decide whether a version can be served."""
     flags = ["--model-dir", str(folder), "--versions", settings.policy]
+    if settings.allow_unvalidated:
+        flags.append("--allow-unvalidated")
     for flag, value in (("shadow", settings.shadow), ("split", settings.split), ("split-key", settings.split_key)):
         flags += [f"--{flag}", str(value)] if value is not None else []
-    return [*flags, *(["--allow-unvalidated"] if settings.allow_unvalidated else [])]
+    if (log := settings.request_log) is not None:
+        flags += ["--log-requests", str(log.folder), *(["--log-key", log.key] if log.key else [])]
+        flags += ["--log-sensitive"] if log.log_sensitive else []
+    return flags
 
 
 def _make_temporary_folder(stack: contextlib.ExitStack) -> Path:

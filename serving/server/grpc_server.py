@@ -7,7 +7,7 @@ https://grpc.io/docs/guides/health-checking/
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -29,6 +29,7 @@ from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
+from serving.request_log.entries import Entry
 from serving.server import events, inference_calls
 from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
@@ -41,6 +42,8 @@ _PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 # The reason goes into a header of the answer: a client takes 8 KB of them.
 _MAX_REASON_CHARS = 1000
 _MAX_NAME_CHARS = 80
+# The calls of the request log.
+_PREDICTIONS = {"Predict", "Classify", "Regress", "MultiInference"}
 _CODES: dict[type[Exception], grpc.StatusCode] = {
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -96,8 +99,9 @@ async def _handle(
     """Return an answer, or abort with the status of its error; count, time and log the call."""
     started, status = time.perf_counter(), grpc.StatusCode.OK
     reason = ""
-    metadata = dict(context.invocation_metadata() or ())
+    metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
     current = start_request(metadata.get("x-request-id", ""), metadata.get(SPLIT_KEY_HEADER, ""))
+    entry = _start_entry(service, context, metadata, fields) if route in _PREDICTIONS else None
     try:
         return await answer()
     except (RequestError, NotFoundError, NotReadyError, OverloadedError) as error:
@@ -106,6 +110,8 @@ async def _handle(
         _LOG.exception("%s failed", route)
         status, reason = grpc.StatusCode.INTERNAL, "internal error; see the server's log"
     finally:
+        if entry is not None:
+            entry.finish(reason, fields["bytes"])
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(route, status.name).inc()
         service.metrics.seconds.labels(route).observe(seconds)
@@ -124,6 +130,16 @@ async def _handle(
                 **fields,
             )
     return await context.abort(status, reason[:_MAX_REASON_CHARS])
+
+
+def _start_entry(service: Service, context: Any, metadata: Mapping[str, str], fields: dict[str, Any]) -> Entry | None:
+    """Return the entry of a call in the request log, and return its ID to the client, as HTTP does."""
+    if service.request_log is None:
+        return None
+    identity = current_request().request_id
+    fields["request_id"] = identity
+    context.set_trailing_metadata((("x-request-id", identity),))
+    return service.request_log.start_entry(identity, metadata)
 
 
 def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
@@ -145,7 +161,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._service = service
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> Any:  # noqa: N802 (gRPC's name)
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> predict_pb2.PredictResponse:
             served = _find_version(self._service, request.model_spec)
@@ -200,7 +216,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "GetModelMetadata", context, answer, {})
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> classification_pb2.ClassificationResponse:
             served = self._find_for_rows(request.model_spec, request.input)
@@ -212,7 +228,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "Classify", context, answer, fields)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> regression_pb2.RegressionResponse:
             served = self._find_for_rows(request.model_spec, request.input)
@@ -224,7 +240,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _handle(self._service, "Regress", context, answer, fields)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"bytes": request.ByteSize()}
 
         async def answer() -> inference_pb2.MultiInferenceResponse:
             if not request.tasks:

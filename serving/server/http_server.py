@@ -27,17 +27,20 @@ from starlette.routing import BaseRoute, Route
 from serving.model.inference import Method
 from serving.model.predictor import Predictor, rows_of, to_json
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.request_log.entries import MAX_REQUEST_ID_CHARS
 from serving.server import events, inference_calls, open_inference, pages
 from serving.server.batching import Outputs
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
 from serving.server.model_versions import AVAILABLE, ServedVersion
-from serving.server.request_context import MAX_REQUEST_ID_CHARS, SPLIT_KEY_HEADER, current_request, start_request
+from serving.server.request_context import SPLIT_KEY_HEADER, current_request, start_request
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 from serving.server.split_keys import read_json_keys
 
 _LOG = logging.getLogger(__name__)
 # The only keys of `parameters` that Vertex AI's clients may send.
 _PARAMETERS = {"signature_name", "outputs"}
+# The routes of the request log.
+_PREDICTIONS = {"predict", "tf_serving_predict", "v2_infer", "classify", "regress"}
 # nginx's code for a connection that the client closed; only logs and metrics have it.
 _GONE = 499
 
@@ -119,7 +122,11 @@ class _Routes:
             headers = request.headers
             context = start_request(headers.get("x-request-id", ""), headers.get(SPLIT_KEY_HEADER, ""))
             identity = context.request_id
+            log = self._service.request_log if route in _PREDICTIONS else None
+            entry = log.start_entry(identity, headers) if log is not None else None
             response = await self._handle(handler, request, identity)
+            if entry is not None and response.status_code != _GONE:
+                entry.finish(_read_error(response), request.scope.get("body_bytes", 0))
             response.headers["x-request-id"] = identity
             if self._service.is_stopping:
                 # Clients that keep the connection open send the next request to another server.
@@ -364,6 +371,7 @@ class _Routes:
         body = decode_body(b"".join(pieces), request.headers.get("content-encoding", ""), most)
         if len(body) > most:
             raise _TooLargeError(f"the request is larger than {most:,} bytes once it is decompressed")
+        request.scope["body_bytes"] = len(body)
         return body
 
     async def _predict_rows(self, request: Request, served: ServedVersion, signature: Any, instances: Any) -> Outputs:
@@ -446,6 +454,10 @@ def _select_outputs(outputs: Outputs, names: Any) -> Outputs:
 
 def _respond(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def _read_error(response: Response) -> str:
+    return str(orjson.loads(response.body)["error"]) if response.status_code >= 400 else ""
 
 
 def _respond_with_error(code: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -4,6 +4,7 @@ https://prometheus.github.io/client_python/multiprocess/
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -12,6 +13,37 @@ from serving.server.model_versions import END, Snapshot
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+
+class RequestLogMetrics:
+    """Metrics of the request log; `serving.request_log.writer.Counts` is their protocol."""
+
+    def __init__(self, common: Mapping[str, Any]) -> None:
+        self._logged = Counter("logged_rows", "Rows that the request log has written.", **common)
+        self._dropped = Counter(
+            "log_dropped_rows",
+            "Rows that the request log has dropped: its queue or the disk was full, or a version's columns do not fit.",
+            ["reason"],
+            **common,
+        )
+        self._deleted = Counter("log_deleted_shards", "Shards that the budget of the request log deleted.", **common)
+        self._failures = Counter("log_failures", "Writes of the request log that failed.", **common)
+
+    def add_logged(self, rows: int) -> None:
+        """Count rows that were written."""
+        self._logged.inc(rows)
+
+    def add_dropped(self, reason: str, rows: int) -> None:
+        """Count rows that were dropped."""
+        self._dropped.labels(reason).inc(rows)
+
+    def add_deleted(self, shards: int) -> None:
+        """Count shards that the budget deleted."""
+        self._deleted.inc(shards)
+
+    def add_failure(self) -> None:
+        """Count a write that failed."""
+        self._failures.inc()
 
 
 class Metrics:
@@ -49,6 +81,7 @@ class Metrics:
         self.dropped_lines = Counter(
             "dropped_lines", "Lines of output that nobody read in time, of this process.", **common
         )
+        self.request_log = RequestLogMetrics(common)
 
     def update_versions(self, snapshot: Snapshot) -> None:
         """Set the gauges of the versions."""

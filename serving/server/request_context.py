@@ -5,11 +5,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from serving.request_log.entries import MAX_REQUEST_ID_CHARS
+
 if TYPE_CHECKING:
     from serving.server.shadow import ShadowJob
 
 SPLIT_KEY_HEADER = "x-split-key"
-MAX_REQUEST_ID_CHARS = 128
 
 
 @dataclass

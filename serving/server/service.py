@@ -18,6 +18,8 @@ from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import Columns, RequestError
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
+from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
+from serving.request_log.writer import RequestLog
 from serving.server import events
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics
@@ -58,11 +60,16 @@ class Service:
             self.shadow.follow(self.snapshot)
         if settings.split is not None:
             self.split = Split(settings.split, settings.split_key, SplitMetrics(metrics.options))
-            check_split_key(settings.split_key, self.snapshot.find(None, None))
+            check_split_key(settings, self.snapshot.find(None, None))
+        self.request_log: RequestLog | None = None
 
     @property
     def snapshot(self) -> Snapshot:
         return self.versions.snapshot
+
+    def find_default(self) -> ServedVersion | None:
+        """Return the version that answers a request that names none; None before it is loaded."""
+        return self.snapshot.find(None, None)
 
     @property
     def is_ready(self) -> bool:
@@ -123,6 +130,7 @@ class Service:
         if not isinstance(instances, list) or not instances:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
+        instances = note_row_keys(served.predictor, instances)
         return await self._submit(served, served.predictor.convert_rows(instances), len(instances))
 
     async def answer_columns(self, served: ServedVersion, columns: Any) -> Outputs:
@@ -134,6 +142,8 @@ class Service:
         ):
             # TF Serving's rule: a single input need not be named.
             columns = dict.fromkeys(served.predictor.specs, columns)
+        if isinstance(columns, Mapping):
+            columns = note_column_keys(served.predictor, columns)
         if not isinstance(columns, Mapping) or not columns:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
         first = next(iter(columns.values()))
@@ -151,6 +161,7 @@ class Service:
     async def answer_records(self, served: ServedVersion, records: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example, also of a model that takes nothing else."""
         self._check_rows(len(records))
+        note_record_keys(records)
         return await self._submit(served, served.predictor.convert_examples(records), len(records))
 
     def _check_rows(self, rows: int) -> None:
@@ -176,6 +187,7 @@ class Service:
         served.predictor.check_finite(outputs, columns)
         if self.shadow is not None:
             self.shadow.add_job(current_request(), self.snapshot, served, columns, outputs, rows)
+        note_prediction(served, columns, outputs, rows)
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:
@@ -252,6 +264,18 @@ def _finish(done: "asyncio.Future[None]", error: Exception | None) -> None:
         done.set_result(None)
     else:
         done.set_exception(error)
+
+
+def open_request_log(service: Service) -> RequestLog | None:
+    """Return the request log that the settings ask for.
+
+    Raises:
+      ConfigError: requests of the default version cannot be logged.
+    """
+    settings = service.settings.request_log
+    if settings is None:
+        return None
+    return RequestLog(settings, service.model_name, service.metrics.request_log, service.find_default)
 
 
 def freeze_garbage() -> None:

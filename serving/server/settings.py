@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from serving.request_log.settings import RequestLogSettings
 from serving.server.label_share import LabelShare
 
 
@@ -26,6 +27,7 @@ class ServerSettings:
       shadow: label that is asked after the answer, and share of the requests; None for no shadow.
       split: label that answers a share of the requests; None for no split.
       split_key: column whose value decides on the split; None for the header or the request's ID alone.
+      request_log: settings of the request log; None for no log.
     """
 
     model_dir: str
@@ -41,6 +43,7 @@ class ServerSettings:
     drain_seconds: float = 2.0
     access_log: bool = True
     oncall_url: str | None = None
+    request_log: RequestLogSettings | None = None
     shadow: LabelShare | None = None
     split: LabelShare | None = None
     split_key: str | None = None

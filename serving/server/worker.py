@@ -23,7 +23,7 @@ from serving.server.grpc_server import Health, build_grpc_server
 from serving.server.http_server import build_application
 from serving.server.metrics import Metrics
 from serving.server.processes import GRACE_SECONDS, ListenOptions
-from serving.server.service import Service, freeze_garbage, open_versions
+from serving.server.service import Service, freeze_garbage, open_request_log, open_versions
 from serving.server.settings import ServerSettings
 from serving.server.tls import build_grpc_credentials
 
@@ -37,7 +37,7 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
     """Return the application of one process, its versions loaded.
 
     Raises:
-      ConfigError: the file of the tokens cannot be used.
+      ConfigError: the file of the tokens cannot be used, or requests of the model cannot be logged.
       PushError: no version can be served.
     """
     metrics = Metrics()
@@ -53,6 +53,7 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
     service = Service(versions, settings, metrics)
     if not service.is_ready:
         raise PushError(versions.explain())
+    service.request_log = open_request_log(service)
     tokens = TokenFile(listen.access.token_file) if listen.access.token_file is not None else None
     gc.enable()
 
@@ -85,6 +86,8 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
                 await rpc.stop(GRACE_SECONDS)
             if service.shadow is not None:
                 service.shadow.stop()
+            if service.request_log is not None:
+                await asyncio.to_thread(service.request_log.close)
             events.write("stopped", pid=os.getpid(), dropped_lines=events.count_dropped() or None)
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}

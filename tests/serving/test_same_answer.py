@@ -11,7 +11,10 @@ import csv
 import io
 import json
 import re
+import threading
+import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +23,7 @@ import grpc
 import hypothesis
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
@@ -38,6 +42,7 @@ from serving.batch.model_loader import read_options
 from serving.model.predictor import Predictor
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.registry import Candidate, LocalRegistry
+from serving.request_log.shards import ERROR, ID, PREDICTION_PREFIX, Shard, list_shards, read_rows, write_shard
 from tests.serving.models import decided_at, golden_answers
 from tests.serving.running import RunningServer
 
@@ -237,8 +242,14 @@ def predictor(version: Path) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def server(version: Path) -> Iterator[RunningServer]:
-    with RunningServer("--model-dir", str(version.parent), "--grpc-port", "0", "--no-access-log") as running:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log")
+
+
+@pytest.fixture(scope="module")
+def server(version: Path, log: Path) -> Iterator[RunningServer]:
+    flags = ("--grpc-port", "0", "--no-access-log", "--log-requests", str(log))
+    with RunningServer("--model-dir", str(version.parent), *flags) as running:
         yield running
 
 
@@ -523,6 +534,68 @@ def test_every_odd_value_of_a_kind_has_one_answer(
         has_number = isinstance(_convert_numbers(_write_numbers(row, data), data)[name], int | float)
         # With a string, a typed request only repeats the other one.
         check(row, data, {key: route for key, route in routes.items() if has_number or not key.startswith("typed")})
+
+
+def test_the_request_log_is_a_table_with_the_same_answers(
+    data: Data,
+    version: Path,
+    predictor: Predictor,
+    server: RunningServer,
+    log: Path,
+    routes: dict[str, Callable[[dict[str, str]], Answer]],
+    tmp_path: Path,
+) -> None:
+    odd = [{**ROWS[1], name: ""} for name in FEATURES.raw_features]
+    odd += [{**ROWS[1], "tags": tags} for tags in ('["a", "b"]', "['x']", " a | | b ")]
+    odd += [{**ROWS[1], "at": at} for at in ("2024-02-29", "2024-02-29T10:00:00.5+02:00")]
+    for row in [*ROWS, *odd]:
+        for name in ("rows", "typed columns", "examples", "grpc"):
+            routes[name](_write_numbers(row, data))
+    # Also the rows of the other tests of this module.
+    shards = _wait_for_row(server, log)
+    rows = pa.Table.from_batches(read_rows(shards))
+    rows = rows.filter(pc.is_null(rows[ERROR]))
+    path = tmp_path / "requests-1.parquet"
+    write_shard(path, rows, shards[0].description)
+    job = Job.model_construct(
+        inputs=(), model="", format="parquet", reading=read_options(version), keys=(ID,), rows_per_part=100_000
+    )
+    table = input_files.open_input(str(path), job, FEATURES, 0)
+    (block,) = prediction_tables.split_into_blocks(table.batches(), 100_000)
+    assert not table.bad_rows
+    predictions = prediction_tables.predict_block(block, str(path), (ID,), predictor, FEATURES)
+    assert predictions[ID].to_pylist() == rows[ID].to_pylist()
+    logged = rows[f"{PREDICTION_PREFIX}probability"].to_numpy()
+    assert len(logged) > 4 * len(ROWS)
+    np.testing.assert_allclose(predictions["probability"].to_numpy(), logged, atol=1e-6)
+    assert {name for name in FEATURES.raw_features if rows[name].null_count} == {
+        name
+        for name, feature in FEATURES.raw_features.items()
+        if feature.missing is not None or name in ("tags", "note")
+    }
+
+    # ExampleGen reads it with labels that were joined later, and passes over the columns of the log.
+    labelled = rows.append_column("bought", pa.array(["yes", "no"] * (len(rows) // 2) + ["no"] * (len(rows) % 2)))
+    pyarrow.parquet.write_table(labelled, path)
+    train = Table.of(str(path), data.model_copy(update={"format": "parquet"}), FEATURES, max_bad_rows=0)
+    assert sum(len(batch.rows) for batch in train.batches()) == len(rows)
+    assert not train.bad_rows
+
+
+def _wait_for_row(server: RunningServer, log: Path) -> list[Shard]:
+    """Return the shards of a log, once they have a request that comes now: a thread writes them."""
+    identity = uuid.uuid4().hex
+    request = urllib.request.Request(f"{server.url}/predict", b"{}", {"x-request-id": identity})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(request, timeout=30)
+    waiting = threading.Event()
+    for _ in range(200):
+        if any(log.glob("requests-*")) and identity in [
+            row for batch in read_rows(list_shards(log), [ID]) for row in batch.column(ID).to_pylist()
+        ]:
+            return list_shards(log)
+        waiting.wait(0.05)
+    raise AssertionError("the request is not logged")
 
 
 def test_the_servers_page_has_the_threshold(data: Data, server: RunningServer) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from schemas.tables.items import ItemFormat
 from schemas.tables.number_format import NumberFormat
-from schemas.tables.values import Rule, as_string, convert
+from schemas.tables.values import Rule, as_string, as_strings, convert
 
 COMMAS = NumberFormat(",", ".", ("€",), percent=True)
 
@@ -63,6 +64,15 @@ def test_a_number_is_a_number_whatever_the_format() -> None:
 
 def test_a_string_stays_a_string() -> None:
     assert convert(pa.array(["1.108,5"]), rule(kind="string")).values.to_pylist() == [b"1.108,5"]
+
+
+def test_spaces_around_values_are_removed_and_a_list_remains_one() -> None:
+    lists = as_strings(pa.array([[" a", "b"], ["c"], None]))
+    rule = Rule("tags", "string", items=ItemFormat("|", max_items=4), strip_spaces=True)
+    assert convert(lists, rule).strings.to_pylist() == [" a|b", "c", None]
+    assert convert(pa.array([" a|b "]), rule).strings.to_pylist() == ["a|b"]
+    faults = convert(lists, Rule("town", "string", strip_spaces=True)).faults
+    assert faults[0].reason == "expected one value, found a list of 2; declare the column as a list or a vector"
 
 
 def test_a_rule_survives_json() -> None:

@@ -1,0 +1,231 @@
+"""The columns of a request log: those of the training table, from the inputs that a model was given, and its outputs.
+
+The log has values to which the table's rules were applied, and the rules read them back unchanged. A list is a list, a
+time is written in its format, a missing value is a null.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from schemas.features import MISSING
+from schemas.tables.log_columns import PREDICTION_PREFIX, is_log_column
+from schemas.tables.time_format import EPOCHS, TimeFormat
+from serving.model.inputs import Input
+from serving.model.predictor import Predictor
+from serving.model.session_model import list_specs
+from serving.model.signatures import SERVING_DEFAULT
+from serving.model.tensor_predictor import TensorPredictor
+from serving.request_log.shards import LOG_FIELDS, RequestLogError
+
+_BYTES_SUFFIX = "_bytes"
+
+Values = Iterable[Any]
+Outputs = Mapping[str, NDArray[Any]]
+
+
+class LoggedVersion(Protocol):
+    """A version of a model whose predictions are logged."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+
+    @property
+    def signature(self) -> str:
+        """Name of its signature that is called."""
+
+    @property
+    def predictor(self) -> Predictor | TensorPredictor:
+        """Its model."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a log that is an input or an output.
+
+    Attributes:
+      field: Its name and type.
+      source: Name of the input or output.
+      write: Function from the values of all rows to an Arrow array.
+    """
+
+    field: pa.Field
+    source: str
+    write: Callable[[Any], pa.Array]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a version.
+
+    Attributes:
+      inputs, outputs: Their columns.
+      masked: Sensitive inputs that are left out.
+    """
+
+    inputs: Sequence[Column]
+    outputs: Sequence[Column]
+    masked: Sequence[str]
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """All fields of a row, those of the log first."""
+        return [*LOG_FIELDS, *(column.field for column in [*self.inputs, *self.outputs])]
+
+    def write(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Outputs], *, single: bool) -> list[pa.Array]:
+        """Return the inputs and outputs of some requests as arrays of all their rows.
+
+        Args:
+          inputs: Of each request, a list of values by input; with `single`, one value.
+          outputs: Of each request, an array by output.
+          single: Whether each request has a single row.
+        """
+        values: list[list[Any]] = [[part[column.source] for part in inputs] for column in self.inputs]
+        if not single:
+            values = [list(chain.from_iterable(parts)) for parts in values]
+        arrays = [np.concatenate([part[column.source] for part in outputs]) for column in self.outputs]
+        written = [column.write(part) for column, part in zip(self.inputs, values, strict=True)]
+        return [*written, *(column.write(part) for column, part in zip(self.outputs, arrays, strict=True))]
+
+
+def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> Layout:
+    """Return the columns of a version.
+
+    Raises:
+      RequestLogError: A column has the name of one of the log's own, or has values that no table has.
+    """
+    predictor = version.predictor
+    signature = predictor.signature(SERVING_DEFAULT)
+    masked: list[str] = []
+    inputs: list[Column] = []
+    if isinstance(predictor, TensorPredictor):
+        # Strings may be images, or serialized tf.Example.
+        inputs = [_build_tensor(name, name, spec, is_bytes=True) for name, spec in predictor.specs.items()]
+        signature = predictor.own_signature
+    else:
+        for field in predictor.inputs.values():
+            if field.rule.sensitive and not log_sensitive:
+                masked.append(field.column)
+            else:
+                inputs.append(_build_input(field))
+    for column in inputs:
+        if is_log_column(column.field.name):
+            raise RequestLogError(
+                f"version {version.number}: the column '{column.field.name}' has the name of a column of the request "
+                "log; rename it in the data, or serve without --log-requests"
+            )
+    specs = list_specs(signature.outputs)
+    outputs = [
+        _build_tensor(f"{PREDICTION_PREFIX}{name}", name, spec, is_bytes=name.endswith(_BYTES_SUFFIX))
+        for name, spec in specs.items()
+    ]
+    return Layout(inputs, outputs, masked)
+
+
+def _build_input(field: Input) -> Column:
+    rule = field.rule
+    if rule.times is not None:
+        is_epoch = rule.times.format in EPOCHS
+        type_ = pa.int64() if is_epoch else pa.string()
+        return Column(pa.field(field.column, type_), field.name, partial(_write_times, rule.times))
+    match rule.kind:
+        case "float":
+            return Column(pa.field(field.column, pa.float64()), field.name, _write_floats)
+        case "int":
+            return Column(pa.field(field.column, pa.int64()), field.name, _write_integers)
+        case "string":
+            if rule.items is not None and rule.items.numbers is None:
+                write = partial(_write_lists, rule.items.delimiter)
+                return Column(pa.field(field.column, pa.list_(pa.string())), field.name, write)
+            # The decimals of a vector are those of the request: it remains a string.
+            write_strings = _write_required_strings if rule.required else _write_strings
+            return Column(pa.field(field.column, pa.string()), field.name, write_strings)
+
+
+def _write_floats(values: list[Any]) -> pa.Array:
+    # Through NumPy: Arrow refuses integers that a double cannot hold exactly.
+    return pa.array(np.array(values, np.float64), pa.float64(), from_pandas=True)
+
+
+def _write_integers(values: list[Any]) -> pa.Array:
+    numbers = np.array(values, np.int64)
+    return pa.array(numbers, pa.int64(), mask=numbers == MISSING["int"])
+
+
+def _write_required_strings(values: list[Any]) -> pa.Array:
+    return pa.array(values, pa.string())
+
+
+def _write_strings(values: list[Any]) -> pa.Array:
+    strings = pa.array(values, pa.string())
+    return pc.if_else(pc.equal(strings, ""), pa.scalar(None, pa.string()), strings)
+
+
+def _write_lists(delimiter: str, values: list[Any]) -> pa.Array:
+    return pc.split_pattern(_write_strings(values), delimiter)
+
+
+def _write_times(times: TimeFormat, values: list[Any]) -> pa.Array:
+    written = [None if value == MISSING["int"] else times.write(value) for value in values]
+    return pa.array(written, pa.string()).cast(pa.int64()) if times.format in EPOCHS else pa.array(written, pa.string())
+
+
+def _build_tensor(column: str, source: str, spec: tf.TensorSpec, *, is_bytes: bool) -> Column:
+    """Return the column of a tensor whose first dimension is the rows; further ones are lists."""
+    if spec.shape.rank is None:
+        raise RequestLogError(f"'{source}' has any number of dimensions, which no column has; serve without the log")
+    try:
+        type_ = (
+            (pa.binary() if is_bytes else pa.string())
+            if spec.dtype == tf.string
+            else pa.from_numpy_dtype(np.dtype(spec.dtype.as_numpy_dtype))
+        )
+    except (pa.ArrowException, TypeError) as error:
+        raise RequestLogError(
+            f"'{source}' has values of {spec.dtype.name}, which no column has; serve without --log-requests"
+        ) from error
+    for _ in range(max(spec.shape.rank - 1, 0)):
+        type_ = pa.list_(type_)
+    return Column(pa.field(column, type_), source, partial(_write_tensor, type_))
+
+
+def _write_tensor(type_: pa.DataType, values: Any) -> pa.Array:
+    if isinstance(values, list):
+        # One array a row, of any size.
+        if not pa.types.is_nested(type_):
+            return _write_tensor(type_, np.array([value.item() for value in values], object).reshape(-1))
+        sizes = [len(value) for value in values]
+        items: Any = [item for value in values for item in value]
+        if not pa.types.is_nested(type_.value_type):
+            items = np.concatenate(values) if values else np.array([])
+        return _as_lists(sizes, _write_tensor(type_.value_type, items))
+    if values.ndim > 1:
+        rows = values.reshape(-1, *values.shape[2:])
+        return _as_lists([values.shape[1]] * len(values), _write_tensor(type_.value_type, rows))
+    if values.dtype != np.object_:
+        return pa.array(values, type_)
+    if pa.types.is_string(type_):
+        return _decode(values.tolist())
+    return pa.array(values.tolist(), type_)
+
+
+def _as_lists(sizes: Sequence[int], items: pa.Array) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), items)
+
+
+def _decode(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values, pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        # As the answer has them.
+        return pa.array([value.decode(errors="replace") for value in values], pa.string())

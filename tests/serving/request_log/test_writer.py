@@ -1,0 +1,292 @@
+"""The log of a worker: what it writes, drops and counts, and what it does not log."""
+
+import copy
+import logging
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+from cli.errors import ConfigError
+from schemas.data import ReadOptions
+from serving.model.inputs import build_inputs
+from serving.model.predictor import Predictor
+from serving.model.tensor_predictor import TensorPredictor
+from serving.request_log.entries import note_prediction, note_row_keys
+from serving.request_log.settings import RequestLogSettings
+from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, RequestLogError, list_shards, read_rows
+from serving.request_log.writer import RequestLog, check_version
+from tests.serving.models import FEATURES, export_model
+from tests.serving.models import ROW as EXAMPLE_ROW
+from tests.serving.request_log.test_streams import full_disk
+
+SMALL_ROW = {"color": "red", "size": 0.5}
+
+
+@dataclass(frozen=True)
+class Version:
+    number: int
+    predictor: Predictor | TensorPredictor
+    signature: str = "serving_default"
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add_logged(self, rows: int) -> None:
+        self.counts["logged"] += rows
+
+    def add_dropped(self, reason: str, rows: int) -> None:
+        self.counts[reason] += rows
+
+    def add_deleted(self, shards: int) -> None:
+        self.counts["deleted"] += shards
+
+    def add_failure(self) -> None:
+        self.counts["failures"] += 1
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return Predictor(export_model(tmp_path_factory.mktemp("exported") / "1", -5.0))
+
+
+@pytest.fixture
+def version(predictor: Predictor) -> Version:
+    return Version(1, predictor)
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+Open = Callable[..., RequestLog]
+
+
+@pytest.fixture
+def open_log(tmp_path: Path, version: Version, counts: Counts) -> Iterator[Open]:
+    """Return a function that opens a log in the folder of the test."""
+    logs: list[RequestLog] = []
+
+    def open_log(**settings: Any) -> RequestLog:
+        logs.append(RequestLog(RequestLogSettings(tmp_path, **settings), "shop", counts, lambda: version))
+        return logs[-1]
+
+    yield open_log
+    for log in logs:
+        log.close()
+
+
+def send(log: RequestLog, version: Version, rows: list[Any], identity: str = "r", error: str = "") -> None:
+    """Handle a request as the routes do."""
+    entry = log.start_entry(identity, {"x-customer": "c1"})
+    if entry is None:
+        return
+    if not error:
+        taken = note_row_keys(version.predictor, rows)
+        columns = version.predictor.convert_rows(taken)
+        note_prediction(version, columns, version.predictor.predict_columns(columns), len(rows))
+    entry.finish(error, 100)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return [row for batch in read_rows(list_shards(folder)) for row in batch.to_pylist()]
+
+
+def test_rows_and_rejections_share_a_shard(tmp_path: Path, version: Version, counts: Counts, open_log: Open) -> None:
+    log = open_log(key="header:X-Customer")
+    send(log, version, [EXAMPLE_ROW], "one")
+    send(log, version, [EXAMPLE_ROW, SMALL_ROW], "two")
+    send(log, version, [], "bad", "instances[0]: size: expected a finite number, found 'old'")
+    assert log.flush()
+    (shard,) = list_shards(tmp_path)
+    assert shard.input_columns == ["color", "size", "shop name", "rank", "weight"]
+    assert [(r[ID], r[ROW], r[VERSION], r[KEY], r["rank"], r[ERROR]) for r in read(tmp_path)] == [
+        ("one", 0, 1, "c1", 2, None),
+        ("two", 0, 1, "c1", 2, None),
+        ("two", 1, 1, "c1", None, None),
+        ("bad", 0, None, "c1", None, "size: expected a finite number"),
+    ]
+    assert counts.counts == {"logged": 4}
+
+
+def test_a_key_that_the_table_does_not_have_is_taken_out(tmp_path: Path, version: Version, open_log: Open) -> None:
+    log = open_log(key="customer")
+    send(log, version, [{**EXAMPLE_ROW, "customer": 7}, {**SMALL_ROW, "customer": "8"}, SMALL_ROW])
+    assert log.flush()
+    assert [row[KEY] for row in read(tmp_path)] == ["7", "8", None]
+    assert "customer" not in list_shards(tmp_path)[0].schema.names
+
+
+def test_a_sample_by_key_has_all_rows_of_a_key(tmp_path: Path, version: Version, open_log: Open) -> None:
+    log = open_log(key="customer", sample=0.5)
+    rows = [{**SMALL_ROW, "customer": str(number)} for number in range(50)]
+    send(log, version, rows)
+    for row in rows:
+        send(log, version, [row])
+    assert log.flush()
+    logged = Counter(row[KEY] for row in read(tmp_path))
+    assert 10 < len(logged) < 40
+    assert {*logged.values()} == {2}
+
+
+def test_a_full_disk_drops_rows_and_the_log_resumes(
+    tmp_path: Path, version: Version, counts: Counts, open_log: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    log = open_log()
+    send(log, version, [EXAMPLE_ROW], "before")
+    assert log.flush()
+    (stream,) = tmp_path.iterdir()
+    with full_disk(stream.stat().st_size + 50):
+        for identity in ("lost-1", "lost-2"):
+            send(log, version, [EXAMPLE_ROW], identity)
+            assert log.flush()
+    assert counts.counts == {"logged": 1, "disk": 2, "failures": 2}
+    send(log, version, [EXAMPLE_ROW], "after")
+    assert log.flush()
+    assert [row[ID] for row in read(tmp_path)] == ["before", "after"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"request log: {tmp_path}: cannot be written: File too large; rows are dropped until it can",
+        f"request log: {tmp_path} can be written again",
+    ]
+
+
+def test_a_folder_that_is_removed_is_made_again(tmp_path: Path, version: Version, open_log: Open) -> None:
+    log = open_log()
+    send(log, version, [EXAMPLE_ROW], "lost")
+    assert log.flush()
+    (stream,) = tmp_path.iterdir()
+    stream.unlink()
+    tmp_path.rmdir()
+    send(log, version, [EXAMPLE_ROW], "logged")
+    assert log.flush()
+    assert [row[ID] for row in read(tmp_path)] == ["logged"]
+
+
+def test_a_version_that_is_dropped_is_not_kept_in_memory(tmp_path: Path, version: Version, open_log: Open) -> None:
+    log = open_log()
+    other = replace(version, number=2)
+    send(log, other, [EXAMPLE_ROW])
+    dropped = weakref.ref(other)
+    del other
+    assert log.flush()
+    assert dropped() is None
+    assert [row[VERSION] for row in read(tmp_path)] == [2]
+
+
+def test_what_does_not_fit_the_queue_is_dropped(version: Version, counts: Counts, open_log: Open) -> None:
+    log = open_log()
+    columns = {name: values * 70_000 for name, values in version.predictor.convert_rows([SMALL_ROW]).items()}
+    entry = log.start_entry("large", {})
+    assert entry is not None
+    note_prediction(version, columns, {}, 70_000)
+    started = time.monotonic()
+    entry.finish()
+    assert time.monotonic() - started < 1
+    assert counts.counts == {"queue": 70_000}
+
+
+def test_size_and_age_rotate_and_the_budget_deletes(
+    tmp_path: Path, version: Version, counts: Counts, open_log: Open
+) -> None:
+    log = open_log(shard_bytes=1, budget_bytes=1)
+    for number in range(3):
+        send(log, version, [EXAMPLE_ROW], str(number))
+        assert log.flush()
+    log.close()
+    assert counts.counts == {"logged": 3, "deleted": 3}
+    assert not [*tmp_path.iterdir()]
+    old = open_log(shard_seconds=1e-9)
+    send(old, version, [EXAMPLE_ROW], "a")
+    assert old.flush()
+    send(old, version, [EXAMPLE_ROW], "b")
+    old.close()
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".parquet", ".parquet"]
+    assert [row[ID] for row in read(tmp_path)] == ["a", "b"]
+
+
+def mark(predictor: Predictor, renamed: str = "weight", *, sensitive: tuple[str, ...] = ()) -> Predictor:
+    """Return a model whose column `weight` has another name, and some of whose columns are sensitive."""
+    declared = FEATURES.model_dump(exclude={"features": {"__all__": {"sensitive"}}})
+    features = {renamed if name == "weight" else name: feature for name, feature in declared["features"].items()}
+    for name in sensitive:
+        if name in features:
+            features[name] = {**features[name], "sensitive": True}
+    options = ReadOptions(
+        other_columns=("customer",), sensitive_columns=("customer",) if "customer" in sensitive else ()
+    )
+    marked = copy.copy(predictor)
+    marked.inputs = build_inputs(type(FEATURES).model_validate({**declared, "features": features}), options)
+    return marked
+
+
+def test_sensitive_columns_are_not_logged(tmp_path: Path, version: Version, open_log: Open) -> None:
+    marked = replace(version, number=2, predictor=mark(version.predictor, sensitive=("color", "customer")))  # type: ignore[arg-type]
+    log = open_log()
+    send(log, version, [EXAMPLE_ROW])
+    send(log, marked, [EXAMPLE_ROW])
+    assert log.flush()
+    # A version with other columns has a shard of its own.
+    plain, masked = sorted(list_shards(tmp_path), key=lambda shard: len(shard.description.masked))
+    assert (plain.description.masked, masked.description.masked) == ((), ("color",))
+    assert masked.input_columns == ["size", "shop name", "rank", "weight"]
+    with pytest.raises(RequestLogError, match="'color' is sensitive and was not logged; a replay needs it"):
+        masked.check_columns(["color"], "a replay")
+    log_all = RequestLogSettings(tmp_path, key="customer", log_sensitive=True)
+    assert not check_version(log_all, marked).masked
+    with pytest.raises(ConfigError, match="--log-key customer: the column is sensitive, and the log would have"):
+        check_version(replace(log_all, log_sensitive=False), marked)
+
+
+@pytest.mark.parametrize("name", ["_request_time", "_prediction_probability"])
+def test_a_column_with_a_name_of_the_log_is_rejected(
+    tmp_path: Path, version: Version, counts: Counts, name: str
+) -> None:
+    renamed = replace(version, predictor=mark(version.predictor, name))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"version 1: the column '{name}' has the name of a column of the request"):
+        RequestLog(RequestLogSettings(tmp_path), "shop", counts, lambda: renamed)
+
+
+def export_tensors(folder: Path, shape: list[int | None] | None) -> Path:
+    """Return a model of tensors."""
+
+    def predict(text: tf.Tensor, point: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"sum": tf.reduce_sum(point, axis=1) if shape is not None else point, "echo": text}
+
+    module = tf.Module()
+    function = tf.function(predict)
+    specs = [tf.TensorSpec([None], tf.string, name="text"), tf.TensorSpec(shape, tf.float32, name="point")]
+    tf.saved_model.save(module, str(folder), signatures=function.get_concrete_function(*specs))
+    return folder
+
+
+def test_a_model_of_tensors_is_logged_by_its_tensors(tmp_path: Path, counts: Counts) -> None:
+    version = Version(3, TensorPredictor(export_tensors(tmp_path / "model", [None, 2])))
+    log = RequestLog(RequestLogSettings(tmp_path / "log"), "own", counts, lambda: version)
+    send(log, version, [{"text": {"b64": "/w=="}, "point": [1, 2]}, {"text": "b", "point": [3, 4]}])
+    send(log, version, [{"text": "c", "point": [0.5, 1]}])
+    log.close()
+    rows = read(tmp_path / "log")
+    assert [(row["text"], row["point"], row["_prediction_sum"]) for row in rows] == [
+        (b"\xff", [1, 2], 3),
+        (b"b", [3, 4], 7),
+        (b"c", [0.5, 1], 1.5),
+    ]
+    assert rows[0]["_prediction_echo"] == "\ufffd"
+    assert list_shards(tmp_path / "log")[0].schema.field("point").type == pa.list_(pa.float32())
+
+
+def test_a_tensor_of_any_rank_is_rejected_by_name(tmp_path: Path, counts: Counts) -> None:
+    version = Version(3, TensorPredictor(export_tensors(tmp_path / "model", None)))
+    with pytest.raises(ConfigError, match="'point' has any number of dimensions, which no column has"):
+        RequestLog(RequestLogSettings(tmp_path / "log"), "own", counts, lambda: version)
