@@ -423,8 +423,13 @@ def _backdate(drill: Drill, run_id: str, seconds: float, *, log: bool) -> None:
 
 @trouble("18b")
 def hanging_run(drill: Drill) -> None:
-    fault = partial(injections.at_executor, "Trainer", injections.wait_for(drill.root / "never"))
+    waits = drill.root / "waits"
+    fault = partial(
+        injections.at_executor, "Trainer", injections.mark(waits, injections.wait_for(drill.root / "never"))
+    )
     with drill.start("Trainer", "training.epochs=12", fault=fault) as (running, run_id):
+        # What starts the executor still logs.
+        running.wait_for(waits.exists)
         _backdate(drill, run_id, 600, log=True)
         sentence = "it uses no processor and logs nothing: it hangs, or waits for another system; in Trainer for 10 min"
         assert_says(drill.ask("check", code=1), [f"{run_id} RUNNING: {sentence}"])

@@ -37,6 +37,16 @@ def _wait_for(file: Path) -> None:
         time.sleep(0.01)
 
 
+def mark(file: Path, act: Act) -> Act:
+    """Return a function that creates a file, and then acts."""
+    return partial(_mark, file, act)
+
+
+def _mark(file: Path, act: Act) -> None:
+    file.touch()
+    act()
+
+
 def spin_until(file: Path) -> Act:
     """Return a function that uses a core until a file exists."""
     return partial(_spin_until, file)

@@ -43,7 +43,7 @@ CALLS = {
 # Needs a request log: tests/oncall/test_outcomes.py.
 READS_LOG = {"outcomes"}
 # Commands that need neither arrays nor the config's models.
-_QUICK = ("runs", "show", "why", "log", "anomalies", "check")
+_QUICK = ("runs", "show", "why", "log", "anomalies")
 # Answers until it is told to end: tests/oncall/web/test_server.py.
 SERVES = {"web"}
 

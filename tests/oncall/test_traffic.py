@@ -154,7 +154,7 @@ def test_predictions_are_compared_with_the_evaluation_if_it_kept_them(
 def test_values_of_sensitive_columns_are_not_printed(oncall: Oncall, runs: Runs, log: Path) -> None:
     from tensorflow_metadata.proto.v0 import statistics_pb2
 
-    from components.histograms import mark_sensitive
+    from components.sensitive_statistics import mark_sensitive
 
     (file,) = runs.root.artifacts.glob("StatisticsGen/statistics/*/Split-train/FeatureStats.pb")
     statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes())

@@ -106,7 +106,7 @@ def test_probabilities_are_compared_with_the_class_shares_and_drawn(data: dict[s
     reason = "not compared: challengers read the encoded columns of the config, and this model has a run_fn of its own"
     assert {name: entry["text"] for name, entry in summary.challengers.items()} == {"linear": reason, "trees": reason}
     assert outputs["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)
-    assert {*summary.plots} == {"roc", "precision_recall", "confusion", "calibration"}
+    assert {*summary.plots} == {"roc", "precision_recall", "confusion", "calibration", "predictions"}
     rows = np.array(summary.plots["confusion"]["rows"])
     assert rows.sum(axis=1).tolist() == [(BOUGHT == 0).sum(), (BOUGHT == 1).sum()]
     assert rows.trace() == ((SIZES > 0) == (BOUGHT == 1)).sum()

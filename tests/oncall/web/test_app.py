@@ -22,7 +22,7 @@ PAGES = ("/", "/versions", "/runs/latest", f"/runs/{FIRST}", "/artifacts/1", "/a
 def test_the_first_page_says_what_serves_since_when_and_why(runs: Runs, text: Text) -> None:
     runs.run(FIRST, auc=0.91)
     runs.run(SECOND, auc=0.93)
-    assert "ok: all 4 checks" in text("/")
+    assert "ok: all 5 checks" in text("/")
     LocalRegistry(runs.root.path / "registry", NAME).rollback(reason="bad at <noon>")
     page = text("/")
     assert "Version 1 of census-income serves since" in page
@@ -37,7 +37,7 @@ def test_what_is_wrong_comes_first_with_what_to_do(runs: Runs, text: Text) -> No
     runs.run(FIRST)
     runs.run(SECOND, crashes_in="Trainer")
     page = text("/")
-    assert "NOT ok: 1 of 4 checks" in page
+    assert "NOT ok: 1 of 5 checks" in page
     assert f"newest run NOT ok {SECOND} CRASHED: its process" in page
     assert f"What to try python -m oncall why {SECOND}" in page
 

@@ -49,7 +49,7 @@ def test_a_run_that_was_refused_since(runs: Runs, text: Text) -> None:
         page = text(path)
         assert "no run was started, exit code 3: /data/train.csv: no such file" in page
         assert "python local_runner.py --dry-run" in page
-    assert "NOT ok: 1 of 5 checks" in text("/")
+    assert "NOT ok: 1 of 6 checks" in text("/")
 
 
 def test_a_damaged_record(runs: Runs, text: Text) -> None:
