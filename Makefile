@@ -18,7 +18,7 @@ run: .venv/installed ## Run the pipeline on the built-in census data. ARGS="--dr
 	@$(BIN)/python local_runner.py $(ARGS)
 
 data: .venv/installed ## Fetch and prepare the data of configs/flights.yaml and configs/income_kdd.yaml.
-	@$(BIN)/python data/fetch.py
+	@$(BIN)/python -m data.fetch
 
 serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 8500, a page at http://127.0.0.1:8501/.
 	@$(BIN)/python -m serving --model-dir runs/census-income/registry/census-income --port 8501 --grpc-port 8500 $(ARGS)

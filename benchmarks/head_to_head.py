@@ -23,6 +23,7 @@ from benchmarks.product import Prepared
 from benchmarks.public_tables import BUILT_IN, DEVELOPMENT, HEAD_TO_HEAD, MissingDataError
 from benchmarks.tables import StoppedError
 from cli.errors import PipelineError
+from cli.state_files import write_atomically
 from pipeline.run.fingerprint import code_fingerprint
 
 # All that may be compared, and those that are.
@@ -82,9 +83,7 @@ class Cells:
         """Write a cell, whole or not at all."""
         file = self._file(cell.table, cell.model, cell.seed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(asdict(cell), indent=1) + "\n")
-        new.replace(file)
+        write_atomically(file, json.dumps(asdict(cell), indent=1) + "\n")
 
     def _file(self, table: str, model: str, seed: int) -> Path:
         return self._folder / table / f"{model}-{seed}.json"

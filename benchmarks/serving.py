@@ -10,12 +10,12 @@ not. Its time counts from then; https://github.com/giltene/wrk2 gives the reason
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +29,7 @@ from typing import Any
 
 import click
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -271,12 +272,11 @@ def measure_peer(
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [python, str(_PEER_PROGRAM), name, str(folder.absolute()), str(port)],
+            [python, str(_PEER_PROGRAM), str(port)],
             cwd=tempfile.gettempdir(),
-            env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={**environment, "PEER": name, "PEER_MODEL": str(folder.absolute()), "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            start_new_session=True,
         )
         url, body = f"http://127.0.0.1:{port}{PEERS[name].path}", _build_body(name, row)
         try:
@@ -287,8 +287,18 @@ def measure_peer(
             wrk(url, body, _CONNECTIONS)
             return wrk(url, body, 1), wrk(url, body, _CONNECTIONS)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _kill_tree(process)
+
+
+def _kill_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a peer and the processes that it started, which may have sessions of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.wait()
 
 
 def _build_body(name: str, row: dict[str, Any]) -> str:

@@ -43,7 +43,8 @@ _SWAP_SECONDS, _KILL_SECONDS = 10.0, 20.0
 # Memory is flat if the last quarter's median is at most this far above the second quarter's.
 _FLAT_BYTES, _FLAT_SHARE = 32 << 20, 0.05
 _TOLERANCE = 1e-5
-_STOP_SECONDS = 30.0
+# The server takes at most 50, and its drain.
+_STOP_SECONDS = 60.0
 
 
 @dataclass

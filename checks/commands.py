@@ -21,6 +21,7 @@ ENTRY_POINTS = {
     "python -m serving.registry": "serving.registry.__main__",
     "python -m serving.request_log": "serving.request_log.__main__",
     "python -m serving.replay": "serving.replay.__main__",
+    "python -m serving.rollout": "serving.rollout.__main__",
     "python -m serving.batch": "serving.batch.__main__",
     "python -m emulators.vertex": "emulators.vertex.__main__",
     "python -m emulators.storage": "emulators.storage.__main__",

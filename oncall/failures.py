@@ -43,7 +43,7 @@ def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResu
     reason = cause(record, run.state) or (f"{len(warnings)} warnings" if warnings else "nothing went wrong")
     activity = store.describe_activity(record) if run.state is State.RUNNING else None
     if activity is not None:
-        reason = f"{activity.problem}; {activity.message}" if activity.problem else activity.message
+        reason = str(activity)
     rollback = _find_rollback(store)
     newer = store.describe_newer_champion(record) if is_bad else ""
     resumptions = store.find_resumptions(run.run_id)

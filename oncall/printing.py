@@ -22,7 +22,7 @@ _MIN_SENTENCE_WIDTH, _MAX_SENTENCE_CHARS = 24, 120
 _MAX_LINES = 25
 # Lines of a table beside its rows, and rows that it keeps.
 _TABLE_LINES, _MIN_ROWS = 4, 5
-_COMMAND_LABELS = ("try ", "undo ")
+_COMMAND_LABELS = ("try ", "undo ", f"{'':<10} do: ")
 _STYLES = {"SUCCEEDED": "green", "CACHED": "green", "RUNNING": "cyan", "INCOMPLETE": "yellow", "ok": "green"}
 _BAD_STYLE = "bold red"
 _BAD_WORDS = ("FAILED", "CRASHED", "ABORTED", "UNKNOWN", "NOT ok")

@@ -144,6 +144,8 @@ def show_run(store: RunStore, name: str) -> CommandResult:
     except RunRootError as caught:
         makers, error = {}, str(caught)
     judgement = read_judgement(store, run.run_id)
+    activity = store.describe_activity(record) if run.state is State.RUNNING else None
+    reason = cause(record, run.state) if activity is None else str(activity)
     names = dict.fromkeys([*record.expected, *record.nodes])
     nodes = [_describe_node(record, run.state, name, makers) for name in names]
     document = {
@@ -157,7 +159,8 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         "resumed_by": store.find_resumptions(run.run_id),
         "config": record.shown_config,
         "summary": record.summary,
-        "cause": cause(record, run.state),
+        "cause": reason,
+        "try": [activity.todo] if activity is not None and activity.todo else [],
         "decision": judgement.decision,
         "weight_column": judgement.weight_column,
         "challengers": dict(judgement.challengers),
@@ -170,18 +173,24 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         least=("made by run", "took"),
     )
     code = RunRootError.exit_code if error else 0
-    head = _format_record(record, run, judgement, document["resumed_by"])
-    return CommandResult(document, [*head, table], code, error)
+    head = _format_record(record, run, judgement, document["resumed_by"], reason)
+    tries = format_labels(("try", line) for line in document["try"])
+    return CommandResult(document, [*head, table, *tries], code, error)
 
 
-def _format_record(record: RunRecord, run: Run, judgement: Judgement, resumed_by: Sequence[str]) -> list[str]:
+def _format_record(
+    record: RunRecord, run: Run, judgement: Judgement, resumed_by: Sequence[str], reason: str
+) -> list[str]:
     changes = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
     took = format_seconds(_measure_run(record, run.state)) or "unknown time"
     return format_labels(
         [
             ("run", f"{run.run_id} of {record.pipeline}{_KINDS[record.kind]}"),
             ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
-            ("started", f"{format_time(record.started)}, took {took}"),
+            (
+                "started",
+                f"{format_time(record.started)}, {'runs for' if run.state is State.RUNNING else 'took'} {took}",
+            ),
             ("reason", record.reason_to_run),
             ("resumes", record.resumes),
             ("resumed by", ", ".join(resumed_by)),
@@ -190,7 +199,7 @@ def _format_record(record: RunRecord, run: Run, judgement: Judgement, resumed_by
             ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),
             ("command", record.command_line),
             ("log", record.log),
-            ("cause", join_heading(cause(record, run.state))),
+            ("cause", join_heading(reason)),
             ("decision", judgement.decision),
             *judgement.challengers.items(),
             ("weighted", f"by {judgement.weight_column}" if judgement.weight_column else ""),

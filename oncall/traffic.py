@@ -327,7 +327,7 @@ def _read_evaluated_outputs(store: RunStore, training: TrainingData) -> statisti
         feature = statistics.features.add(name=_PROBABILITY, type=statistics_pb2.FeatureNameStatistics.FLOAT)
         feature.num_stats.common_stats.num_non_missing = int(counts.total)
         feature.num_stats.common_stats.tot_num_values = int(counts.total)
-        feature.num_stats.mean = float((counts.high * counts.count).sum() / counts.total)
+        feature.num_stats.mean = float(((counts.low + counts.high) / 2 * counts.count).sum() / counts.total)
         feature.custom_stats.extend(custom_stats(counts, WRITTEN_BINS))
         edges = np.linspace(0, 1, 11)
         histogram = feature.num_stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)

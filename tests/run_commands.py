@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests import forked
 from tests.conftest import ROOT
@@ -45,3 +48,12 @@ def run_pipeline_command(*arguments: str, folder: Path | None = None) -> str:
 def get_states(summary: dict[str, Any]) -> dict[str, str]:
     """Return the state of each node of a run."""
     return {node["id"]: node["state"] for node in summary["nodes"]}
+
+
+def wait_until_busy(pid: int, seconds: float = 0.5) -> None:
+    """Wait until a process has used so much more of a core: it is in the middle of its work then."""
+    process = psutil.Process(pid)
+    before, until = sum(process.cpu_times()[:2]), time.monotonic() + 60
+    while sum(process.cpu_times()[:2]) - before < seconds:
+        assert time.monotonic() < until, f"process {pid} does nothing"
+        time.sleep(0.01)

@@ -23,8 +23,8 @@ def read_plots(
 
     Returns:
       Curves `roc`, `precision_recall` and `calibration`, each a list of points (x, y). `confusion` is the weight of the
-      rows by true and predicted class. `predictions` has the bins of the predicted probability (least, largest,
-      weight of the rows), which live traffic is compared with.
+      rows by true and predicted class. `predictions` has the bins of the predicted probability (bounds, weight of
+      the rows), which live traffic is compared with.
     """
     for slice_key, by_output in tfma.load_eval_result(evaluation_uri, model_name=model).plots:
         # TFMA has an entry without content for a slice without plots.
@@ -94,16 +94,16 @@ def _calibrate(buckets: Sequence[Mapping[str, Any]]) -> Points:
 
 
 def _count_predictions(buckets: Sequence[Mapping[str, Any]]) -> Points:
-    """Return the bins of the predictions that occur, from the bounds of TFMA's buckets, which are narrower."""
-    bins: dict[int, list[float]] = {}
+    """Return the bins of equal width that have predictions.
+
+    Their bounds are TFMA's thresholds. The means of TFMA's buckets would hide the least and the largest predictions.
+    """
+    bins: dict[int, float] = {}
     for bucket in buckets:
         rows = bucket.get("numWeightedExamples", 0.0)
         if rows:
-            value = bucket.get("totalWeightedRefinedPrediction", 0.0) / rows
-            place = min(max(int(value * _PREDICTION_BINS), 0), _PREDICTION_BINS - 1)
-            # The first and the last bucket are infinite, as the strings of JSON.
-            bucket_low = max(float(bucket.get("lowerThresholdInclusive", 0.0)), 0.0)
-            bucket_high = min(float(bucket.get("upperThresholdExclusive", 0.0)), 1.0)
-            low, high, count = bins.get(place, (bucket_low, bucket_high, 0.0))
-            bins[place] = [min(low, bucket_low), max(high, bucket_high), count + rows]
-    return [bins[place] for place in sorted(bins)]
+            # JSON leaves 0 out, and the first bucket has an infinite bound. Thresholds are sums, and so inexact.
+            start = min(max(float(bucket.get("lowerThresholdInclusive", 0.0)), 0.0), 1.0)
+            place = min(int(start * _PREDICTION_BINS + 1e-6), _PREDICTION_BINS - 1)
+            bins[place] = bins.get(place, 0.0) + rows
+    return [[place / _PREDICTION_BINS, (place + 1) / _PREDICTION_BINS, bins[place]] for place in sorted(bins)]

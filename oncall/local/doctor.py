@@ -111,7 +111,7 @@ def _check_runs(store: LocalRunStore) -> Iterator[Finding]:
         elif run.state is State.RUNNING:
             activity = store.describe_activity(run.record)
             if activity.problem:
-                yield Finding("run", f"{run_id} RUNNING: {activity.problem}; {activity.message}", activity.todo)
+                yield Finding("run", f"{run_id} RUNNING: {activity}", activity.todo)
         elif run.state is State.CRASHED and not made_good:
             todo = again(run.record, store.location_flags)
             newer = store.describe_newer_champion(run.record)

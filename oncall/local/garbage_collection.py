@@ -54,7 +54,7 @@ def collect_garbage(
         raise RunRootError(f"{store.root.path}: a run is using it; wait for its end; `doctor` shows which it is")
     if not yes:
         return _report_plan(plan_removal(store, store.metadata, keep_last, registry), [], yes=False)
-    with store.root.lock() as database:
+    with store.root.lock_for_removal() as database:
         metadata = LocalMetadata(database, writable=True)
         plan = plan_removal(store, metadata, keep_last, registry)
         # First, so that no run resolves to a half removed artifact; `doctor` finds the rest after a crash.

@@ -19,7 +19,7 @@ _Signature = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run is selected by.
+    """Facts by which a run is selected.
 
     Attributes:
       run_id: ID of the run.

@@ -96,8 +96,22 @@ class RunRoot:
         """
         self._make()
         with self.hold("--run-root"):
-            locks.wait(self.metadata, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
-            yield bind(self.path, self.artifacts, metadata)
+            yield self._bind(metadata)
+
+    @contextmanager
+    def lock_for_removal(self) -> Iterator[Database]:
+        """Hold the folder, which must exist, for a command that frees space: on a full disk it has the reserve.
+
+        Raises:
+          RunRootError: As `lock` raises it.
+        """
+        with self.hold("--run-root"):
+            self.release_reserve()
+            yield self._bind(None)
+
+    def _bind(self, metadata: MetadataBackend | None) -> Database:
+        locks.wait(self.metadata, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+        return bind(self.path, self.artifacts, metadata)
 
     @contextmanager
     def hold(self, flag: str) -> Iterator[None]:

@@ -432,7 +432,7 @@ def _check(settings: "ServerSettings", folder: Path) -> None:
 
     versions = open_versions(settings, str(folder), Metrics())
     snapshot = versions.snapshot
-    check_split_key(settings.split_key, snapshot.find(None, None))
+    check_split_key(settings, snapshot.find(None, None))
     # A shadow, or the smaller part of a split, keeps no server from starting.
     is_strict = not settings.experiment_labels
     if snapshot.default is None or (is_strict and any(state.state == END for state in snapshot.states.values())):

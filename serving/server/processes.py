@@ -6,9 +6,11 @@ import logging
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -62,7 +64,16 @@ def make_application(settings: "ServerSettings", folder: str, listen: ListenOpti
     """
     from serving.server import worker
 
-    return worker.make_application(settings, folder, listen)
+    # Uvicorn's own handler would wait for a model that nobody needs any longer.
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        return worker.make_application(settings, folder, listen)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 class Server(uvicorn.Server):

@@ -61,7 +61,7 @@ class Service:
             self.shadow.follow(self.snapshot)
         if settings.split is not None:
             self.split = Split(settings.split, settings.split_key, SplitMetrics(metrics.options))
-            check_split_key(settings.split_key, self.snapshot.find(None, None))
+            check_split_key(settings, self.snapshot.find(None, None))
 
     @property
     def snapshot(self) -> Snapshot:

@@ -14,6 +14,7 @@ from serving.server.experiment_metrics import SplitMetrics
 from serving.server.label_share import LabelShare
 from serving.server.model_versions import ServedVersion, Snapshot
 from serving.server.request_context import RequestContext
+from serving.server.settings import ServerSettings
 
 # Outcomes of requests by HTTP's status, or gRPC's; the version is to blame for `rejected` and `failed` alone.
 _OUTCOMES: Mapping[str, str] = {
@@ -86,13 +87,16 @@ class Split:
             self._metrics.seconds.labels(version).observe(seconds)
 
 
-def check_split_key(column: str | None, served: ServedVersion | None) -> None:
+def check_split_key(settings: ServerSettings, served: ServedVersion | None) -> None:
     """Check that the requests of a model may have the column of a split's key.
+
+    The column of the request log's key is one that they may have, whether or not the model has it.
 
     Raises:
       ConfigError: The model has no such column.
     """
-    if column is None or served is None:
+    column, log = settings.split_key, settings.request_log
+    if column is None or served is None or (log is not None and log.key == column):
         return
     predictor = served.predictor
     if isinstance(predictor, Predictor):

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from cli.interrupts import Interrupts
+from tests.run_commands import wait_until_busy
 
 pytestmark = pytest.mark.integration
 
@@ -118,8 +119,7 @@ def test_a_process_whose_main_thread_is_in_native_code_ends_within_seconds() -> 
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        # It is not in native code yet.
-        time.sleep(0.5)
+        wait_until_busy(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 130
         assert process.stdout.read() == "SIGINT\n"

@@ -1,13 +1,17 @@
 """Troubles of the data: each is made on a real run of census, and found by the commands that the answers propose."""
 
 import csv
+import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import forked
+from tests.conftest import census_rows
 from tests.drill.drill import Drill, assert_says
 
 pytestmark = pytest.mark.slow
@@ -51,6 +55,16 @@ def test_3_a_renamed_category_is_recognised(new: str, sentence: str, census_dril
     assert census_drill.run("validation.drift.default=null")[0] in (0, 3, 4)
     diff = _diff(census_drill)
     moved = next(line for line in diff.splitlines() if line.startswith("moved"))
+    place = ("--config", str(census_drill.place.config), "--run-root", str(census_drill.root))
+    review = forked.run("pipeline", "schema", "diff", *place).stdout.splitlines()
+    assert re.fullmatch(
+        r"moved train against that of the pushed model: relationship: L-infinity distance 0\.40\d\d, at most 0\.05; "
+        rf"moved most: 'Husband' 40\.\d% to 0\.0%, '{new}' [05]\.\d% to \d\d\.\d%, 'Not-in-family' .*",
+        review[1],
+    ), review
+    assert review[2] == "a schema cannot take a moved distribution over: correct the data, or set other thresholds"
+    moved_json = json.loads(forked.run("pipeline", "schema", "diff", *place, "--json").stdout)["moved"]
+    assert moved_json == [review[1].removeprefix("moved ")]
     assert_says(moved, ["relationship: L-infinity 0.4", sentence, "'Husband' 4", "-> 0.0%"])
     assert_says(
         diff, ["columns    train and eval together: relationship: other values; all other columns are as before"]
@@ -85,17 +99,31 @@ def test_4b_shuffled_labels_are_diagnosed(census_drill: Drill) -> None:
         return rows
 
     _edit(census_drill, "train", shuffle)
-    code, _ = census_drill.run("data.splits.eval={source: test, fraction: 0.2}")
-    assert code in (0, 2, 3, 4)
     code, output = census_drill.run()
     assert code in (0, 4), output
-    diff = _diff(census_drill)
+    lines = [line for line in _diff(census_drill).splitlines() if line.startswith("columns")]
     # `eval` is drawn from train by the rows' features, so that both have the labels of other rows.
-    assert_says(diff, ["columns    train: "])
-    assert "on other rows: shuffled" in diff or "income: other values; all other columns are as before" in diff
+    changed = "income: other values; all other columns are as before"
+    assert lines == [f"columns    train: {changed}", f"columns    eval: {changed}"]
 
 
-def test_2_and_2b_a_test_split_of_rows_of_train_is_a_warning_everywhere(census_drill: Drill) -> None:
+def test_2_an_evaluated_file_of_last_month_is_named(census_drill: Drill) -> None:
+    # Other rows of the same kind: all of them are right, and no threshold of drift is reached.
+    last_month = [dict(zip(rows[0], row, strict=True)) for rows in [census_rows("test", 3000)] for row in rows[1501:]]
+    _edit(census_drill, "test", lambda rows: last_month)
+    assert census_drill.run()[0] == 0
+    diff = _diff(census_drill)
+    lines = diff.splitlines()
+    assert [line for line in lines if line.startswith("columns")] == [
+        "columns    test: all columns have other values: other rows"
+    ]
+    assert {line.split()[1] for line in lines if line.startswith("moved")} == {"test"}
+    assert_says(
+        diff, ["data       content of test: ", "metrics    overall: auc: "], ["content of train", "content of eval"]
+    )
+
+
+def test_2b_a_test_split_of_rows_of_train_is_a_warning_everywhere(census_drill: Drill) -> None:
     folder = census_drill.place.config.parent
     shutil.copy(folder / "train.csv", folder / "all.csv")
     _edit(census_drill, "test", lambda rows: _read(folder / "train.csv")[: len(rows)])

@@ -1,5 +1,6 @@
 """Six troubles on Vertex AI, in the emulator: each is asked about with the runbook's commands."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from google.cloud import aiplatform_v1 as v1
 
+import vertex_runner
 from oncall.__main__ import main
 from serving.registry.vertex.config import RequestLog
 from serving.registry.vertex.lease import lease_name
@@ -39,7 +41,11 @@ def test_a_task_that_failed(jobs: VertexJobs, bench: Bench) -> None:
     jobs.run("bad", fails=("Trainer", "Trainer: ValueError: the loss is NaN"))
     why = ask("why", "latest")
     assert_says(why, ["node       Trainer", "cause      Trainer: ValueError: the loss is NaN", "gcloud logging read"])
-    assert_says(ask("check", "--model", NAME) if bench.push(0.1, "good") else "", ["bad FAILED: Trainer: ValueError"])
+    bench.push(0.1, "good")
+    assert_says(ask("check", "--model", NAME), ["bad FAILED: Trainer: ValueError"])
+    assert find_command(why, "vertex_runner.py submit --wait")
+    jobs.run("again")
+    assert_says(ask("check", "--model", NAME), ["again SUCCEEDED"], ["NOT ok"])
 
 
 def test_an_image_that_cannot_be_pulled(jobs: VertexJobs) -> None:
@@ -49,6 +55,8 @@ def test_an_image_that_cannot_be_pulled(jobs: VertexJobs) -> None:
     why = ask("why", "latest")
     assert_says(why, ["Error pulling image"])
     assert find_command(why, "gcloud artifacts docker images describe", image)
+    jobs.run("again")
+    assert_says(ask("why", "latest"), ["run        again", "state      SUCCEEDED"])
 
 
 def test_a_lease_that_a_dead_push_left(jobs: VertexJobs, bench: Bench) -> None:
@@ -62,6 +70,12 @@ def test_a_lease_that_a_dead_push_left(jobs: VertexJobs, bench: Bench) -> None:
     assert_says(
         doctor, ["held by run run-2, on gone", "a push that died leaves it for ", "the next push takes it over"]
     )
+    lease = vertex.metadata.get_context(v1.GetContextRequest(name=lease.name))
+    lease.metadata = {**dict(lease.metadata), "expires": time.time() - 1}
+    vertex.metadata.update_context(v1.UpdateContextRequest(context=lease))
+    jobs.run("run-3")
+    bench.push(0.2, "run-3")
+    assert_says(ask("doctor"), ["nothing is wrong"])
 
 
 def test_traffic_that_was_changed_by_hand(jobs: VertexJobs, bench: Bench) -> None:
@@ -123,4 +137,8 @@ def test_a_schedule_that_does_not_fire(jobs: VertexJobs, bench: Bench) -> None:
     vertex.schedules.pause_schedule(v1.PauseScheduleRequest(name=schedule.name))
     doctor = ask("doctor")
     assert_says(doctor, [f"of {NAME} (0 3 * * *): is paused since 20"])
-    assert Path(find_command(doctor, "schedules resume").split()[1]).name == "vertex_runner.py"
+    program, *arguments = shlex.split(find_command(doctor, "schedules resume"), comments=True)[1:]
+    assert Path(program).name == "vertex_runner.py"
+    result = CliRunner().invoke(vertex_runner.main, arguments)
+    assert result.exit_code == 0, result.output
+    assert_says(ask("doctor"), [], ["schedule "])

@@ -132,7 +132,8 @@ def test_a_signal_while_tfx_is_loaded_is_on_record_and_a_killed_run_is_told_befo
     while len(list(root.glob("records/*.json"))) < 2 and time.monotonic() < until:
         time.sleep(0.02)
     # Some way into the imports.
-    time.sleep(1)
+    while "tensorflow" not in Path(f"/proc/{process.pid}/maps").read_text() and time.monotonic() < until:
+        time.sleep(0.02)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     record = next(newest_records(RunRoot(root)))

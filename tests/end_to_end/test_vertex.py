@@ -128,7 +128,10 @@ def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable
         assert running.stdout is not None
         while not running.stdout.readline().rstrip().endswith("ExampleGen"):
             assert running.poll() is None
-        time.sleep(2.0)
+        until = time.monotonic() + 60
+        while not any(log.stat().st_size for log in folder.glob("logs/*/ExampleGen.log")):
+            assert running.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
         running.send_signal(signal.SIGTERM)
         output = running.stdout.read()
     assert (running.returncode, output) == (130, "interrupted\n")

@@ -37,6 +37,16 @@ def _wait_for(file: Path) -> None:
         time.sleep(0.01)
 
 
+def spin_until(file: Path) -> Act:
+    """Return a function that uses a core until a file exists."""
+    return partial(_spin_until, file)
+
+
+def _spin_until(file: Path) -> None:
+    while not file.exists():
+        pass
+
+
 _HOLDS = (
     "import sqlite3, sys, time; database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60); "
     "database.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(float(sys.argv[2]))"

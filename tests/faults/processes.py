@@ -107,15 +107,17 @@ class Place:
         process.start()
         return Running(process, output)
 
-    def start(self, *settings: str, fault: Fault | None = None, config: Path | None = None) -> Running:
+    def start(
+        self, *settings: str, fault: Fault | None = None, config: Path | None = None, cache: bool = True
+    ) -> Running:
         """Start a run."""
-        flags = [flag for setting in settings for flag in ("--set", setting)]
+        flags = [flag for setting in settings for flag in ("--set", setting)] + ([] if cache else ["--no-cache"])
         place = ["--config", str(config or self.config), "--run-root", str(self.folder)]
         return self._start(["local_runner.py", *place, *flags], fault)
 
-    def run(self, *settings: str, fault: Fault | None = None) -> tuple[int, str]:
+    def run(self, *settings: str, fault: Fault | None = None, cache: bool = True) -> tuple[int, str]:
         """Run the pipeline and return the exit code and the output."""
-        running = self.start(*settings, fault=fault)
+        running = self.start(*settings, fault=fault, cache=cache)
         return running.wait(), running.read_output()
 
     def start_again(self, fault: Fault | None = None) -> Running:

@@ -1,7 +1,5 @@
 """A disk that fills up: where data is written, in the database, in the record of the run, in the registry."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ from tests.faults import injections
 from tests.faults.invariants import Before, check_explanation, is_blessed
 from tests.faults.processes import Place
 from tests.faults.small import NAME, small_config
+from tests.faults.small_disk import mount_small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
 MEGABYTES = 64
@@ -30,14 +29,8 @@ WALK: list[tuple[Callable[[str, injections.Act], None], str, str, str, int]] = [
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Yield a small disk of its own."""
     folder = tmp_path_factory.mktemp("disk")
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m,mode=777", "tmpfs", str(folder)]
-    before = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    done = subprocess.run([*before, *mount], capture_output=True, text=True, check=False)
-    if done.returncode:
-        # CI has to be able to; elsewhere it needs root.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no tmpfs can be mounted: {done.stderr.strip()}")
-    yield folder
-    subprocess.run([*before, "umount", str(folder)], check=True)
+    with mount_small_disk(folder, MEGABYTES):
+        yield folder
 
 
 def test_a_disk_that_fills_up_at_any_point_harms_nothing_and_the_run_continues_from_there(

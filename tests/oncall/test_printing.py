@@ -17,7 +17,7 @@ from oncall.results import ResultTable
 from oncall.runs import split_push
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
-from tests.oncall.run_roots import Runs
+from tests.oncall.run_roots import GRAPH, Runs
 from tests.oncall.test_cli import CALLS, FIRST, SECOND
 
 ERROR = "the data does not fit its schema or has changed:\n  train: age: " + "very " * 40 + "high value"
@@ -99,3 +99,54 @@ def test_a_wide_letter_takes_its_place() -> None:
     rows = ResultTable(("run", "cause"), [("漢" * 30, "x")], sentences=("cause",))
     assert len(printing._render_table(rows, 80)) == 1
     assert [str(line) for line in printing._render_table(rows, 60)] == [f"run        {'漢' * 30}", "cause      x"]
+
+
+@pytest.mark.slow
+def test_every_list_is_cut_at_25_lines_and_no_command_is_left_out(runs: Runs, oncall: Oncall) -> None:
+    first = runs.run(FIRST)
+    for number in range(26):
+        runs.run(f"20260102T0000{number:02d}.000000", cached={"ExampleGen": first["ExampleGen"]})
+        # Of an execution of another node.
+        orphan = runs.root.artifacts / "Trainer" / "model" / f"{1 + len(GRAPH) * number}"
+        orphan.mkdir()
+        (orphan / "half").touch()
+    last, config = "20260103T000000.000000", {f"key{number}": number for number in range(30)}
+    stops = "".join(f"\n  train: column {number}: very high value" for number in range(30))
+    error = f"the data does not fit its schema or has changed:{stops}"
+    runs.run(last, overrides={"config": config}, fails=("Gate", error, 3))
+    arguments = {
+        **CALLS,
+        "runs": ("--limit", "40"),
+        "lineage": (str(first["ExampleGen"]["examples"].id),),
+        "diff": (FIRST, last),
+        "gc": ("--keep-last", "1", "--drop-pushed"),
+    }
+    cut = set()
+    for command in (
+        "runs",
+        "show",
+        "why",
+        "serving",
+        "lineage",
+        "diff",
+        "anomalies",
+        "check",
+        "doctor",
+        "quarantine",
+        "gc",
+    ):
+        whole = oncall(command, *arguments[command], "--all").output.splitlines()
+        output = oncall(command, *arguments[command]).output.splitlines()
+        if len(whole) <= 25:
+            assert output == whole, command
+            continue
+        cut.add(command)
+        *lines, note = output
+        assert note == f"{len(whole) - len(lines)} more lines; --all prints them", command
+        tries = [line for line in whole if re.match(r"(try|undo|  +do:) ", line)]
+        assert len([line for line in lines if line not in tries]) <= 25, command
+        # A table is as wide as the rows that it shows.
+        contents = {re.sub(r"\W+", " ", line) for line in whole}
+        assert [line for line in lines if re.sub(r"\W+", " ", line) not in contents] == [], command
+        assert [line for line in tries if line not in lines] == [], command
+    assert cut == {"runs", "why", "serving", "lineage", "diff", "anomalies", "doctor", "quarantine", "gc"}

@@ -34,7 +34,8 @@ class Event:
 
     Attributes:
       at: Time in UTC.
-      action: push, promote, rollback, retire, delete, or adopt (versions that were there before there were states).
+      action: push, promote, rollback, reject, retire, delete, or adopt (versions that were there before there were
+        states).
       version: Number of the version that was changed.
       by: USER@HOST.
       champion_before: champion until then.
@@ -131,7 +132,7 @@ class Ledger:
         return last if last is not None and last.action == "rollback" and last.version == self.champion else None
 
     def find_rollback_of(self, origin: str) -> Event | None:
-        """Return the rollback of a version that was made of this data, code and config; None if there is none.
+        """Return the rollback or rejection of a version of this data, code and config; None if there is none.
 
         A version that was promoted, or rolled back to, since then is no longer rejected.
         """
@@ -139,6 +140,8 @@ class Ledger:
         for event in self.history:
             if event.action == "rollback" and event.champion_before is not None:
                 rejected[event.champion_before] = event
+            if event.action == "reject":
+                rejected[event.version] = event
             if event.action in ("rollback", "promote"):
                 rejected.pop(event.version, None)
         of_origin = [version for version in rejected if (push := self.find_push(version)) and push.origin == origin]

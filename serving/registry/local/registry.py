@@ -142,9 +142,11 @@ class LocalRegistry(Versions):
     def _describe_rollback(self, event: Event, version: int) -> str:
         why = f": {event.reason}" if event.reason else ", without a reason"
         place = flags(registry=self.folder.parent, model=self.name, version=version)
+        undone = event.version if event.action == "reject" else event.champion_before
+        verb = "rejected" if event.action == "reject" else "rolled back"
         return (
-            f"it is made of the same data, code and config as version {event.champion_before}, which {event.by} rolled "
-            f"back at {event.at}{why}. To undo that: python -m serving.registry promote{place} --yes"
+            f"it is made of the same data, code and config as version {undone}, which {event.by} {verb} "
+            f"at {event.at}{why}. To undo that: python -m serving.registry promote{place} --yes"
         )
 
     def _find_holder(self, candidate: Candidate, ledger: Ledger) -> int | None:
@@ -288,6 +290,25 @@ class LocalRegistry(Versions):
             raise PushError(f"{self.folder}: version {version} waits for its promotion and never served; promote it")
         self.check_sound(version)
         return ServingSwitch(action, version, ledger.champion, True, _traffic(ledger.champion))
+
+    def reject(self, version: int, *, reason: str) -> bool:
+        """Let a candidate wait no longer; return whether it still waited.
+
+        A later version of the same data, code and config waits as the candidate, as after a rollback.
+
+        Args:
+          version: Number of the version.
+          reason: Text for the history.
+
+        Raises:
+          PushError: the folder cannot be written, or the lock is held too long.
+        """
+        with self._hold_lock():
+            ledger = self._clean_up()
+            if ledger.states.get(version) is not State.CANDIDATE:
+                return False
+            self._save(ledger.record("reject", version, reason=reason).retire(version))
+            return True
 
     def gc(self, *, keep_last: int, dry_run: bool = False) -> GarbageCollection:
         """Delete retired versions, but never the last ones, and none that another tool wrote or that was cut off.

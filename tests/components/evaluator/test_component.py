@@ -506,6 +506,9 @@ def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
     buckets = plots["calibrationHistogramBuckets"]["buckets"]
     assert sum(bucket.get("numWeightedExamples", 0.0) for bucket in buckets) == ROWS
     assert sum(bucket.get("totalWeightedLabel", 0.0) for bucket in buckets) == labels.sum()
+    places, counts = np.unique(np.minimum((answers * 100).astype(int), 99), return_counts=True)
+    bins = [[place / 100, (place + 1) / 100, count] for place, count in zip(places, counts, strict=True)]
+    assert summary.plots["predictions"] == bins
 
 
 def test_an_evaluation_without_plots_is_complete(

@@ -15,4 +15,4 @@ def test_bins_hold_every_prediction_of_their_buckets() -> None:
             "totalWeightedRefinedPrediction": 1.999,
         },
     ]
-    assert _count_predictions(buckets) == [[0.0, 0.001, 9.0], [0.999, 1.0, 2.0]]
+    assert _count_predictions(buckets) == [[0.0, 0.01, 9.0], [0.99, 1.0, 2.0]]

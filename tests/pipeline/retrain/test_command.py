@@ -36,8 +36,8 @@ def test_runs_start_for_a_reason_and_not_on_rejected_data(small_census: Callable
     record = json.loads((root / "records" / f"{document['run_id']}.json").read_text())
     assert record["reason_to_run"] == document["reason"]
     assert record["measures"]["Trainer seconds"] > 0
-    shown = forked.run("oncall", "show", "latest", "--run-root", str(root))
-    assert "reason     no_champion: no version serves yet" in shown.stdout
+    printed = forked.run("oncall", "show", "latest", "--run-root", str(root))
+    assert "reason     no_champion: no version serves yet" in printed.stdout
     properties = read_run_properties(root, document["run_id"])
     assert properties["retrain_reason"].string_value == document["reason"]
     assert json.loads(properties["measures"].string_value) == record["measures"]

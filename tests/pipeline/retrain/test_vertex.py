@@ -48,9 +48,8 @@ def test_a_job_is_submitted_for_a_reason_and_its_failure_makes_the_next_wait(
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     assert vertex.pipelines.get_pipeline_job(name=name).labels["retrain-reason"] == "no_champion"
     deadline = time.monotonic() + 300
-    while not jobs.status(vertex, job_id).ended:
+    while (after := retrain())["obstacle"].startswith(f"job {job_id} is "):
         assert time.monotonic() < deadline
-        assert retrain()["obstacle"].startswith(f"job {job_id} is ")
-    after = retrain()
+    assert jobs.status(vertex, job_id).ended
     assert after["started"] is False
     assert "after 1 failure in a row" in after["obstacle"]

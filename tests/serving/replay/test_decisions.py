@@ -30,7 +30,7 @@ from serving.request_log.shards import (
     write_shard,
 )
 from tests.serving.models import export_model, push
-from tests.serving.running import registry_of
+from tests.serving.running import RunningServer, registry_of
 
 pytestmark = pytest.mark.integration
 
@@ -231,3 +231,20 @@ def test_the_command_replays_the_candidate(exported: list[Path], tmp_path: Path)
     assert outcome.stdout.startswith("replay: ")
     assert outcome.stderr.startswith("error: replay of version 2: ")
     assert "Traceback" not in outcome.output
+
+
+def test_the_log_of_a_server_is_replayed(exported: list[Path], tmp_path: Path) -> None:
+    registry = registry_of(tmp_path / "registry")
+    push(registry, exported[0])
+    log = tmp_path / "log"
+    with RunningServer("--model-dir", str(registry.folder), "--log-requests", str(log)) as server:
+        rows = [{key: value for key, value in row.items() if value is not None} for row in ROWS]
+        assert server.post("/predict", {"instances": rows})[0] == 200
+        assert server.post("/predict", {"instances": [{"color": "red"}]})[0] == 400
+        assert server.stop() == 0
+    result = _replay(log, exported[0], slice_by=[["color"]], min_slice_rows=30)
+    assert (result.rows, result.changed, result.rejected, len(result.slices)) == (120, 0, 0, 4)
+    assert result.largest_difference < 1e-6
+    before, after = (_predict(model, ROWS) for model in exported)
+    changed = sum(x["predicted_label"] != y["predicted_label"] for x, y in zip(before, after, strict=True))
+    assert _replay(log, exported[1]).changed == changed

@@ -481,6 +481,31 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     assert "does not stop within 0.5 s, and is killed" in errors
 
 
+_LOADS = """
+import threading
+from serving.server import processes, worker
+
+def load(*_):
+    print("loads", flush=True)
+    threading.Event().wait()
+
+worker.make_application = load
+config = processes.build_config(lambda: processes.make_application(None, "", None), workers=2, factory=True)
+processes.Server(config).run(sockets=[])
+"""
+
+
+def test_a_worker_that_loads_a_model_ends_at_once() -> None:
+    with subprocess.Popen([sys.executable, "-c", _LOADS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "loads\n"
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
 def _find_metrics(parent: psutil.Process) -> str:
     return next(
         child.environ()["PROMETHEUS_MULTIPROC_DIR"]

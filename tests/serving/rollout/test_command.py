@@ -1,0 +1,123 @@
+"""The command promotes, rejects and rolls back by what real servers measured, and the registry keeps the reason."""
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.errors import DataError
+from serving.registry import Candidate, LocalRegistry
+from serving.rollout.__main__ import main
+from serving.rollout.evidence import LiveQuality, read_quality
+from tests.serving.models import ROW, export_model, golden
+from tests.serving.running import RunningServer, ask, registry_of
+from tests.serving.server.test_shadow import QUICK, wait_for_metric
+
+pytestmark = pytest.mark.integration
+
+
+def _push(registry: LocalRegistry, model: Path, origin: str, *, promote: bool) -> int:
+    candidate = Candidate("shop", run_id="run-1", folder=model, golden=golden(model).to_json(), origin=origin)
+    return LocalRegistry(registry.folder.parent, registry.name, promotes=promote).push(candidate).version
+
+
+def _send(server: RunningServer, count: int) -> None:
+    body = json.dumps({"instances": [ROW]}).encode()
+    for number in range(count):
+        headers = {"x-split-key": f"customer-{number}", "x-request-id": f"request-{number}"}
+        assert ask(urllib.request.Request(f"{server.url}/predict", body, headers))[0] == 200
+
+
+def _run(*flags: str) -> Any:
+    outcome = CliRunner().invoke(main, [*flags])
+    assert "Traceback" not in outcome.output
+    return outcome
+
+
+def test_a_candidate_is_promoted_on_record(tmp_path: Path) -> None:
+    registry = registry_of(tmp_path / "registry")
+    _push(registry, export_model(tmp_path / "1", -5.0), "a", promote=True)
+    # Nearly the same model: no decision changes.
+    _push(registry, export_model(tmp_path / "2", -5.001), "b", promote=False)
+    place = ("--model-dir", str(registry.folder))
+    with RunningServer(*place, "--split", "candidate=0.5", "--shadow", "candidate=1", *QUICK) as server:
+        flags = (*place, "--server", server.url, "--min-requests", "20")
+        # So few requests have wide intervals.
+        bounds = ("--max-more-errors", "0.3", "--max-latency-ratio", "50", "--max-changed", "0.3")
+        outcome = _run(*flags, *bounds, "--yes")
+        assert outcome.exit_code == 0
+        assert outcome.stdout.splitlines()[-1].startswith("waits: errors not judged: 0 requests of the split and 0 ")
+        _send(server, 80)
+        answered = server.get("/metrics")[1].split('model_server_rows_total{version="1"} ')[1].split()[0]
+        wait_for_metric(server, 'shadow_rows_total{version="2"}', float(answered))
+        outcome = _run(*flags, *bounds)
+        assert "promote of version 2: errors kept: " in outcome.stdout
+        assert outcome.stdout.endswith("; add --yes to do it\n")
+        assert registry.champion() == 1
+        document = json.loads(_run(*flags, *bounds, "--yes", "--json").stdout)
+    assert (document["action"], document["changed"], document["serving"]) == ("promote", True, 2)
+    assert registry.champion() == 2
+    event = registry.history()[-1]
+    assert event["action"] == "promote"
+    assert event["reason"].startswith("rule: errors kept: 0.000% of ")
+
+
+def test_a_candidate_that_decides_otherwise_is_rejected_and_stays_so(tmp_path: Path) -> None:
+    registry = registry_of(tmp_path / "registry")
+    _push(registry, export_model(tmp_path / "1", -5.0), "a", promote=True)
+    other = export_model(tmp_path / "2", -50.0)
+    _push(registry, other, "b", promote=False)
+    place = ("--model-dir", str(registry.folder))
+    with RunningServer(*place, "--shadow", "candidate=1", *QUICK) as server:
+        _send(server, 30)
+        wait_for_metric(server, 'shadow_rows_total{version="2"}', 30)
+        outcome = _run(*place, "--server", server.url, "--min-requests", "20", "--yes")
+    assert "reject of version 2: decisions exceeded: 100.00% of 30 changed; at most 5.00%\n" in outcome.stdout
+    assert (registry.champion(), registry.labels()) == (1, {"champion": 1})
+    # Trained again from the same, with another hash.
+    (other / "extra.txt").write_text("again")
+    note = (
+        LocalRegistry(registry.folder.parent, registry.name)
+        .push(Candidate("shop", run_id="run-2", folder=other, golden=golden(other).to_json(), origin="b"))
+        .note
+    )
+    assert "as version 2, which " in note
+    assert " rejected at " in note
+    assert registry.labels() == {"champion": 1, "candidate": 3}
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "registry" / "shop-model"
+    flags = ("--model-dir", str(folder), "--server", "http://127.0.0.1:9")
+    for more, code, message in (
+        (flags, 2, "shop-model is not a folder; expected the model's, in its registry"),
+        ((*flags, "--judge", "quality"), 2, "--outcomes: the file and --judge quality belong together"),
+        ((*flags, "--metric", "beauty"), 2, "--metric: 'beauty' has no direction; expected one of "),
+    ):
+        outcome = _run(*more)
+        assert (outcome.exit_code, message in outcome.stderr) == (code, True), outcome.stderr
+    folder.mkdir(parents=True)
+    for more, code, message in (
+        (flags, 3, "http://127.0.0.1:9/metrics: has no metrics: "),
+        (("--model-dir", str(folder), "--server", "localhost"), 2, "--server: localhost is not an address"),
+    ):
+        outcome = _run(*more)
+        assert (outcome.exit_code, message in outcome.stderr) == (code, True), outcome.stderr
+
+
+def test_outcomes_are_read_from_the_document_of_oncall(tmp_path: Path) -> None:
+    file = tmp_path / "outcomes.json"
+    metrics = {"auc": {"value": 0.8, "interval": [0.78, 0.82]}, "accuracy": {"value": None, "interval": None}}
+    groups = [
+        {"version": 2, "week": week, "slice": name, "rows": rows, "metrics": metrics}
+        for week, name, rows in (("", "overall", 500), ("2026-W47", "overall", 70), ("", "sex=Male", 200))
+    ]
+    file.write_text(json.dumps({"groups": groups}))
+    assert read_quality(file, "auc") == {2: LiveQuality(500, 0.8, 0.78, 0.82)}
+    assert read_quality(file, "accuracy") == {}
+    file.write_text("{}")
+    with pytest.raises(DataError, match=r"outcomes\.json: is not a document of python -m oncall outcomes --json"):
+        read_quality(file, "auc")
