@@ -1,6 +1,6 @@
 """The benchmarks of docs/monitoring.md, one after the other: request log, outcomes, shadow and split.
 
-    make run && python -m benchmarks.monitoring         # needs wrk: apt-get install wrk; ten minutes and more
+make run && python -m benchmarks.monitoring         # needs wrk: apt-get install wrk; ten minutes and more
 """
 
 from pathlib import Path
