@@ -371,8 +371,9 @@ class Evaluation(Declaration):
 class Replay(Declaration):
     """Replay of logged requests: the decisions of the new model beside those of the serving version."""
 
-    log: str
-    """Folder that a server has written with `--log-requests`; on Vertex AI a gs:// folder with its shards."""
+    log: Annotated[str, Field(min_length=1)]
+    """Folder that a server has written with `--log-requests`; on Vertex AI a gs:// folder with its shards. If omitted,
+    `monitoring.request_log`."""
     rows: PositiveInt = 100_000
     """Maximum number of rows; the latest that the serving version answered are taken."""
     min_rows: PositiveInt = 100

@@ -126,6 +126,19 @@ class PipelineConfig(Declaration):
                 raise
             raise ConfigError(_name_sources(self._file, self._set_keys, str(error))) from error
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_replay_log(cls, values: Any) -> Any:
+        """Give a replay without a log that of `monitoring`."""
+        sections = [
+            values.get(name) if isinstance(values, dict) else None for name in ("infra_validation", "monitoring")
+        ]
+        infra_validation, monitoring = [section if isinstance(section, dict) else {} for section in sections]
+        replay, log = infra_validation.get("replay"), monitoring.get("request_log")
+        if not isinstance(replay, dict) or "log" in replay or log is None:
+            return values
+        return {**values, "infra_validation": {**infra_validation, "replay": {"log": log, **replay}}}
+
     @model_validator(mode="after")
     def _check_sections(self) -> "PipelineConfig":
         if self.evaluation.split not in self.data.splits:

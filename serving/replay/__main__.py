@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cli.errors import ConfigError, NotBlessedError
-from cli.terminal import refusals
+from cli.terminal import quiet_stderr, refusals
 
 EPILOG = """\b
 Exit codes: 0 the bound is kept, or there are too few rows; 2 a flag is wrong; 3 the log cannot be read or lacks a
@@ -81,16 +81,17 @@ def main(
         if number not in registry.numbers():
             numbers = ", ".join(map(str, registry.numbers())) or "none"
             raise ConfigError(f"--version: {model_dir} has no version {number}; it has {numbers}")
-        # Only now: it imports TensorFlow.
-        from serving.model import tensorflow_without_keras  # noqa: F401
-        from serving.model.session_model import ModelError
-        from serving.model.tensor_predictor import load_predictor
-        from serving.replay.decisions import ReplayOptions, replay
+        # Only now: it imports TensorFlow, whose start-up messages hide the result.
+        with quiet_stderr():
+            from serving.model import tensorflow_without_keras  # noqa: F401
+            from serving.model.session_model import ModelError
+            from serving.model.tensor_predictor import load_predictor
+            from serving.replay.decisions import ReplayOptions, replay
 
-        try:
-            predictor = load_predictor(registry.path(number))
-        except ModelError as error:
-            raise PushError(str(error)) from error
+            try:
+                predictor = load_predictor(registry.path(number))
+            except ModelError as error:
+                raise PushError(str(error)) from error
         options = ReplayOptions(rows, min_rows, tolerance, [(column,) for column in slice_by])
         before = labels.get("champion") if answered_by is None else answered_by
         result = replay(log, registry.name, before, predictor, options)

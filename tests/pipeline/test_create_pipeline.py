@@ -11,7 +11,7 @@ from cli.errors import ConfigError
 from components.transform.component import BatchedExecutor
 from pipeline.config import pipeline_config
 from pipeline.create_pipeline import create_pipeline
-from tests.conftest import CENSUS_CONFIG
+from tests.conftest import CENSUS_CONFIG, ROOT
 
 
 def nodes(implementation: Any) -> dict[str, Any]:
@@ -65,6 +65,18 @@ def test_a_replay_has_the_registry_and_the_slices_and_on_vertex_a_bucket() -> No
     assert nodes("fast")["InfraValidator"].exec_properties.get("replay_context") is None
     with pytest.raises(ConfigError, match=r"^infra_validation\.replay\.log: /requests is a folder of this machine; on"):
         create_pipeline(config, pipeline_root="", registry=registry, run_id="1", on_vertex=True)
+
+
+def test_a_replay_reads_the_log_of_monitoring_unless_it_names_one() -> None:
+    settings = ["infra_validation.replay={max_changed: 0.02}", "monitoring.request_log=../requests"]
+    replay = pipeline_config.load(CENSUS_CONFIG, settings).infra_validation.replay
+    assert (replay and (replay.log, replay.max_changed)) == (str(ROOT / "requests"), 0.02)
+    replay = pipeline_config.load(
+        CENSUS_CONFIG, [*settings, "infra_validation.replay.log=/copy"]
+    ).infra_validation.replay
+    assert replay and replay.log == "/copy"
+    with pytest.raises(ConfigError, match=r"infra_validation\.replay\.log: .*"):
+        pipeline_config.load(CENSUS_CONFIG, settings[:1])
 
 
 def test_only_rewritten_components_have_two_implementations() -> None:
