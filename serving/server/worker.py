@@ -95,6 +95,8 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
             if tracer is not None:
                 tracer.stop()
             events.write("stopped", pid=os.getpid(), dropped_lines=metrics.count_dropped_lines() or None)
+            # Uvicorn raises the signal again, which ends one of several workers before its exit handlers.
+            await asyncio.to_thread(events.flush)
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
     application = build_application(service, lifespan=run_beside, **routes)

@@ -19,8 +19,8 @@ from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import Side, shifts
 from components.gate.component import _few_rows
 from components.gate.derived_ids import find_derived_out_of_range
-from components.histograms import mark_sensitive
 from components.policy import Anomaly, judge
+from components.sensitive_statistics import mark_sensitive
 from schemas.features import BinaryLabel, FeatureSet, RegressionLabel
 from tests.statistics import statistics_of
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
 
-from components.histograms import mark_sensitive
+from components.sensitive_statistics import mark_sensitive
 from pipeline.stats.bins import BINS
 from pipeline.stats.page import TOP_VALUES, FeatureView, Notes, features, percent
 from schemas.curated.derived_features import mark_derived
