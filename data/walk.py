@@ -1,8 +1,8 @@
 """Makes the data, the traffic and the outcomes of docs/how-to/monitoring-walk.md, in the current folder.
 
-python data/walk.py data                          data/walk/span-1/rows.parquet and configs/walk.yaml
-python data/walk.py traffic 1 --url URL           a thousand requests with a planted shift, and labels-1.csv
-python data/walk.py alerts --port 8502            print the alerts that are posted here
+    python data/walk.py data                          # data/walk/span-1/rows.parquet and configs/walk.yaml
+    python data/walk.py traffic 1 --url URL           # a thousand requests with a planted shift, and labels-1.csv
+    python data/walk.py alerts --port 8502            # print the alerts that are posted here
 """
 
 import csv
