@@ -1,8 +1,7 @@
 """Makes the data, the traffic and the outcomes of docs/how-to/monitoring-walk.md, in the current folder.
 
-    python data/walk.py data                          # data/walk/span-1/rows.parquet and configs/walk.yaml
-    python data/walk.py traffic 1 --url URL           # a thousand requests with a planted shift, and labels-1.csv
-    python data/walk.py alerts --port 8502            # print the alerts that are posted here
+`data` writes data/walk/span-1/rows.parquet and configs/walk.yaml. `traffic 1 --url URL` sends a thousand requests with
+a planted shift, and writes labels-1.csv. `alerts --port 8502` prints the alerts that are posted there.
 """
 
 import csv
