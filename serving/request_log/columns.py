@@ -24,6 +24,7 @@ from serving.model.predictor import Predictor
 from serving.model.session_model import list_specs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
+from serving.request_log.input_fields import build_field
 from serving.request_log.shards import LOG_FIELDS, RequestLogError
 
 _BYTES_SUFFIX = "_bytes"
@@ -132,23 +133,22 @@ def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> Layout:
 
 
 def _build_input(field: Input) -> Column:
+    return Column(build_field(field), field.name, _find_writer(field))
+
+
+def _find_writer(field: Input) -> Callable[[Any], pa.Array]:
     rule = field.rule
     if rule.times is not None:
-        is_epoch = rule.times.format in EPOCHS
-        type_ = pa.int64() if is_epoch else pa.string()
-        return Column(pa.field(field.column, type_), field.name, partial(_write_times, rule.times))
+        return partial(_write_times, rule.times)
     match rule.kind:
         case "float":
-            return Column(pa.field(field.column, pa.float64()), field.name, _write_floats)
+            return _write_floats
         case "int":
-            return Column(pa.field(field.column, pa.int64()), field.name, _write_integers)
+            return _write_integers
         case "string":
             if rule.items is not None and rule.items.numbers is None:
-                write = partial(_write_lists, rule.items.delimiter)
-                return Column(pa.field(field.column, pa.list_(pa.string())), field.name, write)
-            # The decimals of a vector are those of the request: it remains a string.
-            write_strings = _write_required_strings if rule.required else _write_strings
-            return Column(pa.field(field.column, pa.string()), field.name, write_strings)
+                return partial(_write_lists, rule.items.delimiter)
+            return _write_required_strings if rule.required else _write_strings
 
 
 def _write_floats(values: list[Any]) -> pa.Array:

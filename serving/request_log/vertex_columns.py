@@ -18,6 +18,7 @@ from schemas.tables.log_columns import PREDICTION_PREFIX
 from schemas.tables.time_format import EPOCHS
 from serving.model.inputs import Input, Inputs, RequestError, convert_rows
 from serving.registry.content import parse_json
+from serving.request_log.input_fields import build_field
 from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION
 from serving.request_log.vertex_table import LoggedRequest
 
@@ -191,21 +192,11 @@ class VersionRows:
         self._rows = []
         fields = [
             *LOG_FIELDS,
-            *(_field(column) for column in self.inputs.values() if column.column not in self.masked),
+            *(build_field(column) for column in self.inputs.values() if column.column not in self.masked),
             *(pa.field(f"{PREDICTION_PREFIX}{name}", type_) for name, type_ in sorted(self._output_types.items())),
         ]
         schema = pa.schema(fields)
         return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
-
-
-def _field(column: Input) -> pa.Field:
-    rule = column.rule
-    if rule.times is not None:
-        return pa.field(column.column, pa.int64() if rule.times.format in EPOCHS else pa.string())
-    if rule.items is not None and rule.items.numbers is None:
-        return pa.field(column.column, pa.list_(pa.string()))
-    types = {"float": pa.float64(), "int": pa.int64(), "string": pa.string()}
-    return pa.field(column.column, types[rule.kind])
 
 
 def _convert_value(column: Input, value: Any) -> Any:
