@@ -135,7 +135,12 @@ class PipelineConfig(Declaration):
         ]
         infra_validation, monitoring = [section if isinstance(section, dict) else {} for section in sections]
         replay, log = infra_validation.get("replay"), monitoring.get("request_log")
-        if not isinstance(replay, dict) or "log" in replay or log is None:
+        if isinstance(replay, dict) and "log" not in replay and log is None:
+            raise ValueError(
+                "infra_validation.replay.log: is missing, and so is monitoring.request_log; give one the folder of the "
+                "server's --log-requests"
+            )
+        if not isinstance(replay, dict) or "log" in replay:
             return values
         return {**values, "infra_validation": {**infra_validation, "replay": {"log": log, **replay}}}
 

@@ -77,6 +77,8 @@ def test_a_replay_reads_the_log_of_monitoring_unless_it_names_one() -> None:
     assert replay and replay.log == "/copy"
     with pytest.raises(ConfigError, match=r"infra_validation\.replay\.log: .*"):
         pipeline_config.load(CENSUS_CONFIG, settings[:1])
+    with pytest.raises(ConfigError, match=r"replay\.log: is missing, and so is monitoring\.request_log; give one the"):
+        pipeline_config.load(CENSUS_CONFIG, settings[:1])
 
 
 def test_only_rewritten_components_have_two_implementations() -> None:
