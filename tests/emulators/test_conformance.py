@@ -491,7 +491,8 @@ def test_monitoring_of_two_deployments_keeps_its_settings(service: EmulatorServe
     assert config.objective_config.prediction_drift_detection_config == drifts[1].as_proto()
     job.pause()
     assert job.state == v1.JobState.JOB_STATE_PAUSED
-    job.delete()
+    # `job.delete()` does not wait for the operation that it starts.
+    job.api_client.delete_model_deployment_monitoring_job(name=job.resource_name).result()
     with pytest.raises(exceptions.NotFound):
         aiplatform.ModelDeploymentMonitoringJob(job.resource_name)
     endpoint.undeploy_all()
