@@ -14,7 +14,7 @@ from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.bootstrap import find_difference, replicate_metrics, standard_error
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
-from schemas.metric_counts import Counts, empty_counts
+from schemas.metric_counts import Counts, empty_counts, weighted_sum
 from schemas.metrics import METRICS
 from schemas.moments import effective_rows
 from schemas.row_sample import RowSample
@@ -201,7 +201,7 @@ def measure_gain(constant: ConstantPredictor, sample: RowSample, seed: int) -> G
 
 def _average(values: Array, weights: Array) -> float | None:
     total = float(weights.sum())
-    return float(values @ weights) / total if total else None
+    return float(weighted_sum(values, weights)) / total if total else None
 
 
 def to_json(errors: Mapping[str, SliceErrors]) -> str:
