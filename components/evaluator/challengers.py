@@ -42,6 +42,8 @@ _LINEAR_STEPS, _LINEAR_ITERATIONS = 4, 25
 _FIRST_TREE_ITERATIONS, _TREE_ITERATIONS = 25, 100
 _READ_ROWS, _READ_BYTES = 8192, 1 << 20
 _LABEL, _WEIGHT = "label", "weight"
+# Errors of a challenger that a run continues after.
+_ERRORS = (ArithmeticError, MemoryError, ValueError)
 
 Array = NDArray[Any]
 # From matrices of IDs and numbers to probabilities [rows] or [rows, classes], or numbers [rows].
@@ -88,10 +90,11 @@ class FittedChallengers:
         return encoder
 
     def predict(self, encoder: "Encoder", records: tf.Tensor) -> dict[str, Array]:
-        """Return the predictions of each model for serialized raw tf.Example, [rows]."""
+        """Return the predictions of each model for serialized raw tf.Example; NaN from one that rejects the rows."""
         ids, numbers = encoder.encode(records)
         with _one_thread():
-            return {name: predict(ids, numbers) for name, predict in self.models.items()}
+            classes = len(self.features.label.classes)
+            return {name: _predict_or_nan(predict, ids, numbers, classes) for name, predict in self.models.items()}
 
 
 class Encoder:
@@ -140,10 +143,18 @@ def fit_challengers(
                 models[name] = fit(sample, features, seed, _Deadline(started + settings.max_seconds))
         except TimeoutError:
             problem = f"not fitted within {settings.max_seconds:g} s (evaluation.challengers.max_seconds)"
-        except (ArithmeticError, MemoryError, ValueError) as error:
+        except _ERRORS as error:
             problem = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
         outcomes.append(Outcome(name, problem, len(sample.ids), sample.rows, time.monotonic() - began))
     return FittedChallengers(transform_uri, features, models), outcomes
+
+
+def _predict_or_nan(predict: Predict, ids: Array, numbers: Array, classes: int) -> Array:
+    """Return predictions; NaN from a model that rejects the rows, such as the linear one for an infinite number."""
+    try:
+        return predict(ids, numbers)
+    except _ERRORS:
+        return np.full((len(ids), classes) if classes > 2 else len(ids), np.nan, np.float32)
 
 
 def _one_thread() -> Any:

@@ -18,7 +18,7 @@ from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.challengers import LINEAR, TITLES, TREES, Outcome
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses, format_loss
 from components.evaluator.plots import read_plots
-from components.evaluator.resampling import Gain, SliceErrors
+from components.evaluator.resampling import CONSTANT, Gain, SliceErrors
 from components.evaluator.sliced_predictions import CANDIDATE
 from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
@@ -404,7 +404,9 @@ def _describe_challenger(
     gains = {where: of_slice.gains[name] for where, of_slice in errors.items() if name in of_slice.gains}
     overall = gains.get(OVERALL)
     loss = rows.comparison.loss
-    problem = outcome.problem or ("" if overall is not None else "the model's predictions are not all numbers")
+    # The gain over the constant predictor needs the candidate's predictions alone.
+    whose = "its" if OVERALL in errors and CONSTANT in errors[OVERALL].gains else "the model's"
+    problem = outcome.problem or ("" if overall is not None else f"{whose} predictions are not all numbers")
     if problem or overall is None:
         text = f"not compared: {problem}"
     else:

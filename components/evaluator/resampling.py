@@ -121,7 +121,9 @@ class Resampling:
         losses: dict[str, Array] = {}
         if CANDIDATE in finite:
             own, losses[CONSTANT] = self.constant.losses(labels, finite[CANDIDATE])
-            losses |= {name: row_losses(labels, finite[name], self.constant.classes) for name in challengers}
+            losses |= {
+                name: row_losses(labels, finite[name], self.constant.classes) for name in challengers if name in finite
+            }
             gains = {name: other - own for name, other in losses.items()}
         names = [name for name in self.metrics if METRICS[name].has_interval]
         counts = {name: self._counts(name) for name in finite}
