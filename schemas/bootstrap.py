@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 # TFMA requires SciPy and imports it.
 from scipy import special
 
-from schemas.metric_counts import Counts, divide
+from schemas.metric_counts import Counts, divide, weighted_sum
 from schemas.metrics import METRICS, Metric
 
 CONFIDENCE = 0.95
 _REPLICATES = 200
-# Replicates whose weights are in memory at once.
-_BLOCK = 40
+# Weights of rows in replicates that are in memory at once.
+_BLOCK_WEIGHTS = 1 << 22
 # Draws of Poisson(1) by 16 random bits: the number whose cumulative probability they reach.
 _DRAWS_PER_HASH = 4
 _CUMULATIVE = np.cumsum([math.exp(-1) / math.factorial(count) for count in range(9)])
@@ -85,8 +85,9 @@ def number_copies(ids: Array) -> Array:
 def draw_weights(ids: Array, seed: int) -> Iterator[Array]:
     """Yield how often each row is in each replicate, [rows, replicates], in blocks of replicates."""
     start = _mix(np.array([seed], np.uint64))
-    for first in range(0, _REPLICATES, _BLOCK):
-        hashes = np.arange(first // _DRAWS_PER_HASH, (first + _BLOCK) // _DRAWS_PER_HASH, dtype=np.uint64)
+    last, step = _REPLICATES // _DRAWS_PER_HASH, max(1, _BLOCK_WEIGHTS // _DRAWS_PER_HASH // max(1, len(ids)))
+    for first in range(0, last, step):
+        hashes = np.arange(first, min(first + step, last), dtype=np.uint64)
         bits = _mix(ids[:, None] ^ _mix(start + hashes))
         yield _POISSON[bits.view(np.uint16)].astype(np.float64)
 
@@ -131,7 +132,7 @@ def replicate_metrics(
             for name in names:
                 metrics[model][name].append(METRICS[name].compute_replicates(replicates))
         for name, by_row in (numbers or {}).items():
-            means[name].append(divide(by_row @ drawn, drawn.sum(axis=0)))
+            means[name].append(divide(weighted_sum(by_row, drawn), drawn.sum(axis=0)))
     return Replicates(
         {model: {name: np.concatenate(blocks) for name, blocks in by.items()} for model, by in metrics.items()},
         {name: np.concatenate(blocks) for name, blocks in means.items()},

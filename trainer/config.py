@@ -30,6 +30,8 @@ Normalization = Literal["batch", "batch_renorm", "layer", "none"]
 Calibration = Literal["none", "temperature", "mean"]
 LabelScale = Literal["z_score", "log_z_score", "quantile"]
 Precision = Literal["float32", "mixed_bfloat16"]
+# Path of the number of epochs, which a search may vary.
+EPOCHS = "training.epochs"
 
 
 class Optimizer(Declaration):
@@ -163,15 +165,23 @@ class Search(Declaration):
     depends on the machine; their values depend on the seed and on the scores before. If omitted, `max_trials`."""
     max_trials: Annotated[int, Field(ge=2)] = 100
     """Number of trials at most. The first has the values of this file, if they are in the space."""
-    algorithm: Literal["random", "bayesian"] = "bayesian"
+    algorithm: Literal["random", "bayesian", "hyperband"] = "bayesian"
     """`bayesian` starts like `random`, with two trials more than there are parameters. It then chooses the values that
-    a Gaussian process of the scores so far prefers."""
+    a Gaussian process of the scores so far prefers. `hyperband` trains many random values for a few epochs, and the
+    best third of them three times as long, up to `training.epochs` (Li et al. 2018, https://arxiv.org/abs/1603.06560).
+    With fewer than 3 epochs it is `random`."""
     metric: WatchedMetricName | None = None
     """Metric of the best epoch on `eval`. If omitted, the metric that early stopping watches."""
     parameters: Annotated[dict[str, Choices | Range], Field(min_length=1)] | None = None
     """Values by path in this file, such as `model.dropout: {low: 0.0, high: 0.5}` or `model.hidden_units: {choices:
     [[64], [128, 64]]}`; keys of `model` and `training` may be searched. If omitted, a space for the kind of label:
     docs/running.md#search."""
+
+    @model_validator(mode="after")
+    def _check_epochs(self) -> "Search":
+        if self.algorithm == "hyperband" and EPOCHS in (self.parameters or {}):
+            raise ValueError(f"parameters: hyperband chooses {EPOCHS} itself; remove it, or use another algorithm")
+        return self
 
 
 class GpuOptions(Declaration):
@@ -306,9 +316,12 @@ def apply_values(model: Model, training: Training, values: Mapping[str, Any]) ->
 
 
 def parse_values(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values in keras-tuner's own JSON, by path; choices are JSON strings there, since it has no lists."""
-    values = hyperparameters["values"].items()
-    return {path: json.loads(value) if isinstance(value, str) else value for path, value in values}
+    """Return the values in keras-tuner's own JSON, by path; choices are JSON strings there, since it has no lists.
+
+    Without those that its Hyperband adds, such as `tuner/epochs`.
+    """
+    values = {path: value for path, value in hyperparameters["values"].items() if not path.startswith("tuner/")}
+    return {path: json.loads(value) if isinstance(value, str) else value for path, value in values.items()}
 
 
 def format_values(values: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from schemas.metrics import METRICS
 from schemas.user_code import UserCode
 from serving.model.literal_paths import literal_path
 from trainer.config import (
+    EPOCHS,
     Choices,
     CustomConfig,
     Model,
@@ -43,6 +44,8 @@ _SCORE = "score"
 # Random trials before the Gaussian process chooses: so many more than parameters. keras-tuner's own three times as
 # many as parameters would be all that a budget of minutes has.
 _FURTHER_INITIAL_POINTS = 2
+# Number of epochs that keras-tuner's Hyperband adds to the values of a trial.
+_HYPERBAND_EPOCHS = "tuner/epochs"
 
 
 def tuner_fn(fn_args: Any) -> TunerFnResult:
@@ -109,10 +112,15 @@ class _Plan(keras_tuner.Oracle):
         """Return the values of the next trial, as keras-tuner asks for them."""
         if self.deadline.is_over:
             return {"status": TrialStatus.STOPPED}
-        if not self.trials and self.start is not None:
-            return {"status": TrialStatus.RUNNING, "values": dict(self.start)}
         response: dict[str, Any] = super().populate_space(trial_id)
         return response
+
+    def _random_values(self) -> dict[str, Any] | None:
+        """Return the values of a trial that does not depend on others; all searches start with some."""
+        if not self.trials and self.start is not None:
+            return dict(self.start)
+        values: dict[str, Any] | None = super()._random_values()
+        return values
 
 
 class _RandomOracle(_Plan, keras_tuner.oracles.RandomSearchOracle):
@@ -121,6 +129,14 @@ class _RandomOracle(_Plan, keras_tuner.oracles.RandomSearchOracle):
 
 class _BayesianOracle(_Plan, keras_tuner.oracles.BayesianOptimizationOracle):
     pass
+
+
+class _HyperbandOracle(_Plan, keras_tuner.oracles.HyperbandOracle):
+    """Starts rounds until the search ends; keras-tuner itself has no number of trials here."""
+
+    def __init__(self, *, max_trials: int, **arguments: Any) -> None:
+        super().__init__(hyperband_iterations=None, **arguments)
+        self.max_trials = max_trials
 
 
 class _ConfigTuner(keras_tuner.Tuner):
@@ -182,6 +198,8 @@ class _ConfigTuner(keras_tuner.Tuner):
     def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:
         """Train with one set of values; return the score."""
         values = parse_values({"values": trial.hyperparameters.values})
+        if _HYPERBAND_EPOCHS in trial.hyperparameters.values:
+            values[EPOCHS] = trial.hyperparameters.values[_HYPERBAND_EPOCHS]
         number = f"trial {len(self._scores) + 1} of {self.oracle.max_trials} at most"
         progress.report(f"{number}: {format_values(values)}")
         try:
@@ -239,6 +257,7 @@ def _build_oracle(space: Space, training: Training, features: FeatureSet, seed: 
     kinds: dict[str, Callable[..., Any]] = {
         "random": _RandomOracle,
         "bayesian": partial(_BayesianOracle, num_initial_points=len(space) + _FURTHER_INITIAL_POINTS),
+        "hyperband": partial(_HyperbandOracle, max_epochs=training.epochs),
     }
     direction = "max" if METRICS[choose_metric(training, features)].better == "higher" else "min"
     return kinds[search.algorithm](

@@ -35,11 +35,15 @@ TITLES: Mapping[str, str] = {LINEAR: "linear model", TREES: "boosted trees"}
 _MAX_CATEGORIES = 255
 # Strength of the linear model's penalty; crosses have weights that few rows fit.
 _RIDGE = 3.0
-# Between two steps, the time is compared with the limit.
+# After each step, the time is compared with the limit.
 _LINEAR_STEPS, _LINEAR_ITERATIONS = 4, 25
-_TREE_STEPS, _TREE_ITERATIONS = 4, 25
+# The time of the first iterations is an estimate of that of all. A step for each few of them would take twice as long:
+# it starts with the bins and the predictions of all trees so far.
+_FIRST_TREE_ITERATIONS, _TREE_ITERATIONS = 25, 100
 _READ_ROWS, _READ_BYTES = 8192, 1 << 20
 _LABEL, _WEIGHT = "label", "weight"
+# Errors of a challenger that a run continues after.
+_ERRORS = (ArithmeticError, MemoryError, ValueError)
 
 Array = NDArray[Any]
 # From matrices of IDs and numbers to probabilities [rows] or [rows, classes], or numbers [rows].
@@ -86,10 +90,11 @@ class FittedChallengers:
         return encoder
 
     def predict(self, encoder: "Encoder", records: tf.Tensor) -> dict[str, Array]:
-        """Return the predictions of each model for serialized raw tf.Example, [rows]."""
+        """Return the predictions of each model for serialized raw tf.Example; NaN from one that rejects the rows."""
         ids, numbers = encoder.encode(records)
         with _one_thread():
-            return {name: predict(ids, numbers) for name, predict in self.models.items()}
+            classes = len(self.features.label.classes)
+            return {name: _predict_or_nan(predict, ids, numbers, classes) for name, predict in self.models.items()}
 
 
 class Encoder:
@@ -138,10 +143,18 @@ def fit_challengers(
                 models[name] = fit(sample, features, seed, _Deadline(started + settings.max_seconds))
         except TimeoutError:
             problem = f"not fitted within {settings.max_seconds:g} s (evaluation.challengers.max_seconds)"
-        except (ArithmeticError, MemoryError, ValueError) as error:
+        except _ERRORS as error:
             problem = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
         outcomes.append(Outcome(name, problem, len(sample.ids), sample.rows, time.monotonic() - began))
     return FittedChallengers(transform_uri, features, models), outcomes
+
+
+def _predict_or_nan(predict: Predict, ids: Array, numbers: Array, classes: int) -> Array:
+    """Return predictions; NaN from a model that rejects the rows, such as the linear one for an infinite number."""
+    try:
+        return predict(ids, numbers)
+    except _ERRORS:
+        return np.full((len(ids), classes) if classes > 2 else len(ids), np.nan, np.float32)
 
 
 def _one_thread() -> Any:
@@ -160,13 +173,13 @@ class _Deadline:
 
     at: float
 
-    def check(self) -> None:
-        """Check that there is time for another step.
+    def check(self, seconds: float = 0.0) -> None:
+        """Check that there is time for so many seconds more.
 
         Raises:
           TimeoutError: there is none.
         """
-        if time.monotonic() > self.at:
+        if time.monotonic() + seconds > self.at:
             raise TimeoutError
 
 
@@ -237,10 +250,10 @@ def _fit_trees(sample: RowSample, features: FeatureSet, seed: int, deadline: _De
     trees = tree_class(
         categorical_features=columns.is_category, early_stopping=False, random_state=seed, warm_start=True
     )
-    for step in range(_TREE_STEPS):
-        deadline.check()
-        trees.set_params(max_iter=(step + 1) * _TREE_ITERATIONS).fit(inputs, labels, sample_weight=weights)
-    deadline.check()
+    began = time.monotonic()
+    for iterations in (_FIRST_TREE_ITERATIONS, _TREE_ITERATIONS):
+        trees.set_params(max_iter=iterations).fit(inputs, labels, sample_weight=weights)
+        deadline.check((_TREE_ITERATIONS / iterations - 1) * (time.monotonic() - began))
     if not features.label.classes:
         return lambda ids, numbers: np.asarray(trees.predict(columns.select(ids, numbers)))
     return lambda ids, numbers: _by_class(trees, columns.select(ids, numbers), len(features.label.classes))

@@ -11,12 +11,14 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.view import util as view_util
+from tensorflow_model_analysis.writers import eval_config_writer
 
 from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.challengers import LINEAR, TITLES, TREES, Outcome
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses, format_loss
 from components.evaluator.plots import read_plots
-from components.evaluator.resampling import Gain, SliceErrors
+from components.evaluator.resampling import CONSTANT, Gain, SliceErrors
 from components.evaluator.sliced_predictions import CANDIDATE
 from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
@@ -264,7 +266,7 @@ def summarize(
       rows: findings on the evaluated rows; None if the losses are unknown.
       weight: column of the rows' weights; None where all weigh alike.
     """
-    config = tfma.load_eval_result(evaluation_uri).config
+    config = eval_config_writer.load_eval_run(evaluation_uri)[0]
     names = {spec.is_baseline: spec.name for spec in config.model_specs}
     # TFMA knows a single model by the empty name.
     candidate = names[False] if len(names) > 1 else None
@@ -402,7 +404,9 @@ def _describe_challenger(
     gains = {where: of_slice.gains[name] for where, of_slice in errors.items() if name in of_slice.gains}
     overall = gains.get(OVERALL)
     loss = rows.comparison.loss
-    problem = outcome.problem or ("" if overall is not None else "the model's predictions are not all numbers")
+    # The gain over the constant predictor needs the candidate's predictions alone.
+    whose = "its" if OVERALL in errors and CONSTANT in errors[OVERALL].gains else "the model's"
+    problem = outcome.problem or ("" if overall is not None else f"{whose} predictions are not all numbers")
     if problem or overall is None:
         text = f"not compared: {problem}"
     else:
@@ -497,9 +501,10 @@ def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str)
 
 def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dict[str, float | None]]:
     """Return the metrics of the candidate, or of `BASELINE`, by slice, `OVERALL` first, then by column and value."""
-    result = tfma.load_eval_result(evaluation_uri, model_name=model)
     by_slice = {}
-    for key, outputs in result.slicing_metrics:
+    # `load_eval_result` converts the plots of all slices, too, for a second.
+    for record in tfma.load_metrics(evaluation_uri):
+        key, outputs = view_util.convert_metrics_proto_to_dict(record, model_name=model) or ((), None)
         if outputs is None:
             # TFMA has an entry without content for a model under another name.
             continue

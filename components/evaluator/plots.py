@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.view import util as view_util
 
 # A curve has at most so many points, calibration so many bars, and the histogram of predictions so many bins.
 _MAX_POINTS, _BUCKETS, _PREDICTION_BINS = 101, 10, 100
@@ -26,9 +27,13 @@ def read_plots(
       rows by true and predicted class. `predictions` has the bins of the predicted probability (bounds, weight of
       the rows), which live traffic is compared with.
     """
-    for slice_key, by_output in tfma.load_eval_result(evaluation_uri, model_name=model).plots:
+    for record in tfma.load_plots(evaluation_uri):
+        # Thousands of buckets and thresholds of each slice would be converted in vain.
+        if record.slice_key.single_slice_keys:
+            continue
+        _, by_output = view_util.convert_plots_proto_to_dict(record, model_name=model) or ((), None)
         # TFMA has an entry without content for a slice without plots.
-        if slice_key == () and by_output:
+        if by_output:
             plots: Mapping[str, Any] = next(iter(next(iter(by_output.values())).values()))
             return _convert(plots, classes, threshold)
     return {}

@@ -14,7 +14,7 @@ from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.bootstrap import find_difference, replicate_metrics, standard_error
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
-from schemas.metric_counts import Counts, empty_counts
+from schemas.metric_counts import Counts, empty_counts, weighted_sum
 from schemas.metrics import METRICS
 from schemas.moments import effective_rows
 from schemas.row_sample import RowSample
@@ -121,7 +121,9 @@ class Resampling:
         losses: dict[str, Array] = {}
         if CANDIDATE in finite:
             own, losses[CONSTANT] = self.constant.losses(labels, finite[CANDIDATE])
-            losses |= {name: row_losses(labels, finite[name], self.constant.classes) for name in challengers}
+            losses |= {
+                name: row_losses(labels, finite[name], self.constant.classes) for name in challengers if name in finite
+            }
             gains = {name: other - own for name, other in losses.items()}
         names = [name for name in self.metrics if METRICS[name].has_interval]
         counts = {name: self._counts(name) for name in finite}
@@ -201,7 +203,7 @@ def measure_gain(constant: ConstantPredictor, sample: RowSample, seed: int) -> G
 
 def _average(values: Array, weights: Array) -> float | None:
     total = float(weights.sum())
-    return float(values @ weights) / total if total else None
+    return float(weighted_sum(values, weights)) / total if total else None
 
 
 def to_json(errors: Mapping[str, SliceErrors]) -> str:

@@ -110,10 +110,11 @@ class PredictAndSlice(beam.DoFn):
         self._spec = {c: tf.io.VarLenFeature(DTYPES[kinds[c]]) for slicing in slicings for c in slicing}
 
     def setup(self) -> None:
+        self._encoder = self._challengers.load() if self._challengers is not None else None
+        # In this order: Beam keeps the last, and the golden requests need the candidate again.
         self._loaded = self._models.here()
         self._features = self._models.features(CANDIDATE)
         self._rows = batch_rows(len(self._features.features), _ROWS_PREDICTED_TOGETHER)
-        self._encoder = self._challengers.load() if self._challengers is not None else None
 
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
         features = self._features

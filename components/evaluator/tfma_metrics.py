@@ -389,6 +389,10 @@ class _Inputs(metric_types.Preprocessor):
         yield metric_util.to_standard_metric_inputs(extracts) if isinstance(extracts, dict) else extracts
 
 
+# Places of buckets, and their sums.
+_Histogram = tuple[np.ndarray, np.ndarray]
+
+
 def _arrays(combiner: Any, element: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels, predictions and weights of the rows that a combiner gets."""
     predictions = element.prediction
@@ -424,25 +428,39 @@ class _BatchedMatrix(matrices._MultiClassConfusionMatrixCombiner):
 
 
 class _BatchedHistogram(calibration_histogram._CalibrationHistogramCombiner):
-    """TFMA's histogram of the predictions of a binary label, counted for all rows of an array at once."""
+    """TFMA's histogram of the predictions of a binary label, counted for all rows of an array at once.
+
+    An accumulator has the places of the buckets with rows, and their sums of labels, predictions and weights, [3,
+    buckets]. Beam would encode each `Bucket` of TFMA's own by itself, half a million times for the 16,000 rows and 22
+    slices of census.
+    """
 
     def __init__(self, combiner: Any) -> None:
         """Count what another combiner would."""
         self.__dict__.update(combiner.__dict__)
 
-    def add_input(self, accumulator: dict[int, Any], element: Any) -> dict[int, Any]:
+    def create_accumulator(self) -> _Histogram:
+        return np.zeros(0, np.int64), np.zeros((3, 0))
+
+    def add_input(self, accumulator: _Histogram, element: Any) -> _Histogram:
         """Add all rows of an array."""
         labels, predictions, weights = _arrays(self, element)
         finite = np.isfinite(predictions)
         predictions, labels, weights = predictions[finite], labels[finite], weights[finite]
         values = predictions if self._prediction_based_bucketing else labels
         places = ((values - self._left) / self._range * self._num_buckets + 1).astype(np.int64)
-        buckets, rows = np.unique(np.clip(places, 0, self._num_buckets + 1), return_inverse=True)
-        sums = [np.bincount(rows, part, len(buckets)) for part in (labels * weights, predictions * weights, weights)]
-        for bucket, *parts in zip(buckets.tolist(), *(part.tolist() for part in sums), strict=True):
-            new = calibration_histogram.Bucket(bucket, *parts)
-            if bucket in accumulator:
-                accumulator[bucket].merge(new)
-            else:
-                accumulator[bucket] = new
-        return accumulator
+        rows = np.clip(places, 0, self._num_buckets + 1), np.stack([labels * weights, predictions * weights, weights])
+        return self.merge_accumulators([accumulator, rows])
+
+    def merge_accumulators(self, accumulators: Iterable[_Histogram]) -> _Histogram:
+        """Add up the sums of equal places."""
+        places, sums = zip(*accumulators, strict=True)
+        distinct, buckets = np.unique(np.concatenate(places), return_inverse=True)
+        parts = np.concatenate(sums, axis=1)
+        return distinct, np.stack([np.bincount(buckets, part, len(distinct)) for part in parts])
+
+    def extract_output(self, accumulator: _Histogram) -> dict[Any, list[Any]]:
+        """Return TFMA's buckets."""
+        places, sums = accumulator
+        buckets = zip(places.tolist(), *sums.tolist(), strict=True)
+        return {self._key: [calibration_histogram.Bucket(*bucket) for bucket in buckets]}

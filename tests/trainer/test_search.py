@@ -115,6 +115,27 @@ def test_the_best_trial_is_that_with_the_best_score(algorithm: str, trials: int,
     assert ended[-1].endswith(f"best so far {scores[0]:.4f}")
 
 
+def test_hyperband_trains_the_best_of_short_trials_for_longer(tmp_path: Path) -> None:
+    rate = "training.deep_optimizer.learning_rate"
+    declared = {"max_trials": 4, "algorithm": "hyperband", "parameters": {rate: PARAMETERS[rate]}}
+    search = tuner(tmp_path, declared, epochs=3)
+    heard: list[str] = []
+    with listening(heard.append):
+        search.search()
+    started = [line for line in heard if ": training." in line]
+    assert [line.split("training.epochs ")[1] for line in started] == ["1", "1", "1", "3"]
+    trials = [*search.oracle.trials.values()]
+    values = [parse_values({"values": trial.hyperparameters.values}) for trial in trials]
+    assert [{*of_trial} for of_trial in values] == [{rate}] * 4
+    assert values[0][rate] == training().deep_optimizer.learning_rate
+    assert values[3] == min(zip(trials[:3], values, strict=False), key=lambda pair: pair[0].score)[1]
+
+
+def test_hyperband_refuses_a_range_of_epochs() -> None:
+    with pytest.raises(ValueError, match="hyperband chooses training.epochs itself; remove it, or use another"):
+        Search.model_validate({"algorithm": "hyperband", "parameters": PARAMETERS})
+
+
 def test_a_seed_gives_the_same_trials_and_the_first_is_the_config_itself(tmp_path: Path) -> None:
     values = []
     for name in ("first", "second"):

@@ -124,6 +124,25 @@ def test_a_sample_does_not_depend_on_the_batches() -> None:
     assert sorted(ids)[:100] == merged.ids.tolist()
 
 
+def test_a_challenger_that_rejects_rows_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An infinite number ended the run with scikit-learn's error."""
+    models, outcomes = fit("binary", monkeypatch, trees=False)
+    test = draw("binary", 2)
+    labels, numbers = test.columns["label"], test.columns[NUMBERS].copy()
+    numbers[7] = np.inf
+    predicted = challengers._predict_or_nan(models[LINEAR], test.columns[IDS], numbers, 2)
+    assert (predicted.shape, np.isnan(predicted).all()) == ((ROWS,), True)
+    assert challengers._predict_or_nan(models[LINEAR], test.columns[IDS], numbers, 3).shape == (ROWS, 3)
+    constant = ConstantPredictor.of_classes(np.bincount(labels).astype(np.float64))
+    columns = {LABELS: labels, WEIGHTS: np.ones(ROWS), CANDIDATE: np.full(ROWS, 0.4), LINEAR: predicted}
+    resampling = Resampling("binary", metrics_of("binary"), 1, constant)
+    errors = {"overall": resampling.resample((), RowSample.of(test.ids, columns), (LINEAR,))}
+    losses = PairedLosses.of(constant, labels, columns[CANDIDATE])
+    rows = JudgedRows(("no", "yes"), losses, ConstantComparison.of(constant, losses, None), errors=errors)
+    text = _describe_challenger(outcomes[LINEAR], {"overall": {}}, rows, errors)["text"]
+    assert text == "not compared: its predictions are not all numbers"
+
+
 def compare(better: float, rows: int = 3000) -> tuple[JudgedRows, SliceErrors]:
     """Return the findings on rows where the candidate knows more than the challengers, or less if below 0."""
     random = np.random.default_rng(6)
