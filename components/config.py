@@ -440,7 +440,7 @@ class Push(Declaration):
     def _check_target(cls, value: str) -> str:
         if value not in ("registry", "vertex") and ":" not in value:
             hint = did_you_mean(value, ["registry", "vertex"])
-            raise ValueError(f"'{value}' is not a target; {hint} A class of your own is written as module:Class")
+            raise ValueError(f"'{value}' is not a target; {hint}; a class of your own is written as FILE.py:CLASS")
         return value
 
     @model_validator(mode="after")
