@@ -2,7 +2,6 @@
 
 import datetime
 import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -189,9 +188,12 @@ def _check_metric(value: Any) -> Any:
         return value
     if value[:1].isupper() or ":" in value:
         return TfmaMetric.model_validate(value)
+    if value.endswith(".py"):
+        raise ValueError(f"'{value}' is a file, not a metric; name the class in it: '{value}:CLASS'")
+    hint = did_you_mean(value, list(METRICS))
     raise ValueError(
-        f"'{value}' is not a metric; {did_you_mean(value, list(METRICS))} A metric of TFMA is named by its class, such "
-        "as MatthewsCorrelationCoefficient"
+        f"'{value}' is not a metric; {hint}{'' if hint.endswith('?') else '.'} A metric of TFMA is named by its class, "
+        "such as MatthewsCorrelationCoefficient"
     )
 
 
@@ -316,9 +318,14 @@ class Evaluation(Declaration):
     def _check_metrics_and_slices(self) -> "Evaluation":
         bounds: tuple[Threshold | ChangeThreshold, ...] = (*self.thresholds, *self.change_thresholds)
         own = [metric.name for metric in self.tfma_metrics]
-        repeated = sorted(name for name, count in Counter([*METRICS, *own]).items() if count > 1)
-        if repeated:
-            raise ValueError(f"metrics: two metrics are named {', '.join(repeated)}; give one another `name`")
+        for metric in self.tfma_metrics:
+            name = f"another `name`: {{class_name: {metric.class_name}, name: other_{metric.name}}}"
+            if metric.name in METRICS:
+                raise ValueError(
+                    f"metrics: '{metric.name}' is a metric of this project; give {metric.class_name} {name}"
+                )
+            if own.count(metric.name) > 1:
+                raise ValueError(f"metrics: two metrics are named '{metric.name}'; give one {name}")
         for bound in bounds:
             if bound.metric not in METRICS and bound.metric not in own:
                 hint = did_you_mean(bound.metric, [*METRICS, *own])
@@ -433,7 +440,7 @@ class Push(Declaration):
     def _check_target(cls, value: str) -> str:
         if value not in ("registry", "vertex") and ":" not in value:
             hint = did_you_mean(value, ["registry", "vertex"])
-            raise ValueError(f"'{value}' is not a target; {hint} A class of your own is written as module:Class")
+            raise ValueError(f"'{value}' is not a target; {hint}; a class of your own is written as FILE.py:CLASS")
         return value
 
     @model_validator(mode="after")

@@ -78,17 +78,30 @@ def _check_arguments(key: str, declared: ExtraComponent, component: Any) -> None
     """
     arguments = inspect.signature(component).parameters
     names = [*arguments]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [
+        name
+        for name, argument in arguments.items()
+        if argument.default is inspect.Parameter.empty and argument.kind not in variadic
+    ]
     if any(argument.kind is inspect.Parameter.VAR_KEYWORD for argument in arguments.values()):
         # The class that `@component` makes takes any; its specification has the names.
-        spec = getattr(component, "SPEC_CLASS", None)
+        spec = _find_spec(component)
         if spec is None:
             return
-        names = [*spec.INPUTS, *spec.PARAMETERS]
+        specified = {**spec.INPUTS, **spec.PARAMETERS}
+        names = [*specified]
+        required = required or [name for name, argument in specified.items() if not argument.optional]
     for section in ("inputs", "parameters"):
         for name in getattr(declared, section):
             if name not in names:
                 hint = did_you_mean(name, names)
                 raise ConfigError(f"{key}.{section}.{name}: {declared.component} has no argument '{name}'; {hint}")
+    missing = [name for name in required if name not in {**declared.inputs, **declared.parameters}]
+    if missing:
+        raise ConfigError(
+            f"{key}: {declared.component} needs {', '.join(missing)}; give channels in inputs and values in parameters"
+        )
 
 
 def _check_types(
@@ -99,7 +112,7 @@ def _check_types(
     Raises:
       ConfigError: One has another.
     """
-    spec: Any = getattr(component, "SPEC_CLASS", None)
+    spec = _find_spec(component)
     for name, channel in channels.items() if spec is not None else ():
         expected = spec.INPUTS[name].type if name in spec.INPUTS else channel.type
         if channel.type.TYPE_NAME == expected.TYPE_NAME:
@@ -115,6 +128,12 @@ def _check_types(
             f"{key}.inputs.{name}: {declared.inputs[name]} has the type {channel.type.TYPE_NAME}, and "
             f"{declared.component} takes {expected.TYPE_NAME}; {remedy}"
         )
+
+
+def _find_spec(component: Any) -> Any:
+    """Return the specification of a component's class; None for another function or class."""
+    spec = getattr(component, "SPEC_CLASS", None)
+    return spec if isinstance(spec, type) else None
 
 
 def _find_component(code: UserCode, path: str) -> Any:

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import json
 import linecache
+import re
 import sys
 import traceback
 import types
@@ -28,6 +29,9 @@ PREPROCESSING_FN, RUN_FN, BUILD_MODEL = "preprocessing_fn", "run_fn", "build_mod
 # Keys whose code is never a file.
 _COMPONENTS = "extra_components."
 _MAX_SHOWN_CHARS = 300
+# Keras writes colours, and the cause of an error between these lines.
+_KERAS_PREFIX, _KERAS_SUFFIX = "Exception encountered when calling", "Arguments received by"
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ class UserCode:
         )
 
     def locate(self, function: Any) -> str:
-        """Return file and line of a function, where they are known."""
+        """Return file and line of a function, or of a class's constructor, where they are known."""
+        if isinstance(function, type):
+            function = vars(function).get("__init__")
         try:
             function = inspect.unwrap(function)
             return f"{self._shorten(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
@@ -139,12 +145,12 @@ class UserCode:
             return self.module
 
     @contextlib.contextmanager
-    def report_errors(self, action: str, remedy: str = "correct it there") -> Iterator[None]:
+    def report_errors(self, action: str, function: Any = None) -> Iterator[None]:
         """Report an exception of the code in one line, with its place.
 
         Args:
           action: What is being done, such as `preprocessing_fn`.
-          remedy: What the user can do.
+          function: The function that is the place of an exception which a library raised later.
 
         Raises:
           PipelineError: The code raised something else.
@@ -153,10 +159,10 @@ class UserCode:
             yield
         except PipelineError:
             raise
-        except Exception as error:
-            raise PipelineError(
-                f"{self.key}: {self.find_line(error)}: {action} raised {_describe(error)}; {remedy}"
-            ) from error
+        except (Exception, SystemExit) as error:
+            line = self.find_line(error)
+            place = self.locate(function) if line == self.module else line
+            raise PipelineError(f"{self.key}: {place}: {action} raised {_describe(error)}; correct it there") from error
 
     def find_line(self, error: BaseException) -> str:
         """Return the innermost line of the user's code in an exception's traceback, as FILE:LINE."""
@@ -182,11 +188,22 @@ class UserCode:
         paths = [*getattr(top, "__path__", ())]
         return Path(paths[0]) if paths else None
 
+    @property
+    def _file(self) -> str | None:
+        """The file of a module with a dotted path, which may be one that could not be imported."""
+        module = sys.modules.get(self.module)
+        if module is not None:
+            return getattr(module, "__file__", None)
+        try:
+            spec = importlib.util.find_spec(self.module)
+        except Exception:  # A parent package cannot be imported.
+            return None
+        return spec.origin if spec is not None else None
+
     def _is_own(self, filename: str) -> bool:
         if self.text is not None:
             return filename == self.module
-        module = sys.modules.get(self.module)
-        if module is not None and filename == getattr(module, "__file__", None):
+        if filename == self._file:
             return True
         package = self.module.rpartition(".")[0]
         parent = sys.modules.get(package) if package else None
@@ -244,7 +261,9 @@ def load_training_function(code: UserCode) -> Callable[..., Any]:
       ConfigError: There is none, or it takes other arguments.
     """
     function = code.load_function(RUN_FN, BUILD_MODEL)
-    code.check_arguments(function, f"{RUN_FN}(fn_args)", f"{BUILD_MODEL}(features, config)")
+    forms = {RUN_FN: f"{RUN_FN}(fn_args)", BUILD_MODEL: f"{BUILD_MODEL}(features, config)"}
+    form = forms.get(getattr(function, "__name__", ""))
+    code.check_arguments(function, *([form] if form else forms.values()))
     return function
 
 
@@ -324,8 +343,13 @@ def _run_text(code: UserCode) -> types.ModuleType:
 
 def _describe(error: BaseException) -> str:
     """Return the type and the main line of an error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = (lines[-1] if lines[:1] and lines[0].endswith(":") else next(iter(lines), ""))[:_MAX_SHOWN_CHARS]
     if isinstance(error, SyntaxError):
-        text = error.msg
+        return f"{type(error).__name__}: {error.msg}"
+    # The text of a KeyError is the repr of its argument.
+    message = error.args[0] if isinstance(error, KeyError) and "\\n" in str(error) else error
+    text = _TERMINAL_CODES.sub("", str(message)).partition(_KERAS_SUFFIX)[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines[1:] and lines[0].startswith(_KERAS_PREFIX):
+        del lines[0]
+    text = (lines[-1] if lines[:1] and lines[0].endswith(":") else next(iter(lines), ""))[:_MAX_SHOWN_CHARS]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

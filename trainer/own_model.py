@@ -18,6 +18,8 @@ from serving.model.network_inputs import IDS, NUMBERS, places
 from trainer.config import Model
 from trainer.model import WideAndDeep
 
+_PROBABILITIES = ("sigmoid", "softmax", "log_softmax", "logsoftmax")
+
 
 def build_own_outputs(
     code: UserCode, features: FeatureSet, model: Model, inputs: Mapping[str, Any], outputs: int
@@ -36,7 +38,7 @@ def build_own_outputs(
     """
     function = load_training_function(code)
     name = getattr(function, "__name__", BUILD_MODEL)
-    with code.report_errors(name):
+    with code.report_errors(name, function):
         built = function(features, model)
     where = f"{code.key}: {code.locate(function)}: {name}"
     if isinstance(built, WideAndDeep):
@@ -44,22 +46,36 @@ def build_own_outputs(
         built = built.trained_part
     if not isinstance(built, keras.Model):
         raise PipelineError(f"{where} returns {type(built).__name__}; return a keras.Model")
-    with code.report_errors(f"the model of {name}"):
+    with code.report_errors(f"the model of {name}", function):
         learned = built(_select_inputs(where, built, features, inputs))
-    shape = tuple(getattr(learned, "shape", ()))
-    if len(shape) not in (2, 3) or shape[-1] != outputs:
-        kind = "logit" if features.label.classes else "number"
-        count = f"one {kind}" if outputs == 1 else f"{outputs} {kind}s, one for each class"
-        raise PipelineError(
-            f"{where} returns a model with outputs of shape {shape}; expected {count}: (None, {outputs})"
-        )
-    activation = getattr(built.layers[-1], "activation", None) if built.layers else None
-    if features.label.classes and activation in (keras.activations.sigmoid, keras.activations.softmax):
-        raise PipelineError(
-            f"{where} returns a model that ends in {activation.__name__}; the training takes logits: remove the "
-            "activation"
-        )
+    _check_outputs(where, built, learned, features, outputs)
     return learned
+
+
+def _check_outputs(where: str, built: keras.Model, learned: Any, features: FeatureSet, outputs: int) -> None:
+    kind = "logit" if features.label.classes else "number"
+    expected = f"expected one {kind}" if outputs == 1 else f"expected {outputs} {kind}s, one for each class"
+    if not hasattr(learned, "shape"):
+        raise PipelineError(
+            f"{where} returns a model whose output is a {type(learned).__name__}; {expected}: (None, {outputs})"
+        )
+    shape = tuple(learned.shape)
+    if len(shape) not in (2, 3) or shape[-1] != outputs:
+        raise PipelineError(f"{where} returns a model with outputs of shape {shape}; {expected}: (None, {outputs})")
+    if not keras.backend.is_float_dtype(learned.dtype):
+        raise PipelineError(f"{where} returns a model with outputs of type {learned.dtype}; {expected}: float32")
+    last = _find_activation(built)
+    if features.label.classes and last in _PROBABILITIES:
+        raise PipelineError(
+            f"{where} returns a model that ends in {last}; the training takes logits: remove the activation"
+        )
+
+
+def _find_activation(built: keras.Model) -> str | None:
+    """Return the name of the function that a model ends in, as an activation, a layer or an operation."""
+    last = next(reversed(getattr(built, "operations", built.layers)), None)
+    activation = getattr(last, "activation", None)
+    return getattr(activation, "__name__", None) if activation is not None else type(last).__name__.lower()
 
 
 def _select_inputs(where: str, built: keras.Model, features: FeatureSet, inputs: Mapping[str, Any]) -> Any:
@@ -78,6 +94,12 @@ def _select_inputs(where: str, built: keras.Model, features: FeatureSet, inputs:
             if name in columns:
                 start, stop = columns[name].start, columns[name].stop
                 selected = inputs[matrix][:, start:stop]
+                if tensor.shape[1:] not in ((), (None,), (stop - start,)) or tensor.dtype == "string":
+                    raise PipelineError(
+                        f"{where} returns a model with the input '{name}' of shape {tuple(tensor.shape)} and type "
+                        f"{tensor.dtype}; the transformed column has shape (None, {stop - start}) and type "
+                        f"{selected.dtype}"
+                    )
                 return keras.ops.squeeze(selected, axis=1) if len(tensor.shape) == 1 else selected
         hint = did_you_mean(name, [*id_places, *number_places])
         raise PipelineError(

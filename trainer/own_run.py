@@ -23,7 +23,7 @@ def run_fn(fn_args: Any) -> None:
     code = UserCode.from_json(fn_args.custom_config[CODE_KEY])
     function = load_training_function(code)
     name = getattr(function, "__name__", RUN_FN)
-    with code.report_errors(name):
+    with code.report_errors(name, function):
         function(fn_args)
     where = f"{code.key}: {code.locate(function)}: {name}"
     folder = fn_args.serving_model_dir

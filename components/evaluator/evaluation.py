@@ -272,10 +272,13 @@ def summarize(
     candidate = names[False] if len(names) > 1 else None
     metrics = read_metrics(evaluation_uri, candidate)
     baseline = read_metrics(evaluation_uri, names[True]) if True in names else {}
-    # With a least size of its own, TFMA's config has left out the small slices.
+    # With a least size of its own, TFMA's config has left out the small slices. The stock executor leaves them empty,
+    # and fails all thresholds on them.
     least = 0 if evaluation is None or config.options.HasField("min_slice_size") else evaluation.min_rows_per_slice
     small = {
-        name for name, values in metrics.items() if name != OVERALL and (values.get(EXAMPLE_COUNT) or least) < least
+        name
+        for name, values in metrics.items()
+        if name != OVERALL and evaluation is not None and (not values or (values.get(EXAMPLE_COUNT) or least) < least)
     }
     failures: list[str] = []
     warnings: list[str] = []

@@ -5,6 +5,7 @@ These take one row after the other, unless all they need is a histogram of the p
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -187,14 +188,15 @@ def _computations(
     # The combiner of such a class takes arrays of any number of rows.
     is_batched = is_batched and not getattr(metric, TAKES_BATCHES, False)
     if isinstance(metric, metric_types.Metric):
-        computations = metric.computations(
-            eval_config=eval_config,
-            schema=schema,
-            model_names=model_names or [""],
-            output_names=output_names or [""],
-            sub_keys=[None],
-            example_weighted=example_weighted,
-        )
+        with own_code.report_errors(own_code.name, type(metric)) if own_code is not None else nullcontext():
+            computations = metric.computations(
+                eval_config=eval_config,
+                schema=schema,
+                model_names=model_names or [""],
+                output_names=output_names or [""],
+                sub_keys=[None],
+                example_weighted=example_weighted,
+            )
         if own_code is not None:
             _check_computations(computations, own_code.locate(type(metric)), own_code.name)
     else:
@@ -261,7 +263,7 @@ def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserC
                 f"{_KEY}: {code.locate(metric_class)}: {code.name} is not a metric; expected a subclass of "
                 "tensorflow_model_analysis.metrics.Metric"
             )
-        with code.report_errors(class_name):
+        with code.report_errors(code.name, metric_class):
             return metric_class(**{"name": name, **arguments})
     classes = {**_keras_classes(), **metric_types.registered_metrics()}
     if class_name not in classes:

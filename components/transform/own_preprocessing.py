@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorflow_transform import schema_inference
 
 from cli.errors import PipelineError
 from components.transform.preprocessing import FEATURE_SET_KEY
@@ -31,7 +32,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     code = UserCode.from_json(custom_config[CODE_KEY])
     function = load_preprocessing_fn(code)
     name = getattr(function, "__name__", "preprocessing_fn")
-    with code.report_errors(name):
+    with code.report_errors(name, function):
         outputs = function(inputs, custom_config) if takes_custom_config(function) else function(inputs)
     where = f"{code.key}: {code.locate(function)}: {name}"
     _check_types(where, outputs)
@@ -45,6 +46,8 @@ def _check_types(where: str, outputs: Any) -> None:
         kind = "an empty dict" if isinstance(outputs, Mapping) else type(outputs).__name__
         raise PipelineError(f"{where} returns {kind}; return a dict of tensors by name")
     for name, value in outputs.items():
+        if not isinstance(name, str):
+            raise PipelineError(f"{where} returns a tensor by the name {name!r}; names are strings")
         if not isinstance(value, tf.Tensor | tf.SparseTensor | tf.RaggedTensor):
             raise PipelineError(f"{where} returns '{name}' as {type(value).__name__}; return a tensor")
 
@@ -63,11 +66,13 @@ def _check_declared(where: str, features: FeatureSet, outputs: Mapping[str, Any]
                 f"{{**preprocessing.preprocessing_fn(inputs, custom_config), ...}} (`from components.transform import "
                 f"preprocessing`)"
             )
+    widths = {column.name: column.width for column in features.id_columns}
+    widths |= {column.name: column.width for column in features.number_columns}
     for name, value in outputs.items():
         if not isinstance(value, tf.Tensor):
+            to_dense = "to_tensor(shape=[None, width])" if isinstance(value, tf.RaggedTensor) else "tf.sparse.to_dense"
             raise PipelineError(
-                f"{where} returns '{name}' as {type(value).__name__}; the network takes dense tensors: "
-                "tf.sparse.to_dense"
+                f"{where} returns '{name}' as {type(value).__name__}; the network takes dense tensors: {to_dense}"
             )
         dtype = expected.get(name)
         if dtype is not None and value.dtype != dtype:
@@ -79,3 +84,39 @@ def _check_declared(where: str, features: FeatureSet, outputs: Mapping[str, Any]
                 f"{where} returns '{name}' as {value.dtype.name}; the network takes float32 numbers and int64 ids of a "
                 "known range, such as those of tft.compute_and_apply_vocabulary: tf.cast, or do not return it"
             )
+        if name in widths or name not in needed:
+            _check_shape(where, name, value, widths.get(name))
+        if name not in needed and value.dtype == tf.int64 and not _has_known_ids(value):
+            raise PipelineError(
+                f"{where} returns '{name}' as integers in an unknown range, from below 0, or several in a row; the "
+                "network takes ids from 0 on: tft.compute_and_apply_vocabulary(..., num_oov_buckets=1), or numbers: "
+                "tf.cast(..., tf.float32)"
+            )
+
+
+def _check_shape(where: str, name: str, value: tf.Tensor, width: int | None) -> None:
+    """Check that a column has a fixed width, and that of its declaration."""
+    rank = value.shape.rank
+    if rank not in (1, 2) or (rank == 2 and value.shape[1] is None):
+        raise PipelineError(
+            f"{where} returns '{name}' of shape {value.shape}; the network takes [batch] or [batch, width]: "
+            "tf.reshape(..., [-1, width])"
+        )
+    columns = value.shape[1] if rank == 2 else 1
+    if width not in (None, columns):
+        raise PipelineError(
+            f"{where} returns '{name}' of shape {value.shape}, and its declaration in features has {width} values in a "
+            "row; return it by another name"
+        )
+
+
+def _has_known_ids(value: tf.Tensor) -> bool:
+    """Whether integers are one in a row, and an analyzer gives their range, from 0 on."""
+    try:
+        least, _ = schema_inference.get_tensor_schema_override(value)
+    except ValueError:
+        return False
+    # tft.compute_and_apply_vocabulary without out-of-vocabulary buckets: the lesser of 0 and the default, -1.
+    parts = least.op.inputs if least.op.type == "Minimum" else [least]
+    is_negative = any((tf.get_static_value(part) or 0) < 0 for part in parts)
+    return not is_negative and (value.shape.rank == 1 or value.shape[1] == 1)

@@ -7,6 +7,7 @@ from cli.terminal import quiet_stderr
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.user_code import UserCode, is_run_fn, load_preprocessing_fn, load_training_function
 
+_METRICS_WITHOUT_LABELS = ("ExampleCount", "WeightedExampleCount", "MeanPrediction")
 _LOADERS = {"transform.module": load_preprocessing_fn, "model.module": load_training_function}
 
 
@@ -66,11 +67,33 @@ def check_code(config: PipelineConfig) -> None:
         names = ", ".join(config.evaluation.named_metrics)
         raise ConfigError(
             f"evaluation.metrics: {names}: measured on models of this project only; for a run_fn of your own name "
-            "classes of TFMA, such as AUC"
+            "classes of TFMA, such as BinaryAccuracy"
         )
+    if is_own:
+        _check_label_of_own_model(config)
     if is_own and config.training.search is not None:
         raise ConfigError(
             "training.search: searches values of the built-in training; search inside your run_fn (model.module)"
+        )
+
+
+def _check_label_of_own_model(config: PipelineConfig) -> None:
+    """Check that TFMA's metrics get numbers as labels; classes are strings in the examples.
+
+    Raises:
+      ConfigError: They would get strings.
+    """
+    key = config.evaluation.model_spec.label_key or config.label.column
+    reading = [
+        metric.name
+        for metric in config.evaluation.tfma_metrics
+        if not metric.is_own and metric.class_name not in _METRICS_WITHOUT_LABELS
+    ]
+    if reading and key == config.label.column and config.feature_set.label.classes:
+        raise ConfigError(
+            f"evaluation.model_spec.label_key: '{key}' has strings in the examples, and {', '.join(reading)} takes "
+            "numbers; name the label that your preprocessing_fn returns, and the signature that computes it: "
+            f"model_spec: {{label_key: {key}_xf, preprocessing_function_names: [transform_features]}}"
         )
 
 

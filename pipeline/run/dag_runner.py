@@ -22,7 +22,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
-from tfx.utils import json_utils
+from tfx.utils import import_utils, json_utils
 
 from cli import progress
 from cli.errors import PipelineError, RunRootError
@@ -41,6 +41,9 @@ ERROR_PROPERTY = "error"
 MEASURES_PROPERTY, REASON_PROPERTY = "measures", "retrain_reason"
 # Packages whose executors are not the user's own.
 _OUR_PACKAGES = ("components", "pipeline", "tfx", "trainer")
+_EXTRA_COMPONENTS = "extra_components"
+# Custom properties that TFX itself sets on outputs.
+_TFX_PROPERTIES = {"tfx_version", "name", "state", "is_external"}
 _CONTINUES = "the same command continues from the cache"
 # An error may quote a whole statement of SQL.
 _MAX_SHOWN_CHARS = 160
@@ -81,7 +84,13 @@ class NodeFailedError(PipelineError):
 
 
 class _Launcher(launcher.Launcher):
-    """TFX's launcher, which runs no executor on damaged inputs."""
+    """TFX's launcher, which runs no executor on damaged inputs, and takes no empty output of the user's own component.
+
+    Attributes:
+      is_own: Whether the component is of the user's own.
+    """
+
+    is_own = False
 
     def _run_executor(self, execution_info: Any) -> Any:
         inputs = [artifact.id for artifacts in execution_info.input_dict.values() for artifact in artifacts]
@@ -91,7 +100,25 @@ class _Launcher(launcher.Launcher):
             raise RunRootError(
                 f"{damaged[0]}: files of it are gone or changed since it was made; the same command makes it again"
             )
-        return super()._run_executor(execution_info)
+        output = super()._run_executor(execution_info)
+        if self.is_own:
+            for key, artifacts in execution_info.output_dict.items():
+                written = output.output_artifacts[key].artifacts
+                if any(_is_empty(artifact.uri) for artifact in artifacts) and not any(
+                    {*artifact.custom_properties} - _TFX_PROPERTIES for artifact in written
+                ):
+                    raise _EmptyOutputError(f"the output '{key}' is empty; write to its uri, or set a property of it")
+        return output
+
+
+class _EmptyOutputError(Exception):
+    """A component has left an output unset."""
+
+
+def _is_empty(uri: str) -> bool:
+    """Whether nothing was written: TFX makes a folder for an artifact, or an empty file for a value."""
+    path = Path(uri)
+    return not (any(path.iterdir()) if path.is_dir() else path.exists() and path.stat().st_size)
 
 
 def run(
@@ -159,7 +186,7 @@ def _run_node(
 
 def _translate_error(node_id: str, error: BaseException, database: Database) -> BaseException:
     """Return the error that is reported: one that the user can fix, an interrupt, or NodeFailedError."""
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception | SystemExit):
         return error
     # The first error may be hidden behind that of a database to which it could not be written.
     fixable = next((cause for cause in _chain(error) if isinstance(cause, PipelineError)), None)
@@ -175,7 +202,12 @@ def _translate_error(node_id: str, error: BaseException, database: Database) -> 
             database.check()
         except PipelineError as cause:
             return RunRootError(f"{node_id}: {cause}")
-    return NodeFailedError(f"{node_id}: {type(error).__name__}: {_summarize_error(error)[:_MAX_SHOWN_CHARS]}")
+    return NodeFailedError(f"{node_id}: {_describe(error)}")
+
+
+def _describe(error: BaseException) -> str:
+    text = _summarize_error(error)[:_MAX_SHOWN_CHARS]
+    return text if isinstance(error, _EmptyOutputError) else f"{type(error).__name__}: {text}"
 
 
 def _name_user_code(node: pipeline_pb2.PipelineNode, deployment: Any, error: BaseException) -> str:
@@ -183,11 +215,14 @@ def _name_user_code(node: pipeline_pb2.PipelineNode, deployment: Any, error: Bas
     code = _find_user_code(node, deployment)
     if code is None:
         return ""
+    executor = import_utils.import_class_by_path(_read_class_path(node, deployment))
     causes = [*_chain(error)]
     lines = [code.find_line(cause) for cause in causes]
     places = [line for line in lines if line != code.module]
     places += [line for cause in causes if (line := code.find_line_in(str(cause))) is not None]
-    return f" ({code.key}: {places[-1] if places else code.module}); correct it there, or the data"
+    # The executor that `@component` makes of a function has it as an attribute.
+    place = places[-1] if places else code.locate(getattr(executor, "_FUNCTION", executor.Do))
+    return f" ({code.key}: {place}); correct it there, or the data"
 
 
 def _find_user_code(node: pipeline_pb2.PipelineNode, deployment: Any) -> UserCode | None:
@@ -195,27 +230,31 @@ def _find_user_code(node: pipeline_pb2.PipelineNode, deployment: Any) -> UserCod
     if "custom_config" in parameters:
         values = json_utils.loads(parameters["custom_config"].field_value.string_value) or {}
         return UserCode.from_json(values["user_code"]) if "user_code" in values else None
-    class_path = str(getattr(runner_utils.extract_executor_spec(deployment, node.node_info.id), "class_path", ""))
+    class_path = _read_class_path(node, deployment)
     if not class_path or class_path.partition(".")[0] in _OUR_PACKAGES:
         return None
-    return UserCode("extra_components", class_path.rpartition(".")[0], "", None, "")
+    return UserCode(_EXTRA_COMPONENTS, class_path.rpartition(".")[0], "", None, "")
 
 
-def _chain(error: BaseException | None) -> Iterator[Exception]:
+def _read_class_path(node: pipeline_pb2.PipelineNode, deployment: Any) -> str:
+    return str(getattr(runner_utils.extract_executor_spec(deployment, node.node_info.id), "class_path", ""))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and its causes."""
-    while isinstance(error, Exception):
+    while isinstance(error, Exception | SystemExit):
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _is_disk_full(error: Exception) -> bool:
+def _is_disk_full(error: BaseException) -> bool:
     """Whether the disk, or the user's quota, is full; the errors of TensorFlow and SQLite have no number for it."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(words in str(error) for words in ("No space left on device", "database or disk is full"))
 
 
-def _summarize_error(error: Exception) -> str:
+def _summarize_error(error: BaseException) -> str:
     """Return the main line of an error: the last, if TensorFlow or Beam put a heading first ("in user code:")."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     return lines[-1] if lines[0].endswith(":") else lines[0]
@@ -231,14 +270,17 @@ def _launch(
     pipeline: pipeline_pb2.Pipeline, deployment: Any, node: pipeline_pb2.PipelineNode, database: Database
 ) -> int:
     """Drive, execute and publish one node; return the ID of its execution, 0 if there is none."""
-    info = _Launcher(
+    component = _Launcher(
         pipeline_node=node,
         mlmd_connection=_Metadata(database),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
-    ).launch()
+    )
+    code = _find_user_code(node, deployment)
+    component.is_own = code is not None and code.key == _EXTRA_COMPONENTS
+    info = component.launch()
     return int(info.execution_id or 0) if info else 0
 
 

@@ -10,9 +10,11 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,7 +91,13 @@ class TaskStarter:
         if not pid:
             return None
         started(int(pid))
-        return int(self._process.stdout.readline())
+        code = self._process.stdout.readline()
+        if code:
+            return int(code)
+        # The process has been killed, as for want of memory. Nothing waits for its task any more.
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+        return -signal.SIGKILL
 
     def close(self) -> None:
         """End the process."""

@@ -1,13 +1,13 @@
 """The settings of each kind of registry, and the factory that opens it. A kind of your own is one class more here."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter
 
-from cli.errors import ConfigError
 from schemas.declaration import Declaration
 from schemas.user_code import UserCode
+from serving.registry.own_target import OwnTarget
 from serving.registry.protocol import ModelRegistry
 from serving.registry.vertex.config import Deployment, VertexProject
 
@@ -68,22 +68,16 @@ class OwnRegistrySettings(Declaration):
 
         Raises:
           ConfigError: The class does not exist, or lacks methods of the protocol.
+          PipelineError: Its constructor raises.
         """
         del report
         code = UserCode.from_json(self.code)
         registry_class = code.load()
-        with code.report_errors(f"{code.name}(...)"):
-            registry: ModelRegistry = registry_class(self.model_name, **self.config)
-        missing = [name for name in _METHODS if not hasattr(registry, name)]
-        if missing:
-            raise ConfigError(
-                f"{code.key}: {code.module}: {code.name} has no {', '.join(missing)}; a registry has all of "
-                "serving/registry/protocol.py"
-            )
-        return registry
+        with code.report_errors(f"{code.name}(...)", registry_class):
+            registry = registry_class(self.model_name, **self.config)
+        return cast("ModelRegistry", OwnTarget(code, registry))
 
 
-_METHODS = sorted(name for name in vars(ModelRegistry) if not name.startswith("_"))
 AnyRegistrySettings = LocalRegistrySettings | VertexRegistrySettings | OwnRegistrySettings
 RegistrySettings = Annotated[AnyRegistrySettings, Field(discriminator="target")]
 _ADAPTER: TypeAdapter[AnyRegistrySettings] = TypeAdapter(RegistrySettings)

@@ -19,6 +19,7 @@ from tests.conftest import CENSUS_CONFIG
 _MODULE = """
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.base import base_component
 from tfx.types import standard_artifacts
 
 
@@ -35,6 +36,11 @@ def Card(
 @component
 def Reader(card: InputArtifact[standard_artifacts.String]) -> None:
     pass
+
+
+class Abstract(base_component.BaseComponent):
+    def __init__(self, evaluation, title):
+        pass
 
 
 NOT_A_COMPONENT = 1
@@ -125,6 +131,11 @@ def test_a_circle_is_named() -> None:
         (
             {"component": "own_cards.NOT_A_COMPONENT"},
             "own_cards.NOT_A_COMPONENT is not a TFX component but of type int",
+        ),
+        ({"inputs": {}}, "extra_components.0: own_cards.Card needs evaluation; give channels in inputs and values in"),
+        (
+            {"component": "own_cards.Abstract"},
+            "own_cards.Abstract does not take its inputs and parameters: Can't instan",
         ),
         ({"parameters": {"title": 3}}, "does not take its inputs and parameters: Expected type <class 'str'> for para"),
         (

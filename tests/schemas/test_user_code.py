@@ -80,6 +80,49 @@ def test_a_fault_of_the_module_is_one_line_with_its_place(tmp_path: Path, text: 
     assert "\n" not in str(error.value)
 
 
+def test_a_package_that_cannot_be_imported_is_named_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_broken.py").write_text("\n1 / 0\n")
+    with pytest.raises(ConfigError, match=r"own_broken\.py:2: the module cannot be imported: ZeroDivisionError"):
+        UserCode.read("extra_components.0.component", "own_broken").check_import()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def build_model(features): ...", "build_model takes (features); expected build_model(features, config)"),
+        ("def run_fn(a, b): ...", "run_fn takes (a, b); expected run_fn(fn_args)"),
+        ("def other(): ...\nrun_fn = other", "expected run_fn(fn_args) or build_model(features, config)"),
+    ],
+)
+def test_the_name_of_a_training_function_decides_its_arguments(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_training_function(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            "Exception encountered when calling Own.call().\n\n\x1b[1mtoo wide\x1b[0m\n\nArguments received by Own.call():\n"
+            "  • args=1",
+            "features.py:2: f raised ValueError: too wide; correct it there",
+        ),
+        (
+            "Exception encountered when calling Own.call().\n\nCould not infer the shape. Error encountered:\n\n'no'\n\n"
+            "Arguments received by Own.call():\n  • args=1",
+            "features.py:2: f raised ValueError: 'no'; correct it there",
+        ),
+    ],
+)
+def test_an_exception_of_keras_is_reported_by_its_cause(tmp_path: Path, error: str, message: str) -> None:
+    code = write(tmp_path, f"def preprocessing_fn(inputs):\n    raise ValueError({error!r})\n")
+    with pytest.raises(PipelineError, match=re.escape(message)), code.report_errors("f"):
+        load_preprocessing_fn(code)({})
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

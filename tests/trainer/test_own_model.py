@@ -98,6 +98,32 @@ def test_columns_of_an_own_preprocessing_fn_are_inputs_too(tmp_path: Path) -> No
             "own.py:2: build_model returns a model that ends in sigmoid; the training takes logits: remove the activation",
         ),
         (
+            "return keras.Model(x, keras.ops.sigmoid(keras.layers.Dense(1)(x)))",
+            "own.py:2: build_model returns a model that ends in sigmoid; the training takes logits: remove the activation",
+        ),
+        (
+            "return keras.Model(x, keras.layers.Softmax()(keras.layers.Dense(1)(x)))",
+            "own.py:2: build_model returns a model that ends in softmax; ",
+        ),
+        (
+            "return keras.Model(x, {'y': keras.layers.Dense(1)(x)})",
+            "own.py:2: build_model returns a model whose output is a dict; expected one logit: (None, 1)",
+        ),
+        (
+            "return keras.Model(x, keras.ops.cast(keras.layers.Dense(1)(x), 'int32'))",
+            "own.py:2: build_model returns a model with outputs of type int32; expected one logit: float32",
+        ),
+        (
+            "x = keras.Input((3,), name='size'); return keras.Model(x, keras.layers.Dense(1)(x))",
+            "own.py:2: build_model returns a model with the input 'size' of shape (None, 3) and type float32; the "
+            "transformed column has shape (None, 1) and type float32",
+        ),
+        ("raise SystemExit(2)", "own.py:4: build_model raised SystemExit: 2; correct it there"),
+        (
+            "return keras.Sequential([keras.layers.Dense(1)])",
+            "own.py:2: the model of build_model raised ValueError: Cannot convert 'ids' to a shape",
+        ),
+        (
             "x = keras.Input((1,), name='sizes'); return keras.Model(x, keras.layers.Dense(1)(x))",
             "own.py:2: build_model returns a model with the input 'sizes', which is not a transformed column; did you mean "
             "'size'?",

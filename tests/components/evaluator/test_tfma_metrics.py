@@ -83,10 +83,42 @@ def test_a_metric_that_cannot_be_built_is_one_line(metric: Any, message: str) ->
 
 
 @pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "super().__init__(make, name=name)",
+            "metrics.py:9: Own raised ZeroDivisionError: division by zero; correct it",
+        ),
+        ("raise ValueError('no')", "metrics.py:4: Own raised ValueError: no; correct it there"),
+        ("super().__init__(make)", "metrics.py:3: Own raised "),
+    ],
+)
+def test_a_metric_of_the_users_own_that_raises_is_one_line_with_its_place(
+    tmp_path: Path, body: str, message: str
+) -> None:
+    text = "from tensorflow_model_analysis.metrics import metric_types\nclass Own(metric_types.Metric):\n"
+    text += f"    def __init__(self, name):\n        {body}\n\n\n"
+    (tmp_path / "metrics.py").write_text(f"{text}\ndef make(name, model_names=None):\n    1 / 0\n")
+    evaluation = Evaluation.model_validate({"metrics": [f"{tmp_path}/metrics.py:Own"]})
+    with pytest.raises(ConfigError) as error:
+        check_metrics(evaluation.tfma_metrics, ["age"])
+    assert f"evaluation.metrics: {message}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"metrics": ["own/metrics.py"]}, "'own/metrics.py' is a file, not a metric; name the class in it: 'own/met"),
         ({"metrics": ["acu"]}, "'acu' is not a metric; did you mean 'auc'?"),
-        ({"metrics": [{"class_name": "AUC"}]}, "metrics: two metrics are named auc; give one another `name`"),
+        (
+            {"metrics": ["AUC"]},
+            "metrics: 'auc' is a metric of this project; give AUC another `name`: {class_name: AUC, name: other_auc}",
+        ),
+        (
+            {"metrics": ["BinaryAccuracy", "BinaryAccuracy"]},
+            "metrics: two metrics are named 'binary_accuracy'; give one another `name`: {class_name: BinaryAccuracy,",
+        ),
         ({"thresholds": [{"metric": "gini", "lower_bound": 1}]}, "a threshold is on 'gini', which is not a metric"),
         (
             {"change_thresholds": [{"metric": "calibration", "max_regression": 1}]},
@@ -170,5 +202,5 @@ def test_what_a_metric_of_ones_own_makes_is_checked_without_data(
         "    def __init__(self, name='own'):\n"
         f"        super().__init__(lambda **_: {computations}, name=name)\n"
     )
-    with pytest.raises(ConfigError, match=r"metrics.py: Own: .*" + re.escape(message)):
+    with pytest.raises(ConfigError, match=r"metrics.py:4: Own: .*" + re.escape(message)):
         check_metrics([TfmaMetric(class_name=f"{path}:Own")], ["x"])

@@ -8,6 +8,8 @@ import yaml
 
 from cli.errors import ConfigError
 from pipeline.config import pipeline_config
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import check_code
 from pipeline.run import local
 from pipeline.run.code_trace import trace_code
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -96,3 +98,14 @@ def test_code_that_does_not_fit_is_one_line_with_its_place(
     assert message in str(error.value)
     assert str(error.value).startswith(f"{tmp_path / 'own.yaml'}: ")
     assert "\n" not in str(error.value)
+
+
+def test_strings_as_labels_of_a_models_own_training_are_rejected(tmp_path: Path) -> None:
+    config = load(tmp_path, model="def run_fn(fn_args): ...")
+    evaluation = {"split": "test", "metrics": ["BinaryAccuracy"]}
+    values = {**config.model_dump(), "evaluation": evaluation}
+    message = "evaluation.model_spec.label_key: 'income' has strings in the examples, and binary_accuracy takes numbers"
+    with pytest.raises(ConfigError, match=message):
+        check_code(PipelineConfig.model_validate(values))
+    evaluation["model_spec"] = {"label_key": "income_xf", "preprocessing_function_names": ["transform_features"]}
+    check_code(PipelineConfig.model_validate({**values, "evaluation": evaluation}))

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,21 @@ class Poor:
     def __init__(self, name, place): ...
 
     def push(self, candidate): ...
+
+
+class Faulty(Named):
+    def plan(self, candidate):
+        raise OSError("no\\nnetwork")
+
+    def push(self):
+        pass
+
+    def versions(self):
+        print("printed")
+        return None
+
+    def promote(self, version=None, **options):
+        raise SystemExit(1)
 """
 
 
@@ -40,12 +57,30 @@ def test_a_class_of_the_users_own_is_asked(tmp_path: Path) -> None:
     assert registry.plan(Candidate(pipeline="p")).version == 1
 
 
+def test_a_method_that_raises_or_returns_another_type_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = open_registry(settings(tmp_path, "Faulty", folder=str(tmp_path / "own")))
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: registry.plan(Candidate(pipeline="p")), "targets.py:18: plan raised OSError: no; correct it there"),
+        (lambda: registry.push(Candidate(pipeline="p")), "targets.py:20: push raised TypeError: Faulty.push() takes 1"),
+        (registry.versions, "targets.py:23: versions returns NoneType; return list"),
+        (registry.promote, "targets.py:28: promote raised SystemExit: 1; correct it there"),
+    ]
+    for call, message in calls:
+        with pytest.raises(PipelineError, match=re.escape(f"push.target: {message}")) as error:
+            call()
+        assert "\n" not in str(error.value)
+    assert capsys.readouterr().out == ""
+    assert registry.history() == []
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         ("Poor", "push.target: targets.py: Poor has no gc, history, inspect, is_remote, name, next_commands, plan,"),
         ("Nmed", "push.target: targets.py has no Nmed; did you mean 'Named'?"),
-        ("Named", "push.target: targets.py: Named(...) raised TypeError: "),
+        ("Named", "push.target: targets.py:6: Named(...) raised TypeError: "),
     ],
 )
 def test_a_class_that_is_not_a_registry_is_one_line(tmp_path: Path, target: str, message: str) -> None:
