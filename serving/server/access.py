@@ -196,6 +196,9 @@ class GuardedApplication:
 
     def _find_rejection(self, scope: Any) -> tuple[int, str, list[tuple[bytes, bytes]]] | None:
         hosts = _list_values(scope, b"host")
+        if len(hosts) != 1 and scope["http_version"] == "1.1":
+            # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+            return 400, f"expected one header Host, found {len(hosts)}", []
         if any(not self._rules.takes_host(host) for host in hosts):
             name = _read_name(hosts[0])[:80]
             return 421, f"the host '{name}' is not one of this server; --allowed-host adds a name", []

@@ -94,6 +94,61 @@ def test_trailers_without_end_are_refused(serving: RunningServer) -> None:
     assert serving.get("/health")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "reason"),
+    [
+        (b"Host: localhost\r\nX-Long: %s" % (b"a" * 70_000), 431, "the headers have more than 65,536 bytes"),
+        (b"Host: localhost\r\n%s" % b"\r\n".join([b"a: b"] * 12_000), 431, "the headers have more than 65,536 bytes"),
+        (b"Host: localhost\r\nHost: elsewhere", 400, "expected one header Host, found 2"),
+        (b"X-Other: 1", 400, "expected one header Host, found 0"),
+        (b"Host: localhost\r\nContent-Length: 1", 400, "the request is not HTTP/1.1: Duplicate Content-Length"),
+        (b"Host: localhost\r\nX-Folded: a\r\n b", 400, "the request is not HTTP/1.1: Unexpected whitespace"),
+        # Java's HttpClient sends it; httptools itself drops the body.
+        (b"Host: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c", 200, ""),
+    ],
+)
+def test_the_head_of_a_request_has_an_answer(serving: RunningServer, head: bytes, status: int, reason: str) -> None:
+    request = b"POST /predict HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(_BODY), _BODY)
+    with connect(serving) as client:
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        answered, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert int(answered.split()[1]) == status
+    assert json.loads(body).get("error", "").startswith(reason)
+    assert "Traceback (most recent call last):\n" not in serving.errors
+
+
+def test_a_large_body_is_refused_before_it_is_sent(serving: RunningServer) -> None:
+    with connect(serving) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_connection_has_so_many_requests_in_its_queue(serving: RunningServer) -> None:
+    """Each takes some 3 kB until it has its answer, and 30 bytes on the network."""
+    with connect(serving) as client:
+        client.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000)
+        answers = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 101
+    assert answers.count(b"connection: close\r\n") == 1
+
+
+def test_grpc_messages_of_anything_have_a_status(serving: RunningServer) -> None:
+    with grpc.insecure_channel(serving.grpc) as channel:
+        many = predict_pb2.PredictRequest()
+        for number in range(1000):
+            many.inputs[f"x{number}"].dtype = 1
+        for content, reason in (
+            (b"\xff" * 10, "the request is not a tensorflow.serving.PredictRequest"),
+            (many.SerializeToString(), "the request has 1,000 inputs; at most "),
+        ):
+            call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(content, timeout=30)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert refused.value.details().startswith(reason)
+
+
 def test_a_body_in_chunks_of_one_byte_is_taken(serving: RunningServer) -> None:
     with connect(serving) as client:
         chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in _BODY.ljust(200_000)) + b"0\r\n\r\n"
