@@ -42,7 +42,7 @@ class TokenFile:
           ConfigError: it cannot be read, is readable by every user, or has no token, or one that is none.
         """
         self._path = path
-        self._stamp = self._read_stamp()
+        self._stamp = self._last_stamp = self._read_stamp()
         self._digests = self._read()
 
     def watch(self) -> None:
@@ -80,9 +80,11 @@ class TokenFile:
         return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
 
     def refresh(self) -> None:
-        """Read the file again if it changed; if it cannot be read, the tokens are unchanged."""
+        """Read the file again if it changed before the last call; if it cannot be read, the tokens are unchanged."""
         stamp = self._read_stamp()
-        if stamp == self._stamp:
+        # A file that is being written has a part of a token.
+        is_written, self._last_stamp = stamp == self._last_stamp, stamp
+        if stamp == self._stamp or not is_written:
             return
         self._stamp = stamp
         try:
