@@ -214,10 +214,8 @@ class Workers(Multiprocess):
     @functools.cached_property
     def _ended(self) -> Any:
         """The count of ended workers, among the metrics of the workers; this process was started without theirs."""
-        name = "model_server_ended_workers"
-        return MultiProcessValue()(
-            "counter", name, f"{name}_total", (), (), "Workers that ended, hung or never served."
-        )
+        name, help_text = "model_server_ended_workers", "Workers that ended, hung or never served."
+        return MultiProcessValue()("counter", name, f"{name}_total", (), (), help_text)  # type: ignore[no-untyped-call]
 
     def terminate_all(self) -> None:
         """Ask all workers to stop; the last one closes the port, once its queue is empty."""
