@@ -71,25 +71,25 @@ def main(registry: Path, model: str, rounds: int, seconds: int, rows: int) -> No
     _, row = read_champion(versions)
     body = json.dumps({"instances": [row] * rows})
     with contextlib.ExitStack() as stack:
-        urls = {_BASE: _start(stack, versions.folder)}
+        urls = {_BASE: open_server(stack, versions.folder)}
         for name, sample in _SAMPLES.items():
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            urls[name] = _start(stack, versions.folder, "--log-requests", folder, "--sample", str(sample))
+            urls[name] = open_server(stack, versions.folder, "--log-requests", folder, "--sample", str(sample))
         for url in urls.values():
             wrk(f"{url}/predict", body, _CONNECTIONS, 2)
-        measured = _measure(urls, body, rounds, seconds)
+        measured = measure_rounds(urls, body, rounds, seconds)
         counts = {name: _read_counts(url) for name, url in urls.items()}
     Console(width=120).print(_table(measured, counts, rows))
 
 
-def _start(stack: contextlib.ExitStack, folder: Path, *flags: str) -> str:
+def open_server(stack: contextlib.ExitStack, folder: Path, *flags: str) -> str:
     process, url = start_server(folder, 1, *flags)
     stack.callback(process.wait, 60)
     stack.callback(process.terminate)
     return url
 
 
-def _measure(urls: Mapping[str, str], body: str, rounds: int, seconds: int) -> dict[str, list[dict[str, float]]]:
+def measure_rounds(urls: Mapping[str, str], body: str, rounds: int, seconds: int) -> dict[str, list[dict[str, float]]]:
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
     shuffle = random.Random(1)
     for number in range(rounds):

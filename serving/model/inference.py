@@ -32,13 +32,15 @@ METHOD_NAMES: Mapping[Method, str] = {
 }
 _CLASSES, _SCORES = tf.saved_model.CLASSIFY_OUTPUT_CLASSES, tf.saved_model.CLASSIFY_OUTPUT_SCORES
 _VALUES = tf.saved_model.REGRESS_OUTPUTS
+# Every row has a copy.
+_MAX_CONTEXT_BYTES = 32_000_000
 
 
 def read_input(message: input_pb2.Input, most_rows: int) -> list[bytes]:
     """Return the records of a request.
 
     Raises:
-      RequestError: there are none, or too many, or the context has a feature that an example has, too.
+      RequestError: there are none, or too many, or the context is too large or has a feature that an example has, too.
     """
     kind = message.WhichOneof("kind")
     examples = getattr(message, kind).examples if kind else []
@@ -50,6 +52,8 @@ def read_input(message: input_pb2.Input, most_rows: int) -> list[bytes]:
     if kind == "example_list":
         return [example.SerializeToString() for example in examples]
     context = message.example_list_with_context.context
+    if len(examples) * context.ByteSize() > _MAX_CONTEXT_BYTES:
+        raise RequestError(f"the context of each row takes more than {_MAX_CONTEXT_BYTES:,} bytes altogether")
     return [_add_context(example, context, row).SerializeToString() for row, example in enumerate(examples)]
 
 

@@ -201,11 +201,18 @@ def _convert(field: Input, values: Sequence[Any]) -> list[Any]:
     unusual_rows = _find_unusual(field.rule, values)
     if not unusual_rows:
         return values if isinstance(values, list) else list(values)
+    converted_values = list(values)
+    if not field.required:
+        # The way through Arrow takes as long as the model.
+        missing = _MISSING[field.kind]
+        converted_values = [missing if value is None else value for value in values]
+        unusual_rows = [row for row in unusual_rows if values[row] is not None]
+        if not unusual_rows:
+            return converted_values
     strings = [_as_string(field, values[row], row) for row in unusual_rows]
     result = convert(pa.array(strings, pa.string()), field.rule)
     for index, fault in sorted(result.faults.items()):
         raise RequestError(f"instances[{unusual_rows[index]}]: {field.column}: {fault.reason}")
-    converted_values = list(values)
     for row, value in zip(unusual_rows, result.values.to_pylist(), strict=True):
         converted_values[row] = (
             _MISSING[field.kind] if value is None else value.decode() if isinstance(value, bytes) else value

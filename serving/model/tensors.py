@@ -25,6 +25,8 @@ _FIELDS = {
 }
 # Their bits are in `half_val`.
 _HALVES = (tf.float16, tf.bfloat16)
+# More than any operation of TensorFlow takes.
+_MAX_RANK = 32
 
 
 def write_tensor(array: NDArray[Any]) -> tensor_pb2.TensorProto:
@@ -81,8 +83,12 @@ def read_tensor(name: str, tensor: Any, most_values: int) -> NDArray[Any]:
       RequestError: the tensor is damaged, or has too many values.
     """
     # Checked before unpacking: a message of a hundred bytes can repeat its only value a thousand million times.
-    values = math.prod(dimension.size for dimension in tensor.tensor_shape.dim)
-    if tensor.tensor_shape.unknown_rank or not 0 <= values <= most_values:
+    sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
+    if tensor.tensor_shape.unknown_rank or len(sizes) > _MAX_RANK or min(sizes, default=0) < 0:
+        raise RequestError(f"{name}: the shape is unknown, has a size below 0, or more than {_MAX_RANK} of them")
+    # Beside a 0, another size would cost memory without a value.
+    values = math.prod(size or 1 for size in sizes)
+    if values > most_values:
         raise RequestError(f"{name}: has {values:,} values; at most {most_values:,} are taken")
     try:
         array: NDArray[Any] = tf.make_ndarray(tensor)

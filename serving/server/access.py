@@ -42,7 +42,7 @@ class TokenFile:
           ConfigError: it cannot be read, is readable by every user, or has no token, or one that is none.
         """
         self._path = path
-        self._stamp = self._read_stamp()
+        self._stamp = self._last_stamp = self._read_stamp()
         self._digests = self._read()
 
     def watch(self) -> None:
@@ -80,9 +80,11 @@ class TokenFile:
         return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
 
     def refresh(self) -> None:
-        """Read the file again if it changed; if it cannot be read, the tokens are unchanged."""
+        """Read the file again if it changed before the last call; if it cannot be read, the tokens are unchanged."""
         stamp = self._read_stamp()
-        if stamp == self._stamp:
+        # A file that is being written has a part of a token.
+        is_written, self._last_stamp = stamp == self._last_stamp, stamp
+        if stamp == self._stamp or not is_written:
             return
         self._stamp = stamp
         try:
@@ -196,6 +198,9 @@ class GuardedApplication:
 
     def _find_rejection(self, scope: Any) -> tuple[int, str, list[tuple[bytes, bytes]]] | None:
         hosts = _list_values(scope, b"host")
+        if len(hosts) != 1 and scope["http_version"] == "1.1":
+            # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+            return 400, f"expected one header Host, found {len(hosts)}", []
         if any(not self._rules.takes_host(host) for host in hosts):
             name = _read_name(hosts[0])[:80]
             return 421, f"the host '{name}' is not one of this server; --allowed-host adds a name", []

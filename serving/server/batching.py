@@ -6,6 +6,7 @@ when the server is idle, and grow under load.
 
 import asyncio
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ Outputs = Mapping[str, NDArray[Any]]
 Call = Callable[[Mapping[str, Sequence[Any]]], Outputs]
 
 
+# A call of the model that the event loop itself may make: the way to another thread and back takes some 0.2 ms.
+_QUICK_SECONDS = 0.001
 _DEADLINE_MESSAGE = "the request waited past its deadline; try again later"
 
 
@@ -58,7 +61,8 @@ class Batcher:
     ) -> None:
         """Args:
         call: function from columns to outputs, [rows, ...] each.
-        executor: executor of the calls; the event loop continues meanwhile.
+        executor: executor of the calls; the event loop continues meanwhile. It calls a quick model for a single
+            row itself.
         max_batch_rows: maximum number of rows of a call, unless a single request has more.
         max_waiting_rows: maximum number of waiting rows; further requests are rejected at once.
         observe: called with the number of rows of each call.
@@ -68,6 +72,8 @@ class Batcher:
         self._queue: deque[_WaitingRequest] = deque()
         self.waiting_rows = 0
         self._running: asyncio.Task[None] | None = None
+        # Of the last call for a single row.
+        self._single_seconds = math.inf
 
     async def submit(self, columns: Mapping[str, list[Any]], rows: int, *, timeout_seconds: float) -> Outputs:
         """Return the outputs for these rows.
@@ -98,12 +104,19 @@ class Batcher:
         try:
             while batch := self._next_batch(time.monotonic()):
                 self._observe(_mark_call(batch))
+                started = time.perf_counter()
+                is_single = len(batch) == 1 and batch[0].rows == 1
                 try:
-                    outputs = await loop.run_in_executor(self._executor, self._call, _join_columns(batch))
+                    if is_single and self._single_seconds < _QUICK_SECONDS:
+                        outputs = self._call(batch[0].columns)
+                    else:
+                        outputs = await loop.run_in_executor(self._executor, self._call, _join_columns(batch))
                 except Exception as error:
                     await self._retry_one_by_one(batch, error)
                 else:
                     _set_answers(batch, outputs)
+                if is_single:
+                    self._single_seconds = time.perf_counter() - started
         finally:
             self._running = None
 

@@ -400,27 +400,27 @@ def _run(
         tls=tls,
         access=access,
     )
-    create_application = functools.partial(processes.make_application, settings, str(folder), listen)
     if workers == 1:
         # Uvicorn raises the signal again once it has stopped; a requested stop is not a failure.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-        application = create_application()
+        application = processes.make_application(settings, str(folder), listen)
         # After the model is loaded, so that no client waits for it, and before the event `ready`.
         _listen(listening)
         config = processes.build_config(application, workers=1, factory=False, tls=tls)
         processes.Server(config).run(sockets=[listening])
         return
-    # Checked once in a process of its own: uvicorn would restart a worker that cannot load its model for ever.
+    # Checked once in a process of its own, rather than by each worker.
     check = subprocess.run([sys.executable, "-m", "serving", *_build_flags(settings, folder), "--check"], check=False)
     if check.returncode:
         sys.exit(check.returncode)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_make_temporary_folder(stack))
     _listen(listening)
+    create_application = functools.partial(processes.make_worker_application, settings, str(folder), listen)
     config = processes.build_config(create_application, workers=workers, factory=True, tls=tls)
     parent = processes.Workers(config, [listening], settings.drain_seconds)
     parent.run()
     if parent.has_failed:
-        raise PushError("a worker cannot start; its own message is above")
+        raise PushError("no worker can start; their own messages are above")
 
 
 def _check(settings: "ServerSettings", folder: Path) -> None:

@@ -11,6 +11,8 @@ GZIP = "gzip"
 _GZIP_NAMES = {GZIP, "x-gzip"}
 # zlib's way to ask for gzip's header and trailer.
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+# An empty one has twenty bytes, and each takes a copy of all that follow it.
+_MAX_MEMBERS = 64
 
 
 class UnsupportedEncodingError(Exception):
@@ -37,7 +39,9 @@ def decode_body(body: bytes, encoding: str, most_bytes: int) -> bytes:
     content, rest = b"", body
     try:
         # A file of gzip may have several members.
-        while rest and len(content) <= most_bytes:
+        for _ in range(_MAX_MEMBERS):
+            if not rest or len(content) > most_bytes:
+                return content
             decompressor = zlib.decompressobj(_GZIP_WINDOW_BITS)
             content += decompressor.decompress(rest, most_bytes + 1 - len(content))
             if not decompressor.eof and len(content) <= most_bytes:
@@ -45,4 +49,6 @@ def decode_body(body: bytes, encoding: str, most_bytes: int) -> bytes:
             rest = decompressor.unused_data
     except zlib.error as error:
         raise RequestError(f"the body is not gzip: {error}") from error
+    if rest:
+        raise RequestError(f"the body has more than {_MAX_MEMBERS} members of gzip")
     return content

@@ -6,9 +6,10 @@ A request never waits for whoever reads them: a thread writes, and drops what do
 import atexit
 import logging
 import os
-import queue
+import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ import orjson
 
 _MAX_QUEUED_LINES = 10_000
 _LAST_LINES_SECONDS = 1.0
+# Lines that come within it are written together.
+_GATHER_SECONDS = 0.01
 STDOUT, STDERR = 1, 2
 
 
@@ -29,36 +32,58 @@ class LineWriter:
         """
         self._on_drop = on_drop
         self._descriptor = descriptor
-        self._lines: queue.Queue[bytes | threading.Event] = queue.Queue(_MAX_QUEUED_LINES)
+        self._lines: deque[bytes | threading.Event] = deque()
+        self._has_lines = threading.Event()
         threading.Thread(target=self._write_lines, name=f"output-{descriptor}", daemon=True).start()
 
     def write(self, line: bytes) -> None:
         """Queue a line, or drop it; never block."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) >= _MAX_QUEUED_LINES:
             self._on_drop()
+            return
+        self._lines.append(line)
+        if not self._has_lines.is_set():
+            self._has_lines.set()
 
     def flush(self) -> None:
         """Wait until the queued lines are written, at most a second."""
         written = threading.Event()
-        try:
-            self._lines.put(written, timeout=_LAST_LINES_SECONDS)
-        except queue.Full:
-            return
+        self._lines.append(written)
+        self._has_lines.set()
         written.wait(_LAST_LINES_SECONDS)
 
     def _write_lines(self) -> None:
         while True:
-            line = self._lines.get()
+            self._has_lines.wait()
+            # To wake this thread for each line would cost a request more than the line itself.
+            time.sleep(_GATHER_SECONDS)
+            self._has_lines.clear()
+            while self._lines:
+                self._write(self._gather())
+
+    def _gather(self) -> bytes:
+        """Return the next lines, as many as a pipe takes without those of another worker between them."""
+        lines = b""
+        while self._lines:
+            line = self._lines[0]
             if isinstance(line, threading.Event):
+                if lines:
+                    break
                 line.set()
-                continue
-            try:
-                while line:
-                    line = line[os.write(self._descriptor, line) :]
-            except OSError:
-                # The reader is gone, or the disk is full; the next line may get through.
+            elif lines and len(lines) + len(line) > select.PIPE_BUF:
+                break
+            else:
+                lines += line
+            self._lines.popleft()
+        return lines
+
+    def _write(self, lines: bytes) -> None:
+        try:
+            while lines:
+                lines = lines[os.write(self._descriptor, lines) :]
+        except OSError:
+            # The reader is gone, or the disk is full; the next lines may get through.
+            for _ in range(lines.count(b"\n")):
                 self._on_drop()
 
 

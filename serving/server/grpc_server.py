@@ -7,25 +7,26 @@ https://grpc.io/docs/guides/health-checking/
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
 from serving.model.inference import Method
+from serving.model.predictor import Predictor
 from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
@@ -38,7 +39,21 @@ from serving.server.service import NotFoundError, NotReadyError, OverloadedError
 from serving.server.split_keys import read_message_keys, read_tensor_keys
 
 _LOG = logging.getLogger(__name__)
-_PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+_PREDICTION_SERVICE, _MODEL_SERVICE = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+_PREDICTION_TYPES = {
+    "Predict": (predict_pb2.PredictRequest, predict_pb2.PredictResponse),
+    "Classify": (classification_pb2.ClassificationRequest, classification_pb2.ClassificationResponse),
+    "Regress": (regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
+    "MultiInference": (inference_pb2.MultiInferenceRequest, inference_pb2.MultiInferenceResponse),
+    "GetModelMetadata": (
+        get_model_metadata_pb2.GetModelMetadataRequest,
+        get_model_metadata_pb2.GetModelMetadataResponse,
+    ),
+}
+_MODEL_TYPES = {
+    "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, get_model_status_pb2.GetModelStatusResponse),
+    "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, model_management_pb2.ReloadConfigResponse),
+}
 # The reason goes into a header of the answer: a client takes 8 KB of them.
 _MAX_REASON_CHARS = 1000
 _MAX_NAME_CHARS = 80
@@ -87,8 +102,8 @@ def build_grpc_server(
         interceptors=list(interceptors),
         options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))],
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(service), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(service), server)
+    add_calls(service, server, _PREDICTION_SERVICE, _PREDICTION_TYPES, _Prediction(service))
+    add_calls(service, server, _MODEL_SERVICE, _MODEL_TYPES, _Models(service))
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     return server
 
@@ -138,6 +153,50 @@ async def handle(
     return await context.abort(status, reason[:_MAX_REASON_CHARS])
 
 
+def _count_names(predictor: Predictor | TensorPredictor) -> int:
+    """Return the number of names that inputs of a request may have."""
+    if isinstance(predictor, TensorPredictor):
+        return len(predictor.specs)
+    return len(predictor.inputs.own_columns) + len(predictor.inputs.other_columns)
+
+
+def add_calls(
+    service: Service, server: grpc.aio.Server, name: str, types: Mapping[str, tuple[Any, Any]], calls: Any
+) -> None:
+    """Add a gRPC service to a server; bytes that are no message get `INVALID_ARGUMENT`.
+
+    Args:
+      service: the model service.
+      server: server that is not started yet.
+      name: name of the gRPC service.
+      types: types of the request and the response, by call.
+      calls: object whose methods answer the calls.
+    """
+    handlers = {call: _build_handler(service, call, *types[call], getattr(calls, call)) for call in types}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+
+def _build_handler(
+    service: Service, name: str, request_type: Any, response_type: Any, call: Callable[[Any, Any], Awaitable[Any]]
+) -> Any:
+    def read(content: bytes) -> Any:
+        try:
+            return request_type.FromString(content)
+        except DecodeError as error:
+            return error
+
+    async def answer(request: Any, context: Any) -> Any:
+        if not isinstance(request, DecodeError):
+            return await call(request, context)
+
+        async def fail() -> None:
+            raise RequestError(f"the request is not a {request_type.DESCRIPTOR.full_name}")
+
+        return await handle(service, name, context, fail, {})
+
+    return grpc.unary_unary_rpc_method_handler(answer, read, response_type.SerializeToString)
+
+
 def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
     version = spec.version.value if spec.HasField("version") else None
     return service.find(spec.name or None, version, spec.version_label or None)
@@ -152,7 +211,7 @@ def _split(
     return service.split.choose(current_request(), service.snapshot, served, read_keys(service.split.column))
 
 
-class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
+class _Prediction:
     def __init__(self, service: Service) -> None:
         self._service = service
 
@@ -185,6 +244,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def _predict(self, served: ServedVersion, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
         most = self._service.settings.max_request_rows
         served = self._service.select_signature(served, signature)
+        # The request log may take one more, its key.
+        most_inputs = _count_names(served.predictor) + 1
+        if len(request.inputs) > most_inputs:
+            raise RequestError(f"the request has {len(request.inputs):,} inputs; at most {most_inputs:,} are taken")
         if isinstance(served.predictor, TensorPredictor):
             limit = self._service.settings.max_request_bytes
             tensors = {name: read_tensor(name, tensor, limit).tolist() for name, tensor in request.inputs.items()}
@@ -265,7 +328,7 @@ async def _reject(context: Any) -> Any:
     )
 
 
-class _Models(model_service_pb2_grpc.ModelServiceServicer):
+class _Models:
     def __init__(self, service: Service) -> None:
         self._service = service
 

@@ -1,12 +1,14 @@
 """Uvicorn's HTTP protocol, with bounds on what a connection may send, keep and take.
 
 Uvicorn itself bounds neither the head of a request nor the trailers of its body where httptools parses, nor the time
-that either may take.
+that either may take. It bounds no number of requests that wait for an answer, either.
 """
 
 import asyncio
 from typing import Any, ClassVar
 
+import httptools
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_CONNECTIONS = 4096
@@ -15,10 +17,39 @@ MAX_HEAD_BYTES = 64 * 1024
 _MAX_FRAME_BYTES = 8
 # A client may send this much more of a body once its answer is complete.
 _MAX_UNREAD_BYTES = 1 << 20
+# Each takes kilobytes, however few bytes it came in. A client repeats those without an answer on another connection:
+# https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2
+_MAX_PIPELINED = 100
+_MAX_REASON_CHARS = 200
+_FRAMING_HEADERS = (b"content-length", b"transfer-encoding")
 _HEAD_SECONDS = 30.0
 BODY_SECONDS = 30.0
 # Requests that are on their way when the server closes its connections still get answers.
 LINGER_SECONDS = 1
+
+
+class _PipelineFullError(Exception):
+    """A connection has sent more requests than may wait for an answer."""
+
+
+class _BodyReader:
+    """Passes on the body of one request, from a parser that reads nothing else.
+
+    httptools takes a body behind a header `Upgrade` for another protocol. Java's HttpClient sends `Upgrade: h2c` with
+    its first request.
+    """
+
+    def __init__(self, protocol: "LimitedProtocol") -> None:
+        self._protocol, self._is_complete = protocol, False
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_complete:
+            self._protocol.on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._is_complete:
+            self._is_complete = True
+            self._protocol.on_message_complete()
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -29,10 +60,12 @@ class LimitedProtocol(HttpToolsProtocol):
     """
 
     waiting: ClassVar[dict["LimitedProtocol", None]] = {}
-    # Bytes since the request began, those of its body, and those of the last piece.
-    _bytes = _body_bytes = _piece_bytes = 0
+    # Bytes behind the piece in which the request began, those of this piece, of the body, and of the last piece.
+    _bytes = _first_bytes = _body_bytes = _piece_bytes = 0
     _in_head = True
     _is_complete = False
+    # Whether further requests are discarded.
+    _is_full = False
     _too_late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -56,34 +89,60 @@ class LimitedProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
+        if self._is_full:
+            return
+        self._unset_keepalive_if_required()
         self._piece_bytes = len(data)
         self._bytes += len(data)
-        super().data_received(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._ignore_upgrade() + data[upgrade.args[0] :]
+                continue
+            except httptools.HttpParserError as error:
+                if not self._is_full:
+                    reason = f"the request is not HTTP/1.1: {error.__context__ or error}"
+                    self._refuse("400 Bad Request", reason[:_MAX_REASON_CHARS])
+            break
+        if self.transport.is_closing():
+            return
         if self._in_head:
             if self._bytes > MAX_HEAD_BYTES:
                 self._refuse_large("headers")
         elif not self._is_complete:
             if self._bytes - (1 + _MAX_FRAME_BYTES) * self._body_bytes > 2 * MAX_HEAD_BYTES:
-                self._refuse_large("trailers")
+                self._refuse_large("trailers, or the extensions of chunks,")
             elif self.cycle.response_complete and self._body_bytes > _MAX_UNREAD_BYTES:
                 self.transport.close()
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._is_full, self.cycle.keep_alive = True, False
+            raise _PipelineFullError
         self._begin_head()
         # It begins somewhere in the piece that is being read.
-        self._bytes = self._piece_bytes
+        self._first_bytes = self._piece_bytes
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        if self._bytes + self._first_bytes > MAX_HEAD_BYTES:
+            # Each header has four characters more.
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                self._refuse_large("headers")
+                raise ValueError(size)
         self._set_deadline(BODY_SECONDS, "body")
         super().on_headers_complete()
+        self._in_head = False
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._has_body_to_come:
+            return
         self._is_complete = True
         self._end_wait()
         super().on_message_complete()
@@ -104,6 +163,25 @@ class LimitedProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         """Whether the last request with a whole head waits for its answer."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _has_body_to_come(self) -> bool:
+        """Whether httptools has ended a request at a header `Upgrade`, before its body."""
+        if not self.parser.should_upgrade() or self.parser.get_method() == b"CONNECT":
+            return False
+        return any(name in _FRAMING_HEADERS for name, _ in self.headers)
+
+    def _ignore_upgrade(self) -> bytes:
+        """Return the head that makes a parser read the rest of a request, the last of its connection; empty for none.
+
+        https://www.rfc-editor.org/rfc/rfc9110#section-7.8
+        """
+        if not self._has_body_to_come:
+            return b""
+        framing = b"".join(b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING_HEADERS)
+        self.cycle.keep_alive = False
+        self.parser = httptools.HttpRequestParser(_BodyReader(self))
+        return b"POST / HTTP/1.1\r\n%s\r\n" % framing
 
     def _begin_head(self) -> None:
         self._in_head, self._is_complete = True, False
@@ -138,7 +216,7 @@ class LimitedProtocol(HttpToolsProtocol):
         # An answer that has begun is cut off instead.
         has_begun = self._is_answering if self._in_head else self.cycle.response_started or self.pipeline
         if not has_begun:
-            body = f'{{"error":"{reason}"}}'
+            body = orjson.dumps({"error": reason})
             head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            self.transport.write(f"{head}connection: close\r\n\r\n{body}".encode())
+            self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.close()

@@ -361,6 +361,9 @@ class _Routes:
 
     async def _read_body(self, request: Request) -> bytes:
         most = self._service.settings.max_request_bytes
+        # llhttp has checked that it is a number.
+        if int(request.headers.get("content-length", 0)) > most:
+            raise _TooLargeError(f"the request is larger than {most:,} bytes")
         pieces, size = [], 0
         async for piece in request.stream():
             size += len(piece)

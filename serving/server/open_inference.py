@@ -123,16 +123,18 @@ def _read_outputs(content: Mapping[str, Any]) -> tuple[list[str] | None, frozens
         return None, None if are_binary else frozenset()
     if not isinstance(outputs, list) or not outputs:
         raise RequestError('outputs: expected [{"name": ...}, ...]')
-    names, binary = [], set()
+    # In their order; among them, a name is found in no time.
+    names: dict[str, None] = {}
+    binary = set()
     for number, entry in enumerate(outputs):
         where = f"outputs[{number}]"
         name = _read_name(entry, {"name", "parameters"}, where)
         if name in names:
             raise RequestError(f"{where}: '{name[:40]}' comes twice")
-        names.append(name)
+        names[name] = None
         if _read_parameters(entry, where).get("binary_data", are_binary):
             binary.add(name)
-    return names, frozenset(binary)
+    return list(names), frozenset(binary)
 
 
 def _read_tensor(entry: Mapping[str, Any], content: bytes | None, size: int | None, where: str) -> Any:
@@ -141,8 +143,9 @@ def _read_tensor(entry: Mapping[str, Any], content: bytes | None, size: int | No
     if not isinstance(datatype, str) or (datatype not in _DTYPES and datatype != BYTES):
         raise RequestError(f"{where}: datatype: expected one of {', '.join([*_DTYPES, BYTES])}")
     sizes = shape if isinstance(shape, list) else []
-    if not sizes or len(sizes) > _MAX_RANK or not all(type(n) is int and 0 <= n < 2**63 for n in sizes):
-        raise RequestError(f"{where}: shape: expected a list of numbers, the rows first")
+    if not sizes or len(sizes) > _MAX_RANK or not all(type(n) is int and 0 < n < 2**63 for n in sizes):
+        # Beside a 0, another size would cost memory without a value.
+        raise RequestError(f"{where}: shape: expected a list of numbers above 0, the rows first")
     if (content is None) == ("data" not in entry):
         raise RequestError(f"{where}: expected either data, or parameters.binary_data_size")
     if content is None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2
 
 from serving.server import open_inference
 from serving.server.batching import Outputs
-from serving.server.grpc_server import handle
+from serving.server.grpc_server import add_calls, handle
 from serving.server.model_versions import ServedVersion
 from serving.server.open_inference import BYTES, InferenceRequest
 from serving.server.service import NotFoundError, RequestError, Service
@@ -40,17 +41,12 @@ def add_to_server(service: Service, server: grpc.aio.Server) -> None:
       service: the model service.
       server: server that is not started yet.
     """
-    calls = _Calls(service)
     methods = service_pb2.DESCRIPTOR.services_by_name[SERVICE.partition(".")[2]].methods_by_name
-    handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            getattr(calls, name),
-            request_deserializer=getattr(service_pb2, methods[name].input_type.name).FromString,
-            response_serializer=getattr(service_pb2, methods[name].output_type.name).SerializeToString,
-        )
+    types = {
+        name: tuple(map(GetMessageClass, (methods[name].input_type, methods[name].output_type)))
         for name in ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    add_calls(service, server, SERVICE, types, _Calls(service))
 
 
 class _Calls:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import multiprocess
+from prometheus_client.values import MultiProcessValue
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 20
 # For the requests of HTTP, then for those of gRPC, and some for the process itself.
 _STOP_SECONDS = 2 * (GRACE_SECONDS + LINGER_SECONDS) + 8
+# Between two starts of a worker that cannot start.
+_MAX_WAIT_SECONDS = 60.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -72,6 +75,18 @@ def make_application(settings: "ServerSettings", folder: str, listen: ListenOpti
         signal.signal(signal.SIGTERM, before)
 
 
+def make_worker_application(settings: "ServerSettings", folder: str, listen: ListenOptions) -> Any:
+    """Return the application of one of several processes; if it has none, end the process with a line in the log."""
+    from cli.errors import PipelineError
+    from cli.terminal import say_refusal
+
+    try:
+        return make_application(settings, folder, listen)
+    except PipelineError as error:
+        say_refusal(error, as_json=False)
+        sys.exit(STARTUP_FAILURE)
+
+
 def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
@@ -95,8 +110,12 @@ class Worker(Process):
     """One of several processes, whose answer to a ping nobody waits for.
 
     Uvicorn itself waits for it, and handles no signal meanwhile.
+
+    Attributes:
+      has_served: Whether the process has answered that its server runs.
     """
 
+    has_served = False
     _pinged: float | None = None
 
     @property
@@ -114,7 +133,7 @@ class Worker(Process):
                 self.parent_conn.send(b"ping")
                 self._pinged = now
             elif self.parent_conn.poll(0):
-                self.parent_conn.recv()
+                self.has_served |= self.parent_conn.recv()
                 self._pinged = None
         except (OSError, EOFError):
             return False
@@ -124,8 +143,11 @@ class Worker(Process):
 class Workers(Multiprocess):
     """The parent of several processes, which starts again those that have ended, and ends with them.
 
+    One that ends before it has served, such as for a model that cannot be loaded again, is started again later each
+    time. If that is so of all of them, no process serves, and the parent ends.
+
     Attributes:
-      has_failed: Whether a process could not start, such as for want of the port of gRPC.
+      has_failed: Whether no process can start.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], drain_seconds: float) -> None:
@@ -141,6 +163,9 @@ class Workers(Multiprocess):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._stop_seconds = drain_seconds + _STOP_SECONDS
         self.has_failed = False
+        # Starts in a row that failed, and times of the next ones, by index of the process.
+        self._failed_starts: dict[int, int] = {}
+        self._next_starts: dict[int, float] = {}
 
     def init_processes(self) -> None:
         """Start all processes."""
@@ -153,19 +178,44 @@ class Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Start workers again that have ended or hang, and drop the gauges of those before."""
+        now = time.monotonic()
         for index, worker in enumerate(self.processes):
-            if worker.is_alive(self.config.timeout_worker_healthcheck):
-                continue
-            if worker.exitcode == STARTUP_FAILURE:
-                self.has_failed = True
-                self.should_exit.set()
-                return
-            worker.kill()
-            worker.join()
-            assert worker.pid is not None
-            multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+            assert isinstance(worker, Worker)
+            if index in self._next_starts:
+                if now >= self._next_starts[index]:
+                    del self._next_starts[index]
+                    self.processes[index] = self._start_worker()
+            elif worker.is_alive(self.config.timeout_worker_healthcheck):
+                if worker.has_served:
+                    self._failed_starts.pop(index, None)
+            else:
+                self._replace(index, worker)
+        if len(self._failed_starts) == len(self.processes):
+            self.has_failed = True
+            self.should_exit.set()
+
+    def _replace(self, index: int, worker: Worker) -> None:
+        """Start another process in place of one that has ended or hangs: at once, or later if it has not served."""
+        worker.kill()
+        worker.join()
+        assert worker.pid is not None
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        self._ended.inc(1)
+        if worker.has_served:
             _LOG.error("worker %d ended with code %s; another one starts", worker.pid, worker.exitcode)
             self.processes[index] = self._start_worker()
+            return
+        failures = self._failed_starts[index] = self._failed_starts.get(index, 0) + 1
+        seconds = min(2.0 ** (failures - 1), _MAX_WAIT_SECONDS)
+        self._next_starts[index] = time.monotonic() + seconds
+        message = "worker %d ended with code %s before it served, %d times in a row; another one starts in %g s"
+        _LOG.error(message, worker.pid, worker.exitcode, failures, seconds)
+
+    @functools.cached_property
+    def _ended(self) -> Any:
+        """The count of ended workers, among the metrics of the workers; this process was started without theirs."""
+        name, help_text = "model_server_ended_workers", "Workers that ended, hung or never served."
+        return MultiProcessValue()("counter", name, f"{name}_total", (), (), help_text)  # type: ignore[no-untyped-call]
 
     def terminate_all(self) -> None:
         """Ask all workers to stop; the last one closes the port, once its queue is empty."""
@@ -186,6 +236,12 @@ class Workers(Multiprocess):
     def handle_hup(self) -> None:
         """Stop as SIGTERM does."""
         self.handle_term()
+
+    def handle_ttin(self) -> None:
+        """Start no further worker, as Uvicorn does: the kernel sends the signal, too."""
+
+    def handle_ttou(self) -> None:
+        """Stop no worker, as Uvicorn does: the kernel sends the signal, too."""
 
 
 def build_config(

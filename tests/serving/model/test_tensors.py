@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 
 from serving.model.inputs import RequestError
 from serving.model.tensors import read_column, read_tensor, write_tensor
@@ -66,3 +67,11 @@ def test_a_tensor_that_repeats_one_value_is_bounded_before_it_is_unpacked() -> N
     proto.tensor_shape.dim[0].size = 10**12
     with pytest.raises(RequestError, match="x: has 1,000,000,000,000 values; at most 100 are taken"):
         read_tensor("x", proto, 100)
+
+
+@pytest.mark.parametrize("sizes", [[10**8, 0], [0, 2**62], [2**62] * 100_000, [1] * 33, [-1, -1]])
+def test_sizes_that_no_value_stands_behind_are_rejected(sizes: list[int]) -> None:
+    """A list of a hundred million empty lists would take gigabytes."""
+    shape = tensor_shape_pb2.TensorShapeProto(dim=[{"size": size} for size in sizes])
+    with pytest.raises(RequestError, match="^x: (has [0-9,]+ values|the shape is unknown)"):
+        read_tensor("x", tensor_pb2.TensorProto(dtype=1, tensor_shape=shape), 1_500_000)

@@ -89,9 +89,16 @@ def test_a_path_that_is_no_file_is_named(tmp_path: Path) -> None:
 
 def test_tokens_are_read_again_and_kept_if_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tokens = TokenFile(write_tokens(tmp_path / "tokens", TOKEN))
-    write_tokens(tmp_path / "tokens", OTHER_TOKEN)
-    tokens.refresh()
-    assert (tokens.takes(f"Bearer {TOKEN}"), tokens.takes(f"Bearer {OTHER_TOKEN}")) == (False, True)
+    for written, are_changed in ((OTHER_TOKEN[:16], False), (OTHER_TOKEN, False), (OTHER_TOKEN, True)):
+        # A part of it is there while it is written.
+        if not are_changed:
+            write_tokens(tmp_path / "tokens", written)
+        tokens.refresh()
+        assert not tokens.takes(f"Bearer {OTHER_TOKEN[:16]}")
+        assert (tokens.takes(f"Bearer {TOKEN}"), tokens.takes(f"Bearer {OTHER_TOKEN}")) == (
+            not are_changed,
+            are_changed,
+        )
     with caplog.at_level(logging.ERROR):
         for change in (lambda: write_tokens(tmp_path / "tokens"), (tmp_path / "tokens").unlink):
             change()
@@ -103,6 +110,7 @@ def test_tokens_are_read_again_and_kept_if_that_fails(tmp_path: Path, caplog: py
         "cannot be read: No such file or directory; the tokens before are still taken",
     ]
     write_tokens(tmp_path / "tokens", TOKEN)
+    tokens.refresh()
     tokens.refresh()
     assert tokens.takes(f"Bearer {TOKEN}")
 

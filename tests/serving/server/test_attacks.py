@@ -94,6 +94,61 @@ def test_trailers_without_end_are_refused(serving: RunningServer) -> None:
     assert serving.get("/health")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "reason"),
+    [
+        (b"Host: localhost\r\nX-Long: %s" % (b"a" * 70_000), 431, "the headers have more than 65,536 bytes"),
+        (b"Host: localhost\r\n%s" % b"\r\n".join([b"a: b"] * 12_000), 431, "the headers have more than 65,536 bytes"),
+        (b"Host: localhost\r\nHost: elsewhere", 400, "expected one header Host, found 2"),
+        (b"X-Other: 1", 400, "expected one header Host, found 0"),
+        (b"Host: localhost\r\nContent-Length: 1", 400, "the request is not HTTP/1.1: Duplicate Content-Length"),
+        (b"Host: localhost\r\nX-Folded: a\r\n b", 400, "the request is not HTTP/1.1: Unexpected whitespace"),
+        # Java's HttpClient sends it; httptools itself drops the body.
+        (b"Host: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c", 200, ""),
+    ],
+)
+def test_the_head_of_a_request_has_an_answer(serving: RunningServer, head: bytes, status: int, reason: str) -> None:
+    request = b"POST /predict HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(_BODY), _BODY)
+    with connect(serving) as client:
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        answered, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert int(answered.split()[1]) == status
+    assert json.loads(body).get("error", "").startswith(reason)
+    assert "Traceback (most recent call last):\n" not in serving.errors
+
+
+def test_a_large_body_is_refused_before_it_is_sent(serving: RunningServer) -> None:
+    with connect(serving) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_connection_has_so_many_requests_in_its_queue(serving: RunningServer) -> None:
+    """Each takes some 3 kB until it has its answer, and 30 bytes on the network."""
+    with connect(serving) as client:
+        client.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000)
+        answers = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 101
+    assert answers.count(b"connection: close\r\n") == 1
+
+
+def test_grpc_messages_of_anything_have_a_status(serving: RunningServer) -> None:
+    with grpc.insecure_channel(serving.grpc) as channel:
+        many = predict_pb2.PredictRequest()
+        for number in range(1000):
+            many.inputs[f"x{number}"].dtype = 1
+        for content, reason in (
+            (b"\xff" * 10, "the request is not a tensorflow.serving.PredictRequest"),
+            (many.SerializeToString(), "the request has 1,000 inputs; at most "),
+        ):
+            call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(content, timeout=30)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert refused.value.details().startswith(reason)
+
+
 def test_a_body_in_chunks_of_one_byte_is_taken(serving: RunningServer) -> None:
     with connect(serving) as client:
         chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in _BODY.ljust(200_000)) + b"0\r\n\r\n"
@@ -372,8 +427,10 @@ def test_a_folder_that_hangs_is_counted_and_keeps_no_process_from_its_end() -> N
     assert done.stderr.count("hung: a read takes more than 0.05 s; the serving version is unchanged") >= 2
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_no_request_on_its_way_is_reset_by_sigterm(registry: LocalRegistry, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGHUP)])
+def test_no_request_on_its_way_is_reset_by_a_stop(
+    registry: LocalRegistry, workers: int, number: signal.Signals
+) -> None:
     """New connections and kept ones; a port that is closed already refuses, which a load balancer repeats elsewhere."""
     failures: list[str] = []
     answered = threading.Event()
@@ -401,13 +458,15 @@ def test_no_request_on_its_way_is_reset_by_sigterm(registry: LocalRegistry, work
                 connection.close()
 
     flags = ["--drain", "0.2", "--no-access-log", "--workers", str(workers)]
+    # The tests may run under nohup, whose SIG_IGN a server respects.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with RunningServer("--model-dir", str(registry.folder), *flags) as running:
         wait_for_workers(running, workers)
-        clients = [threading.Thread(target=ask, args=(running.url, number % 2 == 0)) for number in range(8)]
+        clients = [threading.Thread(target=ask, args=(running.url, keeps)) for keeps in [True, False] * 4]
         for client in clients:
             client.start()
         assert answered.wait(30)
-        running.process.send_signal(signal.SIGTERM)
+        running.process.send_signal(number)
         for client in clients:
             client.join(60)
         assert running.wait() == 0
@@ -479,6 +538,75 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
         output, errors = process.communicate(timeout=60)
     assert (output, process.returncode) == ("[-9]\n", 0), errors
     assert "does not stop within 0.5 s, and is killed" in errors
+
+
+_CANNOT_LOAD = """
+import os, sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+from serving.server import command, processes
+
+BAD = Path("bad")
+
+class Factory:
+    def __call__(self):
+        if BAD.exists():
+            sys.exit(3)
+        print("serves", os.getpid(), flush=True)
+        return serve
+
+class Workers(processes.Workers):
+    def keep_subprocess_alive(self):
+        super().keep_subprocess_alive()
+        if all(worker.has_served for worker in self.processes):
+            print("all", flush=True)
+
+async def serve(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    for kind in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{kind}.complete"})
+
+if __name__ == "__main__":
+    with command._bind("127.0.0.1", 0, "") as listening:
+        listening.listen()
+        config = processes.build_config(Factory(), workers=2, factory=True)
+        workers = Workers(config, [listening], 0.0)
+        workers.run()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    print(workers.has_failed, generate_latest(registry).decode().split()[-1])
+"""
+
+
+def test_a_worker_that_cannot_load_its_model_again_waits_and_ends_the_server_if_all_are_so(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(_CANNOT_LOAD)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "parent.py"], cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            first, second = (process.stdout.readline().split()[1] for _ in range(2))
+            assert process.stdout.readline() == "all\n"
+            (tmp_path / "bad").touch()
+            os.kill(int(first), signal.SIGKILL)
+            lines = [process.stderr.readline() for _ in range(3)]
+            assert "ended with code -9; another one starts" in lines[0]
+            assert "ended with code 3 before it served, 1 times in a row; another one starts in 1 s" in lines[1]
+            assert "ended with code 3 before it served, 2 times in a row; another one starts in 2 s" in lines[2]
+            (tmp_path / "bad").unlink()
+            third = next(line for line in process.stdout if line != "all\n").split()[1]
+            (tmp_path / "bad").touch()
+            for pid in (second, third):
+                os.kill(int(pid), signal.SIGKILL)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    has_failed, ended = output.splitlines()[-1].split()
+    assert (has_failed, float(ended) >= 6) == ("True", True), (output, errors)
 
 
 _LOADS = """

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.server import batching
 from serving.server.batching import Batcher, OverloadedError
 
 
@@ -137,3 +138,25 @@ def test_a_request_whose_client_has_gone_is_not_predicted(model: BlockingModel) 
         assert model.calls == [[0], [2]]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("quick_seconds", "is_own"), [(1e9, True), (0.0, False)])
+def test_a_quick_model_is_called_for_a_single_row_without_another_thread(
+    monkeypatch: pytest.MonkeyPatch, quick_seconds: float, is_own: bool
+) -> None:
+    monkeypatch.setattr(batching, "_QUICK_SECONDS", quick_seconds)
+    calls: list[tuple[int, bool]] = []
+
+    def call(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        calls.append((len(columns["x"]), threading.current_thread() is threading.main_thread()))
+        return {"y": np.array(columns["x"])}
+
+    async def run() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(call, executor, max_batch_rows=4, max_waiting_rows=6)
+            for xs in ([[0]], [[1]], [[2], [3]], [[4, 5]]):
+                await asyncio.gather(*(batcher.submit({"x": x}, len(x), timeout_seconds=10) for x in xs))
+
+    asyncio.run(run())
+    # Nobody knows before the first call.
+    assert calls == [(1, False), (1, is_own), (2, False), (2, False)]

@@ -51,6 +51,7 @@ def test_a_bomb_is_not_unpacked(members: int) -> None:
         (_compress(BODY)[:-9], "the body is cut off: its gzip stream does not end"),
         (_compress(BODY) + b"more", "the body is not gzip: "),
         (_compress(BODY)[:-8] + bytes(8), "the body is not gzip: .*incorrect data check"),
+        (gzip.compress(b"") * 100, "the body has more than 64 members of gzip"),
     ],
 )
 def test_a_damaged_body_is_rejected(body: bytes, message: str) -> None:

@@ -212,6 +212,7 @@ def test_rows_that_do_not_fit_are_named(served: Served) -> None:
         (input_pb2.Input(), "the request has no rows: expected input.example_list with tf.Example"),
         (build_input([ROW, {"color": "red"}]), "instances[1]: size: the value is missing"),
         (build_input([ROW] * 4097), "the request has 4,097 rows; at most 4,096 are taken"),
+        (build_input([{}] * 4096, {"color": "x" * 10_000}), "the context of each row takes more than 32,000,000 bytes"),
     ):
         with pytest.raises(grpc.RpcError) as refused:
             method(served, message)

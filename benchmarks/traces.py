@@ -1,0 +1,64 @@
+"""The model server with traces beside the same server without, in interleaved rounds on one machine.
+
+    make run && python -m benchmarks.traces        # needs wrk: apt-get install wrk
+
+A thread of this process takes the traces, on the same cores. `benchmarks.request_log` describes the rounds.
+"""
+
+import contextlib
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import click
+
+from benchmarks.request_log import find_interval, measure_rounds, open_server
+from benchmarks.serving import read_champion, wrk
+from serving.registry import LocalRegistry
+
+_CONNECTIONS = 64
+
+
+class _Receiver(http.server.BaseHTTPRequestHandler):
+    """Takes traces and drops them."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@click.command()
+@click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
+@click.option("--model", default="census-income", show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of a measurement.")
+def main(registry: Path, model: str, rounds: int, seconds: int) -> None:
+    """Measure rows a second with and without traces, and print the ratio with its interval."""
+    versions = LocalRegistry(registry, model)
+    _, row = read_champion(versions)
+    body = json.dumps({"instances": [row]})
+    with contextlib.ExitStack() as stack:
+        receiver = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Receiver))
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        stack.callback(receiver.shutdown)
+        endpoint = f"http://127.0.0.1:{receiver.server_port}"
+        urls = {
+            "no traces": open_server(stack, versions.folder),
+            "traces": open_server(stack, versions.folder, "--otlp-endpoint", endpoint),
+        }
+        for url in urls.values():
+            wrk(f"{url}/predict", body, _CONNECTIONS, 2)
+        measured = measure_rounds(urls, body, rounds, seconds)
+    without, traced = ([result["rate"] for result in measured[name]] for name in urls)
+    ratio = find_interval([a / b for a, b in zip(traced, without, strict=True)])
+    print(f"rows/s with traces, of those without, at {_CONNECTIONS} connections, {rounds} rounds: {ratio}")
+
+
+if __name__ == "__main__":
+    main()
