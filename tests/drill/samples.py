@@ -6,7 +6,7 @@ from tests.conftest import ROOT
 
 _PAGE = ROOT / "docs" / "oncall.md"
 _COMMAND = re.compile(r"    \$ python -m oncall (.+)")
-# What differs from run to run, and what stands for it; the order matters.
+# Patterns of values that differ from run to run, with their names; the order matters.
 _VARIES = (
     (r"http://\S+", "URL"),
     (r"\S+@\S+", "WHO"),
@@ -40,7 +40,7 @@ def assert_sample(command: str, output: str) -> None:
 
     Args:
       command: arguments of the command on the page.
-      output: what the command has printed.
+      output: output of the command.
     """
     printed = [shape for shape in map(_shape, output.splitlines()) if shape]
     rest = iter(printed)
