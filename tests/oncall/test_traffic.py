@@ -217,6 +217,7 @@ def damage(runs: Runs, log: Path, what: str) -> None:
             shutil.rmtree(next(runs.root.artifacts.glob("StatisticsGen/statistics/*")))
         case "no version":
             shutil.rmtree(runs.registry.folder)
+            runs.registry.folder.mkdir()
 
 
 @pytest.mark.parametrize(
