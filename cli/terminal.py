@@ -1,5 +1,6 @@
 """Output on the terminal: errors and next commands in one form, and all other output in a log."""
 
+import errno
 import json
 import os
 import shlex
@@ -15,6 +16,8 @@ import click
 from cli.errors import PipelineError
 
 INTERRUPTED_EXIT_CODE = 130
+# As the system words it in each error of this kind.
+PERMISSION = os.strerror(errno.EACCES)
 # Console scripts, which pyproject.toml declares, have this prefix; those of the runners by the name of their file.
 SCRIPT_PREFIX = "refpipe"
 RUNNER_SCRIPTS = {"local_runner.py": "refpipe-run", "vertex_runner.py": "refpipe-vertex"}
@@ -27,6 +30,12 @@ _LEVELS: dict[Level, str] = {"error": "<3>", "warning": "<4>", "notice": "<5>"}
 def clean(text: object) -> str:
     """Return text as one line with control characters escaped: `\\x1b` can recolour or move a terminal's text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def show_rights(path: Path) -> str:
+    """Return the command that shows which permission is missing on the way to a file."""
+    note = "the user and the mode of each folder; correct it with chmod or chown. Nothing is damaged"
+    return command("namei", "-l", path, note=note)
 
 
 def command(*arguments: object, note: str = "") -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, PipelineError
-from cli.terminal import command, flags
+from cli.terminal import PERMISSION, command, flags
 from oncall.check import Check
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
@@ -53,6 +53,8 @@ def run_checks(
         command_flags = store.location_flags + flags(registry=folder, model=model)
         checks += _check_champion(store, model_versions, command_flags)
         checks += _check_unexplained(model_versions)
+        conflict = model_versions.find_conflict()
+        checks += [Check("registry", False, *conflict)] if conflict is not None else []
         checks += _check_live_quality(store, model_versions, log)
         checks += _check_live_traffic(store, model_versions, folder, model, log)
     except ConfigError:
@@ -175,19 +177,31 @@ def _check_champion(store: RunStore, model_versions: ModelVersions, command_flag
     rollback = model_versions.rollback
     in_force = f"; {rollback}" if rollback is not None else ""
     checks = [Check(CHAMPION, True, f"version {champion} of {model_versions.name}{in_force}")]
-    data_time = model_versions.read_data_time(champion)
-    age = data_time.describe() if data_time is not None else "unknown: its push recorded no time of the data"
-    checks.append(Check("age", True, f"version {champion} is {age}" if data_time is not None else age))
-    is_intact = model_versions.is_intact(champion)
-    changed = model_versions.list_changed_files(champion) if is_intact is False else []
-    message = f"version {champion}: {_CONTENT_MESSAGES[is_intact]}{': ' if changed else ''}{', '.join(changed)}"
-    checks.append(Check("content", bool(is_intact), message, model_versions.rollback_command, f"version {champion}"))
+    checks += _check_content(model_versions, champion, store.location_flags)
     pusher = versions[champion].run or "another tool"
     has_record = store.read_record(pusher) is not None
     message = f"pushed by run {pusher}" + ("" if has_record else ", which is not on record")
     lineage = ask("lineage", f"v{champion}", here=command_flags)
     checks.append(Check("pushed by", has_record, message, lineage, run=versions[champion].run))
     return [*checks, *_check_traffic(model_versions, versions, champion)]
+
+
+def _check_content(model_versions: ModelVersions, champion: int, here: str) -> list[Check]:
+    """Check the champion's files; one that cannot be read hides no other check."""
+    name, about = "content", f"version {champion}"
+    try:
+        data_time = model_versions.read_data_time(champion)
+        is_intact = model_versions.is_intact(champion)
+        changed = model_versions.list_changed_files(champion) if is_intact is False else []
+    except PipelineError as error:
+        todo = ask_doctor(here) if PERMISSION in str(error) else model_versions.rollback_command
+        return [Check(name, False, f"{about}: {error}", todo, about)]
+    age = data_time.describe() if data_time is not None else "unknown: its push recorded no time of the data"
+    message = f"{about}: {_CONTENT_MESSAGES[is_intact]}{': ' if changed else ''}{', '.join(changed)}"
+    return [
+        Check("age", True, f"{about} is {age}" if data_time is not None else age),
+        Check(name, bool(is_intact), message, model_versions.rollback_command, about),
+    ]
 
 
 def _check_live_traffic(

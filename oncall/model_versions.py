@@ -84,6 +84,9 @@ class ModelVersions(Protocol):
     def list_unexplained(self) -> dict[int, str]:
         """Return the versions that no push on record put in their place, each with where it seems to come from."""
 
+    def find_conflict(self) -> tuple[str, str] | None:
+        """Return how the files that name the champion differ, and the command that helps; None if they agree."""
+
     def get_content_hash(self, version: int) -> str:
         """Return the hash of the files that were pushed as a version; empty if it is not known."""
 

@@ -6,6 +6,7 @@ import click
 
 from cli.errors import ConfigError, RunRootError
 from cli.terminal import say
+from oncall.local.model_versions import LostRegistryError
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from oncall.runs import need_record
@@ -72,6 +73,8 @@ def _is_pushed_model_damaged(store: LocalRunStore, run_id: str) -> bool:
     """Return True if the champion is this run's, and its files are not those that were pushed."""
     try:
         registry = store.find_registry(None, None)
+    except LostRegistryError as error:
+        return error.run_id == run_id
     except ConfigError:
         # The model is on Vertex AI, where this command pushes nothing.
         return False

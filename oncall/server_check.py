@@ -32,13 +32,24 @@ class _Server:
     pid: int
     arguments: list[str]
     log: str
+    working_folder: Path
+    is_stopped: bool
 
     @property
     def pin(self) -> str:
         """The versions that its command asks for; empty if it follows the champion."""
-        arguments = [part for argument in self.arguments for part in argument.split("=", 1)]
-        pin = next((value for flag, value in itertools.pairwise(arguments) if flag == "--versions"), "")
+        pin = self._get_value("--versions")
         return "" if pin in _FOLLOWING else pin
+
+    @property
+    def model_folder(self) -> str:
+        """The folder of the model that its command names; empty if it names none."""
+        folder = self._get_value("--model-dir")
+        return str((self.working_folder / folder).resolve()) if folder else ""
+
+    def _get_value(self, flag: str) -> str:
+        arguments = [part for argument in self.arguments for part in argument.split("=", 1)]
+        return next((value for name, value in itertools.pairwise(arguments) if name == flag), "")
 
 
 def check_server(url: str, model_versions: ModelVersions | None) -> list[Check]:
@@ -64,6 +75,11 @@ def check_server(url: str, model_versions: ModelVersions | None) -> list[Check]:
     if not ready:
         message = f"{address}: is not ready; versions {health.get('versions')}{_describe_log(server)}"
         return [Check(_NAME, False, message, _read_log(server) or command("curl", address))]
+    if server is not None and model_versions is not None and _is_elsewhere(server, model_versions):
+        message = (
+            f"serves another model: version {default} of {server.model_folder}; expected {model_versions.location}"
+        )
+        return [Check(_NAME, False, message, _restart(server, "--model-dir", model_versions.location))]
     expected = f"version {champion} is the champion" if champion is not None else "no version should serve"
     checks = [Check(_NAME, True, f"serves version {default}; {expected}")]
     if default != champion:
@@ -75,6 +91,9 @@ def _report_silence(
     url: str, address: str, reason: object, server: _Server | None, model_versions: ModelVersions | None
 ) -> Check:
     message = f"{address}: does not respond as a model server: {reason}"
+    if server is not None and server.is_stopped:
+        message += f"; process {server.pid} is stopped (SIGSTOP)"
+        return Check(_NAME, False, message, command("kill", "-CONT", server.pid, note="it continues"))
     if server is not None:
         message += f"; process {server.pid} listens there{_describe_log(server)}"
         return Check(_NAME, False, message, _read_log(server) or command("ps", "-fp", server.pid))
@@ -92,23 +111,28 @@ def _report_other_version(address: str, health: dict[str, Any], message: str, se
     if policy and policy not in _FOLLOWING:
         where = f" (process {server.pid})" if server is not None else ""
         message += f"; it is pinned: --versions {policy}{where} follows no promotion"
-        todo = _restart(server) if server is not None else ""
+        todo = _restart(server, "--versions") if server is not None else ""
         return Check(_NAME, False, message, todo or command("curl", address, note="start it without --versions"))
     message += f"; it follows within seconds, unless the version cannot be loaded{_describe_log(server)}"
     return Check(_NAME, False, message, _read_log(server) or command("curl", address))
 
 
-def _restart(server: _Server) -> str:
-    """Return the command that replaces a pinned server by one that follows the champion."""
+def _is_elsewhere(server: _Server, model_versions: ModelVersions) -> bool:
+    expected, served = Path(model_versions.location), server.model_folder
+    # A version's folder, too, can be served.
+    return bool(served) and expected.is_dir() and expected.resolve() not in (Path(served), Path(served).parent)
+
+
+def _restart(server: _Server, flag: str, value: str = "") -> str:
+    """Return the command that replaces a server by one with another value of a flag; without a value, by none."""
     arguments = list(server.arguments)
     for number, argument in enumerate(arguments):
-        if argument == "--versions":
-            del arguments[number : number + 2]
+        if argument == flag or argument.startswith(f"{flag}="):
+            del arguments[number : number + (2 if argument == flag else 1)]
             break
-        if argument.startswith("--versions="):
-            del arguments[number]
-            break
-    return f"{command('kill', server.pid)} && {command(*arguments, note='the same server, without the pin')}"
+    arguments += [flag, value] if value else []
+    note = f"the same server, with {flag}" if value else "the same server, without the pin"
+    return f"{command('kill', server.pid)} && {command(*arguments, note=note)}"
 
 
 def _check_bytes(health: dict[str, Any], model_versions: ModelVersions | None) -> list[Check]:
@@ -146,9 +170,14 @@ def _find_server(url: str) -> _Server | None:
     port = parts.port or _DEFAULT_PORT
     listening = (c for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port)
     for connection in listening:
+        if connection.pid is None:
+            # Another user's process, which is not shown.
+            continue
         try:
             process = psutil.Process(connection.pid)
-            return _Server(process.pid, process.cmdline(), _find_log(process.pid))
+            is_stopped = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+            working_folder = Path(process.cwd())
+            return _Server(process.pid, process.cmdline(), _find_log(process.pid), working_folder, is_stopped)
         except (psutil.Error, ValueError, TypeError):
             continue
     return None

@@ -20,13 +20,14 @@ from components.value_counts import ValueCounts
 from oncall.check import Check
 from oncall.evaluations import read_judgement, read_plots
 from oncall.gate_inputs import read_gate_inputs
+from oncall.metadata import Artifact, Metadata, Outputs
 from oncall.model_versions import ModelVersions
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from oncall.text_format import format_labels, shorten
 from pipeline.alerts.incidents import TRAFFIC
 from pipeline.config.monitoring import DEFAULT_SINCE, Monitoring
-from pipeline.run.advice import ask
+from pipeline.run.advice import ask, ask_doctor
 from pipeline.run.statistics_files import read_statistics
 from pipeline.traffic.judgement import (
     FeatureTraffic,
@@ -168,7 +169,7 @@ def report_traffic(
     window, findings = report.window, report.findings
     pairs: list[tuple[str, object]] = [
         ("traffic", report.verdict),
-        ("log", f"{report.log}; {_describe_samples(window.samples)}" if window.samples else report.log),
+        ("log", f"{report.log}; {describe_samples(window.samples)}" if window.samples else report.log),
         ("run", f"{report.training.run_id}, whose train split has {report.training.statistics.num_examples:,} rows"),
         ("rows", ", ".join(f"version {number}: {count:,}" for number, count in window.rows.items())),
     ]
@@ -261,18 +262,18 @@ def _read_training_data(store: RunStore, model_versions: ModelVersions, number: 
             "its training data is not known here"
         )
     outputs = store.metadata.get_run_outputs(run_id)
-    artifacts = outputs.get("StatisticsGen", {}).get("statistics")
-    if not artifacts:
+    artifact = _find_statistics(store.metadata, outputs)
+    if artifact is None:
         raise DataError(f"version {number}: run {run_id} has no statistics in ML Metadata; push a new version")
     try:
-        statistics = read_statistics(artifacts[0].folder)[TRAIN_SPLIT]
+        statistics = read_statistics(artifact.folder)[TRAIN_SPLIT]
         gate = read_gate_inputs(store.metadata, run_id)
         schema = gate.load_schema()
     except (PipelineError, KeyError) as error:
         reason = f"no statistics of {TRAIN_SPLIT}" if isinstance(error, KeyError) else error
         raise DataError(
-            f"version {number}: the statistics of its training data cannot be read ({reason}); resume run {run_id}, "
-            "or push a new version"
+            f"version {number}: the statistics of its training data cannot be read ({reason}); the next run on "
+            "the same data makes them again, or push a new version"
         ) from error
     features: Mapping[str, Any] = record.config.get("features", {})
     derived = [name for name, feature in features.items() if feature.get("expression")]
@@ -347,8 +348,10 @@ def _read_evaluated_outputs(store: RunStore, training: TrainingData) -> statisti
     return statistics
 
 
-def _describe_samples(samples: Sequence[float]) -> str:
-    return f"it has {' and '.join(f'{share:.4g}' for share in samples)} of the requests"
+def describe_samples(samples: Sequence[float]) -> str:
+    """Return the shares of the requests that a log has."""
+    shares = " and ".join("all" if share == 1 else f"{100 * share:.4g} %" for share in samples)
+    return f"it has {shares} of the requests"
 
 
 def describe_future(window: LogWindow) -> str:
@@ -393,6 +396,8 @@ def check_traffic(store: RunStore, folder: Path | None, model: str | None, log: 
     try:
         report = read_traffic(store, folder, model, log=log, since=DEFAULT_SINCE)
     except PipelineError as error:
+        if store.database_error:
+            todo = ask_doctor(store.location_flags)
         return Check(TRAFFIC, False, str(error), todo)
     findings = report.findings
     message = report.verdict + "".join(f"; {finding}" for finding in findings[:_MAX_CHECKED])
@@ -400,6 +405,16 @@ def check_traffic(store: RunStore, folder: Path | None, model: str | None, log: 
     names = dict.fromkeys(finding.feature for finding in findings)
     about = f"version {report.training.version}"
     return Check(TRAFFIC, not findings, message, todo, about, parts=(*names,))
+
+
+def _find_statistics(metadata: Metadata, outputs: Outputs) -> Artifact | None:
+    """Return a run's statistics; if their files were deleted, those that another run made of the same examples."""
+    own = outputs.get("StatisticsGen", {}).get("statistics", [])
+    examples = [artifact.id for artifact in outputs.get("ExampleGen", {}).get("examples", [])]
+    users = [event.execution_id for event in metadata.get_artifact_events(examples) if not event.is_output]
+    made = [e.artifact_id for e in metadata.get_execution_events(users) if e.is_output and e.key == "statistics"]
+    artifacts = [*own, *metadata.get_artifacts(made).values()]
+    return next((artifact for artifact in artifacts if artifact.folder.is_dir()), own[0] if own else None)
 
 
 def _to_document(report: TrafficReport) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from serving.batch.__main__ import main as batch_command
 from serving.registry import State
 from serving.registry.__main__ import main as registry_command
 from tests.conftest import ROOT
+from tests.drill.samples import read_samples
 
 
 def test_the_config_page_is_what_the_models_say() -> None:
@@ -124,3 +125,11 @@ def test_every_field_event_and_key_of_alerts_has_its_place_in_the_docs() -> None
         assert key in page, key
     assert "20 unless set" in page
     assert Alerts().timeout_seconds == 20
+
+
+def test_each_sample_of_the_runbook_is_held_against_the_output_of_a_command() -> None:
+    files = [*(ROOT / "tests" / "drill").glob("test_*.py"), ROOT / "tests" / "oncall" / "web" / "test_server.py"]
+    text = "".join(file.read_text() for file in files)
+    samples = [command.partition(" --project")[0] for command in read_samples()]
+    assert samples
+    assert [name for name in samples if not re.search(rf"assert_sample\(f?[\"']{re.escape(name)}", text)] == []

@@ -64,6 +64,10 @@ def _describe_process(
         pids = " ".join(map(str, stopped))
         todo = command("kill", "-CONT", *stopped, note="it continues; to end it instead, afterwards: kill " + pids)
         return ActiveRun(message, f"process {pids} is stopped (SIGSTOP): it does nothing and holds the run root", todo)
+    removed = _find_removed_log(record)
+    if removed is not None:
+        todo = command("cp", removed, record.log, note="what it has written so far; it writes to the removed file")
+        return ActiveRun(message, f"its log {record.log} was removed; the run itself is not affected", todo)
     slow = max(_SLOW_FACTOR * usual, _SLOW_SECONDS) if usual is not None else None
     end = command("kill", record.pid, note="ends it; `resume` continues from the cache")
     if share < _IDLE_SHARE and (silence or 0.0) > _SLOW_SECONDS and seconds > _SLOW_SECONDS:
@@ -75,6 +79,17 @@ def _describe_process(
             message, f"it takes {seconds / max(usual or seconds, 0.1):.0f} times as long as usual{others}", end
         )
     return ActiveRun(message)
+
+
+def _find_removed_log(record: RunRecord) -> Path | None:
+    """Return the file below /proc by which a process still writes its log; None if the log was not removed."""
+    if record.log is None or Path(record.log).exists():
+        return None
+    try:
+        files = list(Path(f"/proc/{record.pid}/fd").iterdir())
+        return next((file for file in files if os.readlink(file) == f"{record.log} (deleted)"), None)
+    except OSError:
+        return None
 
 
 def _list_ends(record: RunRecord) -> list[float]:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from cli.errors import ConfigError, PipelineError, PushError, RunRootError
-from cli.terminal import command, flags
+from cli.terminal import PERMISSION, command, flags, show_rights
 from oncall.findings import Finding, report_findings
 from oncall.local.artifact_folders import (
     MOVED,
@@ -16,16 +16,17 @@ from oncall.local.artifact_folders import (
 )
 from oncall.local.disk_usage import describe_full_disk
 from oncall.local.metadata import LocalMetadata
-from oncall.local.model_versions import LocalModelVersions
+from oncall.local.model_versions import LocalModelVersions, LostRegistryError, find_registry
 from oncall.local.quarantine import find_unused_folders
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from pipeline.database.binding import find_newer_backup, is_run_root
+from pipeline.database.database import OTHER_RELEASE
 from pipeline.database.sqlite import UNFINISHED
 from pipeline.run.advice import again, ask
 from pipeline.run.causes import cause
 from pipeline.run.records import State, find_clock_conflicts
-from serving.registry import LocalRegistry
+from serving.registry import LEDGER_FILE, LocalRegistry
 
 _MIN_FREE_BYTES = 2e9
 _MAX_SHOWN_RUNS = 5
@@ -96,6 +97,9 @@ def _check_database(store: LocalRunStore) -> Iterator[Finding]:
 def _get_remedy(store: LocalRunStore, problem: str) -> str:
     if UNFINISHED in problem:
         return ask("resume", "latest", here=store.location_flags)
+    if OTHER_RELEASE in problem:
+        note = "the revision that used it last; check it out, or restore a backup from before. Nothing is damaged"
+        return ask("show", "latest", here=store.location_flags, note=note)
     return store.root.database.remedy(problem)
 
 
@@ -172,18 +176,31 @@ def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None
         try:
             registry.check_writable()
         except PushError as error:
-            mount = command(
-                "findmnt", "-T", registry.folder, note="how it is mounted; the serving version is unchanged"
-            )
-            yield Finding("registry", str(error), mount)
+            yield Finding("registry", str(error), _get_registry_remedy(registry.folder, str(error)))
     except ConfigError:
         raise
+    except LostRegistryError as error:
+        todo = ask("resume", error.run_id, here=store.location_flags, note="pushes its model again, as version 1")
+        yield Finding("registry", str(error), f"restore it from a backup; or {todo}")
+        return
     except PipelineError as error:
-        yield Finding("registry", str(error), "docs/registry.md, When something goes wrong")
+        place = find_registry(store.root.path, next(store.read_records(), None), folder, model).folder
+        yield Finding("registry", str(error), _get_registry_remedy(place, str(error)))
         return
     for pattern in _UNFINISHED_FOLDERS if registry.folder.is_dir() else ():
         for path in sorted(registry.folder.glob(pattern)):
             yield Finding("registry", f"{path}: a push or a gc was cut off", "the next push removes it")
+
+
+def _get_registry_remedy(folder: Path, problem: str) -> str:
+    """Return the command for a registry that cannot be read or written."""
+    ledger = folder / LEDGER_FILE
+    if problem.startswith(f"{ledger}: is damaged"):
+        away = command("mv", "-nT", ledger, f"{ledger}.damaged", note="the version that is named serves then")
+        return f"restore {ledger} from a backup; or {away}"
+    if "mounted read-only" in problem:
+        return command("findmnt", "-T", folder, note="how it is mounted; the serving version is unchanged")
+    return show_rights(folder if "no permission" in problem else Path(problem.partition(": ")[0]))
 
 
 def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions) -> Iterator[Finding]:
@@ -192,17 +209,33 @@ def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions)
     for version, reason in unexplained.items():
         message = f"{registry.path(version)}: was not pushed: {reason}. Nothing serves it"
         yield Finding("registry", message, model_versions.quarantine_command)
-    states = registry.ledger().states
-    for version in registry.numbers():
-        if registry.release(version) is not None and version not in states and version not in unexplained:
-            message = f"{registry.path(version)}: its push was cut off after the copy"
+    conflict = model_versions.find_conflict()
+    if conflict is not None:
+        message, todo = conflict
+        yield Finding("registry", f"{registry.folder}: {message}", todo)
+    ledger = registry.ledger()
+    for version in sorted({*registry.numbers(), *ledger.states} - unexplained.keys()):
+        path = registry.path(version)
+        try:
+            is_cut_off = version not in ledger.states and registry.release(version) is not None
+            is_intact = version not in ledger.states or (path.is_dir() and registry.fits(version))
+            changed = [] if is_intact else registry.differing_files(version)
+        except PushError as error:
+            state = ledger.states.get(version, "cut off")
+            yield Finding("registry", f"{error} ({state})", _get_version_remedy(model_versions, version, str(error)))
+            continue
+        if is_cut_off:
+            message = f"{path}: its push was cut off after the copy"
             yield Finding("registry", message, "run the pipeline again: the next push finishes or retires it")
-    for version in sorted(states):
-        if version not in registry.numbers() or (version not in unexplained and not registry.fits(version)):
-            changed = ", ".join(registry.differing_files(version)) or "they are gone, or its release file is"
-            path = registry.path(version)
-            message = f"{path}: {states[version]}, and not the files that were pushed: {changed}"
-            remedy = "leave it: nothing serves it"
-            if version == registry.champion():
-                remedy = model_versions.rollback_command
-            yield Finding("registry", message, f"restore {path}; or {remedy}")
+        if not is_intact:
+            difference = ", ".join(changed) or "they are gone"
+            message = f"{path}: {ledger.states[version]}, and not the files that were pushed: {difference}"
+            yield Finding("registry", message, _get_version_remedy(model_versions, version, message))
+
+
+def _get_version_remedy(model_versions: LocalModelVersions, version: int, problem: str) -> str:
+    path = Path(problem.partition(": ")[0])
+    if PERMISSION in problem:
+        return show_rights(path)
+    is_champion = version == model_versions.champion
+    return f"restore {path}; or {model_versions.rollback_command if is_champion else 'leave it: nothing serves it'}"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cli.errors import ConfigError, PipelineError
-from cli.terminal import flags
+from cli.errors import ConfigError, PipelineError, PushError
+from cli.terminal import command, flags
 from oncall.model_versions import ModelVersion, RollbackInForce
 from pipeline.run.advice import ask
 from pipeline.run.records import RunRecord
@@ -57,6 +57,14 @@ def _vertex_flags(record: RunRecord | None) -> str:
     return flags(project=vertex.get("project"), region=vertex.get("region"), model=push.get("model_name"))
 
 
+class LostRegistryError(PushError):
+    """The folder of a model that a run has pushed to is gone."""
+
+    def __init__(self, folder: Path, run_id: str) -> None:
+        super().__init__(f"{folder}: is gone, and run {run_id} pushed to it; is it mounted?")
+        self.run_id = run_id
+
+
 class LocalModelVersions:
     """The versions of one model in a registry's folder."""
 
@@ -75,11 +83,17 @@ class LocalModelVersions:
     def rollback_command(self) -> str:
         """Command that makes the previous version serve; if none is intact, that pushes the champion again."""
         previous, champion = self._registry.labels().get("previous"), self.champion
-        is_intact = previous is not None and self._registry.path(previous).is_dir() and self._registry.fits(previous)
+        is_intact = previous is not None and self._is_servable(previous)
         pusher = self._registry.pushed_by(champion) if champion is not None and not is_intact else ""
         if not pusher:
             return ask("rollback", "--reason", "...", here=self._registry_flags, note="add --yes to do it")
         return ask("resume", pusher, here=self._run_flags, note="pushes its model again, as a new version")
+
+    def _is_servable(self, version: int) -> bool:
+        try:
+            return self._registry.path(version).is_dir() and self._registry.fits(version)
+        except PipelineError:
+            return False
 
     @property
     def traffic_command(self) -> str:
@@ -112,6 +126,17 @@ class LocalModelVersions:
                 continue
         return unexplained
 
+    def find_conflict(self) -> tuple[str, str] | None:
+        """Return how the registry's own files differ, and the command that writes them again; None if they agree."""
+        registry = self._registry
+        conflict = registry.find_conflict()
+        if conflict is None:
+            return None
+        message, version = conflict
+        place = flags(registry=registry.folder.parent, model=self.name, version=version)
+        promote = command("python", "-m", "serving.registry", "promote") + place
+        return message, f"{promote}    # writes the registry's files again; add --yes to do it"
+
     def get_content_hash(self, version: int) -> str:
         """Return the hash of the files that were pushed as a version; empty if it is not known."""
         push = self._registry.ledger().find_push(version)
@@ -133,10 +158,15 @@ class LocalModelVersions:
             release = self._registry.release(number)
             state = self._registry.describe_state(number, ledger)
         except PipelineError as error:
-            return ModelVersion(number, f"damaged: {error}")
+            return ModelVersion(number, f"damaged: {error}", self._find_pusher(number, ledger))
         if release is None:
-            return ModelVersion(number, "of another tool")
+            return ModelVersion(number, state, self._find_pusher(number, ledger))
         return ModelVersion(number, state, release.run_id, release.model_id)
+
+    @staticmethod
+    def _find_pusher(number: int, ledger: Ledger) -> str:
+        push = ledger.find_push(number)
+        return push.run_id if push is not None else ""
 
     def is_intact(self, version: int) -> bool | None:
         """Check that a version's files are those that were pushed; None if that is not known."""

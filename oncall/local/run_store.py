@@ -1,6 +1,7 @@
 """The runs of one run root: their records, and ML Metadata for what the records lack."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,7 +13,7 @@ from cli.errors import ConfigError, PipelineError, PushError, RunRootError
 from cli.terminal import flags
 from oncall.activity import ActiveRun
 from oncall.local.metadata import LocalMetadata
-from oncall.local.model_versions import LocalModelVersions, find_registry
+from oncall.local.model_versions import LocalModelVersions, LostRegistryError, find_registry
 from oncall.log_excerpts import read_log_excerpt
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
 from pipeline.database.binding import check_binding, find_original, is_run_root
@@ -269,10 +270,16 @@ class LocalRunStore:
         Raises:
           ConfigError: the registry is ambiguous, there is no such model, or the models are on Vertex AI.
           PushError: the registry cannot be read, or has no model.
+          LostRegistryError: its folder is gone, and a run has pushed to it.
         """
         if self.has_rehearsals and folder is None:
             raise ConfigError(f"{self.root.path}: holds rehearsals, which push to an emulator; nothing serves there")
-        return find_registry(self.root.path, next(self.read_records(), None), folder, model)
+        registry = find_registry(self.root.path, next(self.read_records(), None), folder, model)
+        if folder is None and model is None and not registry.folder.exists():
+            pusher = next(filter(_has_pushed_here, self.read_records()), None)
+            if pusher is not None:
+                raise LostRegistryError(registry.folder, pusher.run_id)
+        return registry
 
     def find_registry_if_any(self, folder: Path | None, model: str | None) -> LocalRegistry | None:
         """Return the registry that `find_registry` returns; None on Vertex AI, or before the first push.
@@ -332,6 +339,8 @@ def find_run_root(folder: Path | None) -> Path:
     if folder is not None:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "is missing"
+            if folder.is_symlink():
+                what = f"is a symbolic link to {os.readlink(folder)}, which {what}"
             raise RunRootError(f"{folder}: {what}; --run-root names the folder of the runs")
         if not is_run_root(folder):
             raise RunRootError(f"{folder}: holds no runs (it has no database.json); is --run-root right?")

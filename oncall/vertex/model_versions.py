@@ -142,6 +142,10 @@ class VertexModelVersions:
         serving = (version for version in others if self.endpoint.share_of(version.id))
         return {version.number: f"it has no label {OWNER_LABEL}: another tool made it" for version in serving}
 
+    def find_conflict(self) -> tuple[str, str] | None:
+        """Return None: the alias of a model is in one place alone."""
+        return None
+
     def get_content_hash(self, version: int) -> str:
         """Return no hash: its server is the endpoint's, which reports none."""
         del version

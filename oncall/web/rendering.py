@@ -50,7 +50,7 @@ def render(template: str, *, offline: bool = False, **values: Any) -> str:
         "script": Markup(_read_script()),
         "policy": get_policy(offline=offline),
         "now": format_time(time.time()),
-        "zone": time.strftime("%Z (UTC%z)"),
+        "zone": time.strftime("%Z") if time.strftime("%Z") == "UTC" else time.strftime("%Z (UTC%z)"),
         "offline": offline,
         "server_url": "",
     }

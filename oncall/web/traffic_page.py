@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cli.errors import ConfigError
 from components.table_statistics import select_columns
 from oncall.local.run_store import LocalRunStore
-from oncall.traffic import TrafficReport, describe_future, read_traffic
+from oncall.traffic import TrafficReport, describe_future, describe_samples, read_traffic
 from oncall.web.options import PageOptions
 from pipeline.stats.page import FeatureView, Notes, features
 from pipeline.traffic.judgement import FeatureTraffic
@@ -44,6 +44,7 @@ class TrafficPage:
       rejections: Most frequent reasons of rejections, with their counts.
       clock: Line about rows with times after now; empty if there are none.
       rows: Number of rows by side.
+      samples: Line about the shares of the requests that the log has; empty without rows.
     """
 
     report: TrafficReport
@@ -53,6 +54,7 @@ class TrafficPage:
     rejections: Sequence[tuple[str, int]]
     clock: str
     rows: Mapping[str, int]
+    samples: str
 
 
 def parse_version(text: str) -> int | None:
@@ -97,4 +99,5 @@ def read_traffic_page(store: LocalRunStore, options: PageOptions, *, since: str,
         [*window.rejections.items()][:_MAX_REASONS],
         describe_future(window),
         {TRAIN_SPLIT: int(training.statistics.num_examples), _LIVE: report.rows},
+        describe_samples(window.samples) if window.samples else "",
     )

@@ -11,6 +11,7 @@ from cli.errors import RunRootError
 # Schema of ml-metadata 1.21. Another release has another schema.
 SCHEMA_VERSION = 10
 LOCKED = "is locked by another process; try again in a moment"
+OTHER_RELEASE = "release of ML Metadata"
 BOUND = "run_root"
 _MAX_SHOWN_TABLES = 3
 # Each asks for a right that a run needs, and changes nothing.
@@ -196,7 +197,7 @@ class Database(ABC):
         if version != SCHEMA_VERSION:
             age = "a newer" if version is not None and version > SCHEMA_VERSION else "another"
             raise RunRootError(
-                f"{self.label}: was written by {age} release of ML Metadata (its schema is {version}, expected "
+                f"{self.label}: was written by {age} {OTHER_RELEASE} (its schema is {version}, expected "
                 f"{SCHEMA_VERSION}); use the checkout that wrote it"
             )
         (last,) = ask("SELECT max(id) FROM Execution")

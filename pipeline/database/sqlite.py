@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import RunRootError
-from cli.terminal import command
+from cli.terminal import PERMISSION, command, show_rights
 from pipeline.database.database import LOCKED, Ask, Contents, Database
 from pipeline.run import locks
 
@@ -93,7 +93,11 @@ class SQLiteFile(Database):
 
     def remedy(self, error: str) -> str:
         if LOCKED in error:
-            return command("fuser", "-v", self.file, note="who holds it; the data is not damaged")
+            pids = sorted(locks.find_holders(self.file) - {0})
+            holder = command("ps", "-fp", *pids) if pids else command("fuser", "-v", self.file)
+            return f"{holder}    # who holds it; the data is not damaged; kill it only if it hangs"
+        if PERMISSION in error or "cannot be written" in error:
+            return show_rights(self.file)
         return (
             f"restore {self.file} from a backup; the serving version is unchanged. Or begin again: {self._begin_anew()}"
         )

@@ -62,8 +62,10 @@ def suggest_commands(
         case _ if record.kind is Kind.REHEARSAL:
             return [*_log(record, here), _add_note(again(record, here), "once the cause is fixed")]
         case _:
-            by_error = _suggest_by_error(error, here, resume) if record.kind is Kind.LOCAL else _suggest_by_image(error)
-            return [*by_error, *_suggest_by_exit_code(record, here, last_good, run_root)][:3]
+            is_local, fixed = record.kind is Kind.LOCAL, _add_note(again(record, here), "once the cause is fixed")
+            by_error = _suggest_by_error(error, here, resume) if is_local else _suggest_by_image(error, fixed)
+            lines = [*by_error, *_suggest_by_exit_code(record, here, last_good, run_root)]
+            return list(dict.fromkeys(lines))[:3]
 
 
 def suggest_after_rejection(rejection: Rejection, here: str) -> list[str]:
@@ -137,13 +139,13 @@ def _suggest_by_error(error: str, here: str, resume: str) -> list[str]:
     return []
 
 
-def _suggest_by_image(error: str) -> list[str]:
-    """Return the command that shows whether an image exists that Vertex AI could not pull."""
+def _suggest_by_image(error: str, fixed: str) -> list[str]:
+    """Return the command that shows whether an image exists that Vertex AI could not pull, and `fixed`."""
     image = _IMAGE.search(error)
     if not _NO_IMAGE.search(error) or image is None:
         return []
     note = "whether it exists; the service agent of Vertex AI needs roles/artifactregistry.reader"
-    return [command("gcloud", "artifacts", "docker", "images", "describe", image.group(0), note=note)]
+    return [command("gcloud", "artifacts", "docker", "images", "describe", image.group(0), note=note), fixed]
 
 
 def schema_diff(record: RunRecord, run_root: Path) -> str:

@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from pipeline.run.records import RunRecord
-from serving.registry import LEDGER_FILE, State
+from serving.registry import GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, State
 from tests.conftest import ROOT
 from tests.drill.drill import Drill, assert_says, find_command, proposed_commands
+from tests.drill.samples import assert_sample
 from tests.faults import injections
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,7 @@ def resume_names_both_runs(drill: Drill) -> None:
     with drill.start("Trainer", "training.epochs=11") as (running, old):
         os.killpg(running.process.pid, signal.SIGKILL)
         running.wait()
+    assert_sample("doctor", drill.ask("doctor", code=1))
     drill.follow(find_command(drill.ask("why", "latest"), "oncall resume"))
     new = drill.records()[-1].run_id
     assert drill.place.registry.champion() == 3
@@ -84,6 +86,7 @@ def bit_flip(drill: Drill) -> None:
 
 @trouble("6")
 def rollback_and_cached_rerun(drill: Drill) -> None:
+    assert_sample('rollback --reason "bad predictions since noon"', drill.ask("rollback", "--reason", "bad since noon"))
     drill.ask("rollback", "--reason", "bad since noon", "--yes", code=0)
     code, output = drill.run("training.epochs=9")
     assert (code, drill.place.registry.champion()) == (0, 1), output
@@ -324,6 +327,7 @@ def missed_threshold(drill: Drill) -> None:
     sentence = r"auc 0\.\d{4}; at least 0\.\d{4} expected \(0\.\d{4} of version 2 minus 0\.0001\)"
     assert re.search(rf"cause      Evaluator: the model is not blessed: {sentence}", why), why
     assert_says(why, ["node       Evaluator"], ["InfraValidator: the model"])
+    assert_sample("why 20261124T2219", why)
 
 
 def _free_port() -> int:
@@ -357,6 +361,10 @@ def server_down(drill: Drill) -> None:
     server = _serve(line, drill.root.parent / "server.log")
     try:
         assert_says(_wait_for_check(drill, url, "serves version 2"), ["serves version 2; version 2 is the champion"])
+        server.send_signal(signal.SIGSTOP)
+        check = drill.ask("check", "--url", url, code=1)
+        assert_says(check, [f"process {server.pid} is stopped (SIGSTOP)"])
+        drill.follow(find_command(check, f"kill -CONT {server.pid}"))
         # While it runs, the files of what it serves are changed: it holds the good bytes.
         (file,) = drill.place.registry.path(2).glob("variables/*.data-*")
         file.write_bytes(file.read_bytes()[::-1])
@@ -371,20 +379,27 @@ def server_down(drill: Drill) -> None:
 def server_pinned(drill: Drill) -> None:
     port = _free_port()
     url, log = f"http://127.0.0.1:{port}", drill.root.parent / "server.log"
-    server = _serve(f"python -m serving --model-dir {drill.place.registry.folder} --port {port} --versions 1", log)
+    drill.ask("rollback", "--reason", "bad predictions", "--yes", code=0)
+    server = _serve(f"python -m serving --model-dir {drill.place.registry.folder} --port {port} --versions 2", log)
     successor = None
     try:
-        check = _wait_for_check(drill, url, "serves version 1")
+        check = _wait_for_check(drill, url, "serves version 2")
+        assert_sample("check --url http://localhost:8501", check)
         assert_says(
-            check, ["serves version 1; version 2 is the champion; it is pinned: --versions 1", "follows no promotion"]
+            check, ["serves version 2; version 1 is the champion; it is pinned: --versions 2", "follows no promotion"]
         )
         command = find_command(check, "kill ")
         drill.followed.append(command)
+        other = drill.root.parent / "other"
+        shutil.copytree(drill.root / "registry", other)
+        served = drill.ask("check", "--url", url, "--registry", other, code=1)
+        assert_says(served, [f"serves another model: version 2 of {drill.place.registry.folder}; expected {other}/"])
+        assert f"--model-dir {other}/census-income" in find_command(served, "kill ")
         kill, _, start = command.partition(" && ")
         subprocess.run(kill, shell=True, check=True)
         server.wait()
         successor = _serve(start, log)
-        assert_says(_wait_for_check(drill, url, "serves version 2"), ["serves version 2; version 2 is the champion"])
+        assert_says(_wait_for_check(drill, url, "serves version 1"), ["serves version 1; version 1 is the champion"])
     finally:
         for process in (server, successor):
             if process is not None:
@@ -400,6 +415,7 @@ def stopped_run(drill: Drill) -> None:
         while psutil.Process(running.process.pid).status() != psutil.STATUS_STOPPED:
             assert time.monotonic() < until
         check = drill.ask("check", code=1)
+        assert_sample("check", check)
         assert_says(check, [f"{run_id} RUNNING: process {running.process.pid} is stopped", "usually "])
         why = drill.ask("why", "latest")
         assert_says(why, ["is stopped (SIGSTOP)", "last line of the log", "in Trainer for "])
@@ -448,6 +464,12 @@ def starving_run(drill: Drill) -> None:
     go = drill.root / "go"
     fault = partial(injections.at_executor, "Trainer", injections.spin_until(go))
     with drill.start("Trainer", "training.epochs=12", fault=fault) as (running, run_id):
+        log = drill.root / "logs" / f"{run_id}.log"
+        log.unlink()
+        check = drill.ask("check", code=1)
+        assert_says(check, [f"{run_id} RUNNING: its log {log} was removed; the run itself is not affected"])
+        drill.follow(find_command(check, "cp /proc/"))
+        assert log.stat().st_size
         _backdate(drill, run_id, 3600, log=False)
         for answer in (drill.ask("check", code=1), drill.ask("show", "latest", code=0)):
             assert re.search(r"it takes \d+ times as long as usual.*; in Trainer for 60 min", answer), answer
@@ -501,7 +523,13 @@ def ledger_damaged(drill: Drill) -> None:
     backup = ledger.read_bytes()
     ledger.write_text("{")
     check = drill.ask("check", code=1)
-    assert_says(check, [f"{ledger}: is damaged", "restore it from a backup. Or remove it: then the highest version"])
+    assert_says(
+        check,
+        [
+            f"{ledger}: is damaged",
+            "restore it from a backup. Or move it away: then version 2, the champion in tf_serving.config",
+        ],
+    )
     doctor = drill.follow(find_command(check, "oncall doctor"), code=1)
     assert [line.split()[0] for line in doctor.splitlines() if not line.startswith(" ")] == ["lock", "registry"]
     # Nothing writes over it, and no version is added.
@@ -545,6 +573,19 @@ def run_refused(drill: Drill) -> None:
 
 
 @trouble("own")
+def value_out_of_range(drill: Drill) -> None:
+    data = drill.place.config.parent / "train.csv"
+    lines = data.read_text().splitlines(keepends=True)
+    # Enough rows that both splits which are drawn from the file have some.
+    lines[1:21] = ["430" + line[line.index(",") :] for line in lines[1:21]]
+    data.write_text("".join(lines))
+    code, output = drill.run()
+    assert code == 3, output
+    assert_sample("anomalies latest", drill.ask("anomalies", "latest"))
+    assert find_command(drill.ask("why", "latest"), "schema diff")
+
+
+@trouble("own")
 def output_of_a_killed_run(drill: Drill) -> None:
     folder = drill.root / "artifacts" / "Trainer" / "model" / "3"
     folder.mkdir(parents=True)
@@ -570,11 +611,112 @@ def other_runs_statistics(drill: Drill) -> None:
     pushed = drill.records()[-1].run_id
     assert drill.run("training.epochs=10")[0] == 0
     last = drill.records()[-1].run_id
+    assert_sample("report 20261124T235923", drill.ask("report", last))
     page = drill.root / "page.html"
     drill.ask("report", last, "--output", page, code=0)
     html = page.read_text()
     assert re.search(rf"pushed[^<]*(<[^>]*>)*[^<]*{re.escape(pushed)}", html), "the run that pushed is not named"
     assert not re.search(rf"pushed last[^<]*(<[^>]*>)*[^<]*{re.escape(failed)}", html)
+
+
+@trouble("own")
+def ledger_cut_off_after_a_rollback(drill: Drill) -> None:
+    registry = drill.place.registry
+    drill.ask("rollback", "--reason", "bad", "--yes", code=0)
+    ledger = registry.folder / LEDGER_FILE
+    ledger.write_bytes(ledger.read_bytes()[: ledger.stat().st_size // 2])
+    doctor = drill.ask("doctor", code=1)
+    assert_says(doctor, ["is damaged", "then version 1, the champion in tf_serving.config, serves"], ["docs/"])
+    drill.follow(find_command(doctor, "mv -nT"))
+    check = drill.ask("check", code=1)
+    assert_says(check, ["registry.json is gone, with the history", "version 1 is the champion"])
+    drill.follow(find_command(check, "serving.registry promote", "--version 1"), yes=True)
+    assert registry.champion() == 1
+    assert drill.ask("check", code=0)
+
+
+@trouble("own")
+def champion_edited_by_hand(drill: Drill) -> None:
+    ledger = drill.place.registry.folder / LEDGER_FILE
+    text = ledger.read_text().replace('"previous"', '"other"').replace('"champion"', '"previous"')
+    ledger.write_text(text.replace('"other"', '"champion"'))
+    check = drill.ask("check", code=1)
+    assert_says(check, ["was edited by hand: version 1 is the champion, and version 2 by its history"])
+    drill.follow(find_command(check, "serving.registry promote", "--version 2"), yes=True)
+    assert drill.ask("check", code=0)
+
+
+@trouble("own")
+def golden_requests_emptied(drill: Drill) -> None:
+    (drill.place.registry.path(2) / GOLDEN_FILE).write_bytes(b"")
+    check = drill.ask("check", code=1)
+    assert_says(check, ["version 2: its files are NOT those that were pushed: assets.extra/golden.json changed"])
+    drill.follow(find_command(check, "oncall rollback"), yes=True)
+    assert drill.ask("check", code=0)
+
+
+@trouble("own")
+def release_file_emptied(drill: Drill) -> None:
+    (drill.place.registry.path(2) / RELEASE_FILE).write_bytes(b"")
+    assert_says(drill.ask("doctor", code=1), [f"{RELEASE_FILE}: is damaged", "(champion)"], ["docs/"])
+    check = drill.ask("check", code=1)
+    assert_says(check, ["version 2 of census-income", f"{RELEASE_FILE}: is damaged"])
+    drill.follow(find_command(check, "oncall rollback"), yes=True)
+    assert_says(drill.ask("check", code=0), ["rolled back from version 2"])
+
+
+@trouble("own")
+def version_emptied(drill: Drill) -> None:
+    path = drill.place.registry.path(2)
+    shutil.rmtree(path)
+    path.mkdir()
+    check = drill.ask("check", code=1)
+    assert_says(check, [f"NOT those that were pushed: {RELEASE_FILE} is gone"], ["was not pushed", "another tool"])
+    drill.follow(find_command(check, "oncall rollback"), yes=True)
+    assert drill.ask("check", code=0)
+
+
+@trouble("own")
+def registry_gone(drill: Drill) -> None:
+    shutil.rmtree(drill.root / "registry")
+    second = drill.records()[1].run_id
+    doctor = drill.ask("doctor", code=1)
+    assert_says(doctor, [f"is gone, and run {second} pushed to it; is it mounted?"])
+    assert_says(drill.ask("check", code=1), ["is gone, and run"], ["no version serves"])
+    drill.follow(find_command(doctor, "oncall resume", second))
+    assert drill.place.registry.champion() == 1
+    assert drill.ask("check", code=0)
+
+
+@trouble("own")
+def database_of_a_newer_release(drill: Drill) -> None:
+    with sqlite3.connect(drill.root / "metadata.sqlite") as connection:
+        connection.execute("UPDATE MLMDEnv SET schema_version = 99")
+    connection.close()
+    doctor = drill.ask("doctor", code=1)
+    assert_says(doctor, ["was written by a newer release", "Nothing is damaged"], ["mv ", "rm ", "begin again"])
+    assert_says(drill.follow(find_command(doctor, "oncall show latest"), code=6), ["revision"])
+
+
+@trouble("own")
+def database_locked(drill: Drill) -> None:
+    connection = sqlite3.connect(drill.root / "metadata.sqlite", isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        doctor = drill.ask("doctor", code=1)
+        assert_says(doctor, ["is locked by another process"], ["mv ", "backup"])
+        assert_says(drill.follow(find_command(doctor, f"ps -fp {os.getpid()}")), [str(os.getpid())])
+    finally:
+        connection.close()
+    assert_says(drill.ask("doctor", code=0), ["nothing is wrong"])
+
+
+@trouble("own")
+def link_to_a_missing_run_root(drill: Drill) -> None:
+    drill.root.rename(drill.root.with_name("elsewhere"))
+    drill.root.symlink_to("gone")
+    assert_says(drill.ask("check", code=6), ["is a symbolic link to gone, which is missing"])
+    drill.root.unlink()
 
 
 @pytest.mark.parametrize("name", TROUBLES)

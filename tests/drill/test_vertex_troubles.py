@@ -14,6 +14,7 @@ from serving.registry.vertex.config import RequestLog
 from serving.registry.vertex.lease import lease_name
 from serving.registry.vertex.request_log import FIELD, build_message
 from tests.drill.drill import assert_says, find_command, proposed_commands
+from tests.drill.samples import assert_sample
 from tests.oncall.run_roots import NAME
 from tests.oncall.vertex_jobs import PARENT, VertexJobs
 from tests.vertex_fixtures import PROJECT, REGION, Bench, EmulatorServer
@@ -48,6 +49,19 @@ def test_a_task_that_failed(jobs: VertexJobs, bench: Bench) -> None:
     assert_says(ask("check", "--model", NAME), ["again SUCCEEDED"], ["NOT ok"])
 
 
+def test_a_name_that_is_taken(jobs: VertexJobs, bench: Bench) -> None:
+    for number, run in enumerate(("monday", "tuesday"), 1):
+        jobs.run(run)
+        bench.push(number / 10, run)
+    error = f"Pusher: PushError: push.model_name: '{NAME}' is taken: version 1 of {PARENT}/models/{NAME} belongs to the"
+    owner = f"pipeline '{NAME}', not to 'another-team'. Choose another name"
+    jobs.run("wednesday", fails=("Pusher", f"{error} {owner}"))
+    place = f"--project {PROJECT} --region {REGION}"
+    assert_sample(f"runs {place}", ask("runs"))
+    assert_sample(f"why latest {place}", ask("why", "latest"))
+    assert_sample(f"serving {place}", ask("serving", "--model", NAME))
+
+
 def test_an_image_that_cannot_be_pulled(jobs: VertexJobs) -> None:
     image = "europe-west4-docker.pkg.dev/my-project/images/pipeline:v7"
     jobs.run("good")
@@ -55,6 +69,7 @@ def test_an_image_that_cannot_be_pulled(jobs: VertexJobs) -> None:
     why = ask("why", "latest")
     assert_says(why, ["Error pulling image"])
     assert find_command(why, "gcloud artifacts docker images describe", image)
+    assert find_command(why, "vertex_runner.py submit --wait")
     jobs.run("again")
     assert_says(ask("why", "latest"), ["run        again", "state      SUCCEEDED"])
 

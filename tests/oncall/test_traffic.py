@@ -35,7 +35,7 @@ def test_rows_of_the_training_data_s_distribution_are_no_finding(oncall: Oncall,
     first, *rest = result.output.splitlines()
     assert first.startswith("traffic    3,000 rows of version 1 since ")
     assert first.endswith("UTC: no feature differs from the training data by more than chance")
-    assert f"log        {log}; it has 0.1 of the requests" in rest
+    assert f"log        {log}; it has 10 % of the requests" in rest
     assert f"run        {FIRST}, whose train split has 32,561 rows" in rest
     check = oncall("check")
     assert (check.exit_code, "live traffic │ 3,000 rows of version 1" in check.output) == (0, True), check.output
@@ -217,6 +217,7 @@ def damage(runs: Runs, log: Path, what: str) -> None:
             shutil.rmtree(next(runs.root.artifacts.glob("StatisticsGen/statistics/*")))
         case "no version":
             shutil.rmtree(runs.registry.folder)
+            runs.registry.folder.mkdir()
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,15 @@ class Ledger:
         # Earlier releases kept no hash with a push.
         return version in self.states and (push is None or push.content_hash in ("", content_hash))
 
+    def find_other_champion(self) -> int | None:
+        """Return the champion by the history if the states name another, as after an edit by hand; None if not."""
+        switches = [event for event in self.history if event.action in ("adopt", "push", "promote", "rollback")]
+        last = switches[-1] if switches else None
+        if last is None or self.champion == last.version:
+            return None
+        is_candidate = last.action == "push" and self.states.get(last.version) is not State.PREVIOUS
+        return None if is_candidate and self.champion == last.champion_before else last.version
+
     @property
     def rollback(self) -> Event | None:
         """The rollback that is in force: no other version was promoted since. None if there is none."""
@@ -190,10 +199,15 @@ class Ledger:
         return replace(self, history=(*self.history, event))
 
     @classmethod
-    def adopt(cls, versions: Iterable[int]) -> "Ledger":
-        """Return the ledger of versions without recorded states: the highest number is the champion."""
+    def adopt(cls, versions: Iterable[int], champion: int | None = None) -> "Ledger":
+        """Return the ledger of versions without recorded states.
+
+        Args:
+          versions: Numbers of the versions.
+          champion: Version that serves; None, or one that is not among them, for the highest.
+        """
         ledger = cls(dict.fromkeys(sorted(versions), State.RETIRED))
-        for version in sorted(ledger.states)[-2:]:
+        for version in sorted(ledger.states, key=lambda version: (version == champion, version))[-2:]:
             ledger = ledger.promote(version)
         return ledger
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from cli.errors import PushError
-from serving.registry.content import RELEASE_FILE, Release, content_hash, file_hashes, read_record
-from serving.registry.local import disk
+from serving.registry.content import RELEASE_FILE, Release, content_hash, extra_hashes, file_hashes, read_record
+from serving.registry.local import disk, tf_serving
 from serving.registry.local.ledger import Ledger, State
 
 LEDGER_FILE = "registry.json"
@@ -41,8 +41,8 @@ class Versions:
     def ledger(self) -> Ledger:
         """Return the states of all versions and the history, as of one moment.
 
-        Where there is no registry.json, versions with a release file were pushed before there were states: the highest
-        is the serving version. Versions of other tools have no state.
+        Without registry.json, each version with a release file counts as pushed. The champion is the version that
+        tf_serving.config names, or the highest. Versions of other tools have no state.
 
         Raises:
           PushError: registry.json is damaged, or cannot be read.
@@ -50,7 +50,8 @@ class Versions:
         file = self.folder / LEDGER_FILE
         ledger = self._read_ledger(file)
         if ledger is None:
-            adopted_ledger = Ledger.adopt(version for version in self.numbers() if self.release(version) is not None)
+            pushed = [version for version in self.numbers() if self.release(version) is not None]
+            adopted_ledger = Ledger.adopt(pushed, self.find_tf_serving_champion())
             # A first push may have begun since: the file that it has written replaces the guess from the folders.
             ledger = self._read_ledger(file) or adopted_ledger
         return ledger
@@ -64,9 +65,41 @@ class Versions:
             raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
         except ValueError as error:
             raise PushError(
-                f"{file}: is damaged ({error}); restore it from a backup. Or remove it: then the highest version "
-                "counts as the champion, and the history starts again"
+                f"{file}: is damaged ({error}); restore it from a backup. Or move it away: then version "
+                f"{self._describe_heir()} serves, and the history starts again"
             ) from error
+
+    def _describe_heir(self) -> str:
+        champion = self.find_tf_serving_champion()
+        if champion is not None:
+            return f"{champion}, the champion in {TF_SERVING_FILE},"
+        return f"{max(self.numbers(), default=None)}, the highest,"
+
+    def find_tf_serving_champion(self) -> int | None:
+        """Return the champion that tf_serving.config names, which each change writes after registry.json."""
+        try:
+            text = read_record(self.folder / TF_SERVING_FILE).decode(errors="replace")
+        except OSError:
+            return None
+        return tf_serving.find_champion(text, self.folder)
+
+    def find_conflict(self) -> tuple[str, int] | None:
+        """Return how registry.json, its history and tf_serving.config differ, and the version that should serve.
+
+        A promotion of that version writes the files again. None if they agree.
+        """
+        ledger, served = self.ledger(), self.find_tf_serving_champion()
+        champion, recorded = ledger.champion, ledger.find_other_champion()
+        state = "no version is the champion" if champion is None else f"version {champion} is the champion"
+        if champion is not None and served is not None and not (self.folder / LEDGER_FILE).exists():
+            reason = f"is gone, with the history and its rollbacks: restore it from a backup. By {TF_SERVING_FILE}"
+            return f"{LEDGER_FILE} {reason}, {state}", champion
+        if recorded is not None:
+            return f"{LEDGER_FILE} was edited by hand: {state}, and version {recorded} by its history", recorded
+        if served is not None and champion not in (None, served):
+            assert champion is not None
+            return f"{TF_SERVING_FILE} was edited by hand: {state}, and TF Serving serves version {served}", champion
+        return None
 
     def champion(self) -> int | None:
         """Return the version that serves; None if none does."""
@@ -88,9 +121,11 @@ class Versions:
         """
         if not (self.folder / LEDGER_FILE).is_file():
             return True
-        release = self.release(version)
-        # Where there is a ledger, versions of other tools without a state are older than it or were copied in.
-        return release is not None and self.ledger().is_explained(version, release.content_hash)
+        release, ledger = self.release(version), self.ledger()
+        if release is None:
+            # Versions of other tools are older than the ledger, or were copied in. A pushed one has lost the file.
+            return version in ledger.states and ledger.find_push(version) is not None
+        return ledger.is_explained(version, release.content_hash)
 
     def describe_unexplained(self, version: int) -> str:
         """Return where a version that no push explains seems to come from."""
@@ -120,7 +155,7 @@ class Versions:
         except OSError as error:
             raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
         except ValueError as error:
-            raise PushError(f"{file}: is damaged ({error}); restore or remove it") from error
+            raise PushError(f"{file}: is damaged ({error}); restore it from a backup") from error
 
     def pushed_by(self, version: int) -> str:
         """Return the run that pushed a version, even where its folder is gone; empty if nothing says so."""
@@ -139,11 +174,13 @@ class Versions:
     def fits(self, version: int) -> bool:
         """Whether a version's files are still those that were pushed; reads them all.
 
+        Those beside the model, such as the golden requests, are among them: the server loads no version without.
+
         Raises:
           PushError: they cannot be read.
         """
         release = self.release(version)
-        if release is None:
+        if release is None or self._list_changes_beside(version, release):
             return False
         push = self.ledger().find_push(version)
         if push is not None and push.content_hash not in ("", release.content_hash):
@@ -164,8 +201,11 @@ class Versions:
           PushError: they cannot be read.
         """
         release = self.release(version)
-        if release is None or not release.file_hashes:
-            return []
+        if release is None:
+            return [f"{RELEASE_FILE} is gone"] if self.path(version).is_dir() else []
+        beside = self._list_changes_beside(version, release)
+        if not release.file_hashes:
+            return beside
         try:
             pushed, current = release.file_hashes, file_hashes(self.path(version))
         except OSError as error:
@@ -174,7 +214,21 @@ class Versions:
         return [
             f"{name} {'is new' if name not in pushed else 'is gone' if name not in current else 'changed'}"
             for name in names
-        ]
+        ] + beside
+
+    def _list_changes_beside(self, version: int, release: Release) -> list[str]:
+        """Return the files beside the model that are not as they were pushed, each with its difference."""
+        changes = []
+        for name, digest in release.extra_hashes.items():
+            file = self.path(version) / name
+            try:
+                if extra_hashes({name: read_record(file)})[name] != digest:
+                    changes.append(f"{name} changed")
+            except (FileNotFoundError, NotADirectoryError):
+                changes.append(f"{name} is gone")
+            except OSError as error:
+                raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
+        return changes
 
     def check_sound(self, version: int) -> None:
         """Reject a version that must not serve.
@@ -242,7 +296,10 @@ class Versions:
             self._check_free(version)
 
     def _check_owner(self, pipeline: str) -> None:
+        ledger = self.ledger()
         for version in reversed(self.numbers()):
+            if ledger.find_push(version) is not None and not self._has_release(version):
+                continue  # Its file was lost or damaged since: the other versions name the owner.
             release = self.release(version)
             if release is None and not self.path(version).is_dir():
                 continue  # Deleted since.
@@ -252,6 +309,12 @@ class Versions:
                     f"{self.folder}: the name is taken: version {version} was written by {owner}, not by '{pipeline}'. "
                     "Choose another push.model_name or push.registry"
                 )
+
+    def _has_release(self, version: int) -> bool:
+        try:
+            return self.release(version) is not None
+        except PushError:
+            return False
 
     def _check_free(self, version: int) -> None:
         advice = f"Leave out push.version to push as {self.next_version()}"

@@ -156,7 +156,7 @@ class LocalRegistry(Versions):
           PushError: the candidate asks for another number.
         """
         for version in sorted(self.numbers(), key=lambda v: (v == ledger.champion, v), reverse=True):
-            release = self.release(version)
+            release = self.release(version) if self._has_release(version) else None
             if release is None or release.content_hash != candidate.content_hash or not self.fits(version):
                 continue
             if not self.is_explained(version):
@@ -189,10 +189,10 @@ class LocalRegistry(Versions):
     def describe_state(self, number: int, ledger: Ledger) -> str:
         """Return a version's state; or why it has none: cut off, unexplained, of another tool."""
         release = self.release(number)
-        if release is None:
-            return "of another tool"
         if number in ledger.states:
             return str(ledger.states[number])
+        if release is None:
+            return "of another tool"
         return "cut off" if ledger.is_explained(number, release.content_hash) else "unexplained"
 
     def serving(self) -> ServingState:

@@ -10,6 +10,7 @@ loaded yet, so that the version would never be loaded.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +36,13 @@ def format_config(folder: Path, *, champion: int | None, candidate: int | None) 
         if version is not None
     ]
     return f"{_HEADER}model_config_list {{\n{''.join(entries)}}}\n"
+
+
+def find_champion(config: str, folder: Path) -> int | None:
+    """Return the version of REGISTRY/NAME that a config lets TF Serving serve as NAME; None if it names none."""
+    entry = rf'name: "{re.escape(_escape(folder.name))}"[^}}]*versions: ([0-9]{{1,18}}) '
+    match = re.search(entry, config)
+    return int(match.group(1)) if match else None
 
 
 def _escape(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.drill.samples import assert_sample
 from tests.oncall.big_database import RUNS, make
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
@@ -39,6 +40,7 @@ def test_it_says_where_it_is_and_ends_quietly_when_told_to(number: signal.Signal
     with start_server(runs.root.path) as (process, line):
         url = line.split()[0]
         assert line == f"{url}    Ctrl-C ends it\n"
+        assert_sample("web", line)
         with urllib.request.urlopen(url, timeout=20) as answer:
             assert FIRST in answer.read().decode()
         process.send_signal(number)

@@ -199,20 +199,36 @@ def test_a_version_whose_files_were_changed_is_no_reason_not_to_push(tmp_path: P
     ("content", "message"),
     [
         ("{", "is damaged (Expecting property name enclosed in double quotes"),
-        ("[]", "is damaged (expected an object, found list); restore or remove it"),
-        ('{"pipeline": "census"}', "is damaged (there is no 'run_id'); restore or remove it"),
+        ("[]", "is damaged (expected an object, found list); restore it from a backup"),
+        ('{"pipeline": "census"}', "is damaged (there is no 'run_id'); restore it from a backup"),
         (
             '{"pipeline": "census", "run_id": 1, "model_id": 7, "content_hash": ""}',
-            "is damaged ('run_id' is 1; expected str); restore or remove it",
+            "is damaged ('run_id' is 1; expected str); restore it from a backup",
         ),
     ],
 )
 def test_a_damaged_release_file_is_named(content: str, message: str, tmp_path: Path) -> None:
     result = push(tmp_path / "r", model(tmp_path / "a", "a"))
     (Path(result.destination) / RELEASE_FILE).write_text(content)
+    registry = LocalRegistry(tmp_path / "r", "income")
     with pytest.raises(PushError) as refused:
-        push(tmp_path / "r", model(tmp_path / "b", "b"))
+        registry.check_sound(1)
     assert str(refused.value).startswith(f"{result.destination}/{RELEASE_FILE}: {message}")
+    # The ledger explains the version: it keeps no other from being pushed.
+    assert push(tmp_path / "r", model(tmp_path / "b", "b")).version == 2
+    (Path(result.destination) / RELEASE_FILE).unlink()
+    assert (registry.is_explained(1), registry.differing_files(1)) == (True, [f"{RELEASE_FILE} is gone"])
+    assert push(tmp_path / "r", model(tmp_path / "c", "c")).version == 3
+
+
+def test_a_changed_file_beside_the_model_is_a_changed_version(tmp_path: Path) -> None:
+    result = push(tmp_path / "r", model(tmp_path / "a"), golden=b"[]")
+    registry = LocalRegistry(tmp_path / "r", "income")
+    assert registry.fits(1)
+    (Path(result.destination) / GOLDEN_FILE).write_bytes(b"")
+    assert (registry.fits(1), registry.differing_files(1)) == (False, [f"{GOLDEN_FILE} changed"])
+    (Path(result.destination) / GOLDEN_FILE).unlink()
+    assert (registry.fits(1), registry.differing_files(1)) == (False, [f"{GOLDEN_FILE} is gone"])
 
 
 def test_a_release_file_of_another_release_of_this_package_is_read(tmp_path: Path) -> None:

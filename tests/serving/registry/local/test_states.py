@@ -231,11 +231,45 @@ def test_a_damaged_record_is_one_clear_line(
         with pytest.raises(PushError) as error:
             refused()
         assert str(error.value) == (
-            f"{file}: is damaged ({message}); restore it from a backup. Or remove it: then the highest version counts as "
-            "the champion, and the history starts again"
+            f"{file}: is damaged ({message}); restore it from a backup. Or move it away: then version 3, the champion in "
+            "tf_serving.config, serves, and the history starts again"
         )
         shutil.rmtree(tmp_path / "d", ignore_errors=True)
     assert registry.numbers() == [1, 2, 3]
+
+
+def test_a_lost_ledger_brings_no_version_back_that_was_rolled_back(registry: LocalRegistry) -> None:
+    registry.rollback(1)
+    assert registry.find_conflict() is None
+    (registry.folder / LEDGER_FILE).unlink()
+    assert (registry.champion(), registry.labels()["previous"]) == (1, 3)
+    message, version = registry.find_conflict() or ("", 0)
+    assert (message.startswith(f"{LEDGER_FILE} is gone"), version) == (True, 1)
+    registry.promote(version)
+    assert registry.find_conflict() is None
+    assert [event["action"] for event in registry.history()] == ["adopt"]
+
+
+def test_files_that_were_edited_by_hand_are_told_and_written_again(registry: LocalRegistry) -> None:
+    ledger, config = registry.folder / LEDGER_FILE, registry.folder / TF_SERVING_FILE
+    config.write_text(config.read_text().replace("versions: 3", "versions: 2"))
+    message, version = registry.find_conflict() or ("", 0)
+    assert (message, version) == (
+        "tf_serving.config was edited by hand: version 3 is the champion, and TF Serving serves version 2",
+        3,
+    )
+    registry.promote(version)
+    values = json.loads(ledger.read_text())
+    states = values["versions"]
+    states["2"], states["3"] = states["3"], states["2"]
+    ledger.write_text(json.dumps(values))
+    message, version = registry.find_conflict() or ("", 0)
+    assert (message, version) == (
+        "registry.json was edited by hand: version 2 is the champion, and version 3 by its history",
+        3,
+    )
+    registry.promote(version)
+    assert (registry.champion(), registry.find_conflict()) == (3, None)
 
 
 def test_fields_that_later_releases_may_add_are_left_out(registry: LocalRegistry) -> None:
