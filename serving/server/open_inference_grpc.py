@@ -12,8 +12,8 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2
 
+from serving.model.model_call import Outputs
 from serving.server import open_inference
-from serving.server.batching import Outputs
 from serving.server.grpc_server import handle
 from serving.server.model_versions import ServedVersion
 from serving.server.open_inference import BYTES, InferenceRequest
