@@ -57,7 +57,7 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
       ConfigError: no log is named.
       RequestLogError: there is no such log, or no label was joined to it.
     """
-    log = log or find_request_log(next(iter(store.read_records()), None))
+    log = find_request_log(store, log)
     if log is None:
         raise ConfigError("--log: is missing; name the folder of the request log, which the server writes")
     summary = _read_summary(log)
