@@ -378,7 +378,7 @@ class Evaluation(Declaration):
 class Replay(Declaration):
     """Replay of logged requests: the decisions of the new model beside those of the serving version."""
 
-    log: Annotated[str, Field(min_length=1)]
+    log: Annotated[str, Field(min_length=1)] = ""
     """Folder that a server has written with `--log-requests`; on Vertex AI a gs:// folder with its shards. If omitted,
     `monitoring.request_log`."""
     rows: PositiveInt = 100_000

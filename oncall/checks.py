@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cli.errors import ConfigError, PipelineError
+from cli.errors import ConfigError, DataError, PipelineError
 from cli.terminal import PERMISSION, command, flags
 from oncall.check import Check
 from oncall.model_versions import ModelVersion, ModelVersions
@@ -55,8 +55,7 @@ def run_checks(
         checks += _check_unexplained(model_versions)
         conflict = model_versions.find_conflict()
         checks += [Check("registry", False, *conflict)] if conflict is not None else []
-        checks += _check_live_quality(store, model_versions, log)
-        checks += _check_live_traffic(store, model_versions, folder, model, log)
+        checks += _check_request_log(store, model_versions, folder, model, log)
     except ConfigError:
         raise
     except PipelineError as error:
@@ -138,18 +137,6 @@ def _check_unexplained(model_versions: ModelVersions) -> list[Check]:
     return [Check("registry", False, "; ".join(lines), todo, ", ".join(map(str, unexplained)))]
 
 
-def _check_live_quality(store: RunStore, model_versions: ModelVersions, log: Path | None) -> list[Check]:
-    """Return a check only if the request log is known and a version serves."""
-    newest = next(iter(store.read_records()), None)
-    log = log or find_request_log(newest)
-    if log is None or model_versions.champion is None:
-        return []
-    # NumPy and Arrow, which no other check needs.
-    from oncall.outcomes import check_quality
-
-    return [check_quality(store, model_versions, log)]
-
-
 def _check_rejection(store: RunStore) -> list[Check]:
     """Return a check only if the last run was rejected."""
     rejection = store.last_rejection
@@ -204,18 +191,27 @@ def _check_content(model_versions: ModelVersions, champion: int, here: str) -> l
     ]
 
 
-def _check_live_traffic(
+def _check_request_log(
     store: RunStore, model_versions: ModelVersions, folder: Path | None, model: str | None, log: Path | None
 ) -> list[Check]:
-    """Return a check only if a request log is known and a version serves."""
-    newest = next(iter(store.read_records()), None)
-    section = newest.config.get("monitoring") if newest is not None and newest.kind is Kind.LOCAL else None
-    if model_versions.champion is None or (log is None and not (section or {}).get("request_log")):
+    """Return the checks of live quality and traffic only if a request log is known and a version serves."""
+    if model_versions.champion is None:
         return []
-    # Numpy and TFDV's extension, which no other check needs.
+    try:
+        place = find_request_log(store, log)
+    except DataError as error:
+        return [Check("request log", False, str(error))]
+    if place is None:
+        return []
+    # NumPy, Arrow and TFDV's extension, which no other check needs.
+    from oncall.outcomes import check_quality
     from oncall.traffic import check_traffic
 
-    return [check_traffic(store, folder, model, log)]
+    checks = [check_quality(store, model_versions, place)]
+    newest = next(iter(store.read_records()), None)
+    if log is not None or (newest is not None and newest.kind is Kind.LOCAL):
+        checks.append(check_traffic(store, folder, model, log))
+    return checks
 
 
 def _check_traffic(model_versions: ModelVersions, versions: Mapping[int, ModelVersion], champion: int) -> list[Check]:

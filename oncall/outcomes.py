@@ -57,7 +57,7 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
       ConfigError: no log is named.
       RequestLogError: there is no such log, or no label was joined to it.
     """
-    log = log or find_request_log(next(iter(store.read_records()), None))
+    log = find_request_log(store, log)
     if log is None:
         raise ConfigError("--log: is missing; name the folder of the request log, which the server writes")
     summary = _read_summary(log)
@@ -148,11 +148,12 @@ def _describe_join(log: Path, summary: Summary) -> list[str]:
         notes.append(str(error))
     if new:
         notes.append(f"{len(new)} shards are newer than the join; join again: python -m serving.outcomes --log {log}")
-    unweighted = next((file for file in summary.files.values() if file.model_weight and not file.weight), None)
-    if unweighted is not None:
+    unweighted = [file for file in summary.files.values() if file.model_weight and not file.weight]
+    if unweighted:
+        others = f" and {len(unweighted) - 1} more files" if len(unweighted) > 1 else ""
         notes.append(
-            f"the evaluation is weighted by {unweighted.model_weight}, and {unweighted.source} has no weights: its "
-            "rows weigh 1"
+            f"the evaluation is weighted by {unweighted[0].model_weight}; without weights, and so of weight 1, are the "
+            f"rows of {unweighted[0].source}{others}"
         )
     counts = summary.counts
     for count, name, text in (

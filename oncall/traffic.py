@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from cli.errors import ConfigError, DataError, PipelineError
@@ -22,11 +21,12 @@ from oncall.evaluations import read_judgement, read_plots
 from oncall.gate_inputs import read_gate_inputs
 from oncall.metadata import Artifact, Metadata, Outputs
 from oncall.model_versions import ModelVersions
+from oncall.request_log import find_request_log, read_monitoring
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from oncall.text_format import format_labels, shorten
 from pipeline.alerts.incidents import TRAFFIC
-from pipeline.config.monitoring import DEFAULT_SINCE, Monitoring
+from pipeline.config.monitoring import DEFAULT_SINCE
 from pipeline.run.advice import ask, ask_doctor
 from pipeline.run.statistics_files import read_statistics
 from pipeline.traffic.judgement import (
@@ -49,7 +49,6 @@ from schemas.data import TRAIN_SPLIT
 from schemas.features import ColumnType
 from serving.request_log.shards import Shard
 
-_SECTION = "monitoring"
 _PROBABILITY, _PREDICTED_LABEL = "probability", "predicted_label"
 _FIRST_DAYS = 1
 _MAX_CHECKED = 3
@@ -207,7 +206,7 @@ def read_traffic(
     now = datetime.datetime.now(datetime.UTC)
     start = parse_since(since, now)
     monitoring = read_monitoring(store)
-    place = log or (Path(monitoring.request_log) if monitoring.request_log is not None else None)
+    place = find_request_log(store, log)
     if place is None:
         raise ConfigError(
             "no request log is known; name its folder with --log, or set monitoring.request_log in the config"
@@ -224,20 +223,6 @@ def read_traffic(
     earlier, references = _find_earlier_outputs(store, training, window, shards, monitoring.min_rows)
     outputs = judge_outputs(earlier, select_columns(window.outputs, references), monitoring)
     return TrafficReport(place, training, window, monitoring.min_rows, features, outputs, earlier, references)
-
-
-def read_monitoring(store: RunStore) -> Monitoring:
-    """Return the section of the newest run's config; the defaults if there is no run.
-
-    Raises:
-      DataError: It is not of this release.
-    """
-    newest = next(iter(store.read_records()), None)
-    try:
-        return Monitoring.model_validate((newest.config.get(_SECTION) if newest is not None else None) or {})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"]
-        raise DataError(f"{_SECTION}: that of the newest run's config is not of this release: {problem}") from error
 
 
 def _read_training_data(store: RunStore, model_versions: ModelVersions, number: int | None) -> TrainingData:

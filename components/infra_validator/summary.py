@@ -22,8 +22,13 @@ class InfraValidatorSummary(Measured, NodeSummary):
     @property
     def headline(self) -> str:
         speed = f"95% of rows within {self.p95_ms:.1f} ms, {self.memory_mb:,.0f} MB"
-        replay = "" if self.replay is None else f"; {ReplayResult.from_dict(self.replay).headline}"
+        replay = f"; {self.replay_text}" if self.replay_text else ""
         return f"{self.golden_requests} golden requests answered alike, {speed}{replay}"
+
+    @property
+    def replay_text(self) -> str:
+        """The result of the replay in a few words; empty if there was none."""
+        return "" if self.replay is None else ReplayResult.from_dict(self.replay).headline
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the slices whose decisions changed most."""

@@ -243,7 +243,7 @@ def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts
             # The terminal is closed, or the user does not wait; the record has the end of the run already.
             traceback.print_exc()
     notifier.try_write(
-        "the serving version", lambda: file.update(summary={"pushed": summary.pushed, "serving": summary.serving})
+        "the serving version", lambda: file.update(summary={**summary.recorded_texts, "serving": summary.serving})
     )
     return file, summary
 
@@ -291,7 +291,7 @@ def _end(request: _RunRequest, file: RecordFile, summary: RunSummary, reason: st
             exit_code=code,
             error=error,
             reason=reason,
-            summary={"pushed": summary.pushed},
+            summary=summary.recorded_texts,
             metrics=dict(summary.evaluator.metrics) if summary.evaluator is not None else {},
             intervals=dict(summary.evaluator.intervals) if summary.evaluator is not None else {},
             warnings=summary.warnings,

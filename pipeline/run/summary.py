@@ -19,6 +19,7 @@ from pipeline.run.run_root import RunRoot
 if TYPE_CHECKING:
     from components.evaluator.summary import EvaluatorSummary
     from components.gate.summary import GateSummary
+    from components.infra_validator.summary import InfraValidatorSummary
     from components.pusher.summary import PusherSummary
 
 
@@ -93,6 +94,13 @@ class RunSummary:
             *(self.evaluator.warnings if self.evaluator is not None else ()),
             *self.worse,
         ]
+
+    @property
+    def recorded_texts(self) -> dict[str, str]:
+        """The results that the run's record keeps, by name."""
+        validator = cast("InfraValidatorSummary | None", find_summary(self.nodes, "InfraValidator"))
+        replay = validator.replay_text if validator is not None else ""
+        return {"pushed": self.pushed, **({"replay": replay.removeprefix("replay: ")} if replay else {})}
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that `--json` prints."""

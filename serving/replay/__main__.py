@@ -73,6 +73,8 @@ def main(
         from cli.errors import PushError
         from serving.registry import LocalRegistry
 
+        if not model_dir.is_dir():
+            raise ConfigError(f"--model-dir: {model_dir} is not a folder; expected the model's, in its registry")
         registry = LocalRegistry(model_dir.absolute().parent, model_dir.absolute().name)
         labels = registry.labels()
         number = labels.get("candidate") if version is None else version

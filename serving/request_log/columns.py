@@ -4,7 +4,7 @@ The log has values to which the table's rules were applied, and the rules read t
 time is written in its format, a missing value is a null.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from schemas.features import MISSING
 from schemas.tables.log_columns import PREDICTION_PREFIX, is_log_column
 from schemas.tables.time_format import EPOCHS, TimeFormat
 from serving.model.inputs import Input
+from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.session_model import list_specs
 from serving.model.signatures import SERVING_DEFAULT
@@ -29,8 +29,8 @@ from serving.request_log.shards import LOG_FIELDS, RequestLogError
 
 _BYTES_SUFFIX = "_bytes"
 
-Values = Iterable[Any]
-Outputs = Mapping[str, NDArray[Any]]
+# Rows of a call of the model.
+CallPart = tuple[ModelCall, slice]
 
 
 class LoggedVersion(Protocol):
@@ -82,20 +82,17 @@ class Layout:
         """All fields of a row, those of the log first."""
         return [*LOG_FIELDS, *(column.field for column in [*self.inputs, *self.outputs])]
 
-    def write(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Outputs], *, single: bool) -> list[pa.Array]:
-        """Return the inputs and outputs of some requests as arrays of all their rows.
-
-        Args:
-          inputs: Of each request, a list of values by input; with `single`, one value.
-          outputs: Of each request, an array by output.
-          single: Whether each request has a single row.
-        """
-        values: list[list[Any]] = [[part[column.source] for part in inputs] for column in self.inputs]
-        if not single:
-            values = [list(chain.from_iterable(parts)) for parts in values]
-        arrays = [np.concatenate([part[column.source] for part in outputs]) for column in self.outputs]
-        written = [column.write(part) for column, part in zip(self.inputs, values, strict=True)]
-        return [*written, *(column.write(part) for column, part in zip(self.outputs, arrays, strict=True))]
+    def write(self, parts: Sequence[CallPart]) -> list[pa.Array]:
+        """Return the inputs and outputs of parts of calls as arrays of all their rows."""
+        inputs = [
+            column.write([*chain.from_iterable(call.columns[column.source][rows] for call, rows in parts)])
+            for column in self.inputs
+        ]
+        outputs = [
+            column.write(np.concatenate([call.outputs[column.source][rows] for call, rows in parts]))
+            for column in self.outputs
+        ]
+        return [*inputs, *outputs]
 
 
 def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> Layout:

@@ -9,70 +9,76 @@ from contextvars import ContextVar
 from typing import Any
 
 from schemas.tables import examples
-from serving.model.inputs import Columns
+from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.columns import LoggedVersion, Outputs
+from serving.request_log.columns import LoggedVersion
 from serving.request_log.sampling import write_key
 
 _CURRENT: ContextVar["Entry | None"] = ContextVar("request_log_entry", default=None)
 
 # Keys of the rows of a request: that of all, values by row, or the serialized tf.Example that have them.
 Keys = str | tuple[Any, ...] | None
-# What waits to be written, of one request: its ID, time in microseconds, keys, number and signature of the version,
-# inputs, outputs, message of its rejection, rows, bytes. The inputs of a single row are its values, else columns.
-# A plain tuple of plain values: Python's garbage collector passes over it, and would walk through all of a model for
-# some thousands of objects that it sees live on.
-Record = tuple[str, int, Keys, int | None, str, Mapping[str, Any], Outputs, str, int, int]
 
 
 class Entry:
-    """One request, until it has its answer."""
+    """One request, which waits for its answer, and then to be written.
+
+    Attributes:
+      identity: ID of the request.
+      microseconds: Time of the request, since 1970.
+      keys: Keys of its rows.
+      column: Column that has the key of each row; None if there is none.
+      version: Version that answered; None if the request was rejected.
+      call: Call of the model that has its rows; None if the request was rejected.
+      start: Place of its first row in the call.
+      rows: Number of its rows.
+      error: Message of its rejection; empty if there is none.
+      size: Size of its content, in bytes.
+    """
 
     __slots__ = (
         "_append",
-        "_columns",
-        "_identity",
-        "_keys",
-        "_microseconds",
-        "_outputs",
-        "_rows",
-        "_version",
+        "call",
         "column",
+        "error",
+        "identity",
+        "keys",
+        "microseconds",
+        "rows",
+        "size",
+        "start",
+        "version",
     )
 
     def __init__(
-        self,
-        append: Callable[[Record, LoggedVersion | None], None],
-        identity: str,
-        header_key: str | None,
-        column: str | None,
+        self, append: Callable[["Entry"], None], identity: str, header_key: str | None, column: str | None
     ) -> None:
         """Args:
-        append: function that hands a record to the log.
+        append: function that hands the entry to the log.
         identity: ID of the request.
         header_key: key of all rows.
         column: column that has the key of each row; None if there is none.
         """
         self._append = append
-        self._identity = identity
-        self._microseconds = time.time_ns() // 1000
-        self._keys: Keys = header_key
-        self._version: LoggedVersion | None = None
-        self._columns: Columns = {}
-        self._outputs: Outputs = {}
-        self._rows = 1
+        self.identity = identity
+        self.microseconds = time.time_ns() // 1000
+        self.keys: Keys = header_key
         self.column = column
+        self.version: LoggedVersion | None = None
+        self.call: ModelCall | None = None
+        self.start, self.rows = 0, 1
+        self.error, self.size = "", 0
         _CURRENT.set(self)
 
     def take_keys(self, keys: Sequence[Any]) -> None:
         """Take the keys of the rows, or the serialized tf.Example that have them."""
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
 
-    def take_prediction(self, version: LoggedVersion, columns: Columns, outputs: Outputs, rows: int) -> None:
+    def take_prediction(self, version: LoggedVersion, call: ModelCall, start: int, rows: int) -> None:
         """Take a prediction; of several for one request, the first one is logged."""
-        if self._version is None:
-            self._version, self._columns, self._outputs, self._rows = version, columns, outputs, rows
+        if self.call is None:
+            self.version, self.call, self.start, self.rows = version, call, start, rows
 
     def finish(self, error: str = "", size: int = 0) -> None:
         """Hand the entry to the log, unless the request had no answer.
@@ -82,20 +88,15 @@ class Entry:
           size: Size of its content, in bytes.
         """
         _CURRENT.set(None)
-        version, keys = self._version, self._keys
         if error:
+            self.version = self.call = None
+            self.rows = 1
             # The rows that its keys belong to are not logged.
-            keys = keys if isinstance(keys, str) else None
-            self._append((self._identity, self._microseconds, keys, None, "", {}, {}, error, 1, size), None)
-        elif version is not None:
-            inputs: Mapping[str, Any] = self._columns
-            if self._rows == 1:
-                inputs = {name: values[0] for name, values in inputs.items()}
-            record = (
-                *(self._identity, self._microseconds, keys, version.number, version.signature),
-                *(inputs, self._outputs, "", self._rows, size),
-            )
-            self._append(record, version)
+            self.keys = self.keys if isinstance(self.keys, str) else None
+        elif self.call is None:
+            return
+        self.error, self.size = error, size
+        self._append(self)
 
 
 def read_keys(keys: Keys, rows: int, column: str | None) -> list[str | None]:
@@ -118,11 +119,11 @@ def _read_example_keys(records: Sequence[bytes], column: str) -> list[str | None
     return [write_key(key) for key in keys]
 
 
-def note_prediction(version: LoggedVersion, columns: Columns, outputs: Outputs, rows: int) -> None:
-    """Add a prediction to the entry of the current request."""
+def note_prediction(version: LoggedVersion, call: ModelCall, start: int, rows: int) -> None:
+    """Add a prediction to the entry of the current request; `Entry` has the arguments."""
     entry = _CURRENT.get()
     if entry is not None:
-        entry.take_prediction(version, columns, outputs, rows)
+        entry.take_prediction(version, call, start, rows)
 
 
 def note_row_keys(predictor: Predictor | TensorPredictor, rows: list[Any]) -> list[Any]:

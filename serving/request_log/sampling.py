@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 # Other decisions by a key, such as a split of traffic, do not depend on this one.
-_PURPOSE = b"request-log"
+_HASH = hashlib.blake2b(digest_size=8, person=b"request-log")
 
 
 def is_sampled(key: str, share: float) -> bool:
@@ -16,9 +16,10 @@ def is_sampled(key: str, share: float) -> bool:
     """
     if share >= 1:
         return True
-    content = key.encode(errors="surrogatepass")
-    digest = hashlib.blake2b(content, digest_size=8, person=_PURPOSE).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    # A copy takes a third of the time of a new hash; this runs for every request.
+    digest = _HASH.copy()
+    digest.update(key.encode(errors="surrogatepass"))
+    return int.from_bytes(digest.digest(), "big") < share * 2**64
 
 
 def write_key(value: Any) -> str | None:

@@ -219,7 +219,8 @@ def open_shard(path: Path) -> Shard | None:
     except FileNotFoundError:
         return None
     except (OSError, pa.ArrowException) as error:
-        raise RequestLogError(f"{path}: is not a shard of a request log: {error}") from error
+        remedy = "; move it to another folder" if isinstance(error, pa.ArrowException) else ""
+        raise RequestLogError(f"{path}: is not a shard of a request log: {error}{remedy}") from error
     if schema is None:
         return None
     text = (schema.metadata or {}).get(_DESCRIPTION_KEY)

@@ -1,8 +1,8 @@
 """Writes the request log of one worker, beside the requests: no answer waits for it.
 
-A request appends its entry to a bounded queue. Twice a second or more often, one thread makes record batches of the
-entries and appends them to streams; another turns streams into shards and keeps the disk budget. Entries that find the
-queue full, and rows that cannot be written, are dropped and counted.
+A request appends its entry to a bounded queue. Four times a second or more often, one thread makes record batches of
+the entries and appends them to streams; another turns streams into shards and keeps the disk budget. Entries that find
+the queue full, and rows that cannot be written, are dropped and counted.
 """
 
 import logging
@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from cli.errors import ConfigError
-from serving.request_log.columns import Layout, LoggedVersion, build_layout
-from serving.request_log.entries import Entry, Record, read_keys
+from serving.request_log.columns import CallPart, Layout, LoggedVersion, build_layout
+from serving.request_log.entries import Entry, read_keys
 from serving.request_log.reasons import Reasons
 from serving.request_log.sampling import is_sampled
 from serving.request_log.settings import FOLDER_FLAG, KEY_FLAG, RequestLogSettings
@@ -40,6 +40,10 @@ from serving.request_log.streams import Stream, StreamNames, convert_stream, del
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.25
+# Rows that wait keep their memory, and the next requests get colder one: at 64 connections that took a tenth of the
+# processor time, and writing four times a second next to nothing. So this many rows of all requests are written at
+# once, and not fewer than the second number, since each write costs as much as 100 rows.
+_FLUSH_ROWS, _MIN_FLUSH_ROWS = 256, 64
 _RETRY_SECONDS = 30.0
 _LAST_ROWS_SECONDS = 5.0
 _MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
@@ -65,14 +69,12 @@ class Counts(Protocol):
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """The columns of a version, which are None if its requests cannot be logged.
+class _Table:
+    """The columns of a version, the schema of their batches, and its text."""
 
-    The version itself may be dropped meanwhile, and its model with it.
-    """
-
-    version: "weakref.ref[LoggedVersion]"
-    layout: Layout | None
+    layout: Layout
+    schema: pa.Schema
+    text: str
 
 
 def check_version(settings: RequestLogSettings, version: LoggedVersion) -> Layout:
@@ -184,14 +186,16 @@ class RequestLog:
         """
         self._settings, self._model_name, self._counts = settings, model_name, counts
         self._find_default = find_default
+        self._flush_rows = max(round(_FLUSH_ROWS * settings.sample), _MIN_FLUSH_ROWS)
         self._names = StreamNames()
         self._reasons = Reasons()
-        self._records: deque[Record] = deque()
+        self._entries: deque[Entry] = deque()
         # Each is written by one thread only: the event loop's, and the writer's.
         self._added, self._taken = [0, 0], [0, 0]
-        # By number and signature; those of the records that wait.
-        self._versions: dict[tuple[int, str], LoggedVersion] = {}
-        self._columns: dict[tuple[int, str], _Columns] = {}
+        # By number and signature. A version may be dropped, and its model with it. The table is None if its requests
+        # cannot be logged.
+        self._tables: dict[tuple[int, str], tuple[weakref.ref[LoggedVersion], _Table | None]] = {}
+        # By the text of their schema.
         self._streams: dict[str, Stream] = {}
         self._is_closing = False
         self._disk_error = ""
@@ -230,123 +234,142 @@ class RequestLog:
         if self.flush():
             self._shards.wait(_LAST_ROWS_SECONDS)
 
-    def _append(self, record: Record, version: LoggedVersion | None) -> None:
-        added, taken = self._added, self._taken
-        rows, size = record[-2:]
+    def _append(self, entry: Entry) -> None:
+        if not self._has_sampled_row(entry):
+            return
+        added, taken, rows = self._added, self._taken, entry.rows
         if added[0] - taken[0] + rows > _MAX_WAITING_ROWS or added[1] - taken[1] > _MAX_WAITING_BYTES:
             self._counts.add_dropped(QUEUE, rows)
             return
-        if version is not None:
-            self._versions[version.number, version.signature] = version
+        if entry.call is not None and self._settings.sample < 1:
+            # The other requests of the call are not logged, and their rows do not wait.
+            entry.call, entry.start = entry.call.select(entry.start, rows), 0
         added[0] += rows
-        added[1] += size
-        self._records.append(record)
+        added[1] += entry.size
+        self._entries.append(entry)
+        if added[0] - taken[0] >= self._flush_rows and not self._wake.is_set():
+            self._wake.set()
+
+    def _has_sampled_row(self, entry: Entry) -> bool:
+        """Return whether a row may be in the sample; keys of several rows, and of tf.Example, are read later."""
+        column, keys = self._settings.key_column, entry.keys
+        if column is None or self._settings.sample >= 1 or entry.rows > 1:
+            return True
+        if isinstance(keys, tuple) and isinstance(keys[0], bytes):
+            return True
+        return is_sampled(read_keys(keys, 1, column)[0] or entry.identity, self._settings.sample)
 
     def _run(self) -> None:
         while True:
             self._wake.wait(_FLUSH_SECONDS)
             self._wake.clear()
             waiting = [self._flushes.get() for _ in range(self._flushes.qsize())]
-            records = [self._records.popleft() for _ in range(len(self._records))]
-            try:
-                self._write(records)
-                self._rotate()
-            except Exception:
-                # An error of this program must not end the log of the worker.
-                self._counts.add_failure()
-                _LOG.exception("request log: rows may be lost")
-            self._taken[0] += sum(record[-2] for record in records)
-            self._taken[1] += sum(record[-1] for record in records)
+            self._write_entries()
             for each in waiting:
                 each.set()
 
-    def _write(self, records: Sequence[Record]) -> None:
-        """Write records, those of the same columns together."""
-        groups: dict[tuple[int | None, str, bool], list[Record]] = {}
-        for record in records:
-            groups.setdefault((record[3], record[4], record[8] == 1), []).append(record)
-        for (number, signature, _), group in groups.items():
-            if number is None:
-                default = self._find_default()
-                layout = self._find_layout(default) if default is not None else None
-                layout = layout or Layout((), (), ())
-            else:
-                version = self._versions.pop((number, signature), None)
-                layout = self._find_layout(version) if version is not None else self._columns[number, signature].layout
-            if layout is None:
-                self._counts.add_dropped(COLUMNS, sum(record[8] for record in group))
+    def _write_entries(self) -> None:
+        entries = [self._entries.popleft() for _ in range(len(self._entries))]
+        try:
+            self._write(entries)
+            self._rotate()
+        except Exception:
+            # An error of this program must not end the log of the worker.
+            self._counts.add_failure()
+            _LOG.exception("request log: rows may be lost")
+        self._taken[0] += sum(entry.rows for entry in entries)
+        self._taken[1] += sum(entry.size for entry in entries)
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Write entries, those of one version together."""
+        groups: dict[int, list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(id(entry.version), []).append(entry)
+        for group in groups.values():
+            table = self._find_table(group[0].version)
+            if table is None:
+                self._counts.add_dropped(COLUMNS, sum(entry.rows for entry in group))
                 continue
-            schema = self._build_schema(layout)
-            for batch in self._build_batches(layout, schema, group):
+            for batch in self._build_batches(table, group):
                 if batch.num_rows:
-                    self._append_batch(batch)
+                    self._append_batch(table, batch)
 
-    def _find_layout(self, version: LoggedVersion) -> Layout | None:
-        """Return the columns of a version; None if its requests cannot be logged."""
+    def _find_table(self, version: LoggedVersion | None) -> _Table | None:
+        """Return the columns of a version, those of the default for rejections; None if they cannot be logged."""
+        rejected = version is None
+        if version is None:
+            version = self._find_default()
+        table = None if version is None else self._find_version_table(version)
+        return self._build_table(Layout((), (), ())) if table is None and rejected else table
+
+    def _find_version_table(self, version: LoggedVersion) -> _Table | None:
         key = (version.number, version.signature)
-        columns = self._columns.get(key)
-        if columns is None or columns.version() is not version:
-            layout = None
+        owner, table = self._tables.get(key, (None, None))
+        if owner is None or owner() is not version:
             try:
-                layout = check_version(self._settings, version)
+                table = self._build_table(check_version(self._settings, version))
             except ConfigError as error:
+                table = None
                 _LOG.error("requests of version %d are not logged: %s", version.number, error)
-            columns = self._columns[key] = _Columns(weakref.ref(version), layout)
-        return columns.layout
+            self._tables[key] = (weakref.ref(version), table)
+        return table
 
-    def _build_schema(self, layout: Layout) -> pa.Schema:
+    def _build_table(self, layout: Layout) -> _Table:
         description = ShardDescription(
             model=self._model_name,
             sample=self._settings.sample,
             key=self._settings.key,
             masked=tuple(layout.masked),
         )
-        return build_schema(layout.fields, description)
+        schema = build_schema(layout.fields, description)
+        return _Table(layout, schema, schema.to_string(show_schema_metadata=True))
 
-    def _build_batches(self, layout: Layout, schema: pa.Schema, records: Sequence[Record]) -> Iterable[pa.RecordBatch]:
-        """Yield batches of rows; records that cannot be converted are dropped."""
+    def _build_batches(self, table: _Table, entries: Sequence[Entry]) -> Iterable[pa.RecordBatch]:
+        """Yield batches of rows; entries that cannot be converted are dropped."""
         try:
-            yield self._build_batch(layout, schema, records)
+            yield self._build_batch(table, entries)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError) as error:
-            if len(records) == 1:
-                identity, *_, rows, _ = records[0]
-                self._counts.add_dropped(COLUMNS, rows)
-                _LOG.error("request %s is not logged: its values do not fit: %s", identity, type(error).__name__)
+            if len(entries) == 1:
+                self._counts.add_dropped(COLUMNS, entries[0].rows)
+                _LOG.error(
+                    "request %s is not logged: its values do not fit: %s", entries[0].identity, type(error).__name__
+                )
                 return
-            for record in records:
-                yield from self._build_batches(layout, schema, [record])
+            for entry in entries:
+                yield from self._build_batches(table, [entry])
 
-    def _build_batch(self, layout: Layout, schema: pa.Schema, records: Sequence[Record]) -> pa.RecordBatch:
-        """Return the rows of records of one version, or of rejected requests, that are in the sample."""
-        identities, times, keys, numbers, _, inputs, outputs, errors, counts, _ = zip(*records, strict=True)
-        owners = np.repeat(np.arange(len(records)), counts)
-        column = self._settings.key_column
-        row_keys = [key for part, count in zip(keys, counts, strict=True) for key in read_keys(part, count, column)]
+    def _build_batch(self, table: _Table, entries: Sequence[Entry]) -> pa.RecordBatch:
+        """Return the rows of entries of one version, or of rejected requests, that are in the sample."""
+        counts = [entry.rows for entry in entries]
+        owners = np.repeat(np.arange(len(entries)), counts)
+        firsts = np.cumsum([0, *counts[:-1]])
+        column, version = self._settings.key_column, entries[0].version
+        keys = [key for entry in entries for key in read_keys(entry.keys, entry.rows, column)]
         log = {
-            TIME: pa.array(np.array(times)[owners], pa.timestamp("us", "UTC")),
-            ID: pa.array(identities, pa.string()).take(pa.array(owners)),
-            ROW: pa.array(np.concatenate([np.arange(count) for count in counts]), pa.int32()),
-            KEY: pa.array(row_keys, pa.string()),
+            TIME: pa.array(np.array([entry.microseconds for entry in entries])[owners], pa.timestamp("us", "UTC")),
+            ID: pa.array([entry.identity for entry in entries], pa.string()).take(pa.array(owners)),
+            ROW: pa.array(np.arange(len(owners)) - firsts[owners], pa.int32()),
+            KEY: pa.array(keys, pa.string()),
         }
-        if numbers[0] is None:
-            reasons = [self._reasons.find(error) for error in errors]
+        if version is None:
+            reasons = [self._reasons.find(entry.error) for entry in entries]
             log |= {VERSION: pa.nulls(len(owners), pa.int64()), ERROR: pa.array(reasons, pa.string())}
-            values = [pa.nulls(len(owners), field.type) for field in layout.fields[len(LOG_FIELDS) :]]
+            values = [pa.nulls(len(owners), field.type) for field in table.layout.fields[len(LOG_FIELDS) :]]
         else:
             log |= {
-                VERSION: pa.array(np.full(len(owners), numbers[0], np.int64)),
+                VERSION: pa.array(np.full(len(owners), version.number, np.int64)),
                 ERROR: pa.nulls(len(owners), pa.string()),
             }
-            values = layout.write(inputs, outputs, single=counts[0] == 1)
-        batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=schema)
+            values = table.layout.write(_join_parts(entries))
+        batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=table.schema)
         if column is None or self._settings.sample >= 1:
             return batch
-        names = [key or identities[owner] for key, owner in zip(row_keys, owners.tolist(), strict=True)]
+        names = [key or entries[owner].identity for key, owner in zip(keys, owners.tolist(), strict=True)]
         return batch.filter(pa.array([is_sampled(name, self._settings.sample) for name in names]))
 
-    def _append_batch(self, batch: pa.RecordBatch) -> None:
+    def _append_batch(self, table: _Table, batch: pa.RecordBatch) -> None:
         try:
-            stream = self._find_stream(batch.schema)
+            stream = self._find_stream(table)
             stream.append(batch)
         except OSError as error:
             self._counts.add_dropped(DISK, batch.num_rows)
@@ -361,15 +384,14 @@ class RequestLog:
             self._disk_error = ""
             _LOG.info("request log: %s can be written again", self._settings.folder)
 
-    def _find_stream(self, schema: pa.Schema) -> Stream:
-        key = schema.to_string(show_schema_metadata=True)
-        stream = self._streams.get(key)
+    def _find_stream(self, table: _Table) -> Stream:
+        stream = self._streams.get(table.text)
         if stream is not None and stream.has_moved():
             _LOG.error("request log: %s is gone; a new one is written", stream.path)
-            self._streams.pop(key).close()
+            self._streams.pop(table.text).close()
             stream = None
         if stream is None:
-            stream = self._streams[key] = Stream(self._settings.folder, self._names, schema)
+            stream = self._streams[table.text] = Stream(self._settings.folder, self._names, table.schema)
         return stream
 
     def _rotate(self) -> None:
@@ -382,3 +404,16 @@ class RequestLog:
             is_large = stream.size >= self._settings.shard_bytes
             if self._is_closing or stream.is_damaged or is_old or is_large or key in oldest:
                 self._shards.take(self._streams.pop(key))
+
+
+def _join_parts(entries: Sequence[Entry]) -> list[CallPart]:
+    """Return the rows of entries, those that follow each other in one call as one part."""
+    parts: list[CallPart] = []
+    for entry in entries:
+        assert entry.call is not None
+        start, end = entry.start, entry.start + entry.rows
+        if parts and parts[-1][0] is entry.call and parts[-1][1].stop == start:
+            parts[-1] = (entry.call, slice(parts[-1][1].start, end))
+        else:
+            parts.append((entry.call, slice(start, end)))
+    return parts

@@ -39,6 +39,11 @@ cannot be read or changed; 130 interrupted. Without --yes nothing is changed."""
 )
 @click.option("--token-file", type=click.Path(path_type=Path), help="File with the servers' bearer token.")
 @click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path),
+    help="Authorities of the servers' certificates.  [default: the system's]",
+)
+@click.option(
     "--judge",
     "questions",
     type=click.Choice(QUESTIONS),
@@ -84,6 +89,7 @@ def main(
     model_dir: Path,
     servers: tuple[str, ...],
     token_file: Path | None,
+    ca_file: Path | None,
     questions: tuple[str, ...],
     min_requests: int,
     max_more_errors: float,
@@ -113,7 +119,7 @@ def main(
             registry.ledger(),
             questions,
             Bounds(min_requests, max_more_errors, max_latency_ratio, max_changed),
-            read_servers(servers, _read_token(token_file)),
+            read_servers(servers, _read_token(token_file), ca_file),
             {} if outcomes is None else read_quality(outcomes, metric),
             higher_is_better=better == "higher",
         )

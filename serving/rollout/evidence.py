@@ -2,6 +2,7 @@
 
 import json
 import math
+import ssl
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -67,18 +68,24 @@ class LiveQuality:
     high: float
 
 
-def read_servers(urls: Sequence[str], token: str) -> dict[int, VersionEvidence]:
+def read_servers(urls: Sequence[str], token: str, authorities: Path | None = None) -> dict[int, VersionEvidence]:
     """Return the measurements of all versions, together over servers.
 
     Args:
       urls: Addresses of the servers.
       token: Bearer token; empty for none.
+      authorities: File of the authorities of the servers' certificates; None for those of the system.
 
     Raises:
-      ConfigError: A URL is not an address.
+      ConfigError: A URL is not an address, or the file has no certificates.
       DataError: A server does not respond with metrics.
     """
     evidence: dict[int, VersionEvidence] = {}
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        problem = "has no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"--ca-file {authorities}: {problem}; expected certificates as PEM") from error
     for url in urls:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"--server: {url} is not an address; expected one such as http://127.0.0.1:8501")
@@ -86,7 +93,7 @@ def read_servers(urls: Sequence[str], token: str) -> dict[int, VersionEvidence]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             with urllib.request.urlopen(
-                urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_SECONDS
+                urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_SECONDS, context=context
             ) as response:
                 text = response.read(_MAX_BYTES).decode()
             add_metrics(text, evidence)
@@ -96,7 +103,9 @@ def read_servers(urls: Sequence[str], token: str) -> dict[int, VersionEvidence]:
                     f"{address}: responds with {error.code}; name its --token-file if it needs one"
                 ) from error
         except (OSError, ValueError) as error:
-            raise DataError(f"{address}: has no metrics: {getattr(error, 'reason', None) or error}") from error
+            reason = getattr(error, "reason", None) or error
+            remedy = "; name the authority with --ca-file" if isinstance(reason, ssl.SSLCertVerificationError) else ""
+            raise DataError(f"{address}: has no metrics: {reason}{remedy}") from error
     return evidence
 
 

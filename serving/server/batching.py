@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
+from serving.model.model_call import ModelCall, Outputs
 from serving.server import tracing
 
-Outputs = Mapping[str, NDArray[Any]]
 Call = Callable[[Mapping[str, Sequence[Any]]], Outputs]
 
 
@@ -31,12 +29,26 @@ class OverloadedError(Exception):
     """The queue is full, or the rows have waited past their deadline; the same request may succeed later."""
 
 
+class Answer(NamedTuple):
+    """The answer to one request.
+
+    Attributes:
+      outputs: Its outputs, [rows, ...] each.
+      call: The call of the model that they are from.
+      start: Place of its first row in the call.
+    """
+
+    outputs: Outputs
+    call: ModelCall
+    start: int
+
+
 @dataclass
 class _WaitingRequest:
     columns: Mapping[str, list[Any]]
     rows: int
     deadline: float
-    answer: "asyncio.Future[Outputs]"
+    answer: "asyncio.Future[Answer]"
     # For traces: nanoseconds at which it was queued and called, and the number of rows in its call.
     queued: int
     called: int = 0
@@ -75,8 +87,8 @@ class Batcher:
         # Of the last call for a single row.
         self._single_seconds = math.inf
 
-    async def submit(self, columns: Mapping[str, list[Any]], rows: int, *, timeout_seconds: float) -> Outputs:
-        """Return the outputs for these rows.
+    async def submit(self, columns: Mapping[str, list[Any]], rows: int, *, timeout_seconds: float) -> Answer:
+        """Return the outputs for these rows, and the call that they are from.
 
         Raises:
           OverloadedError: the queue is full, or the model did not get to them in time.
@@ -106,15 +118,16 @@ class Batcher:
                 self._observe(_mark_call(batch))
                 started = time.perf_counter()
                 is_single = len(batch) == 1 and batch[0].rows == 1
+                columns = _join_columns(batch)
                 try:
                     if is_single and self._single_seconds < _QUICK_SECONDS:
-                        outputs = self._call(batch[0].columns)
+                        outputs = self._call(columns)
                     else:
-                        outputs = await loop.run_in_executor(self._executor, self._call, _join_columns(batch))
+                        outputs = await loop.run_in_executor(self._executor, self._call, columns)
                 except Exception as error:
                     await self._retry_one_by_one(batch, error)
                 else:
-                    _set_answers(batch, outputs)
+                    _set_answers(batch, ModelCall(columns, outputs))
                 if is_single:
                     self._single_seconds = time.perf_counter() - started
         finally:
@@ -150,7 +163,7 @@ class Batcher:
             except Exception as own_error:
                 _fail(request, own_error)
             else:
-                _set_answers([request], outputs)
+                _set_answers([request], ModelCall(request.columns, outputs))
 
 
 def _mark_call(batch: Sequence[_WaitingRequest]) -> int:
@@ -175,11 +188,12 @@ def _join_columns(batch: Sequence[_WaitingRequest]) -> Mapping[str, list[Any]]:
     }
 
 
-def _set_answers(batch: Sequence[_WaitingRequest], outputs: Outputs) -> None:
+def _set_answers(batch: Sequence[_WaitingRequest], call: ModelCall) -> None:
     start = 0
     for request in batch:
         end = start + request.rows
         # The client may have closed its connection.
         if not request.answer.done():
-            request.answer.set_result({name: values[start:end] for name, values in outputs.items()})
+            outputs = {name: values[start:end] for name, values in call.outputs.items()}
+            request.answer.set_result(Answer(outputs, call, start))
         start = end

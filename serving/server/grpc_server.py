@@ -26,13 +26,13 @@ from tensorflow_serving.apis import (
 )
 
 from serving.model.inference import Method
+from serving.model.model_call import Outputs
 from serving.model.predictor import Predictor
 from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
 from serving.server import events, inference_calls, tracing
-from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.request_context import SPLIT_KEY_HEADER, current_request, start_request
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service

@@ -25,10 +25,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from serving.model.inference import Method
+from serving.model.model_call import Outputs
 from serving.model.predictor import Predictor, rows_of, to_json
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.server import events, inference_calls, open_inference, pages, tracing
-from serving.server.batching import Outputs
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
 from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.request_context import MAX_REQUEST_ID_CHARS, SPLIT_KEY_HEADER, current_request, start_request

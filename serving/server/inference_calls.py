@@ -12,9 +12,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
 from serving.model.inference import METHOD_NAMES, Method, check_method, classify, read_input, regress
+from serving.model.model_call import Outputs
 from serving.model.predictor import Predictor
 from serving.model.signatures import SERVING_DEFAULT
-from serving.server.batching import Outputs
 from serving.server.model_versions import ServedVersion
 from serving.server.service import RequestError, Service
 

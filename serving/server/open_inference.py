@@ -16,10 +16,10 @@ import orjson
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from serving.model.model_call import Outputs
 from serving.model.predictor import to_list
 from serving.model.session_model import list_specs
 from serving.model.signatures import SERVING_DEFAULT
-from serving.server.batching import Outputs
 from serving.server.model_versions import ServedVersion
 from serving.server.service import RequestError, Service
 

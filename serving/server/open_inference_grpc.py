@@ -13,8 +13,8 @@ import numpy as np
 from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2
 
+from serving.model.model_call import Outputs
 from serving.server import open_inference
-from serving.server.batching import Outputs
 from serving.server.grpc_server import add_calls, handle
 from serving.server.model_versions import ServedVersion
 from serving.server.open_inference import BYTES, InferenceRequest

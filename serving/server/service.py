@@ -16,12 +16,13 @@ from cli.errors import PipelineError
 # Imported first: it must come before TensorFlow.
 from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import Columns, RequestError
+from serving.model.model_call import Outputs
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
 from serving.request_log.writer import RequestLog
 from serving.server import events, tracing
-from serving.server.batching import Batcher, Outputs, OverloadedError
+from serving.server.batching import Batcher, OverloadedError
 from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
@@ -182,7 +183,7 @@ class Service:
             self.metrics.out_of_range.labels(column).inc(count)
         batcher = self._find_batcher(served)
         try:
-            outputs = await batcher.submit(columns, rows, timeout_seconds=self.settings.timeout_seconds)
+            outputs, call, start = await batcher.submit(columns, rows, timeout_seconds=self.settings.timeout_seconds)
         except OverloadedError:
             self.metrics.rejected.inc()
             raise
@@ -191,7 +192,7 @@ class Service:
         finally:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
         served.predictor.check_finite(outputs, columns)
-        note_prediction(served, columns, outputs, rows)
+        note_prediction(served, call, start, rows)
         if self.shadow is not None:
             self.shadow.add_job(current_request(), self.snapshot, served, columns, outputs, rows)
         return outputs

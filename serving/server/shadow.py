@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from serving.model.inputs import Columns, Input
+from serving.model.model_call import Outputs
 from serving.model.output_comparison import OutputsDifferError, compare_outputs
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
-from serving.server.batching import Outputs
 from serving.server.experiment_metrics import ShadowMetrics
 from serving.server.label_share import LabelShare
 from serving.server.model_versions import ServedVersion, Snapshot

@@ -154,7 +154,9 @@ def test_labels_without_the_weights_of_the_model_are_named(
     labels = write_version(tmp_path, 1, shuffled=0)
     join_labels(tmp_path, labels)
     notes = document("outcomes", "--log", tmp_path / "log")["notes"]
-    assert f"the evaluation is weighted by hours, and {labels} has no weights: its rows weigh 1" in notes
+    assert (
+        f"the evaluation is weighted by hours; without weights, and so of weight 1, are the rows of {labels}" in notes
+    )
 
 
 def test_the_config_may_name_the_log(good: Path, runs: Runs, oncall: Oncall) -> None:

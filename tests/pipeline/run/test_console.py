@@ -1,11 +1,13 @@
 """The printed view and summary of a run."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
 from components.evaluator.summary import EvaluatorSummary
 from components.example_gen.summary import ExampleGenSummary
+from components.infra_validator.summary import InfraValidatorSummary
 from components.schema_gen.summary import SchemaGenSummary
 from pipeline.run.console import Mode, RunView, _build_metrics_tables, print_summary
 from pipeline.run.summary import NodeOutcome, RunSummary
@@ -191,3 +193,11 @@ def test_a_narrow_terminal_shortens_the_names_of_slices_and_no_number() -> None:
         # The end of a name tells slices of a column apart.
         assert f"Eskimo{' ' if width < 200 else ''}" in text
         assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_record_keeps_the_result_of_a_replay() -> None:
+    assert SUMMARY.recorded_texts == {"pushed": SUMMARY.pushed}
+    replay = {"version": 3, "rows": 200, "changed": 4}
+    validated = NodeOutcome("InfraValidator", "complete", 1.0, InfraValidatorSummary(16, 1.0, 2.0, 300.0, replay))
+    texts = replace(SUMMARY, nodes=[*SUMMARY.nodes, validated]).recorded_texts
+    assert texts == {"pushed": SUMMARY.pushed, "replay": "2.00% of 200 decisions of version 3 changed"}

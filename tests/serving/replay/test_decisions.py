@@ -220,6 +220,10 @@ def test_the_command_replays_the_candidate(exported: list[Path], tmp_path: Path)
         2,
         f"error: --version: {registry.folder} has no candidate; name a version\n",
     )
+    outcome = runner.invoke(main, ["--log", str(log), "--model-dir", str(tmp_path / "nowhere")])
+    assert outcome.stderr == (
+        f"error: --model-dir: {tmp_path / 'nowhere'} is not a folder; expected the model's, in its registry\n"
+    )
     outcome = runner.invoke(main, [*flags, "--version", "9"])
     assert (outcome.exit_code, "has no version 9; it has 1" in outcome.stderr) == (2, True)
     push(registry, exported[1], run_id="run-2", promote=False)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from cli.errors import ConfigError
 from schemas.data import ReadOptions
 from serving.model.inputs import build_inputs
+from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.entries import note_prediction, note_row_keys
@@ -94,7 +95,7 @@ def send(log: RequestLog, version: Version, rows: list[Any], identity: str = "r"
     if not error:
         taken = note_row_keys(version.predictor, rows)
         columns = version.predictor.convert_rows(taken)
-        note_prediction(version, columns, version.predictor.predict_columns(columns), len(rows))
+        note_prediction(version, ModelCall(columns, version.predictor.predict_columns(columns)), 0, len(rows))
     entry.finish(error, 100)
 
 
@@ -117,6 +118,27 @@ def test_rows_and_rejections_share_a_shard(tmp_path: Path, version: Version, cou
         ("bad", 0, None, "c1", None, "size: expected a finite number"),
     ]
     assert counts.counts == {"logged": 4}
+
+
+@pytest.mark.parametrize("sample", [1.0, 0.99])
+def test_requests_of_one_call_have_their_own_rows(
+    tmp_path: Path, version: Version, open_log: Open, sample: float
+) -> None:
+    log = open_log(sample=sample, key="header:x-customer")
+    sizes = [float(number) for number in range(6)]
+    columns = version.predictor.convert_rows([{**EXAMPLE_ROW, "size": size} for size in sizes])
+    call = ModelCall(columns, version.predictor.predict_columns(columns))
+    # The first three follow each other; one of the others comes too early, and row 5 has no answer.
+    for identity, start, rows in (("a", 0, 1), ("b", 1, 1), ("c", 2, 1), ("e", 4, 1), ("d", 3, 1)):
+        entry = log.start_entry(identity, {"x-customer": "c1"})
+        assert entry is not None
+        note_prediction(version, call, start, rows)
+        entry.finish()
+    assert log.flush()
+    logged = read(tmp_path)
+    assert [(row[ID], row["size"]) for row in logged] == [("a", 0.0), ("b", 1.0), ("c", 2.0), ("e", 4.0), ("d", 3.0)]
+    predicted = call.outputs["probability"]
+    assert [row["_prediction_probability"] for row in logged] == [predicted[number] for number in (0, 1, 2, 4, 3)]
 
 
 def test_a_key_that_the_table_does_not_have_is_taken_out(tmp_path: Path, version: Version, open_log: Open) -> None:
@@ -189,7 +211,7 @@ def test_what_does_not_fit_the_queue_is_dropped(version: Version, counts: Counts
     columns = {name: values * 70_000 for name, values in version.predictor.convert_rows([SMALL_ROW]).items()}
     entry = log.start_entry("large", {})
     assert entry is not None
-    note_prediction(version, columns, {}, 70_000)
+    note_prediction(version, ModelCall(columns, {}), 0, 70_000)
     started = time.monotonic()
     entry.finish()
     assert time.monotonic() - started < 1

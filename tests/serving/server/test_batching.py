@@ -60,7 +60,7 @@ def test_what_comes_while_the_model_is_busy_goes_into_one_call(model: BlockingMo
         await asyncio.sleep(0)
         assert batcher.waiting_rows == 5
         model.go_on.set()
-        answers = [(await task)["y"].tolist() for task in (first, *tasks)]
+        answers = [(await task).outputs["y"].tolist() for task in (first, *tasks)]
         assert answers == [[0], [2], [4, 6], [8], [10]]
         # Four rows are the most of a call; requests are not divided.
         assert model.calls == [[0], [1, 2, 3, 4], [5]]
@@ -78,7 +78,7 @@ def test_beyond_the_bound_requests_are_refused_at_once(model: BlockingModel) -> 
         with pytest.raises(OverloadedError, match="6 rows are waiting already; try again later"):
             await batcher.submit({"x": [7]}, 1, timeout_seconds=10)
         model.go_on.set()
-        assert [(await task)["y"].tolist() for task in (first, *tasks)] == [[0], [2, 4, 6], [8, 10, 12]]
+        assert [(await task).outputs["y"].tolist() for task in (first, *tasks)] == [[0], [2, 4, 6], [8, 10, 12]]
 
     asyncio.run(run())
 
@@ -88,7 +88,7 @@ def test_a_request_larger_than_a_batch_is_one_call(model: BlockingModel) -> None
         model.go_on.set()
         batcher = make_batcher(model, max_waiting_rows=2)
         answer = await batcher.submit({"x": list(range(9))}, 9, timeout_seconds=10)
-        assert answer["y"].tolist() == [2 * x for x in range(9)]
+        assert answer.outputs["y"].tolist() == [2 * x for x in range(9)]
 
     asyncio.run(run())
 
@@ -103,8 +103,8 @@ def test_rows_past_their_deadline_are_refused_and_not_predicted(model: BlockingM
         model.go_on.set()
         with pytest.raises(OverloadedError, match="waited past its deadline"):
             await late
-        assert (await patient)["y"].tolist() == [4]
-        assert (await first)["y"].tolist() == [0]
+        assert (await patient).outputs["y"].tolist() == [4]
+        assert (await first).outputs["y"].tolist() == [0]
         assert model.calls == [[0], [2]]
 
     asyncio.run(run())
@@ -119,7 +119,7 @@ def test_a_failed_call_fails_none_but_the_request_at_fault(model: BlockingModel)
         model.go_on.set()
         with pytest.raises(RuntimeError, match="a bad row"):
             await bad
-        assert [(await task)["y"].tolist() for task in (first, good, other)] == [[0], [2], [4]]
+        assert [(await task).outputs["y"].tolist() for task in (first, good, other)] == [[0], [2], [4]]
 
     asyncio.run(run())
 
@@ -133,7 +133,7 @@ def test_a_request_whose_client_has_gone_is_not_predicted(model: BlockingModel) 
         gone.cancel()
         await asyncio.sleep(0)
         model.go_on.set()
-        assert (await other)["y"].tolist() == [4]
+        assert (await other).outputs["y"].tolist() == [4]
         await first
         assert model.calls == [[0], [2]]
 
