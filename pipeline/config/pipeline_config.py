@@ -39,7 +39,7 @@ from pipeline.config.node_names import NODES
 from pipeline.database.config import MetadataBackend, SQLite
 from pipeline.retrain.config import Retrain
 from pipeline.vertex.config import RUN_ON_BEAM, Beam, Vertex
-from schemas.data import Data
+from schemas.data import TRAIN_SPLIT, Data
 from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import (
@@ -149,6 +149,8 @@ class PipelineConfig(Declaration):
         if self.evaluation.split not in self.data.splits:
             hint = did_you_mean(self.evaluation.split, list(self.data.splits))
             raise ValueError(f"evaluation.split: '{self.evaluation.split}' is not in data.splits; {hint}")
+        if self.evaluation.split == TRAIN_SPLIT:
+            raise ValueError("evaluation.split: 'train' is fitted, and shows what the model remembers; name another")
         for columns in self.evaluation.slice_by:
             for column in columns:
                 if column not in self.feature_set.raw_features:
@@ -521,13 +523,24 @@ def _construct_date(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> Any:
     """Return a date; PyYAML raises no error of its own for one that is in no calendar, such as 2026-13-01."""
     try:
         return loader.construct_yaml_timestamp(node)
-    except ValueError as error:
+    except (AttributeError, ValueError) as error:
+        why = error if isinstance(error, ValueError) else "expected one such as 2024-03-31"
         raise yaml.MarkedYAMLError(
-            problem=f"'{node.value}' is not a date: {error}", problem_mark=node.start_mark
+            problem=f"'{node.value}' is not a date: {why}", problem_mark=node.start_mark
         ) from error
 
 
+def _construct_int(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> int:
+    """Return a whole number that TensorFlow and Beam can hold."""
+    number = loader.construct_yaml_int(node)
+    if not -(2**63) <= number < 2**63:
+        problem = f"{node.value} needs more than 64 bits; quote it if it is a string"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    return int(number)
+
+
 _UniqueKeyLoader.add_constructor("tag:yaml.org,2002:timestamp", _construct_date)
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
@@ -630,9 +643,19 @@ def name_in(file: str | Path, settings: Sequence[str] = ()) -> str | None:
         return None
 
 
+def _parse_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except RecursionError as error:
+        raise yaml.YAMLError("is nested too deeply") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        # PyYAML lets Python's errors through, as of `!!int abc` and of a list as a key.
+        raise yaml.YAMLError(str(error)) from error
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        data = _parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}; give the path of a config with --config"
@@ -654,9 +677,10 @@ def _override(data: dict[str, Any], setting: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {setting}: expected key=value, such as training.epochs=3")
     try:
-        value = yaml.load(text, Loader=_UniqueKeyLoader)
+        value = _parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
+        why = error.problem if isinstance(error, yaml.MarkedYAMLError) else " ".join(str(error).split())
+        raise ConfigError(f"--set {setting}: the value is not valid YAML: {why}") from error
     *parents, last = key.strip().split(".")
     section: Any = data
     for parent in parents:

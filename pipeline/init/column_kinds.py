@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.init.exclusions import times_of, usual_mean
 from pipeline.init.faults import MAX_FAULTY_SHARE
-from pipeline.init.kinds import Kind, round_up
+from pipeline.init.kinds import Kind, has_unit, round_up
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
 from pipeline.profile.time_forms import TimeKind
@@ -71,7 +71,8 @@ def recognize(column: Column, target: Target, time_zone: str = "UTC") -> Kind | 
     """
     if column.distinct < 2:
         return None
-    if column.values[0][0].startswith(LIST_START):
+    # A tf.Example with one value has no list.
+    if column.share(f"^{LIST_START}") > MAX_FAULTY_SHARE:
         return _list_of_values(column)
     times, words = times_of(column)
     if times.time_form is not None:
@@ -238,7 +239,7 @@ def _is_ambiguous(times: Column, time_format: str) -> bool:
 
 def _list_of_values(column: Column) -> Kind | str:
     """Return the declaration of a column of real lists, or why it has none: a vector of numbers, or a list."""
-    lists = [(split_items(value), rows) for value, rows in column.values]
+    lists = [(split_items(value) if value.startswith(LIST_START) else [value], rows) for value, rows in column.values]
     length = _vector_length(lists)
     values = Counter(item for items, rows in lists for item in items if item != LIST_NULL)
     are_integers = all(item.lstrip("-").isdigit() for item in values)
@@ -298,7 +299,8 @@ def _vector(column: Column, length: int, delimiter: str) -> Kind:
 
 def _delimited_list(column: Column) -> Kind | None:
     """Return the declaration of strings of several categories; None without a delimiter between repeated values."""
-    if column.present < _MIN_UNIQUE_ROWS:
+    # The comma of 21,9 kg delimits nothing.
+    if column.present < _MIN_UNIQUE_ROWS or has_unit(column):
         return None
     for delimiter in _DELIMITERS[:3]:
         if column.share(re.escape(delimiter)) < _MIN_LIST_SHARE:

@@ -43,6 +43,8 @@ _MAX_WORDS = 2
 _DATE_OF_NOTHING = re.compile(
     r"^\s*(0001-01-01|9999-12-31|(0?1[./-]0?1[./-]0001)|(31[./-]12|12[./-]31)[./-]9999)(?!\d)"
 )
+IN_FLOAT32 = "in float32"
+NAMELESS = "has no name; give it one to use it"
 WRITE_AS_DATE = "write it as a date such as 2024-03-31, or as a number"
 _MIN_MISSING_SHARE = 0.99
 _TEXT_WORDS, _TEXT_CHARS, _TEXT_UNIQUE_SHARE = 5, 40, 0.5
@@ -69,7 +71,7 @@ def why_excluded(column: Column) -> str:
     if is_row_number(column):
         return "number of the row"
     if not column.name.strip():
-        return "has no name; give it one to use it"
+        return NAMELESS
     times, words = times_of(column)
     if times.time_form is not None:
         beside = f" beside {' and '.join(map(repr, words))}" if words else ""
@@ -79,6 +81,8 @@ def why_excluded(column: Column) -> str:
         largest = max(abs(column.quantile(0)), abs(column.quantile(1)))
         if largest >= MAX_FLOAT32:
             return f"numbers up to {largest:g}, which float32 cannot hold"
+        if column.distinct_in_float32 == 1 and column.distinct > 1:
+            return f"{column.distinct:,} different numbers such as {column.values[0][0]}, {IN_FLOAT32} one"
         is_unique = column.distinct == column.present >= _MIN_UNIQUE_ROWS
         is_id = column.is_integer and (is_id_name(column.name) or _is_dense(column) or _is_numbering(column))
         is_id = (is_id and not _is_year(column)) or is_long(column)

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from cli.errors import ConfigError, DataError
 from components.config import DATE, LEAK
 from pipeline.init.column_kinds import recognize
-from pipeline.init.exclusions import WRITE_AS_DATE, is_id_name, times_of, why_excluded, why_unlearnable
+from pipeline.init.exclusions import (
+    IN_FLOAT32,
+    NAMELESS,
+    WRITE_AS_DATE,
+    is_id_name,
+    times_of,
+    why_excluded,
+    why_unlearnable,
+)
 from pipeline.init.faults import find_faults
 from pipeline.init.kinds import Kind, choose_kind, has_unit, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
@@ -30,6 +38,9 @@ _MAX_SHOWN = 6
 _MIN_IDS_NOTED = 100
 # A column with at most so many other strings among its times is worth a note, of a sample of its different values.
 _MOSTLY_TIMES, _MIN_TIMES, _MAX_SAMPLE = 0.5, 20, 500
+# Categories in other letters or with other spaces are worth a note if they are in so many rows.
+_MIN_ALIKE = 0.01
+_JSON_OBJECT, _MAX_SHOWN_CHARS = r"^\s*\{.*\}\s*$", 40
 
 
 @dataclass(frozen=True)
@@ -109,8 +120,10 @@ def choose_columns(
     unusable = {name: kind for name, kind in recognized.items() if not isinstance(kind, Kind)}
     reasons = {name: _why_not(column, requests) for name, column in others.items() if name not in recognized}
     candidates = [columns[name] for name, reason in reasons.items() if not reason]
-    target = target.with_rows(candidates)
-    leaks = find_leaks(candidates, target)
+    # Preflight judges the features of all kinds.
+    judged = [column for name, column in others.items() if name in kinds or reasons.get(name) == ""]
+    target = target.with_rows(judged)
+    leaks = find_leaks(judged, target)
     features: dict[str, ChosenFeature] = {}
     # TensorFlow takes no two inputs that differ in case only.
     names = {safe_name(requests.label).lower(): requests.label}
@@ -122,21 +135,26 @@ def choose_columns(
             reason = why_unlearnable(column, leaks.shares[column.name], is_code=code_reason is not None)
         served = safe_name(column.name).lower()
         if not reason and served in names:
-            same = names[served]
-            reason = f"would have the name of '{same}' in the served model ('{safe_name(column.name)}'); rename it"
-            renamed[column.name] = same
+            renamed[column.name] = names[served]
+            reason = _why_renamed(column.name, names[served])
         reasons[column.name] = reason
         if not reason:
             names[served] = column.name
             features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
     for name, kind in kinds.items():
         served = safe_name(name).lower()
-        if served in names:
-            reasons[name] = f"would have the name of '{names[served]}' in the served model; rename it"
+        leak_reason = _why_leak(columns[name], leaks, requests)
+        if leak_reason:
+            reasons[name] = leak_reason
+        elif served in names:
+            renamed[name] = names[served]
+            reasons[name] = _why_renamed(name, names[served])
         else:
             names[served] = name
             column = mark_missing(columns[name], kind.declared.get("missing_values", ()))
-            features[name] = ChosenFeature(column, _with_all_missing(name, kind, table), kind.reason, 0.0)
+            declared = _with_all_missing(name, kind, table)
+            allowed = _allow_anomalies(columns[name], declared, leaks, requests)
+            features[name] = ChosenFeature(column, declared, kind.reason, leaks.shares[name], allowed)
             notes.add_all(Rank.MISSING, kind.notes)
     faulty_rows = _remove_faulty(features, unusable, table, places, notes)
     _note_unusable(unusable, requests, notes)
@@ -154,6 +172,10 @@ def choose_columns(
         whys = "; ".join(f"{name or _quote(name)}: {why}" for name, why in chosen.ignored)
         raise DataError(f"no column can be a feature: {whys}; --keep COLUMN makes it one")
     return chosen
+
+
+def _why_renamed(name: str, same: str) -> str:
+    return f"would have the name of '{same}' in the served model ('{safe_name(name)}'); rename it"
 
 
 def _with_all_missing(name: str, kind: Kind, table: RawTable) -> dict[str, Any]:
@@ -301,6 +323,11 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
         notes.add(Rank.COLUMN, f"left out: {_list_names(texts)}: free text")
+    nameless = [name for name, why in ignored.items() if why == NAMELESS]
+    if nameless:
+        notes.add(Rank.COLUMN, f"left out: a column without a name ({_list_names(nameless)}); give it one to use it")
+    _note_spellings(chosen, notes)
+    _note_precision(chosen, columns, notes)
     others = {requests.label, *requests.drop}
     units = [column for name, column in columns.items() if name not in others and has_unit(column)]
     if units:
@@ -315,6 +342,50 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
             Rank.CHOICE,
             f"IDs that repeat are features: {names}; to judge the model on new ones, keep the rows of one in one "
             f"split: --group {_quote(group)}",
+        )
+
+
+def _note_spellings(chosen: ChosenColumns, notes: Notes) -> None:
+    """Note columns with categories that differ only in case or spaces, and columns of JSON."""
+    alike = {}
+    for feature in chosen.features:
+        column = feature.column
+        if feature.declared["kind"] not in ("vocabulary", "vocabulary_list") or is_id_name(column.name):
+            continue
+        folded: dict[str, list[tuple[str, int]]] = {}
+        for value, rows in column.values:
+            folded.setdefault(" ".join(value.casefold().split()), []).append((value, rows))
+        several = [spellings for spellings in folded.values() if len(spellings) > 1]
+        # Of each category, all but the most frequent spelling.
+        if sum(rows for spellings in several for _, rows in spellings[1:]) >= _MIN_ALIKE * column.present:
+            alike[column.name] = " and ".join(repr(value) for value, _ in several[0])
+    if alike:
+        examples = _first([f"{_quote(name)} ({example})" for name, example in alike.items()])
+        notes.add(
+            Rank.COLUMN,
+            f"categories differ only in case or spaces, and stay separate: {examples}; write them in one way, or "
+            "derive a feature with lower and strip (docs/how-to/derived-columns.md)",
+        )
+    json = [
+        f.column for f in chosen.features if not f.column.is_number and f.column.share(_JSON_OBJECT) > _MOSTLY_TIMES
+    ]
+    if json:
+        names = _first([f"{_quote(column.name)} ({column.values[0][0][:_MAX_SHOWN_CHARS]!r})" for column in json])
+        notes.add(Rank.COLUMN, f"JSON objects are read as strings: {names}; write their fields as columns")
+
+
+def _note_precision(chosen: ChosenColumns, columns: Mapping[str, Column], notes: Notes) -> None:
+    """Note columns most of whose numbers are not told apart in float32."""
+    left_out = [columns[name] for name, why in chosen.ignored if IN_FLOAT32 in why]
+    numeric = [f.column for f in chosen.features if f.declared["kind"] == "numeric"]
+    collapsed = [column for column in numeric if 2 * column.distinct_in_float32 <= column.distinct]
+    if left_out or collapsed:
+        examples = [f"{_quote(c.name)} ({c.distinct:,} are {c.distinct_in_float32:,})" for c in (*left_out, *collapsed)]
+        done = f"; left out: {_list_names([column.name for column in left_out])}" if left_out else ""
+        notes.add(
+            Rank.COLUMN,
+            f"different numbers are the same {IN_FLOAT32}: {_first(examples)}{done}; subtract a base from them, or "
+            "write them in another unit",
         )
 
 

@@ -12,6 +12,8 @@ from schemas.tables.csv_dialect import Quote, find_dialect
 from schemas.tables.data_files import inputs, literal_start
 from schemas.tables.file_kinds import table_format
 
+_COMPRESSED, _MAX_SHOWN = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".lz4"), 5
+
 
 @dataclass(frozen=True)
 class Source:
@@ -88,15 +90,30 @@ def find_source(
     return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
 
 
+def _ending(name: str) -> str:
+    """Return the ending that tells the kind of a file.
+
+    >>> _ending("sales.2024-01.csv"), _ending("sales.2024-01.csv.gz"), _ending("README")
+    ('.csv', '.csv.gz', '')
+    """
+    suffixes = Path(name).suffixes
+    return "".join(suffixes[-2:] if suffixes[-1:] and suffixes[-1] in _COMPRESSED else suffixes[-1:])
+
+
 def _locate(data: str) -> tuple[str, str]:
     """Return the folder of files, which exists and is not a pattern, and their name or pattern below it."""
     path = Path(data).expanduser()
     if path.is_dir():
         files = [file.name for file in path.iterdir() if file.is_file() and file.name[0] not in "_."]
-        endings = {name.split(".", 1)[-1] for name in files if "." in name}
-        if len(endings) != 1:
-            raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
-        path = path / f"*.{endings.pop()}"
+        endings = sorted({_ending(name) for name in files} - {""})
+        if not endings:
+            raise DataError(f"{data}: holds no data files; name those of its folders, as in '{path / '*' / '*.csv'}'")
+        if len(endings) > 1:
+            kinds = ", ".join(f"*{ending}" for ending in endings[:_MAX_SHOWN])
+            raise DataError(
+                f"{data}: holds files of {len(endings)} kinds ({kinds}); name one, as in '{path / f'*{endings[0]}'}'"
+            )
+        path = path / f"*{endings[0]}"
     return (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
 
 

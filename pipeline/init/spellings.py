@@ -14,6 +14,12 @@ _LEAST_SHARE, _MOSTLY = 0.01, 0.95
 # 12A is the number of a house sooner than one with a unit.
 _UNIT = r"^[+-]?[0-9][0-9.,]*(\s[A-Za-z/]{1,6}|[A-Za-z/]{2,6}|\s?[%\x{b0}\x{b5}][A-Za-z]{0,2})$"
 _LEAST_WITH_UNIT, _MAX_UNITS = 20, 5
+# Accounting and SAP write negative amounts so; 12K without a fraction may be the number of a house.
+_OTHER_WAYS = {
+    "in parentheses": r"^\([0-9][0-9.,]*\)$",
+    "with the sign at the end": r"^[0-9][0-9.,]*[+-]$",
+    "with K, M or B": r"^[+-]?[0-9]+[.,][0-9]+\s?[kKmMbB]$",
+}
 _PLAIN_NUMBER = rf"^{PLAIN_NUMBER}$"
 _OTHER_FORMATS = (PLAIN, NumberFormat(","), NumberFormat(".", ","), NumberFormat(",", "."))
 
@@ -87,6 +93,7 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
     others = values.filter(pc.invert(is_number))
     other_counts = counts.filter(pc.invert(is_number))
     ways = [("in another format", _are_numbers(others, other_format)) for other_format in _OTHER_FORMATS]
+    ways += [(way, pc.match_substring_regex(others, pattern)) for way, pattern in _OTHER_WAYS.items()]
     for way, fits in [*ways, ("with a unit", _have_units(others))]:
         count = pc.sum(other_counts.filter(fits)).as_py() or 0
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:

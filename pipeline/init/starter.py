@@ -90,7 +90,7 @@ def decide(
     table = read_table(source, requests, notes, progress)
     needed = {requests.label, requests.group, requests.time, requests.weight, *requests.keep}
     for name in table.unusable.keys() & needed:
-        raise DataError(f"column '{name}' {table.unusable[name]}; expected numbers or strings in each file")
+        raise DataError(f"column '{name}' {table.unusable[name]}; expected it in each file, as numbers or strings")
     requests = requests.resolve([*table.columns, *table.unusable], no_header_hint(source))
     check_weight(table.columns, requests, notes)
     plan = plan_splits(table.columns, table.is_test, requests, notes)

@@ -25,7 +25,7 @@ from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
 from schemas.tables.items import LIST_START, WRITTEN_LIST, mark_written_lists
 from schemas.tables.number_format import NumberFormat, find_number_format, plain_numbers
-from schemas.tables.readers import Reader, Terms, open_table
+from schemas.tables.readers import Ragged, Reader, Terms, open_table
 from schemas.tables.values import as_missing
 
 # Errors name the flags of `init`.
@@ -34,6 +34,7 @@ _MOST = 0.95
 _TERMS = Terms(encoding="--encoding", missing_values="--missing-value")
 # As many rows of train and of test are profiled at most; of wide tables fewer, so that they fit into memory.
 _ROWS_READ, _VALUES_READ = 1_000_000, 100_000_000
+_MAX_SHOWN, _MAX_SHOWN_CHARS, _MAX_NAMES = 5, 40, 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class RawTable:
       unusable: Columns that cannot be read, with the reason.
       ragged: Number of rows with a wrong number of fields.
       bad_rows: Number of rows with a string in a column of numbers.
-      mixed: By column of numbers, how many rows have a string, and one of these.
+      mixed: By column of numbers, how many rows have a string, and the first one.
       places: Where each row of the columns is.
       time_zones: By column of timestamps, the time zone that all files have.
     """
@@ -105,7 +106,9 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     good, mixed = _find_mixed(columns, rows)
     bad_rows = int(np.count_nonzero(~good))
     places = Places.of([numbered for part in parts for numbered in part.numbered])
+    _note_ragged(parts, notes)
     if bad_rows:
+        _note_mixed(mixed, places.describe(int(np.argmin(good))), notes)
         places = places.filter(good)
         columns = {name: Column(name, column.texts.filter(pa.array(good))) for name, column in columns.items()}
         is_test = is_test[good] if is_test is not None else None
@@ -117,7 +120,7 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         csv=source.csv.model_copy(update=_options(number_format)),
         missing=missing,
         unusable=unusable,
-        ragged=sum(part.ragged for part in parts),
+        ragged=sum(len(part.ragged) for part in parts),
         bad_rows=bad_rows,
         mixed=mixed,
         places=places,
@@ -240,7 +243,7 @@ class _Part:
 
     batches: list[pa.RecordBatch] = field(default_factory=list)
     numbered: list[tuple[Reader, NDArray[np.int64]]] = field(default_factory=list)
-    ragged: int = 0
+    ragged: list[tuple[Reader, Ragged]] = field(default_factory=list)
     is_complete: bool = True
     unreadable: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
@@ -288,7 +291,8 @@ def _read(
         if not reader.leaves_out_missing:
             # Each file of a split must have all columns.
             others = {name: files[0] for name in names if name not in part.names} if number else {}
-            part.absent |= {**others, **{name: path for name in part.names if name not in names}}
+            described = f"{path}, which has {', '.join(map(repr, names[:_MAX_NAMES]))}"
+            part.absent |= {**others, **{name: described for name in part.names if name not in names}}
         part.names |= {*names}
         part.unreadable |= reader.unreadable()
         unnamed = names.count("")
@@ -308,10 +312,10 @@ def _read(
             if batch.num_rows < texts.columns.num_rows:
                 part.is_complete = False
                 break
-        part.ragged += len(reader.ragged)
+        part.ragged += [(reader, row) for row in reader.ragged]
     if not rows:
         ragged = (
-            f" that fit its header: all {part.ragged:,} have another number of fields{_read_as(source)}"
+            f" that fit its header: all {len(part.ragged):,} have another number of fields{_read_as(source)}"
             if part.ragged
             else ""
         )
@@ -361,13 +365,45 @@ def _strings(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _find_mixed(columns: dict[str, Column], rows: int) -> tuple[NDArray[np.bool_], dict[str, tuple[int, str]]]:
-    """Return whether each row has numbers only in columns of numbers, and what was found instead by column."""
+    """Return whether each row has numbers only in columns of numbers, and what was found first instead by column."""
     mixed: dict[str, tuple[int, str]] = {}
     good = np.ones(rows, dtype=bool)
     for name, column in columns.items():
         if MOSTLY_NUMBERS <= column.number_share < 1:
-            others = column.not_numbers
-            bad = np.asarray(pc.fill_null(pc.is_in(column.texts, pa.array(others)), False))
-            mixed[name] = (int(np.count_nonzero(bad)), others[0])
+            bad = np.asarray(pc.fill_null(pc.is_in(column.texts, pa.array(column.not_numbers)), False))
+            mixed[name] = (int(np.count_nonzero(bad)), str(column.texts[int(np.argmax(bad))].as_py()))
             good &= ~bad
     return good, mixed
+
+
+def _note_ragged(parts: Sequence[_Part], notes: Notes) -> None:
+    """Note where the first row with a wrong number of fields is."""
+    ragged = [row for part in parts for row in part.ragged]
+    if ragged:
+        reader, first = ragged[0]
+        place = reader.places([first.row])[first.row]
+        notes.add(Rank.ROWS, f"{_count_rows(len(ragged))} a wrong number of fields, first {place}: {first.reason}")
+
+
+def _note_mixed(mixed: Mapping[str, tuple[int, str]], first: str, notes: Notes) -> None:
+    """Note columns of numbers that have a string in some rows.
+
+    Args:
+      mixed: By column, how many rows have a string, and the first one.
+      first: Place of the first of these rows.
+      notes: Gets the note.
+    """
+    examples = [
+        f"'{name}' ({text[:_MAX_SHOWN_CHARS]!r}{f' and {count - 1:,} more' if count > 1 else ''})"
+        for name, (count, text) in list(mixed.items())[:_MAX_SHOWN]
+    ]
+    more = f" and {len(mixed) - _MAX_SHOWN:,} more columns" if len(mixed) > _MAX_SHOWN else ""
+    notes.add(
+        Rank.ROWS,
+        f"strings among the numbers of {', '.join(examples)}{more}, first in {first}: correct them, or name what "
+        "stands for a missing value with --missing-value",
+    )
+
+
+def _count_rows(count: int) -> str:
+    return "1 row has" if count == 1 else f"{count:,} rows have"

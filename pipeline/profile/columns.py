@@ -95,6 +95,13 @@ class Column:
         """Two whole numbers that are one in float32; empty if there are none."""
         return equal_in_float32(whole_numbers(self._value_counts[0])) if self.is_integer else ()
 
+    @cached_property
+    def distinct_in_float32(self) -> int:
+        """How many different values there are in float32, whose least ones TensorFlow takes for 0; of numbers only."""
+        with np.errstate(over="ignore", under="ignore"):
+            numbers = self.numbers[~np.isnan(self.numbers)].astype(np.float32)
+        return len(np.unique(np.where(np.abs(numbers) < np.finfo(np.float32).tiny, np.float32(0), numbers)))
+
     @property
     def is_repeated_number(self) -> bool:
         """Whether these are whole numbers with several rows each, too many for a bin each."""

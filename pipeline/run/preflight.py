@@ -129,13 +129,11 @@ def _check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool) -> Fi
             build_source(config.data.example_gen)
         return _skip_rows(f"the rows: {config.data.example_gen.component} runs first; ExampleGen checks its records")
     try:
-        findings = _read(config)
+        return _read(config)
     except UnreachableError as error:
         if needs_rows:
             raise
         return _skip_rows(f"the rows: {error}")
-    _check_labels(config.feature_set, findings)
-    return findings
 
 
 def _check_extra_components(config: PipelineConfig, run_root: RunRoot) -> None:
@@ -203,13 +201,15 @@ def _read(config: PipelineConfig) -> Findings:
     by_split = divided.rows(list(config.data.splits)) if is_complete else {}
     if weight is not None and is_complete:
         reject_weightless({split: summarize_label_counts(of, classes) for split, of in weights.items()}, weight)
+    label_range = (min(numbers), max(numbers)) if numbers else None
+    # First: a column seems to explain all of a label that has one value.
+    _check_labels(config, labels, label_range)
     today = datetime.date.today()
     anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
     anomalies += expired_features(config.feature_set, today=today)
     verdict = judge(anomalies, config.validation, today=today)
     if verdict.stops:
         raise DataError("\n".join(verdict.stops))
-    label_range = (min(numbers), max(numbers)) if numbers else None
     return Findings(
         rows=dict(rows),
         split_rows=by_split,
@@ -281,12 +281,12 @@ def _count(labels: Counter[str], value_counts: Any) -> None:
         labels[entry["values"]] += entry["counts"]
 
 
-def _check_labels(features: FeatureSet, findings: Findings) -> None:
-    column = features.label.column
-    for value in features.label.classes:
-        if value not in findings.labels:
-            values = ", ".join(map(repr, findings.labels)) or "nothing"
+def _check_labels(config: PipelineConfig, labels: Counter[str], label_range: tuple[float, float] | None) -> None:
+    column = config.label.column
+    for value in config.label.classes:
+        if value not in labels:
+            values = ", ".join(repr(label) for label, _ in labels.most_common()) or "nothing"
             raise DataError(f"label '{column}': no row has the value '{value}'; there is only {values}")
-    if not features.label.classes and (findings.label_range is None or len(set(findings.label_range)) < 2):
-        numbers = MASK if findings.label_range and findings.is_label_sensitive else findings.label_range or "none"
+    if not config.label.classes and (label_range is None or len(set(label_range)) < 2):
+        numbers = MASK if label_range and column in config.sensitive_columns else label_range or "none"
         raise DataError(f"label '{column}': expected different numbers, found {numbers}")

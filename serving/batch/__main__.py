@@ -8,6 +8,7 @@ import click
 from pydantic import ValidationError
 
 from cli.errors import ConfigError
+from cli.interrupts import leaves_at_once
 from cli.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
 from serving.beam.config import BeamOptions
 
@@ -269,4 +270,6 @@ def _leave(exit_code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    # At the interpreter's end Arrow's threads abort the process after some errors: its exit code would be 134.
+    with leaves_at_once():
+        main()

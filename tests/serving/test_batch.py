@@ -535,6 +535,15 @@ def wait_for_parts(output: Path, count: int, process: "subprocess.Popen[str]") -
         time.sleep(0.02)
 
 
+def test_a_process_that_ends_with_an_error_has_its_exit_code(models: Path, tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "")
+    process = start(tmp_path / "a.csv", tmp_path / "out", "--model", models)
+    assert without_progress(process.communicate(timeout=120)[1]) == (
+        f"error: {tmp_path}/a.csv: holds no rows; expected a header and rows\n"
+    )
+    assert process.returncode == 3
+
+
 def without_progress(printed: str) -> str:
     """Return what was printed but the lines of progress, which a slow machine prints once or more often."""
     progress = re.compile(r"loading the model|[\d,]+ rows, [\d,]+ rows/s, ")

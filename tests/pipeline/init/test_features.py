@@ -13,12 +13,17 @@ import yaml
 
 from cli.errors import ConfigError, DataError
 from pipeline.config import pipeline_config
+from pipeline.init.column_kinds import recognize
+from pipeline.init.kinds import Kind
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.starter import write_starter
+from pipeline.profile.columns import Column
+from pipeline.profile.targets import target
 from pipeline.run import preflight
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import load_schema
+from schemas.tables.items import join_items
 
 ROWS = 1000
 RANDOM = np.random.default_rng(11)
@@ -202,6 +207,22 @@ def test_a_leak_is_left_out_and_the_flag_that_keeps_it_is_named(tmp_path: Path) 
     assert written.ignored["was bought"].startswith("LEAK? explains 9") or "100" in written.ignored["was bought"]
     (note,) = [note for note in written.notes if "likely leak" in note]
     assert "'was bought' explains" in note and "--keep 'was bought'" in note
+
+
+def test_a_leak_of_any_kind_is_left_out_or_kept(tmp_path: Path) -> None:
+    columns = {
+        "tags": [f"{'won' if value == 'yes' else 'lost'}|t{n % 3}" for n, value in enumerate(BOUGHT)],
+        "at": [f"2024-0{1 if value == 'yes' else 2}-01" for value in BOUGHT],
+    }
+    written = Written(tmp_path, columns)
+    assert {name: why.split(" explains")[0] for name, why in written.ignored.items()} == {
+        "tags": "LEAK?",
+        "at": "LEAK?",
+    }
+    assert written.check() == []
+    kept = Written(tmp_path, columns, keep=("tags", "at"))
+    assert [kept.features[name]["kind"] for name in columns] == ["list", "timestamp"]
+    assert len(kept.check()) == 2
 
 
 def test_a_kept_leak_runs(tmp_path: Path) -> None:
@@ -587,6 +608,58 @@ def test_times_in_no_format_and_units_are_noted_once_each(tmp_path: Path) -> Non
     assert any("'weight' ('0 kg')" in note for note in notes)
 
 
+def test_a_number_with_a_comma_and_a_unit_is_no_list(tmp_path: Path) -> None:
+    written = Written(tmp_path, {"weight": [f"{n % 9},{n % 7} kg" for n in range(ROWS)]})
+    assert written.features["weight"]["kind"] == "vocabulary"
+    assert [note for note in written.notes if "with a unit" in note]
+
+
+def test_categories_that_are_written_in_several_ways_are_noted(tmp_path: Path) -> None:
+    written = Written(
+        tmp_path,
+        {
+            "color": [("red", "Red ", "blue")[n % 3] for n in range(ROWS)],
+            "rarely": ["RED" if n < 5 else ("red", "blue")[n % 2] for n in range(ROWS)],
+            "fields": [f'{{"a": {n % 4}, "b": "{n % 3}"}}' for n in range(ROWS)],
+            "": [n % 7 for n in range(ROWS)],
+        },
+    )
+    assert written.notes == [
+        "left out: a column without a name (''); give it one to use it",
+        "categories differ only in case or spaces, and stay separate: 'color' ('red' and 'Red '); write them in one "
+        "way, or derive a feature with lower and strip (docs/how-to/derived-columns.md)",
+        'JSON objects are read as strings: \'fields\' (\'{"a": 0, "b": "0"}\'); write their fields as columns',
+    ]
+
+
+def test_numbers_that_float32_does_not_tell_apart_are_noted(tmp_path: Path) -> None:
+    columns = {
+        "julian": [2_459_580 + n / 1000 for n in range(ROWS)],
+        "offset": [10_000_000_000 + n % 500 / 1000 for n in range(ROWS)],
+        "tiny": [1e-40 * (n % 7) for n in range(ROWS)],
+        "ratio": [n % 97 / 7 for n in range(ROWS)],
+    }
+    written = Written(tmp_path, columns)
+    assert {*written.ignored} == {"offset", "tiny"}
+    assert written.ignored["tiny"] == "7 different numbers such as 0.0, in float32 one"
+    assert written.notes == [
+        "different numbers are the same in float32: 'offset' (500 are 1), 'tiny' (7 are 1), 'julian' (1,000 are 5); left "
+        "out: 'offset', 'tiny'; subtract a base from them, or write them in another unit"
+    ]
+
+
+def test_single_values_beside_lists_are_lists_of_one(tmp_path: Path) -> None:
+    values = pa.array([["a", "b c", join_items(["a", "b c"]), None][n % 4] for n in range(ROWS)])
+    labels = target(Column("bought", pa.array(BOUGHT.tolist())), ["yes", "no"])
+    kind = recognize(Column("tags", values), labels)
+    assert isinstance(kind, Kind)
+    assert (kind.declared["kind"], kind.declared["delimiter"], kind.reason) == (
+        "list",
+        "|",
+        "up to 2 of 2 categories in each row",
+    )
+
+
 def test_dates_in_a_format_that_is_not_tried_are_noted_once(tmp_path: Path) -> None:
     written = Written(tmp_path, {"at": [f"Mon Jan {n % 28 + 1:02} 10:00:{n % 60:02} 2023" for n in range(ROWS)]})
     reason = (
@@ -655,12 +728,14 @@ def test_a_word_beside_dates_stands_for_a_missing_one(tmp_path: Path) -> None:
 
 
 def test_columns_of_one_name_in_the_served_model_are_noted(tmp_path: Path) -> None:
-    written = Written(tmp_path, {name: RANDOM.normal(size=ROWS).round(3) for name in ("a/b", "a.b", "A b", "Bought")})
-    assert {*written.ignored} == {"a.b", "A b", "Bought"}
+    columns = {name: RANDOM.normal(size=ROWS).round(3) for name in ("a/b", "a.b", "A b", "Bought")}
+    columns["a-b"] = [f"2024-01-{n % 28 + 1:02}" for n in range(ROWS)]
+    written = Written(tmp_path, columns)
+    assert {*written.ignored} == {"a.b", "A b", "Bought", "a-b"}
     (note,) = [note for note in written.notes if "served model" in note]
     assert note == (
-        "left out: 'a.b' (as 'a/b'), 'A b' (as 'a/b'), 'Bought' (as 'bought'): the names would be the same in the served "
-        "model; rename the columns"
+        "left out: 'a.b' (as 'a/b'), 'A b' (as 'a/b'), 'Bought' (as 'bought'), 'a-b' (as 'a/b'): the names would be the "
+        "same in the served model; rename the columns"
     )
 
 

@@ -70,3 +70,24 @@ def test_a_missing_file_is_named_as_it_was_given(folders: Path) -> None:
         with pytest.raises(DataError) as refused:
             source(data, test)
         assert str(refused.value) == message
+
+
+def test_a_folder_is_read_by_the_ending_of_its_files(tmp_path: Path) -> None:
+    for month in ("01", "02"):
+        (tmp_path / f"sales.2024-{month}.csv").write_text("x,y\n1,2\n")
+    assert source(str(tmp_path)).train == "*.csv"
+    (tmp_path / "more.csv.gz").write_text("")
+    with pytest.raises(DataError) as mixed:
+        source(str(tmp_path))
+    assert str(mixed.value) == (
+        f"{tmp_path}: holds files of 2 kinds (*.csv, *.csv.gz); name one, as in '{tmp_path}/*.csv'"
+    )
+
+
+def test_a_folder_of_folders_is_an_error_that_names_their_files(tmp_path: Path) -> None:
+    (tmp_path / "part=1").mkdir()
+    with pytest.raises(DataError) as empty:
+        source(str(tmp_path))
+    assert str(empty.value) == (
+        f"{tmp_path}: holds no data files; name those of its folders, as in '{tmp_path}/*/*.csv'"
+    )

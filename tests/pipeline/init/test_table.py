@@ -54,7 +54,10 @@ def test_a_column_that_one_file_lacks_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("x,z,y\n1,2,a\n")
     (tmp_path / "2.csv").write_text("x,y,w\n1,a,2\n")
     table = read(tmp_path)
-    assert table.unusable == {"z": f"is not in {tmp_path}/2.csv", "w": f"is not in {tmp_path}/1.csv"}
+    assert table.unusable == {
+        "z": f"is not in {tmp_path}/2.csv, which has 'x', 'y', 'w'",
+        "w": f"is not in {tmp_path}/1.csv",
+    }
     assert set(table.columns) == {"x", "y"}
 
 
@@ -74,10 +77,25 @@ def test_every_file_is_read_though_the_first_reaches_the_limit(tmp_path: Path, m
 def test_a_row_with_a_string_among_numbers_is_no_row_of_test_either(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{n},a\n" for n in range(300)) + "oops,b\n")
     (tmp_path / "b.csv").write_text("x,y\n" + "".join(f"{n},a\n" for n in range(99)) + "oops,b\n")
-    table = read(tmp_path / "a.csv", tmp_path / "b.csv")
+    notes = Notes()
+    table = read(tmp_path / "a.csv", tmp_path / "b.csv", notes)
     assert table.is_test is not None
     assert (table.rows, table.bad_rows, len(table.is_test), int(table.is_test.sum())) == (401, 2, 399, 99)
     assert table.mixed["x"] == (2, "oops")
+    assert notes.texts() == [
+        f"strings among the numbers of 'x' ('oops' and 1 more), first in {tmp_path}/a.csv:302: correct them, or name what "
+        "stands for a missing value with --missing-value"
+    ]
+
+
+def test_the_first_row_with_a_wrong_number_of_fields_is_named(tmp_path: Path) -> None:
+    rows = [f'{n},"a\nb"\n' for n in range(99)]
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(rows) + "1,2,3\n1\n")
+    notes = Notes()
+    assert read(tmp_path / "a.csv", notes=notes).ragged == 2
+    assert notes.texts() == [
+        f"2 rows have a wrong number of fields, first {tmp_path}/a.csv:200: expected 2 fields, found 3"
+    ]
 
 
 def read_with_notes(path: Path, values: list[str], delimiter: str = ";") -> tuple[RawTable, list[str]]:
@@ -122,6 +140,12 @@ def test_numbers_in_two_formats_or_with_units_are_left_out_with_a_note(tmp_path:
     for others, reason in (
         ([f"{n} kg" for n in range(40)], "has 60 numbers such as '0.25' and 40 with a unit such as '0 kg'"),
         ([f"{n},75" for n in range(40)], "has 60 numbers such as '0.25' and 40 in another format such as '0,75'"),
+        ([f"({n}.5)" for n in range(40)], "has 60 numbers such as '0.25' and 40 in parentheses such as '(0.5)'"),
+        (
+            [f"{n}.5-" for n in range(40)],
+            "has 60 numbers such as '0.25' and 40 with the sign at the end such as '0.5-'",
+        ),
+        ([f"{n}.5K" for n in range(40)], "has 60 numbers such as '0.25' and 40 with K, M or B such as '0.5K'"),
     ):
         table, notes = read_with_notes(tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *others])
         assert table.unusable == {"v": reason}

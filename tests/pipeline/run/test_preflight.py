@@ -113,6 +113,14 @@ def many_rows(count: int, **columns: Any) -> list[dict[str, Any]]:
     ]
 
 
+def test_a_label_of_one_value_is_named_and_no_leak(tmp_path: Path) -> None:
+    train, test = rows(300, 1), rows(30, 2)
+    for row in [*train, *test]:
+        row["y"] = 1
+    with pytest.raises(DataError, match="label 'y': no row has the value '0'; there is only '1'"):
+        check(tmp_path, train, test)
+
+
 def test_a_sum_that_gives_the_label_away_stops(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     casual, registered = random.poisson(30, 300), random.poisson(90, 300)
