@@ -3,6 +3,7 @@
 python -m checks.commands > docs/commands.md
 """
 
+import copy
 import importlib
 import tomllib
 from collections.abc import Iterator
@@ -63,7 +64,9 @@ def _render_scripts() -> str:
 def _render_sections(command: click.Command, line: str, parent: click.Context | None) -> Iterator[str]:
     """Yield the section of a command, then those of its subcommands."""
     name = line if parent is None else line.rpartition(" ")[2]
-    # A command keeps the names of its help option from the first context that asks for them.
+    # A command keeps its help option from the first context that asks for it, perhaps one without its group.
+    command = copy.copy(command)
+    command._help_option = None
     settings = {**command.context_settings, "terminal_width": _WIDTH_CHARS, "max_content_width": _WIDTH_CHARS}
     with click.Context(command, info_name=name, parent=parent, **settings) as context:
         help_text = command.get_help(context)

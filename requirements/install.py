@@ -40,6 +40,11 @@ WARMED_MODULES = (
     "tensorflow_model_analysis",
     "apache_beam.runners.direct.direct_runner",
     "tensorboard.summary",
+    # The programs of this project: half of what they load beside TFX is not loaded by TFX.
+    "oncall.__main__",
+    "pipeline.__main__",
+    "serving.server.command",
+    "vertex_runner",
 )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from tests import prepared_server
 from tests.conftest import ROOT
 
 Fault = Callable[[], None]
@@ -29,6 +30,8 @@ LOADED = [
     "pipeline.__main__",
     "pipeline.vertex.compiler",
     "serving.registry.__main__",
+    "serving.server.command",
+    "serving.server.worker",
     "vertex_runner",
 ]
 # OpenBLAS and Arrow's allocator start threads as they load.
@@ -58,6 +61,7 @@ def call(program: str, arguments: list[str], fault: Fault | None = None) -> None
     script = program.removesuffix(".py")
     main = importlib.import_module(script if script != program else f"{program}.__main__").main
     sys.argv = [program if script != program else f"{program}/__main__.py", *arguments]
+    prepared_server.prepare()
     if fault is not None:
         fault()
     main(arguments)

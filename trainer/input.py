@@ -29,6 +29,9 @@ _SAMPLE_ROWS = 16_384
 _STEPS_TOGETHER = 8
 _LONG_EPOCH_STEPS = 20 * _STEPS_TOGETHER
 
+# The conditions and loops of this module are of Python alone. To convert them takes a tenth of a short training.
+_do_not_convert = tf.autograph.experimental.do_not_convert
+
 # A message names at most so many classes.
 _MAX_NAMED_CLASSES = 10
 
@@ -55,12 +58,12 @@ class Source:
         files = tf.data.Dataset.from_tensor_slices(tf.constant(sorted(self.files), tf.string))
         # Batches of each file: single records cost seven times as much to hand over between threads.
         batches = files.interleave(
-            lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP", buffer_size=1 << 20).batch(_BLOCK_ROWS),
+            _read_batches,
             cycle_length=4,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        return batches.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.map(_do_not_convert(self._parse), num_parallel_calls=tf.data.AUTOTUNE)
 
     def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Pack the columns into two matrices: three tensors shuffle many times as fast as dozens."""
@@ -73,6 +76,11 @@ class Source:
     def unpack(self, ids: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return packed matrices as the network's named inputs, as `network_inputs` does."""
         return {IDS: tf.cast(ids, tf.int64), NUMBERS: numbers}
+
+
+@_do_not_convert
+def _read_batches(file: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(file, compression_type="GZIP", buffer_size=1 << 20).batch(_BLOCK_ROWS)
 
 
 def open_split(patterns: Sequence[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
@@ -239,6 +247,7 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
     classes, factors = len(label.classes), labels.loss_factors(training.imbalance)
     oversample = training.imbalance == "oversample"
 
+    @_do_not_convert
     def name_inputs(
         ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor, *weights: tf.Tensor
     ) -> tuple[Any, tf.Tensor, tf.Tensor]:
@@ -295,13 +304,14 @@ def _multiply(factor: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
 def _build_sample(source: Source, ids: np.ndarray, numbers: np.ndarray, repeats: np.ndarray) -> tf.data.Dataset:
     """Return (inputs, weight [batch, 1]) of a sample, by how often each row is repeated."""
     blocks = tf.data.Dataset.from_tensor_slices((ids, numbers, repeats[:, None].astype(np.float32))).batch(_BLOCK_ROWS)
-    return blocks.map(lambda ids, numbers, weights: (source.unpack(ids, numbers), weights))
+    return blocks.map(_do_not_convert(lambda ids, numbers, weights: (source.unpack(ids, numbers), weights)))
 
 
 def _shuffle(blocks: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
     """Return an endless stream of windows of rows, each in a random order; the order of blocks changes, too."""
     windows = blocks.shuffle(2 * _WINDOW_BLOCKS, seed=seed).rebatch(_WINDOW_ROWS).repeat()
 
+    @_do_not_convert
     def mix(number: tf.Tensor, window: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         rows = tf.range(tf.shape(window[0])[0])
         places = tf.random.experimental.stateless_shuffle(rows, seed=[seed, number])
@@ -314,9 +324,11 @@ def _balance_classes(blocks: tf.data.Dataset, classes: int, *, seed: int) -> tf.
     """Return an endless stream in which all classes are equally frequent; rows of rarer classes repeat."""
 
     def select_class(number: int) -> tf.data.Dataset:
-        return _shuffle(
-            blocks.map(lambda *block: tuple(tf.boolean_mask(part, block[2] == number) for part in block)), seed=seed
-        )
+        @_do_not_convert
+        def select_rows(*block: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return tuple(tf.boolean_mask(part, block[2] == number) for part in block)
+
+        return _shuffle(blocks.map(select_rows), seed=seed)
 
     endless = [select_class(number).unbatch() for number in range(classes)]
     return tf.data.Dataset.sample_from_datasets(endless, [1 / classes] * classes, seed=seed).batch(_BLOCK_ROWS)
@@ -334,6 +346,7 @@ def read_evaluation_rows(source: Source, *, cache_folder: str) -> EvaluationRows
     labels = _read_labels(blocks, source)
     (factor,) = {*labels.loss_factors("none").tolist()}
 
+    @_do_not_convert
     def name_inputs(
         ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor, *weights: tf.Tensor
     ) -> tuple[Any, tf.Tensor, tf.Tensor]:

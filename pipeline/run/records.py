@@ -6,6 +6,7 @@ ML Metadata does not distinguish a slow run from a dead one, and keeps no error'
 run, its config, its progress and its error. Only the run root's lock proves that a run is active.
 """
 
+import functools
 import getpass
 import hashlib
 import importlib.metadata
@@ -385,8 +386,11 @@ def _fingerprint(package: str) -> str:
     return digest.hexdigest()[:16]
 
 
+@functools.cache
 def _packages() -> dict[str, str]:
-    return {package.name: package.version for package in importlib.metadata.distributions() if package.name}
+    # Each access to `metadata` parses the file again.
+    files = [package.metadata for package in importlib.metadata.distributions()]
+    return {file["Name"]: file["Version"] for file in files if file["Name"]}
 
 
 class RecordFile:

@@ -51,6 +51,7 @@ def test_too_many_categories_are_codes(distinct: int, kind: str) -> None:
     assert test["x0"].isna().tolist() == [False, True]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("label", "names", "least"),
     [

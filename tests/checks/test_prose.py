@@ -89,8 +89,3 @@ def test_a_count_above_its_limit_fails_with_the_command_that_lists_it(
     (tmp_path / "limits.json").write_text(json.dumps({"names": {"oncall": 3}}))
     assert CliRunner().invoke(prose.main, ["--lower"]).exit_code == 0
     assert json.loads((tmp_path / "limits.json").read_text()) == {"names": {"oncall": 2}}
-
-
-def test_the_repository_is_within_its_limits() -> None:
-    limits = json.loads(prose.LIMITS_FILE.read_text())
-    assert prose.list_excess(prose.count_by_rule(prose.find_violations()), limits) == []

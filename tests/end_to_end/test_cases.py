@@ -81,6 +81,7 @@ def test_init_describes_a_table_and_its_config_passes_every_check_before_a_run(n
     _dry_run(tmp_path)
 
 
+@pytest.mark.integration
 def test_letters_of_two_bytes_are_letters_wherever_a_block_ends(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cities = rng.choice(["Москва", "Казань", "Пермь"], 30_000)
@@ -92,6 +93,7 @@ def test_letters_of_two_bytes_are_letters_wherever_a_block_ends(tmp_path: Path) 
     assert pipeline_config.load(tmp_path / "configs" / "mine.yaml").data.csv.encoding == "utf-8"
 
 
+@pytest.mark.integration
 def test_a_class_named_na_is_a_class(tmp_path: Path) -> None:
     _init(("label_na.csv",), "continent", tmp_path)
     config = yaml.safe_load((tmp_path / "configs" / "mine.yaml").read_text())
@@ -99,6 +101,7 @@ def test_a_class_named_na_is_a_class(tmp_path: Path) -> None:
     assert "drop_missing" not in config["label"]
 
 
+@pytest.mark.integration
 def test_a_column_without_a_value_in_train_is_left_out_or_named(tmp_path: Path) -> None:
     output = _init(("empty_train.csv", "--test", "empty_test.csv"), "churn", tmp_path)
     config = pipeline_config.load(tmp_path / "configs" / "mine.yaml")

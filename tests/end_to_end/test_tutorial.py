@@ -16,6 +16,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.database_servers import free_port
+from tests.forked_shell import open_shell
 
 pytestmark = pytest.mark.slow
 _PORT = "8501"
@@ -47,20 +48,18 @@ def run_steps(steps: list[tuple[str, list[str]]], folder: Path) -> list[str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "COLUMNS": "200",
     }
-    done = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f"set -e; trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{script}".replace(_PORT, str(free_port())),
-        ],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=800,
-    )
+    with open_shell() as head:
+        head += "\nset -e; trap 'kill $(jobs -p) 2> /dev/null || true' EXIT"
+        done = subprocess.run(
+            ["bash", "-c", f"{head}\n{script.replace(_PORT, str(free_port()))}"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=800,
+        )
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout.replace(f"{folder}/", "").split(f"\n{mark}\n")[:-1]
 

@@ -128,7 +128,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
         assert process.stdout.readline() == "half a line\n"
         write(file, "the end, without a newline")
         file.end(exit_code=1, error="", reason="", summary={})
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate()
     assert (out, err, process.returncode) == ("the end, without a newline\n", f"run {RUN} FAILED\n", 0)
 
 
@@ -144,7 +144,7 @@ def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs
         write(file, "three\n")
         file.node_finished("SchemaGen", "complete", "")
         write(file, "of another\n")
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate()
     assert (out, err, process.returncode) == ("three\n", f"run {RUN} is running\n", 0)
 
 
@@ -155,7 +155,7 @@ def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:
         process = _following(runs, "--lines", "1")
         assert process.stdout is not None
         assert process.stdout.readline() == "three\n"
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate()
     assert (out, err, process.returncode) == ("", f"run {RUN} CRASHED\n", 0)
 
 
@@ -166,5 +166,5 @@ def test_ctrl_c_leaves_it_quietly(runs: Runs) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate()
     assert (out, err, process.returncode) == ("", "", 130)

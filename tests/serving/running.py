@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
+from tests.serving.forked_servers import ForkedServer
 
 # Whatever the image does not install cannot be imported.
 _ONLY_LOCKED = os.pathsep.join([str(ROOT / "tests" / "serving" / "locked"), str(ROOT)])
@@ -27,19 +28,25 @@ class RunningServer:
     """
 
     def __init__(self, *arguments: str, **environment: str) -> None:
-        command = [sys.executable, "-m", "serving", *arguments]
-        self.process = subprocess.Popen(
-            [
-                *command,
-                *([] if "--drain" in arguments else ["--drain", "0"]),
-                *([] if "--port" in arguments or "AIP_HTTP_PORT" in environment else ["--port", "0"]),
-            ],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": _ONLY_LOCKED, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        words = [
+            *arguments,
+            *([] if "--drain" in arguments else ["--drain", "0"]),
+            *([] if "--port" in arguments or "AIP_HTTP_PORT" in environment else ["--port", "0"]),
+        ]
+        variables = {**os.environ, "PYTHONPATH": _ONLY_LOCKED, **environment}
+        self.process: subprocess.Popen[str]
+        # Variables are read as modules load, and several workers are started by the program itself.
+        if environment or "--workers" in arguments:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "serving", *words],
+                cwd=ROOT,
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        else:
+            self.process = ForkedServer(words, variables)
         self.events: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self._ready = threading.Event()

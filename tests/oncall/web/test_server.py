@@ -44,7 +44,7 @@ def test_it_says_where_it_is_and_ends_quietly_when_told_to(number: signal.Signal
         with urllib.request.urlopen(url, timeout=20) as answer:
             assert FIRST in answer.read().decode()
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate()
     assert (process.returncode, rest, errors) == (0, "", "")
 
 

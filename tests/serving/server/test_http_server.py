@@ -18,7 +18,6 @@ from typing import Any
 
 import hypothesis
 import pytest
-import schemathesis
 from click.testing import CliRunner
 
 from cli.page_style import read_style
@@ -326,6 +325,9 @@ def test_tf_servings_own_stubs_get_the_same_numbers(serving: RunningServer, expo
 
 
 def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serving: RunningServer) -> None:
+    # It takes seconds to import.
+    import schemathesis
+
     statuses: set[int] = set()
     schema = schemathesis.openapi.from_url(f"{serving.url}/openapi.json")
     checks = schemathesis.checks

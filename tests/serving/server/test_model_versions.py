@@ -178,6 +178,7 @@ def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegis
         assert ModelVersions(registry.folder, VersionPolicy.parse(text)).refresh().default == default, text
 
 
+@pytest.mark.integration
 def test_versions_are_swapped_under_load_without_a_failed_request(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     arguments = ["--model-dir", str(registry.folder), "--poll", "0.1", "--no-access-log"]
@@ -268,6 +269,7 @@ class Load:
             thread.join(60)
 
 
+@pytest.mark.integration
 def test_a_server_that_was_killed_serves_the_last_good_version_again(
     registry: LocalRegistry, models: list[Path]
 ) -> None:

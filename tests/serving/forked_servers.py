@@ -1,0 +1,103 @@
+"""Model servers that fork from one process, which has loaded TensorFlow with the packages of the server's image alone.
+
+They are children of the process of the tests, as processes that it starts itself.
+"""
+
+import ctypes
+import functools
+import gc
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cli.interrupts import leaves_at_once
+
+_MAX_MESSAGE_BYTES = 1 << 20
+_LOADED = ("serving.server.command", "serving.server.worker")
+# OpenBLAS and Arrow's allocator start threads as they load, with which a fork would not be sound.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@functools.cache
+def _connect(python_path: str) -> socket.socket:
+    """Start the process that servers fork from, which ends with this one; return the socket for its commands."""
+    commands, received = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with received:
+        subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import serve; serve({received.fileno()})"],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": python_path, **_ONE_THREAD},
+            pass_fds=[received.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+    return commands
+
+
+class ForkedServer(subprocess.Popen[str]):
+    """`python -m serving` with pipes for its standard output and errors."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        super().__init__(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def _execute_child(self, args: list[str], *rest: Any) -> None:
+        *_, stdout, _, stderr = rest[9:15]
+        server = _connect(self._environment["PYTHONPATH"])
+        prctl = ctypes.CDLL(None).prctl
+        # The server's parent ends before the answer, and this process takes its place.
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            socket.send_fds(server, [json.dumps([args, self._environment]).encode()], [stdout, stderr])
+            self.pid, self._child_created = int(server.recv(16)), True
+        finally:
+            prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        os.close(stdout)
+        os.close(stderr)
+
+
+def serve(descriptor: int) -> None:
+    """Start a server for each command of a socket, and send its process ID."""
+    for module in _LOADED:
+        importlib.import_module(module)
+    assert len(list(Path("/proc/self/task").iterdir())) == 1
+    commands = socket.socket(fileno=descriptor)
+    # The collector would copy the pages of all that is loaded into each server.
+    gc.freeze()
+    while True:
+        message, streams, _, _ = socket.recv_fds(commands, _MAX_MESSAGE_BYTES, 2)
+        if not message:
+            return
+        reader, writer = os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            server = os.fork()
+            if server:
+                os.write(writer, str(server).encode())
+                os._exit(0)
+            for descriptor in (reader, writer, commands.detach()):
+                os.close(descriptor)
+            _become_server(*json.loads(message), streams)
+        os.waitpid(parent, 0)
+        commands.send(os.read(reader, 16))
+        for descriptor in (reader, writer, *streams):
+            os.close(descriptor)
+
+
+def _become_server(arguments: list[str], environment: dict[str, str], streams: list[int]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, stream in enumerate(streams, 1):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.argv[1:] = arguments
+    with leaves_at_once():
+        from serving.server.command import main
+
+        main(arguments)
