@@ -3,6 +3,7 @@
 `init` writes the config of each table with nothing but its label. The pipeline, and each peer with its defaults, are
 trained on the rows of `train` and `eval` and judged on those of `test`, with several seeds. A cell is one table, one
 model and one seed, and one file. A cell whose code, package or rows have changed is stale and is measured again.
+A model that gives the same result with the first two seeds does not depend on the seed, and no further one is measured.
 """
 
 import hashlib
@@ -31,6 +32,8 @@ NAMES = (*HEAD_TO_HEAD, *BUILT_IN)
 CHOICES = (*NAMES, *DEVELOPMENT, *public_tables.TABLES)
 PRODUCT = "pipeline"
 MODELS = {PRODUCT: "this pipeline", **PEERS}
+# Seeds whose results are compared to find whether a model depends on the seed.
+_COMPARED_SEEDS = 2
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ class HeadToHead:
             for name in self._names:
                 for model in self._models:
                     number += 1
-                    if not self._failed & {name, model, (name, model)}:
+                    is_failed = self._failed & {name, model, (name, model)}
+                    if not is_failed and self._is_needed(name, model, seed):
                         self._measure(name, model, seed, f"[{number}/{total}] {name}, {MODELS[model]}, seed {seed}")
 
     def current(self) -> Iterator[Cell]:
@@ -130,8 +134,14 @@ class HeadToHead:
             for model in self._models:
                 for seed in range(self._seeds):
                     cell = self._cells.read(name, model, seed)
-                    if cell is not None:
+                    if cell is not None and self._is_needed(name, model, seed):
                         yield cell
+
+    def _is_needed(self, name: str, model: str, seed: int) -> bool:
+        """Return whether a seed may have another result than those before it."""
+        first = [self._cells.read(name, model, number) for number in range(min(seed, _COMPARED_SEEDS))]
+        results = {(cell.loss, cell.value) for cell in first if cell is not None}
+        return seed < _COMPARED_SEEDS or None in first or len(results) > 1
 
     def _measure(self, name: str, model: str, seed: int, place: str) -> None:
         prepared = self._attempt(name, name, lambda: self._prepare(name))
@@ -227,7 +237,7 @@ class Line:
       kind: Kind of label.
       rows: Number of rows that it is judged on.
       model: Key of `MODELS`.
-      seeds: Number of seeds; 0 if it is missing.
+      seeds: Number of seeds that are measured; 0 if it is missing.
       loss: Mean loss; None if it is missing, as are the others.
       loss_std: Standard deviation; None with one seed.
       metric: Name of the metric beside the loss.
@@ -251,6 +261,11 @@ class Line:
     train_seconds: float | None = None
     microseconds: float | None = None
     above_best: float | None = None
+
+    @property
+    def is_seedless(self) -> bool:
+        """Whether its seeds have the same result."""
+        return self.loss_std == 0
 
 
 def summarize(cells: Sequence[Cell], names: Sequence[str], models: Sequence[str]) -> list[Line]:
@@ -312,7 +327,7 @@ def print_lines(lines: Sequence[Line], console: Console) -> None:
 def _format(line: Line) -> Iterator[str]:
     if not line.seeds:
         return
-    yield str(line.seeds)
+    yield "any" if line.is_seedless else str(line.seeds)
     yield f"{line.loss:.5g}"
     yield "" if line.loss_std is None else f"{line.loss_std:.2g}"
     yield line.metric

@@ -129,7 +129,7 @@ def _compare(
         head_to_head.print_lines(lines, Console(width=140, highlight=False))
     for problem in comparison.problems:
         say(problem)
-    return int(any(line.seeds < seeds for line in lines))
+    return int(any(line.seeds < seeds and not line.is_seedless for line in lines))
 
 
 def transform_splits(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:

@@ -33,15 +33,6 @@ from schemas.metrics import default_bound, watchable_metrics
 ROOT = Path(__file__).parent.parent
 BOUNDS = {"auc": 0.01, "accuracy": 0.02, "r2": 0.02}
 
-# Why the pipeline is further behind than `BOUNDS`, where it is. docs/quality.md has what was measured.
-CAUSES: dict[str, str] = {
-    "ames": "the network extrapolates. It predicts 528,000 for a house of 5,642 square feet that was sold unfinished "
-    "for 160,000, the trees 294,000; without that row R2 is 0.90 against 0.92. With numbers alone, no buckets and no "
-    "crosses it is still 0.04 behind, and the logarithm of the label is worse.",
-    "fifa": "the label has a long tail. On its logarithm the same network has R2 0.981.",
-    "inspections": "the dropout of the network, on four columns. Without it R2 is 0.351.",
-}
-
 
 @dataclass
 class Comparison:
@@ -275,8 +266,6 @@ def _print(comparisons: Sequence[Comparison]) -> None:
     for comparison in comparisons:
         if comparison.verdict == "not pushed":
             console.print(f"{comparison.name}: {comparison.outcome}", soft_wrap=True)
-        elif comparison.verdict == "behind":
-            console.print(f"{comparison.name}: {CAUSES.get(comparison.name, 'the cause is not known')}", soft_wrap=True)
 
 
 def _format_number(value: float | None, sign: str = "") -> str:

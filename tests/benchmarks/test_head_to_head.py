@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from benchmarks import public_tables, quality
-from benchmarks.head_to_head import PRODUCT, Cell, Cells, conclude, explain_change, print_lines, summarize
+from benchmarks.head_to_head import PRODUCT, Cell, Cells, HeadToHead, conclude, explain_change, print_lines, summarize
 from tests.conftest import ROOT
 
 _STATE = {"code": "1", "package": "ydf 1.0", "rows": "2"}
@@ -65,6 +65,26 @@ def test_the_table_says_where_trees_are_better_and_leaves_a_missing_peer_empty()
         "this pipeline: lowest loss on 1 of 2 (chess)",
         "YDF: lowest loss on 1 of 2 (hmda)",
         "this pipeline has a lower loss than YDF on 1 of 2",
+    ]
+
+
+def test_a_model_whose_first_two_seeds_agree_needs_no_further_one(tmp_path: Path) -> None:
+    models = ["lightgbm", "ydf"]
+    comparison = HeadToHead(["hmda"], models, 5, tmp_path, print)
+    cells = Cells(tmp_path / "cells")
+    # The third seed of LightGBM is of an older version.
+    for cell in (_cell("lightgbm", 0), _cell("lightgbm", 1), _cell("lightgbm", 2, 0.9), _cell("ydf", 0)):
+        cells.write(cell)
+    cells.write(_cell("ydf", 1, 0.4))
+    cells.write(_cell("ydf", 2, 0.4))
+    lightgbm, ydf = summarize(list(comparison.current()), ["hmda"], models)
+    assert (lightgbm.seeds, lightgbm.loss, lightgbm.is_seedless) == (2, 0.5, True)
+    assert (ydf.seeds, ydf.is_seedless) == (3, False)
+    file = StringIO()
+    print_lines([lightgbm, ydf], Console(file=file, width=140))
+    assert [line.split()[-9:-6] for line in file.getvalue().splitlines()[2:4]] == [
+        ["any", "0.5", "0"],
+        ["3", "0.43333", "0.058"],
     ]
 
 

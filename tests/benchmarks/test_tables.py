@@ -28,13 +28,12 @@ def test_the_bound_depends_on_the_metric(metric: str, product: float | None, out
     assert comparison.verdict == verdict
 
 
-def test_every_data_set_has_its_origin_and_every_cause_its_data_set() -> None:
+def test_every_data_set_has_its_origin() -> None:
     origins = (ROOT / "data" / "README.md").read_text()
     lists = (public_tables.TABLES, public_tables.HEAD_TO_HEAD, public_tables.DEVELOPMENT)
     files = [f"`{name}.{table.ending}`" for tables_of_list in lists for name, table in tables_of_list.items()]
     assert {file for file in files if file not in origins} == set()
     assert len(set(files)) == len(files) == 18 + 12 + 13
-    assert set(tables.CAUSES) <= set(public_tables.TABLES)
 
 
 def test_a_running_number_is_the_first_column_where_a_file_has_one() -> None:
