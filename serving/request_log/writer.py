@@ -40,10 +40,6 @@ from serving.request_log.streams import Stream, StreamNames, convert_stream, del
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.25
-# Rows that wait keep their memory, and the next requests get colder one: at 64 connections that took a tenth of the
-# processor time, and writing four times a second next to nothing. So this many rows of all requests are written at
-# once, and not fewer than the second number, since each write costs as much as 100 rows.
-_FLUSH_ROWS, _MIN_FLUSH_ROWS = 256, 64
 _RETRY_SECONDS = 30.0
 _LAST_ROWS_SECONDS = 5.0
 _MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
@@ -186,7 +182,6 @@ class RequestLog:
         """
         self._settings, self._model_name, self._counts = settings, model_name, counts
         self._find_default = find_default
-        self._flush_rows = max(round(_FLUSH_ROWS * settings.sample), _MIN_FLUSH_ROWS)
         self._names = StreamNames()
         self._reasons = Reasons()
         self._entries: deque[Entry] = deque()
@@ -247,8 +242,6 @@ class RequestLog:
         added[0] += rows
         added[1] += entry.size
         self._entries.append(entry)
-        if added[0] - taken[0] >= self._flush_rows and not self._wake.is_set():
-            self._wake.set()
 
     def _has_sampled_row(self, entry: Entry) -> bool:
         """Return whether a row may be in the sample; keys of several rows, and of tf.Example, are read later."""

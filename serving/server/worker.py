@@ -31,6 +31,9 @@ _LOG = logging.getLogger(__name__)
 _HEALTH_SECONDS = 1.0
 # With the default of 5 ms, the event loop waits that long for a thread that computes.
 _SWITCH_SECONDS = 0.0005
+# Objects that are made before the garbage collector looks at them. With the default of 700, it takes a tenth of the
+# processor time at 64 connections.
+_GARBAGE_OBJECTS = 20_000
 
 
 def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> Any:
@@ -56,6 +59,7 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
         raise PushError(versions.explain())
     service.request_log = open_request_log(service)
     tokens = TokenFile(listen.access.token_file) if listen.access.token_file is not None else None
+    gc.set_threshold(_GARBAGE_OBJECTS)
     gc.enable()
 
     @contextlib.asynccontextmanager
