@@ -4,7 +4,8 @@
 
 Each round measures all servers for some seconds each, in an order of its own, at 64 connections as fast as they
 answer. A ratio is that of two measurements of one round. The median of the rounds has an interval that needs no
-distribution: two of the ordered ratios, chosen by the binomial distribution.
+distribution: two of the ordered ratios, chosen by the binomial distribution. The processor time of a request is that
+of the server alone, and depends least on what else the machine does.
 """
 
 import contextlib
@@ -21,16 +22,36 @@ from typing import Any
 
 import click
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving import read_champion, start_server, wrk
 from serving.registry import LocalRegistry
 
-_CONNECTIONS = 64
+CONNECTIONS = 64
 _BASE = "no log"
 _SAMPLES: Mapping[str, float] = {"sample 0.1": 0.1, "sample 1.0": 1.0}
 _CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class MeasuredServer:
+    """A server of one process."""
+
+    url: str
+    process: psutil.Process
+
+    def measure(self, body: str, seconds: float) -> dict[str, float]:
+        """Return requests a second, milliseconds of percentiles, and microseconds of processor time a request."""
+        before = self._read_cpu_seconds()
+        result = wrk(f"{self.url}/predict", body, CONNECTIONS, seconds)
+        cpu = (self._read_cpu_seconds() - before) / (result["rate"] * seconds)
+        return {**result, "cpu": cpu * 1e6}
+
+    def _read_cpu_seconds(self) -> float:
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
 
 
 @dataclass(frozen=True)
@@ -66,36 +87,38 @@ def find_interval(ratios: Sequence[float]) -> Interval:
 @click.option("--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of a measurement.")
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Rows of a request.")
 def main(registry: Path, model: str, rounds: int, seconds: int, rows: int) -> None:
-    """Measure p99 and rows a second with and without a request log, and print the ratios."""
+    """Measure p99, rows a second and processor time with and without a request log, and print the ratios."""
     versions = LocalRegistry(registry, model)
     _, row = read_champion(versions)
     body = json.dumps({"instances": [row] * rows})
     with contextlib.ExitStack() as stack:
-        urls = {_BASE: open_server(stack, versions.folder)}
+        servers = {_BASE: open_server(stack, versions.folder)}
         for name, sample in _SAMPLES.items():
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            urls[name] = open_server(stack, versions.folder, "--log-requests", folder, "--sample", str(sample))
-        for url in urls.values():
-            wrk(f"{url}/predict", body, _CONNECTIONS, 2)
-        measured = measure_rounds(urls, body, rounds, seconds)
-        counts = {name: _read_counts(url) for name, url in urls.items()}
-    Console(width=120).print(_table(measured, counts, rows))
+            servers[name] = open_server(stack, versions.folder, "--log-requests", folder, "--sample", str(sample))
+        measured = measure_rounds(servers, body, rounds, seconds)
+        counts = {name: _read_counts(server.url) for name, server in servers.items()}
+    Console(width=140).print(_table(measured, counts, rows))
 
 
-def open_server(stack: contextlib.ExitStack, folder: Path, *flags: str) -> str:
+def open_server(stack: contextlib.ExitStack, folder: Path, *flags: str) -> MeasuredServer:
     process, url = start_server(folder, 1, *flags)
     stack.callback(process.wait, 60)
     stack.callback(process.terminate)
-    return url
+    return MeasuredServer(url, psutil.Process(process.pid))
 
 
-def measure_rounds(urls: Mapping[str, str], body: str, rounds: int, seconds: int) -> dict[str, list[dict[str, float]]]:
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
+def measure_rounds(
+    servers: Mapping[str, MeasuredServer], body: str, rounds: int, seconds: int
+) -> dict[str, list[dict[str, float]]]:
+    """Return the measurements of each server, after a first one that warms it up."""
+    for server in servers.values():
+        server.measure(body, 2)
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     shuffle = random.Random(1)
     for number in range(rounds):
-        order = shuffle.sample(sorted(urls), len(urls))
-        for name in order:
-            measured[name].append(wrk(f"{urls[name]}/predict", body, _CONNECTIONS, seconds))
+        for name in shuffle.sample(sorted(servers), len(servers)):
+            measured[name].append(servers[name].measure(body, seconds))
         click.echo(f"round {number + 1} of {rounds}", err=True)
     return measured
 
@@ -112,23 +135,21 @@ def _read_counts(url: str) -> tuple[int, int]:
 
 
 def _table(measured: Mapping[str, Any], counts: Mapping[str, tuple[int, int]], rows: int) -> Table:
-    title = f"census, {rows} row{'s' * (rows > 1)} a request, {_CONNECTIONS} connections, {len(measured[_BASE])} rounds"
+    title = f"census, {rows} row{'s' * (rows > 1)} a request, {CONNECTIONS} connections, {len(measured[_BASE])} rounds"
     table = Table(box=None, title=title, title_justify="left")
-    for heading in ("", "p99 ms", "rows/s", "p99, ratio", "rows/s, ratio", "logged", "dropped"):
+    headings = ("", "p99 ms", "rows/s", "CPU us", "p99, ratio", "rows/s, ratio", "CPU, ratio", "logged", "dropped")
+    for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
+    keys = ("p99", "rate", "cpu")
     for name, results in measured.items():
-        p99, rate = (np.array([result[key] for result in results]) for key in ("p99", "rate"))
-        ratios = ["", ""]
+        values = {key: np.array([result[key] for result in results]) for key in keys}
+        ratios = [""] * len(keys)
         if name != _BASE:
             base = measured[_BASE]
-            ratios = [
-                str(find_interval(values / np.array([result[key] for result in base])))
-                for key, values in (("p99", p99), ("rate", rate))
-            ]
+            ratios = [str(find_interval(values[key] / np.array([result[key] for result in base]))) for key in keys]
+        p99, rate, cpu = (np.median(values[key]) for key in keys)
         logged, dropped = counts[name]
-        table.add_row(
-            name, f"{np.median(p99):.2f}", f"{np.median(rate) * rows:,.0f}", *ratios, f"{logged:,}", f"{dropped:,}"
-        )
+        table.add_row(name, f"{p99:.2f}", f"{rate * rows:,.0f}", f"{cpu:,.0f}", *ratios, f"{logged:,}", f"{dropped:,}")
     return table
 
 

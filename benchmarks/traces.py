@@ -13,11 +13,9 @@ from pathlib import Path
 
 import click
 
-from benchmarks.request_log import find_interval, measure_rounds, open_server
-from benchmarks.serving import read_champion, wrk
+from benchmarks.request_log import CONNECTIONS, find_interval, measure_rounds, open_server
+from benchmarks.serving import read_champion
 from serving.registry import LocalRegistry
-
-_CONNECTIONS = 64
 
 
 class _Receiver(http.server.BaseHTTPRequestHandler):
@@ -39,7 +37,7 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
 @click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of a measurement.")
 def main(registry: Path, model: str, rounds: int, seconds: int) -> None:
-    """Measure rows a second with and without traces, and print the ratio with its interval."""
+    """Measure with and without traces, and print the ratios with their intervals."""
     versions = LocalRegistry(registry, model)
     _, row = read_champion(versions)
     body = json.dumps({"instances": [row]})
@@ -48,16 +46,15 @@ def main(registry: Path, model: str, rounds: int, seconds: int) -> None:
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         stack.callback(receiver.shutdown)
         endpoint = f"http://127.0.0.1:{receiver.server_port}"
-        urls = {
+        servers = {
             "no traces": open_server(stack, versions.folder),
             "traces": open_server(stack, versions.folder, "--otlp-endpoint", endpoint),
         }
-        for url in urls.values():
-            wrk(f"{url}/predict", body, _CONNECTIONS, 2)
-        measured = measure_rounds(urls, body, rounds, seconds)
-    without, traced = ([result["rate"] for result in measured[name]] for name in urls)
-    ratio = find_interval([a / b for a, b in zip(traced, without, strict=True)])
-    print(f"rows/s with traces, of those without, at {_CONNECTIONS} connections, {rounds} rounds: {ratio}")
+        measured = measure_rounds(servers, body, rounds, seconds)
+    print(f"with traces, of those without, at {CONNECTIONS} connections, {rounds} rounds:")
+    for key, title in (("rate", "rows a second"), ("cpu", "processor time a request")):
+        without, traced = ([result[key] for result in measured[name]] for name in servers)
+        print(f"  {title}: {find_interval([a / b for a, b in zip(traced, without, strict=True)])}")
 
 
 if __name__ == "__main__":
