@@ -16,7 +16,7 @@ from oncall.local.artifact_folders import (
 )
 from oncall.local.disk_usage import describe_full_disk
 from oncall.local.metadata import LocalMetadata
-from oncall.local.model_versions import LocalModelVersions, LostRegistryError, find_registry
+from oncall.local.model_versions import LocalModelVersions, LostRegistryError
 from oncall.local.quarantine import find_unused_folders
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
@@ -26,7 +26,7 @@ from pipeline.database.sqlite import UNFINISHED
 from pipeline.run.advice import again, ask
 from pipeline.run.causes import cause
 from pipeline.run.records import State, find_clock_conflicts
-from serving.registry import LEDGER_FILE, LocalRegistry
+from serving.registry import LocalRegistry
 
 _MIN_FREE_BYTES = 2e9
 _MAX_SHOWN_RUNS = 5
@@ -176,7 +176,7 @@ def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None
         try:
             registry.check_writable()
         except PushError as error:
-            yield Finding("registry", str(error), _get_registry_remedy(registry.folder, str(error)))
+            yield Finding("registry", str(error), _get_registry_remedy(str(error)))
     except ConfigError:
         raise
     except LostRegistryError as error:
@@ -184,23 +184,22 @@ def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None
         yield Finding("registry", str(error), f"restore it from a backup; or {todo}")
         return
     except PipelineError as error:
-        place = find_registry(store.root.path, next(store.read_records(), None), folder, model).folder
-        yield Finding("registry", str(error), _get_registry_remedy(place, str(error)))
+        yield Finding("registry", str(error), _get_registry_remedy(str(error)))
         return
     for pattern in _UNFINISHED_FOLDERS if registry.folder.is_dir() else ():
         for path in sorted(registry.folder.glob(pattern)):
             yield Finding("registry", f"{path}: a push or a gc was cut off", "the next push removes it")
 
 
-def _get_registry_remedy(folder: Path, problem: str) -> str:
-    """Return the command for a registry that cannot be read or written."""
-    ledger = folder / LEDGER_FILE
-    if problem.startswith(f"{ledger}: is damaged"):
-        away = command("mv", "-nT", ledger, f"{ledger}.damaged", note="the version that is named serves then")
-        return f"restore {ledger} from a backup; or {away}"
+def _get_registry_remedy(problem: str) -> str:
+    """Return the command for a registry that cannot be read or written; a problem begins with its place."""
+    place = Path(problem.partition(": ")[0])
+    if problem.startswith(f"{place}: is damaged"):
+        away = command("mv", "-nT", place, f"{place}.damaged", note="the version that is named serves then")
+        return f"restore {place} from a backup; or {away}"
     if "mounted read-only" in problem:
-        return command("findmnt", "-T", folder, note="how it is mounted; the serving version is unchanged")
-    return show_rights(folder if "no permission" in problem else Path(problem.partition(": ")[0]))
+        return command("findmnt", "-T", place, note="how it is mounted; the serving version is unchanged")
+    return show_rights(place)
 
 
 def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions) -> Iterator[Finding]:

@@ -136,7 +136,8 @@ class Runs:
         if crashes_in is None:
             code = fails[2] if fails else 0
             champion = self.registry.champion()
-            pushed = {"pushed": f"version {champion} to {self.registry.folder}/{champion}", "serving": "version 1"}
+            place = f"version {champion} to {self.registry.folder}/{champion}" if pushes else "nothing"
+            pushed = {"pushed": place, "serving": "version 1"}
             summary = {} if fails or until else pushed
             file.end(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
         if not on_record:
