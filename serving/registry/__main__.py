@@ -198,7 +198,7 @@ def _detail_lines(details: Mapping[str, Any]) -> list[str]:
     fits = {
         True: "fits the files",
         False: "DOES NOT FIT THE FILES: they were changed since the push, and are not to be served",
-        None: "unknown: another tool wrote them",
+        None: "unknown: no release.json says what was pushed",
     }
     lines = [
         ("version", f"{details['version']}, {details['state']}"),

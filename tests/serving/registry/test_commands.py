@@ -98,8 +98,10 @@ def test_the_list_of_many_metrics_and_of_versions_that_are_not_ours(registry: Lo
     (registry.path(1) / RELEASE_FILE).unlink()
     # Copied by hand.
     shutil.copytree(registry.path(2), registry.path(9))
+    shutil.copytree(registry.path(1), registry.path(10))
     rows = {row[0]: row for row in map(cells, run("list").splitlines()) if row}
-    assert rows["1"][1:5] == ["of another tool", "", "", ""]
+    assert rows["1"][1:5] == ["retired", "", "", ""]
+    assert rows["10"][1] == "of another tool"
     assert rows["4"][4] == "auc 0.9400, example_count 3.0000"
     assert rows["9"][1] == "unexplained"
 
@@ -130,9 +132,9 @@ def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
     assert run_json("show", "2")["content_fits"] is False
     (registry.path(2) / RELEASE_FILE).unlink()
     assert run("show", "2").splitlines()[:3] == [
-        "version   2, of another tool",
+        "version   2, retired",
         "path      runs/census/registry/income/2",
-        "content   unknown: another tool wrote them",
+        "content   unknown: no release.json says what was pushed",
     ]
 
 
