@@ -15,8 +15,8 @@ MAX_CONNECTIONS = 4096
 MAX_HEAD_BYTES = 64 * 1024
 # A chunk of one byte takes six: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
 _MAX_FRAME_BYTES = 8
-# A client may send this much more of a body once its answer is complete.
-_MAX_UNREAD_BYTES = 1 << 20
+# A client may send this much of a body whose answer is complete: many read no answer before they have sent it all.
+_MAX_UNREAD_BYTES = 8 << 20
 # Each takes kilobytes, however few bytes it came in. A client repeats those without an answer on another connection:
 # https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2
 _MAX_PIPELINED = 100
@@ -108,7 +108,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_head:
-            if self._bytes > MAX_HEAD_BYTES:
+            if self._bytes > MAX_HEAD_BYTES or self._is_head_large():
                 self._refuse_large("headers")
         elif not self._is_complete:
             if self._bytes - (1 + _MAX_FRAME_BYTES) * self._body_bytes > 2 * MAX_HEAD_BYTES:
@@ -126,12 +126,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        if self._bytes + self._first_bytes > MAX_HEAD_BYTES:
-            # Each header has four characters more.
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > MAX_HEAD_BYTES:
-                self._refuse_large("headers")
-                raise ValueError(size)
+        if self._is_head_large():
+            self._refuse_large("headers")
+            raise ValueError
         self._set_deadline(BODY_SECONDS, "body")
         super().on_headers_complete()
         self._in_head = False
@@ -158,6 +155,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         elif not self.transport.is_closing():
             asyncio.get_running_loop().call_later(LINGER_SECONDS, super().shutdown)
+
+    def _is_head_large(self) -> bool:
+        """Whether the headers so far exceed the bound; other requests, or a body, may be in the same piece."""
+        if self._bytes + self._first_bytes <= MAX_HEAD_BYTES:
+            return False
+        # Each header has four characters more.
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES
 
     @property
     def _is_answering(self) -> bool:

@@ -5,6 +5,7 @@ import itertools
 import secrets
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import jinja2
 from google.protobuf import json_format
@@ -209,6 +210,16 @@ def _build_row_schema(served: ServedVersion) -> dict[str, Any]:
     }
 
 
+def _list_oncall_links(address: str | None) -> dict[str, str]:
+    """Return the addresses of pages of `oncall web`, by title."""
+    if address is None:
+        return {}
+    parts = urlsplit(address)
+    pages = {"Live traffic": "/traffic", "Versions": "/versions"}
+    links = {title: parts._replace(path=parts.path.rstrip("/") + page).geturl() for title, page in pages.items()}
+    return {"On call": address, **links}
+
+
 def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
     return {safe_name(name): feature for name, feature in features.raw_features.items()} if features else {}
 
@@ -306,8 +317,8 @@ def render_try_it(service: Service, health_route: str) -> tuple[str, dict[str, s
         "style": Markup(read_style()),
         "model": service.model_name,
         "health": health_route,
+        "oncall_links": _list_oncall_links(service.settings.oncall_url),
     }
-    common["oncall_url"] = service.settings.oncall_url
     try:
         served = service.find()
     except NotReadyError as error:

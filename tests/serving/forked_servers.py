@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -97,6 +98,8 @@ def _become_server(arguments: list[str], environment: dict[str, str], streams: l
         os.dup2(stream, number)
         os.close(stream)
     sys.argv[1:] = arguments
+    # As in a terminal: the tests may run under nohup, whose SIG_IGN a server respects.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with leaves_at_once():
         from serving.server.command import main
 

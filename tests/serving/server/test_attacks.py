@@ -220,8 +220,6 @@ def test_names_without_end_leave_a_grpc_answer_whole(serving: RunningServer) -> 
 
 def test_grpc_health_follows_the_servers_own(registry: LocalRegistry) -> None:
     kinds = health_pb2.HealthCheckResponse
-    # The tests may run under nohup, whose SIG_IGN a server respects.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with RunningServer("--model-dir", str(registry.folder), "--grpc-port", "0", "--drain", "2") as running:
         stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(running.grpc))
         service = "tensorflow.serving.PredictionService"

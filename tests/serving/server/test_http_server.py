@@ -365,7 +365,8 @@ def test_the_page_links_to_the_others(serving: RunningServer) -> None:
         html = response.read().decode()
     assert "<style nonce=" in html and read_style() in html
     links = re.findall(r'<li><a href="([^"]*)"', html)
-    assert links == ["/", "openapi.json", "metrics", "/health", "http://127.0.0.1:8502/?a=1&amp;b=2"]
+    oncall = [f"http://127.0.0.1:8502/{page}?a=1&amp;b=2" for page in ("", "traffic", "versions")]
+    assert links == ["/", "openapi.json", "metrics", "/health", *oncall]
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "127.0.0.1:8502"])
