@@ -52,6 +52,14 @@ class _BodyReader:
             self._protocol.on_message_complete()
 
 
+class _AnswerTransport:
+    """The transport that an answer closes behind it: the connection may linger."""
+
+    def __init__(self, protocol: "LimitedProtocol") -> None:
+        transport = protocol.transport
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, protocol.close
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection.
 
@@ -64,32 +72,61 @@ class LimitedProtocol(HttpToolsProtocol):
     _bytes = _first_bytes = _body_bytes = _piece_bytes = 0
     _in_head = True
     _is_complete = False
-    # Whether further requests are discarded.
-    _is_full = False
+    # Whether further requests are discarded, and whether all that comes is.
+    _is_full = _is_lingering = False
     _too_late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._answers = _AnswerTransport(self)
         self._begin_head()
         if len(self.connections) > MAX_CONNECTIONS:
             # Slow clients keep no place from others, health probes among them.
             oldest = next(iter(self.waiting))
             oldest.connections.discard(oldest)
             oldest._refuse("503 Service Unavailable", "too many connections")
+            oldest.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
+        # No circle keeps the connection until the garbage collector's next look.
+        self._answers.close = self.transport.close
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection of a client that has sent all it had to send and still reads its answers."""
-        if not self._is_complete or not self._is_answering:
+        self._is_full = False
+        if self._is_lingering or not self._is_complete or not self._is_answering:
             return False
         self.cycle.keep_alive = False
         return True
 
+    def close(self) -> None:
+        """Close the connection; first read what its client still sends, since a reset would overtake the answer.
+
+        https://www.rfc-editor.org/rfc/rfc9112#section-9.6
+        """
+        if self.transport.is_closing() or (self._is_complete and not self._is_full):
+            self.transport.close()
+            return
+        self._is_lingering = True
+        if self._is_answering:
+            # A request that was refused in its body has no other answer.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._end_wait()
+        self._wait()
+        self._too_late = asyncio.get_running_loop().call_later(BODY_SECONDS, self.transport.close)
+
     def data_received(self, data: bytes) -> None:
-        if self._is_full:
+        if self._is_lingering:
+            self._body_bytes += len(data)
+            if self._body_bytes > _MAX_UNREAD_BYTES:
+                self.transport.close()
+        if self._is_full or self._is_lingering:
             return
         self._unset_keepalive_if_required()
         self._piece_bytes = len(data)
@@ -105,7 +142,7 @@ class LimitedProtocol(HttpToolsProtocol):
                     reason = f"the request is not HTTP/1.1: {error.__context__ or error}"
                     self._refuse("400 Bad Request", reason[:_MAX_REASON_CHARS])
             break
-        if self.transport.is_closing():
+        if self._is_lingering or self.transport.is_closing():
             return
         if self._in_head:
             if self._bytes > MAX_HEAD_BYTES or self._is_head_large():
@@ -131,6 +168,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise ValueError
         self._set_deadline(BODY_SECONDS, "body")
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
@@ -146,7 +184,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._is_complete and self.cycle.response_complete:
+        if self._is_lingering:
+            self._unset_keepalive_if_required()
+        elif self._is_complete and self.cycle.response_complete:
             self._wait()
 
     def shutdown(self) -> None:
@@ -214,6 +254,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse("431 Request Header Fields Too Large", f"the {part} have more than {MAX_HEAD_BYTES:,} bytes")
 
     def _refuse(self, status: str, reason: str) -> None:
+        if self._is_lingering:
+            return
         self._end_wait()
         if self.transport.is_closing():
             return
@@ -223,4 +265,6 @@ class LimitedProtocol(HttpToolsProtocol):
             body = orjson.dumps({"error": reason})
             head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
             self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
-        self.transport.close()
+            self.close()
+        else:
+            self.transport.close()

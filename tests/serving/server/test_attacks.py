@@ -118,16 +118,47 @@ def test_the_head_of_a_request_has_an_answer(serving: RunningServer, head: bytes
     assert "Traceback (most recent call last):\n" not in serving.errors
 
 
-def test_a_large_body_is_refused_before_it_is_sent(serving: RunningServer) -> None:
+@pytest.mark.parametrize(
+    ("head", "rest", "status"),
+    [
+        (b"POST /predict HTTP/1.1\r\nContent-Length: 2000000\r\n", 2_000_000, 413),
+        (b"POST /predict HTTP/1.1\r\nContent-Length: 2000000\r\nConnection: close\r\n", 2_000_000, 413),
+        (b"POST /predict HTTP/1.0\r\nContent-Length: 2000000\r\n", 2_000_000, 413),
+        (b"POST /nothing HTTP/1.1\r\nContent-Length: 2000000\r\nConnection: close\r\n", 2_000_000, 404),
+        (b"GET /live HTTP/1.1\r\nX-Long: %s\r\n" % (b"a" * 70_000), 1_000_000, 431),
+        (b"GET /live HTTP/1.1\r\nX-Folded: a\r\n b\r\n", 1_000_000, 400),
+    ],
+    ids=["kept", "closed", "http-1.0", "unknown-path", "long-head", "folded-head"],
+)
+def test_a_client_that_reads_once_it_has_sent_all_reads_the_refusal(
+    serving: RunningServer, head: bytes, rest: int, status: int
+) -> None:
     with connect(serving) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
-        assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
+        client.sendall(head + b"Host: localhost\r\n\r\n")
+        # The answer is there before the rest is sent.
+        assert client.recv(1, socket.MSG_PEEK)
+        for _ in range(rest // 100_000):
+            client.sendall(b" " * 100_000)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert int(answer.split()[1]) == status
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_a_connection_has_so_many_requests_in_its_queue(serving: RunningServer) -> None:
+def test_a_client_that_waits_for_the_end_of_an_answer_reads_it_before_it_sends_its_body(serving: RunningServer) -> None:
+    with connect(serving) as client:
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2000000\r\n\r\n"
+        client.sendall(head)
+        assert b"".join(iter(lambda: client.recv(65536), b"")).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("is_all_sent", [False, True])
+def test_a_connection_has_so_many_requests_in_its_queue(serving: RunningServer, is_all_sent: bool) -> None:
     """Each takes some 3 kB until it has its answer, and 30 bytes on the network."""
     with connect(serving) as client:
         client.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000)
+        if is_all_sent:
+            client.shutdown(socket.SHUT_WR)
         answers = b"".join(iter(lambda: client.recv(65536), b""))
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == 101
     assert answers.count(b"connection: close\r\n") == 1
