@@ -147,7 +147,7 @@ METRICS: Mapping[str, Metric] = {
         ),
         Metric(
             "pr_auc",
-            "pr auc",
+            "PR AUC",
             binary=lambda counts: counts.area_under_precision_recall(),
             better="higher",
             undefined=_NO_POSITIVE_ROW,
