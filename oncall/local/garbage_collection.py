@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.counts import count_text
 from cli.errors import RunRootError
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
 from oncall.local.artifact_folders import MOVED, find_earlier_root, get_execution_folder, is_missing, measure_folder
@@ -189,7 +190,7 @@ def _report_plan(plan: RemovalPlan, left: list[Path], *, yes: bool) -> CommandRe
     ]
     if plan.gone:
         verb = "marked" if yes else "would mark"
-        lines.append(f"{verb} {len(plan.gone)} artifacts as deleted whose files were gone")
+        lines.append(f"{verb} {count_text(len(plan.gone), 'artifact')} as deleted whose files were gone")
     lines += [f"could not be removed, and is an orphan now: {path}" for path in left]
     largest = sorted(plan.folders.items(), key=lambda item: -item[1])
     lines += [f"{format_bytes(size):>12}  {path}" for path, size in largest]

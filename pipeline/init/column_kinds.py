@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from pipeline.init.exclusions import times_of, usual_mean
 from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import Kind, has_unit, round_up
@@ -126,7 +127,7 @@ def _note_missing(column: Column, words: list[str]) -> tuple[str, ...]:
         return ()
     rows = pc.sum(pc.is_in(column.texts, pa.array(words))).as_py()
     return (
-        f"'{column.name}' is {' or '.join(map(repr, words))} in {rows:,} rows: declared as missing "
+        f"'{column.name}' is {' or '.join(map(repr, words))} in {count_text(rows, 'row')}: declared as missing "
         f"(features.{column.name}.missing_values)",
     )
 
@@ -209,7 +210,7 @@ def _why_no_format(times: Column) -> str | None:
         if not share:
             break
         fits = rest.fits(time_format)
-        counts.append(f"{rest.rows[fits].sum():,} rows such as {rest.values[int(fits.argmax())].as_py()!r}")
+        counts.append(f"{count_text(rest.rows[fits].sum(), 'row')} such as {rest.values[int(fits.argmax())].as_py()!r}")
         rest = rest.take(np.flatnonzero(~fits))
     if not counts:
         return f"{times.time_form.kind}, such as {times.values[0][0]!r}, in no format that `init` tries; {_DECLARE}"
@@ -273,7 +274,7 @@ def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
         lengths[len(items)] += rows
     (first, first_rows), *others = lengths.most_common(_MAX_FORMATS_SHOWN)
     more = "".join(f" and of {length:,} in {rows:,}" for length, rows in others)
-    return f"{first:,} numbers in {first_rows:,} rows{more}"
+    return f"{count_text(first, 'number')} in {count_text(first_rows, 'row')}{more}"
 
 
 def _written_vector(column: Column) -> Kind | None:
@@ -294,7 +295,7 @@ def _vector(column: Column, length: int, delimiter: str) -> Kind:
     declared: dict[str, Any] = {"kind": "vector", "length": length, "delimiter": delimiter}
     if column.missing_share:
         declared["missing"] = "zeros"
-    return Kind(declared, f"{length:,} numbers in each row")
+    return Kind(declared, f"{count_text(length, 'number')} in each row")
 
 
 def _delimited_list(column: Column) -> Kind | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from components.config import DATE, LEAK
 from pipeline.init.column_kinds import recognize
@@ -254,7 +255,7 @@ def _feature(
         reason += f"; kept by --keep{f' ({excluded})' if excluded else ''}"
     if column.name in table.mixed:
         count, text = table.mixed[column.name]
-        reason += f"; {count:,} rows have a text such as {text!r}, see max_bad_rows"
+        reason += f"; {count_text(count, 'row', 'have')} a text such as {text!r}, see max_bad_rows"
     reason += f"; explains {explained:.1%} of the label"
     if explained > SUSPECT:
         reason += ", is it known beforehand?"
@@ -336,7 +337,7 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
-        names = _first([f"{_quote(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
+        names = _first([f"{_quote(f.column.name)} ({count_text(f.column.distinct, 'value')})" for f in ids])
         group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
         notes.add(
             Rank.CHOICE,

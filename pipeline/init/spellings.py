@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cli.counts import count_text
 from pipeline.init.notes import Notes, Rank
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 
@@ -53,7 +54,8 @@ def _note_percent(name: str, strings: pa.Array, format: NumberFormat, notes: Not
     value = plain_numbers(pa.array([with_sign.strip()]), format).cast(pa.float64())[0].as_py()
     notes.add(
         Rank.ROWS,
-        f"'{name}' has a percent sign in {len(signed):,} rows and none in {len(numbers) - numbers.null_count:,}: "
+        f"'{name}' has a percent sign in {count_text(len(signed), 'row')} and none in "
+        f"{len(numbers) - numbers.null_count:,}: "
         f"{with_sign!r} is read as {value:g}, and {without!r} as it is; write them in "
         "one way, or leave it out (--drop)",
     )
@@ -99,7 +101,7 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:
             example = others.filter(fits)[0].as_py()
             usual = values.filter(is_number)[0].as_py()
-            return f"has {numbers:,} numbers such as {usual!r} and {count:,} {way} such as {example!r}"
+            return f"has {count_text(numbers, 'number')} such as {usual!r} and {count:,} {way} such as {example!r}"
     return ""
 
 

@@ -42,14 +42,14 @@ class CallWatchdog:
         """
         calls, thread, clock = self._calls, threading.get_ident, time.monotonic
 
-        def watched(columns: Mapping[str, Sequence[Any]]) -> Outputs:
+        def run(columns: Mapping[str, Sequence[Any]]) -> Outputs:
             calls[thread()] = _RunningCall(version, clock())
             try:
                 return call(columns)
             finally:
                 del calls[thread()]
 
-        return watched
+        return run
 
     def start(self, end: Callable[[int, float], None]) -> None:
         """Start the thread.
