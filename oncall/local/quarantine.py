@@ -12,7 +12,7 @@ from cli.errors import RunRootError
 from cli.state_files import write_atomically
 from cli.terminal import command
 from oncall.local.artifact_folders import (
-    MOVED,
+    describe_earlier_root,
     find_earlier_root,
     get_execution_folder,
     list_execution_folders,
@@ -50,7 +50,7 @@ def find_unused_folders(store: LocalRunStore) -> Iterator[UnusedFolder]:
     earlier = find_earlier_root(root, (artifact.uri for artifact in live))
     if earlier is not None:
         # Otherwise every folder would be unused.
-        raise RunRootError(f"{store.root.path}: {MOVED.format(earlier)}")
+        raise RunRootError(describe_earlier_root(store.root.path, earlier))
     used = {get_execution_folder(root, artifact.uri) for artifact in live}
     unused: dict[int, list[Path]] = {}
     for path in list_execution_folders(root):
