@@ -29,7 +29,7 @@ from schemas.tables.token_limit import TokenLimit
 _DATES = (
     *("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y"),
     *("%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),
-    "%a, %d %b %Y",
+    *("%a, %d %b %Y", "%a, %b %d, %Y", "%A, %d %B %Y", "%A, %B %d, %Y"),
 )
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M:%S %p", " %I:%M %p", ", %I:%M %p", " %H:%M:%S %z")
 _FORMATS = (ISO8601, TIME_OF_DAY, *(date + clock for clock in _CLOCKS for date in _DATES))
@@ -39,7 +39,7 @@ _SAMPLE_VALUES = 200
 _LEAST_FITTING, _LEAST_FITTING_IN_SAMPLE = 1 - MAX_FAULTY_SHARE, 0.8
 _DATE_KINDS = (TimeKind.DATE, TimeKind.DATE_TIME)
 _MAX_FORMATS_SHOWN = 3
-_DECLARE = "declare it as kind: timestamp with its format (docs/how-to/times.md)"
+_DECLARE = "write it as 2024-03-31, or declare it as kind: timestamp with its format (docs/how-to/times.md)"
 _PARTS_KEPT = ("hour", "weekday", "month")
 _PARTS_TRIED = (*_PARTS_KEPT, "day_of_month")
 _EMBEDDING, _LIST_EMBEDDING, _TEXT_EMBEDDING = 8, 8, 16
@@ -247,6 +247,8 @@ def _list_of_values(column: Column) -> Kind | str:
     if length is not None and not are_integers:
         return _vector(column, length, ",")
     if not are_integers and len(values) > column.present // _MIN_ROWS_OF_ITEM and all(map(_is_number, values)):
+        if rows := sum(count for items, count in lists if LIST_NULL in items):
+            return f"lists of numbers of which one is missing in {count_text(rows, 'row')}; a vector has all of them"
         return f"lists of {_describe_lengths(lists)}; a vector has equally many in each row"
     delimiter = next((d for d in _DELIMITERS if not any(d in item for item in values)), None)
     if delimiter is None:

@@ -14,6 +14,7 @@ from cli.errors import ConfigError, DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES, order_evidence
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
+from pipeline.init.spellings import WRITE_AS_TWO, describe_booleans
 from pipeline.init.splits import Rows
 from pipeline.profile.columns import Column
 from schemas.features import LabelKind
@@ -246,6 +247,10 @@ def _in_one_spelling(column: Column, notes: Notes) -> Column:
         old = [value for value, _ in values]
         index = pc.index_in(column.texts, pa.array(old))
         column = Column(column.name, pa.array([chosen.get(value, value) for value in old]).take(index))
+    if booleans := describe_booleans(column.values):
+        text = f"label '{column.name}': yes and no are written in several ways, each of which is a class: {booleans}"
+        notes.add(Rank.LABEL, f"{text}; {WRITE_AS_TWO} the label (docs/how-to/derived-columns.md)")
+        return column
     folded: dict[str, list[str]] = {}
     for value, _ in column.values:
         folded.setdefault(value.strip().casefold(), []).append(value)

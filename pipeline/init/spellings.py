@@ -1,7 +1,7 @@
-"""Notes columns whose numbers are written in more than one way: with and without a sign, in two formats, with units."""
+"""Finds columns that write the same in several ways: numbers with and without a sign, or with units; yes and no."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +21,8 @@ _OTHER_WAYS = {
     "with the sign at the end": r"^[0-9][0-9.,]*[+-]$",
     "with K, M or B": r"^[+-]?[0-9]+[.,][0-9]+\s?[kKmMbB]$",
 }
+WRITE_AS_TWO = "write them as two values, or derive"
+_YES, _NO = frozenset(("1", "true", "t", "yes", "y", "on")), frozenset(("0", "false", "f", "no", "n", "off"))
 _PLAIN_NUMBER = rf"^{PLAIN_NUMBER}$"
 _OTHER_FORMATS = (PLAIN, NumberFormat(","), NumberFormat(".", ","), NumberFormat(",", "."))
 
@@ -103,6 +105,18 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
             usual = values.filter(is_number)[0].as_py()
             return f"has {count_text(numbers, 'number')} such as {usual!r} and {count:,} {way} such as {example!r}"
     return ""
+
+
+def describe_booleans(values: Sequence[tuple[str, int]]) -> str:
+    """Return the spellings of yes and no in a column that has several words for one of them; empty for any other.
+
+    Args:
+      values: Each value and the number of its rows.
+    """
+    words = {value.strip().casefold() for value, _ in values}
+    if len(words) < 3 or not words <= _YES | _NO or words <= _YES or words <= _NO:
+        return ""
+    return ", ".join(f"{value!r} in {count_text(rows, 'row')}" for value, rows in values)
 
 
 def _are_numbers(values: pa.Array, format: NumberFormat) -> pa.Array:
