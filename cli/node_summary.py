@@ -41,8 +41,3 @@ def only_artifact(outputs: Outputs, key: str) -> "Artifact":
 def number_text(value: float | None) -> str:
     """Return a metric's value as people read it; None and NaN are undefined."""
     return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"
-
-
-def count_text(count: int, noun: str) -> str:
-    """Return a count with its noun, in the plural unless it is one."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cli.counts import count_text
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import command, flags
 from oncall.check import Check
@@ -95,7 +96,7 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
         "groups": groups,
         "drops": {str(number): [_document_drop(drop) for drop in of_version] for number, of_version in drops.items()},
     }
-    share = f"{summary.counts.joined:,} of {summary.counts.predictions:,} predictions have a label"
+    share = f"{summary.counts.joined:,} of {count_text(summary.counts.predictions, 'prediction', 'have')} a label"
     parts: list[str | ResultTable] = [f"{log}: {share}; joined {summary.at:%Y-%m-%d %H:%M} UTC"]
     parts += [f"note       {note}" for note in notes]
     for number, of_version in drops.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from cli.counts import count_text
 from cli.errors import ConfigError, DataError, PipelineError
 from cli.terminal import flags
 from components.config import Comparison
@@ -122,7 +123,8 @@ class TrafficReport:
     @property
     def verdict(self) -> str:
         """Result in one line."""
-        rows = f"{self.rows:,} rows of version {self.training.version} since {self.window.since:{_TIME_FORMAT}}"
+        version, since = self.training.version, f"{self.window.since:{_TIME_FORMAT}}"
+        rows = f"{count_text(self.rows, 'row')} of version {version} since {since}"
         if not self.rows:
             others = "".join(f"; version {number} has {count:,}" for number, count in self.window.rows.items())
             return f"no {rows.removeprefix('0 ')}: nothing is judged{others}"
@@ -169,12 +171,16 @@ def report_traffic(
     pairs: list[tuple[str, object]] = [
         ("traffic", report.verdict),
         ("log", f"{report.log}; {describe_samples(window.samples)}" if window.samples else report.log),
-        ("run", f"{report.training.run_id}, whose train split has {report.training.statistics.num_examples:,} rows"),
+        (
+            "run",
+            f"{report.training.run_id}, whose train split has "
+            f"{count_text(report.training.statistics.num_examples, 'row')}",
+        ),
         ("rows", ", ".join(f"version {number}: {count:,}" for number, count in window.rows.items())),
     ]
     reasons = [*window.rejections.items()]
     rejected = sum(window.rejections.values())
-    pairs += [("rejected", f"{rejected:,} requests")] if reasons else []
+    pairs += [("rejected", count_text(rejected, "request"))] if reasons else []
     pairs += [("", f"{count:,}: {shorten(reason, _MAX_REASON_CHARS)}") for reason, count in reasons[:_MAX_REASONS]]
     pairs += [("", f"and {len(reasons) - _MAX_REASONS} other reasons")] if len(reasons) > _MAX_REASONS else []
     pairs.append(("clock", describe_future(window)))
@@ -344,8 +350,8 @@ def describe_future(window: LogWindow) -> str:
     if window.latest is None:
         return ""
     return (
-        f"{window.future:,} rows have times after now, up to {window.latest:{_TIME_FORMAT}}, and are not judged; "
-        "compare the clocks of the servers with `date -u`"
+        f"{count_text(window.future, 'row', 'have')} times after now, up to {window.latest:{_TIME_FORMAT}}, and are "
+        "not judged; compare the clocks of the servers with `date -u`"
     )
 
 

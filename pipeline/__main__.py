@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cli.counts import count_text
 from cli.interrupts import Interrupts, leave_at_once, leaves_at_once
 from cli.terminal import INTERRUPTED_EXIT_CODE, command, refusals
 from pipeline.init.command import init
@@ -115,7 +116,8 @@ def span(
         return
     before = f"; {written.written_before:,} are in earlier spans" if written.written_before else ""
     click.echo(
-        f"{written.path}: {written.rows:,} rows, predicted {written.first:%Y-%m-%d} to {written.last:%Y-%m-%d}{before}"
+        f"{written.path}: {count_text(written.rows, 'row')}, predicted {written.first:%Y-%m-%d} to "
+        f"{written.last:%Y-%m-%d}{before}"
     )
 
 
@@ -241,7 +243,7 @@ def _read_config_flags(root: Any, run: str, default: str) -> tuple[str, tuple[st
 
 
 def _count_text(changes: Sequence[object]) -> str:
-    return f"{len(changes)} change{'' if len(changes) == 1 else 's'}" if changes else "no changes"
+    return count_text(len(changes), "change") if changes else "no changes"
 
 
 def run_program() -> None:

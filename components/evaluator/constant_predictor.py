@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from schemas.features import Label
 from schemas.metric_counts import LEAST_PROBABILITY
 
@@ -258,14 +259,18 @@ class ConstantComparison:
             interval = "without a 95% interval"
         else:
             interval = f"95% interval [{self._number(self.low)}, {self._number(self.high)}]"
-        gain = f"a gain of {self._number(self.gain)} in each of {self.rows:,} rows of {split} ({interval})"
+        gain = (
+            f"a gain of {self._number(self.gain)} per row, over {count_text(self.rows, 'row')} of {split} ({interval})"
+        )
         if not self.is_better:
             same = "the model predicts the same for every row; " if self.is_same_everywhere else ""
             return (
                 f"constant predictor: {same}{self}, {gain}, must be better; the model knows nothing that helps on "
                 f"{split}"
             )
-        needed = f"about {self.rows_needed:,} rows would be enough: " if self.rows_needed is not None else ""
+        needed = (
+            f"about {count_text(self.rows_needed, 'row')} would be enough: " if self.rows_needed is not None else ""
+        )
         return (
             f"constant predictor: {self}, {gain}, must be above 0 by its interval; {needed}give '{split}' more, or "
             "bless it with evaluation.insignificant_gain: warn"

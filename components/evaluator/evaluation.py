@@ -14,6 +14,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.view import util as view_util
 from tensorflow_model_analysis.writers import eval_config_writer
 
+from cli.counts import count_text
 from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.challengers import LINEAR, TITLES, TREES, Outcome
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses, format_loss
@@ -336,7 +337,7 @@ def _why_without_interval(metrics: Mapping[str, float | None], errors: SliceErro
         if name not in METRICS or errors is None:
             reasons[name] = "it is not computed from counts of rows"
         elif errors.errors.get(CANDIDATE, {}).get(name) is None:
-            rows = "1 row is" if errors.rows == 1 else f"{errors.rows:,} rows are"
+            rows = count_text(errors.rows, "row", "are")
             reasons[name] = f"{rows} too few, or resampled rows do not change it"
     return reasons
 
@@ -454,7 +455,8 @@ def _judge_rows(rows: JudgedRows, evaluation: Evaluation) -> tuple[list[str], li
     if rows.losses.non_finite:
         count, total = rows.losses.non_finite, rows.losses.non_finite + rows.losses.rows
         failures.append(
-            f"predictions: NaN or infinite for {count:,} of {total:,} rows of {evaluation.split}, must be finite"
+            f"predictions: NaN or infinite for {count:,} of {count_text(total, 'row')} of {evaluation.split}, must be "
+            "finite"
         )
     problem = rows.comparison.problem(evaluation.split)
     if problem:

@@ -6,7 +6,8 @@ from typing import Any
 
 from tfx.components.evaluator import constants
 
-from cli.node_summary import NodeSummary, Outputs, count_text, only_artifact
+from cli.counts import count_text
+from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.evaluator.evaluation import Differences, Intervals, Metrics, Summary, format_difference
 from schemas.metrics import METRICS, describe_metric
 from schemas.slices import OVERALL

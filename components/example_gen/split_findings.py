@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cli.counts import count_text
 from cli.errors import DataError
 from components.config import CONTRADICTORY, COPIES, NO_CLASS, SHARED_ROWS, Validation
 from components.policy import Anomaly
@@ -32,8 +33,8 @@ def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]], *, sensitive
     if "std" in train and train["std"] <= 1e-9 * abs(train["mean"]):
         value = MASK if sensitive else f"{train['mean']:g}"
         raise DataError(
-            f"split '{TRAIN_SPLIT}': all labels of its {train['rows']:,} rows are {value}; there is "
-            "nothing to learn. Check the label, or give the split other rows"
+            f"split '{TRAIN_SPLIT}': all labels of its {count_text(int(train['rows']), 'row', 'are')} {value}; there "
+            "is nothing to learn. Check the label, or give the split other rows"
         )
     empty = _empty(train)
     if empty:
@@ -94,8 +95,8 @@ def contradictory_labels(equal_rows: Mapping[str, Any], column: str) -> Iterator
     rows, contradictory = (equal_rows["contradictory"]["train"][name] for name in ("rows", "contradictory"))
     if contradictory > _CONTRADICTORY_SHARE * rows:
         text = (
-            f"{contradictory:,} of {rows:,} rows ({contradictory / rows:.1%}) have a row that is equal in all features "
-            "and has another label: no model can be right about both. "
+            f"{contradictory:,} of {count_text(rows, 'row')} ({contradictory / rows:.1%}) have a row that is equal in "
+            "all features and has another label: no model can be right about both. "
             "Add a feature that tells them apart, or check the labels"
         )
         yield Anomaly(TRAIN_SPLIT, column, CONTRADICTORY, text + _format_sampling(equal_rows))
@@ -115,8 +116,8 @@ def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation
         if split != TRAIN_SPLIT and split not in equal_rows["drawn"] and share - own > margin:
             counts = equal_rows["in_train"][split]
             text = (
-                f"{counts['in_train']:,} of {counts['rows']:,} rows ({share:.1%}) have an equal row in train (in all "
-                f"features); {own:.1%} of train's rows have another, and at most {margin:.1%} more may. "
+                f"{counts['in_train']:,} of {count_text(counts['rows'], 'row')} ({share:.1%}) have an equal row in "
+                f"train (in all features); {own:.1%} of train's rows have another, and at most {margin:.1%} more may. "
                 "Remove the copies from one of the two, or raise validation.train_overlap_margin"
             )
             yield Anomaly(split, "all", SHARED_ROWS, text + _format_sampling(equal_rows))
@@ -132,7 +133,8 @@ def mostly_rows_of_train(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
         if split != TRAIN_SPLIT and share > _REMEMBERED_SHARE:
             counts = equal_rows["in_train"][split]
             text = (
-                f"{counts['in_train']:,} of {counts['rows']:,} rows ({share:.1%}) have an equal row in train (in all "
+                f"{counts['in_train']:,} of {count_text(counts['rows'], 'row')} ({share:.1%}) have an equal row in "
+                "train (in all "
                 "features): metrics on this split show how well rows of train are remembered, not what the model is "
                 "worth on new rows. Give the split other rows, or add features that tell the copies apart"
             )
@@ -186,7 +188,9 @@ def copies_texts(equal_rows: Mapping[str, Any]) -> list[str]:
     train = equal_rows["contradictory"]["train"]
     if train["contradictory"]:
         share = train["contradictory"] / train["rows"]
-        texts.append(f"{train['contradictory']:,} rows of train ({share:.1%}) equal one with another label{sampled}")
+        texts.append(
+            f"{count_text(train['contradictory'], 'row')} of train ({share:.1%}) equal one with another label{sampled}"
+        )
     return texts
 
 

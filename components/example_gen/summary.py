@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.example_gen import component
 from components.example_gen.input_fingerprint import FINGERPRINT_PROPERTY
@@ -74,7 +75,7 @@ class ExampleGenSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        left_out = f"; {self.rejected:,} bad rows left out" if self.rejected else ""
+        left_out = f"; {count_text(self.rejected, 'bad row')} left out" if self.rejected else ""
         left_out += f"; {self.unlabelled:,} without a label left out" if self.unlabelled else ""
         spread = "; copies are spread" if self.equal_rows["spread"] else ""
         return f"{_rows_text(self.rows)} rows{left_out}{spread}"
@@ -86,10 +87,10 @@ class ExampleGenSummary(NodeSummary):
             lines += [("weighted", text) for text in labels_texts(self.weights)]
         lines += [("copies", text) for text in copies_texts(self.equal_rows)]
         if self.rejected:
-            lines.append(("rejects", f"{self.rejected:,} bad rows left out: {self.rejects_file}"))
+            lines.append(("rejects", f"{count_text(self.rejected, 'bad row')} left out: {self.rejects_file}"))
         if self.unlabelled:
             splits = _rows_text({split: rows for split, rows in self.unlabelled_by_split.items() if rows})
-            lines.append(("no label", f"{self.unlabelled:,} rows left out (files of {splits})"))
+            lines.append(("no label", f"{count_text(self.unlabelled, 'row')} left out (files of {splits})"))
         return lines
 
 

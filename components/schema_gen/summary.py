@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 
 
@@ -20,4 +21,4 @@ class SchemaGenSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        return f"{self.features} features"
+        return count_text(self.features, "feature")

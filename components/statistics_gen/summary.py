@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 
 
@@ -22,4 +23,4 @@ class StatisticsGenSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        return f"{self.columns} columns"
+        return count_text(self.columns, "column")

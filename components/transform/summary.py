@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 
 
@@ -21,4 +22,4 @@ class TransformSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        return f"{self.columns} columns"
+        return count_text(self.columns, "column")

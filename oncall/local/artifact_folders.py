@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _DEPTH = 3
-MOVED = "was moved or copied: to ML Metadata its artifacts are below {}"
+_MOVED = "was moved or copied: to ML Metadata its artifacts are below {}"
+NOT_THERE = "there is no such folder, and ML Metadata has artifacts in it; mount it, or restore it from a backup"
+_OTHER_NAME = "is another path of {}, by which ML Metadata names the artifacts"
 
 
 def get_execution_folder(artifacts: Path, uri: str) -> Path | None:
@@ -36,6 +38,17 @@ def find_earlier_root(artifacts: Path, uris: Iterable[str]) -> Path | None:
             if (artifacts.joinpath(*path.parts[end - _DEPTH :])).exists() and _is_number(path.parts[end - 1]):
                 return Path(*path.parts[: end - _DEPTH]).parent
     return None
+
+
+def describe_earlier_root(root: Path, earlier: Path) -> str:
+    """Return what a run root is beside the one by whose path its artifacts are named."""
+    text = _OTHER_NAME if is_same_folder(root, earlier) else _MOVED
+    return f"{root}: {text.format(earlier)}"
+
+
+def is_same_folder(root: Path, other: Path) -> bool:
+    """Return True if two paths name one folder, as a symbolic link does."""
+    return other.exists() and root.samefile(other)
 
 
 def is_missing(uri: str) -> bool:

@@ -10,9 +10,11 @@ from cli.errors import ConfigError, PipelineError, PushError, RunRootError
 from cli.terminal import PERMISSION, command, flags, show_rights
 from oncall.findings import Finding, report_findings
 from oncall.local.artifact_folders import (
-    MOVED,
+    NOT_THERE,
+    describe_earlier_root,
     find_earlier_root,
     is_missing,
+    is_same_folder,
 )
 from oncall.local.disk_usage import describe_full_disk
 from oncall.local.metadata import LocalMetadata
@@ -143,12 +145,18 @@ def _check_artifacts(store: LocalRunStore, metadata: LocalMetadata) -> Iterator[
     earlier = find_earlier_root(store.root.artifacts, (artifact.uri for artifact in live))
     if earlier is not None:
         # Otherwise every artifact would be missing, and every folder an orphan.
-        message = f"{store.root.path}: {MOVED.format(earlier)}"
+        message = describe_earlier_root(store.root.path, earlier)
         yield Finding("moved", message, _describe_way_back(store, earlier))
         return
+    if live and not store.root.artifacts.is_dir():
+        todo = command("ls", "-ld", store.root.artifacts, note="no artifact is garbage until it is there again")
+        yield Finding("missing", f"{store.root.artifacts}: {NOT_THERE}", todo)
+        return
+    # All runs keep what they have.
+    note = "the next run makes it again; add --yes to mark it as deleted"
+    todo = ask("gc", "--keep-last", max(1, len(store.run_ids)), here=store.location_flags, note=note)
     for artifact in live:
         if is_missing(artifact.uri):
-            todo = ask("gc", "--keep-last", 100, "--yes", here=store.location_flags, note="no run finds it then")
             yield Finding("missing", f"{artifact.type} {artifact.id}: {artifact.uri} is gone", todo)
     quarantine = ask("quarantine", here=store.location_flags, note="moves it aside; add --yes to do it")
     for folder in find_unused_folders(store):
@@ -161,6 +169,10 @@ def _check_artifacts(store: LocalRunStore, metadata: LocalMetadata) -> Iterator[
 
 
 def _describe_way_back(store: LocalRunStore, earlier: Path) -> str:
+    if is_same_folder(store.root.path, earlier):
+        return ask("doctor", here=flags(run_root=earlier), note="the path that the runs were given")
+    if earlier.is_symlink():
+        return command("ls", "-ld", earlier, note="the runs here were given this link, which leads elsewhere now")
     if is_run_root(earlier):
         return ask("doctor", here=flags(run_root=earlier), note=f"a copy of {earlier}: use that one; move nothing")
     return command("mv", "-nT", store.root.path, earlier, note="back to where it was")

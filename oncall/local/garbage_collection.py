@@ -5,9 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.counts import count_text
 from cli.errors import RunRootError
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
-from oncall.local.artifact_folders import MOVED, find_earlier_root, get_execution_folder, is_missing, measure_folder
+from oncall.local.artifact_folders import (
+    NOT_THERE,
+    describe_earlier_root,
+    find_earlier_root,
+    get_execution_folder,
+    is_missing,
+    measure_folder,
+)
 from oncall.local.metadata import LocalMetadata
 from oncall.local.quarantine import QUARANTINE, REGISTRY_QUARANTINE
 from oncall.local.run_store import LocalRunStore
@@ -94,7 +102,9 @@ def plan_removal(
     root = store.root.artifacts
     earlier = find_earlier_root(root, (artifact.uri for artifact in all_live))
     if earlier is not None:
-        raise RunRootError(f"{store.root.path}: {MOVED.format(earlier)}; nothing was removed")
+        raise RunRootError(f"{describe_earlier_root(store.root.path, earlier)}; nothing was removed")
+    if all_live and not root.is_dir():
+        raise RunRootError(f"{root}: {NOT_THERE}; nothing was removed")
     gone = [artifact for artifact in all_live if is_missing(artifact.uri)]
     gone_ids = {artifact.id for artifact in gone}
     live = [artifact for artifact in all_live if artifact.id not in gone_ids]
@@ -189,7 +199,7 @@ def _report_plan(plan: RemovalPlan, left: list[Path], *, yes: bool) -> CommandRe
     ]
     if plan.gone:
         verb = "marked" if yes else "would mark"
-        lines.append(f"{verb} {len(plan.gone)} artifacts as deleted whose files were gone")
+        lines.append(f"{verb} {count_text(len(plan.gone), 'artifact')} as deleted whose files were gone")
     lines += [f"could not be removed, and is an orphan now: {path}" for path in left]
     largest = sorted(plan.folders.items(), key=lambda item: -item[1])
     lines += [f"{format_bytes(size):>12}  {path}" for path, size in largest]

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.counts import count_text
 from cli.errors import RunRootError
 from cli.state_files import write_atomically
 from cli.terminal import command
 from oncall.local.artifact_folders import (
-    MOVED,
+    describe_earlier_root,
     find_earlier_root,
     get_execution_folder,
     list_execution_folders,
@@ -49,7 +50,7 @@ def find_unused_folders(store: LocalRunStore) -> Iterator[UnusedFolder]:
     earlier = find_earlier_root(root, (artifact.uri for artifact in live))
     if earlier is not None:
         # Otherwise every folder would be unused.
-        raise RunRootError(f"{store.root.path}: {MOVED.format(earlier)}")
+        raise RunRootError(describe_earlier_root(store.root.path, earlier))
     used = {get_execution_folder(root, artifact.uri) for artifact in live}
     unused: dict[int, list[Path]] = {}
     for path in list_execution_folders(root):
@@ -89,7 +90,9 @@ def quarantine_files(store: LocalRunStore, folder: Path | None, model: str | Non
         return CommandResult(document, ["nothing to do: each folder has an artifact, and each version a push"])
     lines = [f"{format_bytes(size):>12}  {path}" for path, size in sizes.items()]
     if not yes:
-        return CommandResult(document, [f"would move {len(moves)} folders aside; add --yes to do it", *lines])
+        return CommandResult(
+            document, [f"would move {count_text(len(moves), 'folder')} aside; add --yes to do it", *lines]
+        )
     undo = store.root.path / QUARANTINE / stamp / _UNDO
     with store.root.hold("--run-root"):
         undo.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +102,9 @@ def quarantine_files(store: LocalRunStore, folder: Path | None, model: str | Non
             target.parent.mkdir(parents=True, exist_ok=True)
             _move(path, target)
     document["undo"] = command("sh", undo)
-    return CommandResult(document, [f"moved {len(moves)} folders aside", f"undo       {document['undo']}", *lines])
+    return CommandResult(
+        document, [f"moved {count_text(len(moves), 'folder')} aside", f"undo       {document['undo']}", *lines]
+    )
 
 
 def _move(path: Path, target: Path) -> None:

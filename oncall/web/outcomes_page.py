@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cli.counts import count_text
 from oncall.local.run_store import LocalRunStore
 from oncall.outcomes import report_outcomes
 from oncall.web.charts import Chart, Line, Value, draw_chart
@@ -63,7 +64,7 @@ def _draw(name: str, groups: Sequence[Mapping[str, Any]], weeks: Sequence[str]) 
             entry = by_week.get(week, {}).get("metrics", {}).get(name, {})
             low, high = entry.get("interval") or (None, None)
             rows = by_week.get(week, {}).get("rows", 0)
-            title = f"version {version}, {week}: {metric.format(entry.get('value'))}, {rows:,} rows"
+            title = f"version {version}, {week}: {metric.format(entry.get('value'))}, {count_text(rows, 'row')}"
             values.append(Value(place, entry.get("value"), title, low=low, high=high))
             offline = entry.get("offline")
             bounds.append(Value(place, offline, f"evaluation of version {version}: {metric.format(offline)}"))

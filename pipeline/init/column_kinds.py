@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from pipeline.init.exclusions import times_of, usual_mean
 from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import Kind, has_unit, round_up
@@ -28,7 +29,7 @@ from schemas.tables.token_limit import TokenLimit
 _DATES = (
     *("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y"),
     *("%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),
-    "%a, %d %b %Y",
+    *("%a, %d %b %Y", "%a, %b %d, %Y", "%A, %d %B %Y", "%A, %B %d, %Y"),
 )
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M:%S %p", " %I:%M %p", ", %I:%M %p", " %H:%M:%S %z")
 _FORMATS = (ISO8601, TIME_OF_DAY, *(date + clock for clock in _CLOCKS for date in _DATES))
@@ -38,7 +39,7 @@ _SAMPLE_VALUES = 200
 _LEAST_FITTING, _LEAST_FITTING_IN_SAMPLE = 1 - MAX_FAULTY_SHARE, 0.8
 _DATE_KINDS = (TimeKind.DATE, TimeKind.DATE_TIME)
 _MAX_FORMATS_SHOWN = 3
-_DECLARE = "declare it as kind: timestamp with its format (docs/how-to/times.md)"
+_DECLARE = "write it as 2024-03-31, or declare it as kind: timestamp with its format (docs/how-to/times.md)"
 _PARTS_KEPT = ("hour", "weekday", "month")
 _PARTS_TRIED = (*_PARTS_KEPT, "day_of_month")
 _EMBEDDING, _LIST_EMBEDDING, _TEXT_EMBEDDING = 8, 8, 16
@@ -126,7 +127,7 @@ def _note_missing(column: Column, words: list[str]) -> tuple[str, ...]:
         return ()
     rows = pc.sum(pc.is_in(column.texts, pa.array(words))).as_py()
     return (
-        f"'{column.name}' is {' or '.join(map(repr, words))} in {rows:,} rows: declared as missing "
+        f"'{column.name}' is {' or '.join(map(repr, words))} in {count_text(rows, 'row')}: declared as missing "
         f"(features.{column.name}.missing_values)",
     )
 
@@ -209,7 +210,7 @@ def _why_no_format(times: Column) -> str | None:
         if not share:
             break
         fits = rest.fits(time_format)
-        counts.append(f"{rest.rows[fits].sum():,} rows such as {rest.values[int(fits.argmax())].as_py()!r}")
+        counts.append(f"{count_text(rest.rows[fits].sum(), 'row')} such as {rest.values[int(fits.argmax())].as_py()!r}")
         rest = rest.take(np.flatnonzero(~fits))
     if not counts:
         return f"{times.time_form.kind}, such as {times.values[0][0]!r}, in no format that `init` tries; {_DECLARE}"
@@ -246,6 +247,8 @@ def _list_of_values(column: Column) -> Kind | str:
     if length is not None and not are_integers:
         return _vector(column, length, ",")
     if not are_integers and len(values) > column.present // _MIN_ROWS_OF_ITEM and all(map(_is_number, values)):
+        if rows := sum(count for items, count in lists if LIST_NULL in items):
+            return f"lists of numbers of which one is missing in {count_text(rows, 'row')}; a vector has all of them"
         return f"lists of {_describe_lengths(lists)}; a vector has equally many in each row"
     delimiter = next((d for d in _DELIMITERS if not any(d in item for item in values)), None)
     if delimiter is None:
@@ -273,7 +276,7 @@ def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
         lengths[len(items)] += rows
     (first, first_rows), *others = lengths.most_common(_MAX_FORMATS_SHOWN)
     more = "".join(f" and of {length:,} in {rows:,}" for length, rows in others)
-    return f"{first:,} numbers in {first_rows:,} rows{more}"
+    return f"{count_text(first, 'number')} in {count_text(first_rows, 'row')}{more}"
 
 
 def _written_vector(column: Column) -> Kind | None:
@@ -294,7 +297,7 @@ def _vector(column: Column, length: int, delimiter: str) -> Kind:
     declared: dict[str, Any] = {"kind": "vector", "length": length, "delimiter": delimiter}
     if column.missing_share:
         declared["missing"] = "zeros"
-    return Kind(declared, f"{length:,} numbers in each row")
+    return Kind(declared, f"{count_text(length, 'number')} in each row")
 
 
 def _delimited_list(column: Column) -> Kind | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cli.counts import count_text
 from pipeline.profile.columns import Column
 from schemas.tables.values import MAX_FLOAT32
 
@@ -195,7 +196,7 @@ def usual_mean(counts: pa.Array) -> float:
 
 
 def _unique_id(column: Column) -> str:
-    return f"id: {column.distinct:,} different values in {column.present:,} rows"
+    return f"id: {column.distinct:,} different values in {count_text(column.present, 'row')}"
 
 
 def _shorten(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from pipeline.init.places import Places
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions, ReadOptions
@@ -42,7 +43,7 @@ class Faults:
 
     def describe(self, places: Places) -> str:
         """Return how many rows do not fit, and where and why the first one does not."""
-        rows = "1 row does" if self.count == 1 else f"{self.count:,} rows do"
+        rows = count_text(self.count, "row", "do")
         return f"{rows} not fit, as in {places.describe(self.first)}: {self.fault.reason}"
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from components.config import DATE, LEAK
 from pipeline.init.column_kinds import recognize
@@ -21,10 +22,11 @@ from pipeline.init.exclusions import (
     why_unlearnable,
 )
 from pipeline.init.faults import find_faults
-from pipeline.init.kinds import Kind, choose_kind, has_unit, is_wide, why_code
+from pipeline.init.kinds import Kind, choose_kind, has_unit, is_duration, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.places import Places
 from pipeline.init.requests import Requests
+from pipeline.init.spellings import WRITE_AS_TWO, describe_booleans
 from pipeline.init.table import RawTable, mark_missing
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import Leaks, find_leaks
@@ -40,6 +42,7 @@ _MIN_IDS_NOTED = 100
 _MOSTLY_TIMES, _MIN_TIMES, _MAX_SAMPLE = 0.5, 20, 500
 # Categories in other letters or with other spaces are worth a note if they are in so many rows.
 _MIN_ALIKE = 0.01
+_OF_STRINGS = ("vocabulary", "hash", "text", "list")
 _JSON_OBJECT, _MAX_SHOWN_CHARS = r"^\s*\{.*\}\s*$", 40
 
 
@@ -254,7 +257,7 @@ def _feature(
         reason += f"; kept by --keep{f' ({excluded})' if excluded else ''}"
     if column.name in table.mixed:
         count, text = table.mixed[column.name]
-        reason += f"; {count:,} rows have a text such as {text!r}, see max_bad_rows"
+        reason += f"; {count_text(count, 'row', 'have')} a text such as {text!r}, see max_bad_rows"
     reason += f"; explains {explained:.1%} of the label"
     if explained > SUSPECT:
         reason += ", is it known beforehand?"
@@ -333,10 +336,14 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     if units:
         names = _first([f"{_quote(column.name)} ({column.values[0][0]!r})" for column in units])
         notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {names}; write them without the unit")
+    durations = [f.column for f in chosen.features if f.declared["kind"] in _OF_STRINGS and is_duration(f.column)]
+    if durations:
+        examples = [f"{_quote(c.name)} ({c.values[0][0]!r}, {count_text(c.present, 'row')})" for c in durations]
+        notes.add(Rank.COLUMN, f"durations are read as strings: {_first(examples)}; write them as a number of minutes")
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
-        names = _first([f"{_quote(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
+        names = _first([f"{_quote(f.column.name)} ({count_text(f.column.distinct, 'value')})" for f in ids])
         group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
         notes.add(
             Rank.CHOICE,
@@ -355,6 +362,10 @@ def _note_spellings(chosen: ChosenColumns, notes: Notes) -> None:
         folded: dict[str, list[tuple[str, int]]] = {}
         for value, rows in column.values:
             folded.setdefault(" ".join(value.casefold().split()), []).append((value, rows))
+        if booleans := describe_booleans(column.values):
+            text = f"{_quote(column.name)}: yes and no are written in several ways, each of which is a category"
+            notes.add(Rank.COLUMN, f"{text}: {booleans}; {WRITE_AS_TWO} a feature (docs/how-to/derived-columns.md)")
+            continue
         several = [spellings for spellings in folded.values() if len(spellings) > 1]
         # Of each category, all but the most frequent spelling.
         if sum(rows for spellings in several for _, rows in spellings[1:]) >= _MIN_ALIKE * column.present:

@@ -36,6 +36,11 @@ _WITH_UNIT = re.compile(
     r"\s*[+-]?[\d.,]*\d[\d.,]*\s*[^\W\d_]{1,12}[\d/²³]{0,6}\s*|\s*[$€£¥]\s*[\d.,]*\d[\d.,]*\s*[kKmMbB]?\s*"
 )
 _UNITS_READ = 1_000
+# A duration such as 3h 5m, 1 hour and 30 minutes, 2h05, PT1H30M. One number with a unit, 45m, may be beside them.
+_TIME_PART = r"[0-9]+([.,][0-9]+)?\s?(weeks?|wks?|w|days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\.?"
+_SEVERAL_PARTS = rf"{_TIME_PART}((,|,? and)?\s*{_TIME_PART})+|[0-9]+h[0-9]{{2}}|P([0-9]+D)?T([0-9.]+[HMS])+"
+_DURATION, _SEVERAL_PARTS = rf"(?i)^\s*({_SEVERAL_PARTS}|{_TIME_PART})\s*$", rf"(?i)^\s*({_SEVERAL_PARTS})\s*$"
+_MOSTLY_DURATIONS, _MIN_SEVERAL_PARTS = 0.95, 0.05
 # Some rows may have a zero by mistake.
 _MIN_ZERO_PADDED = 0.01
 
@@ -86,6 +91,13 @@ def has_unit(column: Column) -> bool:
         return False
     values = [value for value, _ in column.values[:_UNITS_READ]]
     return sum(bool(_WITH_UNIT.fullmatch(value)) for value in values) > 0.95 * len(values)
+
+
+def is_duration(column: Column) -> bool:
+    """Return whether texts are durations such as '3h 5m'."""
+    if column.is_number or column.share(_DURATION) < _MOSTLY_DURATIONS:
+        return False
+    return column.share(_SEVERAL_PARTS) >= _MIN_SEVERAL_PARTS
 
 
 def is_wide(rows: int, columns: int) -> bool:

@@ -1,11 +1,12 @@
-"""Notes columns whose numbers are written in more than one way: with and without a sign, in two formats, with units."""
+"""Finds columns that write the same in several ways: numbers with and without a sign, or with units; yes and no."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cli.counts import count_text
 from pipeline.init.notes import Notes, Rank
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 
@@ -20,6 +21,8 @@ _OTHER_WAYS = {
     "with the sign at the end": r"^[0-9][0-9.,]*[+-]$",
     "with K, M or B": r"^[+-]?[0-9]+[.,][0-9]+\s?[kKmMbB]$",
 }
+WRITE_AS_TWO = "write them as two values, or derive"
+_YES, _NO = frozenset(("1", "true", "t", "yes", "y", "on")), frozenset(("0", "false", "f", "no", "n", "off"))
 _PLAIN_NUMBER = rf"^{PLAIN_NUMBER}$"
 _OTHER_FORMATS = (PLAIN, NumberFormat(","), NumberFormat(".", ","), NumberFormat(",", "."))
 
@@ -53,7 +56,8 @@ def _note_percent(name: str, strings: pa.Array, format: NumberFormat, notes: Not
     value = plain_numbers(pa.array([with_sign.strip()]), format).cast(pa.float64())[0].as_py()
     notes.add(
         Rank.ROWS,
-        f"'{name}' has a percent sign in {len(signed):,} rows and none in {len(numbers) - numbers.null_count:,}: "
+        f"'{name}' has a percent sign in {count_text(len(signed), 'row')} and none in "
+        f"{len(numbers) - numbers.null_count:,}: "
         f"{with_sign!r} is read as {value:g}, and {without!r} as it is; write them in "
         "one way, or leave it out (--drop)",
     )
@@ -99,8 +103,20 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:
             example = others.filter(fits)[0].as_py()
             usual = values.filter(is_number)[0].as_py()
-            return f"has {numbers:,} numbers such as {usual!r} and {count:,} {way} such as {example!r}"
+            return f"has {count_text(numbers, 'number')} such as {usual!r} and {count:,} {way} such as {example!r}"
     return ""
+
+
+def describe_booleans(values: Sequence[tuple[str, int]]) -> str:
+    """Return the spellings of yes and no in a column that has several words for one of them; empty for any other.
+
+    Args:
+      values: Each value and the number of its rows.
+    """
+    words = {value.strip().casefold() for value, _ in values}
+    if len(words) < 3 or not words <= _YES | _NO or words <= _YES or words <= _NO:
+        return ""
+    return ", ".join(f"{value!r} in {count_text(rows, 'row')}" for value, rows in values)
 
 
 def _are_numbers(values: pa.Array, format: NumberFormat) -> pa.Array:

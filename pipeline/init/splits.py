@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from cli.errors import ConfigError
 from components.example_gen.shares import in_shares, nominal_bounds
 from pipeline.init.notes import Notes, Rank
@@ -129,8 +130,8 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
         empty = [name for name, rows in shares.items() if not rows.any()]
         if empty:
             raise ConfigError(
-                f"--group {column.name}: of its {column.distinct:,} values none falls into {' and '.join(empty)}; "
-                "expected a column with more values"
+                f"--group {column.name}: of its {count_text(column.distinct, 'value')} none falls into "
+                f"{' and '.join(empty)}; expected a column with more values"
             )
         return
     values = [pc.unique(column.texts.filter(pa.array(rows)).drop_null()) for rows in (test, ~test)]
@@ -138,8 +139,8 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
     if both:
         by = f"--time {requests.time}" if requests.time else "--test"
         raise ConfigError(
-            f"--group {column.name}: {both:,} of {len(values[0]):,} values of test are in train too, by {by}; "
-            f"leave out --group or {by.split()[0]}"
+            f"--group {column.name}: {both:,} of {count_text(len(values[0]), 'value')} of test are in train too, by "
+            f"{by}; leave out --group or {by.split()[0]}"
         )
 
 
@@ -175,7 +176,8 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
     if without:
         notes.add(
             Rank.ROWS,
-            f"'{column.name}' has no value in {without:,} rows ({without / column.rows:.1%}): all of them are in train",
+            f"'{column.name}' has no value in {count_text(without, 'row')} ({without / column.rows:.1%}): all of them "
+            "are in train",
         )
     times = _times(column, where, notes)
     if len(times.values) < 2:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, are_missing_words, find_missing, is_missing_number
@@ -85,7 +86,7 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     parts = _read_parts(source, requests, progress)
     counts = [part.row_count for part in parts]
     strings = _take_strings(parts)
-    progress.step(f"looking for missing values in {len(strings):,} columns")
+    progress.step(f"looking for missing values in {count_text(len(strings), 'column')}")
     number_format, mixed_formats = find_number_format(strings, _prefers_comma(source))
     columns = {
         name: Column(name, texts if number_format.is_plain else _to_plain(name, texts, number_format, requests))
@@ -308,7 +309,9 @@ def _read(
             part.batches.append(batch)
             part.numbered.append((reader, texts.rows[: batch.num_rows]))
             rows += batch.num_rows
-            progress.step(f"read {rows:,} rows of {source.base / pattern}, file {number + 1} of {len(files)}")
+            progress.step(
+                f"read {count_text(rows, 'row')} of {source.base / pattern}, file {number + 1} of {len(files)}"
+            )
             if batch.num_rows < texts.columns.num_rows:
                 part.is_complete = False
                 break
@@ -382,7 +385,10 @@ def _note_ragged(parts: Sequence[_Part], notes: Notes) -> None:
     if ragged:
         reader, first = ragged[0]
         place = reader.places([first.row])[first.row]
-        notes.add(Rank.ROWS, f"{_count_rows(len(ragged))} a wrong number of fields, first {place}: {first.reason}")
+        notes.add(
+            Rank.ROWS,
+            f"{count_text(len(ragged), 'row', 'have')} a wrong number of fields, first {place}: {first.reason}",
+        )
 
 
 def _note_mixed(mixed: Mapping[str, tuple[int, str]], first: str, notes: Notes) -> None:
@@ -403,7 +409,3 @@ def _note_mixed(mixed: Mapping[str, tuple[int, str]], first: str, notes: Notes) 
         f"strings among the numbers of {', '.join(examples)}{more}, first in {first}: correct them, or name what "
         "stands for a missing value with --missing-value",
     )
-
-
-def _count_rows(count: int) -> str:
-    return "1 row has" if count == 1 else f"{count:,} rows have"

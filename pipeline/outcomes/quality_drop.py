@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cli.counts import count_text
 from components.config import ChangeThreshold, Evaluation, Threshold
 from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, measure_outcomes
 from schemas.bootstrap import Interval
@@ -63,7 +64,8 @@ class QualityDrop:
         metric = METRICS[self.metric]
         where = "" if self.slice == OVERALL else f" on {self.slice}"
         ends = ", ".join(metric.format(end) for end in self.interval)
-        return f"live {metric.describe(self.value)} [{ends}]{where}, {self.rows:,} rows; expected {self.expected}"
+        rows = count_text(self.rows, "row")
+        return f"live {metric.describe(self.value)} [{ends}]{where}, {rows}; expected {self.expected}"
 
 
 def find_quality_drop(

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.data import Data, FileSplit
@@ -261,8 +262,8 @@ class _JoinedRows:
             weights = batch.column(WEIGHT)
             if weights.null_count:
                 raise DataError(
-                    f"{self._path}: {weights.null_count:,} labels have no weight, and data.weight_column "
-                    f"'{self._weight}' needs one for each row; join a file that has them"
+                    f"{self._path}: {count_text(weights.null_count, 'label', 'have')} no weight, and "
+                    f"data.weight_column '{self._weight}' needs one for each row; join a file that has them"
                 )
             columns[self._weight] = weights
         return pa.table(columns)

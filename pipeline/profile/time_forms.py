@@ -153,6 +153,7 @@ def _patterns() -> list[_Pattern]:
         _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY}, ?{_YEAR}", "%b %d, %Y"),
         _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY} {_YEAR}", "%b %d %Y"),
         _date(rf"{_DAY}(?:st|nd|rd|th) (?:of )?{_MONTH_NAME},? {_YEAR}", None),
+        _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY}(?:st|nd|rd|th),? {_YEAR}", None),
         _date("(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])", "%Y%m%d"),
         # As ctime, Twitter and the logs of web servers write them.
         _short(TimeKind.DATE_TIME, f"{_WEEKDAY}{_MONTH_NAME} +{_DAY} {_CLOCK}(?: [A-Z+0-9]+)? {_YEAR}"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.run_root import RunRoot
@@ -58,7 +59,7 @@ def judge_live_quality(config: PipelineConfig, root: RunRoot, log: Path | None, 
     if drops:
         return True, _join([f"version {version}", *drops])
     joined = document["counts"]["joined"]
-    return False, f"version {version} is not significantly worse; {joined:,} predictions have a label"
+    return False, f"version {version} is not significantly worse; {count_text(joined, 'prediction', 'have')} a label"
 
 
 def _ask(config: PipelineConfig, root: RunRoot, log: Path | None, name: str, *arguments: str) -> dict[str, Any]:

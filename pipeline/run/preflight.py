@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cli.counts import count_text
 from cli.errors import DataError
 from cli.terminal import quiet_stderr
 from components.config import DATE, DATE_NUMBER, LEAK
@@ -85,9 +86,9 @@ class Findings:
             split_rows = ", ".join(f"{split} {rows:,}" for split, rows in self.split_rows.items())
             lines.insert(1, ("splits", f"{split_rows} rows"))
         if self.bad_rows:
-            lines.append(("rejects", f"{self.bad_rows:,} rows do not fit and would be left out"))
+            lines.append(("rejects", f"{count_text(self.bad_rows, 'row', 'do')} not fit and would be left out"))
         if self.unlabelled:
-            lines.append(("no label", f"{self.unlabelled:,} rows would be left out"))
+            lines.append(("no label", f"{count_text(self.unlabelled, 'row')} would be left out"))
         return [*lines, *(("warning", text) for text in self.warnings)]
 
 

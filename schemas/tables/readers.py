@@ -31,6 +31,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from cli.errors import DataError
 from schemas.data import CsvOptions, Format
 from schemas.sensitive import MASK
@@ -478,7 +479,7 @@ class ParquetReader(Reader):
                 for name in binary:
                     if name not in indices and not _is_text(batch.column(name)):
                         indices[name] = f"{batch.column(name).type} that is not UTF-8"
-            return {**{field.name: str(field.type) for field in nested}, **indices}
+            return {**{field.name: str(field.type) for field in nested}, **indices, **_find_missing_lists(file)}
 
     def booleans(self) -> list[str]:
         with self._file() as file:
@@ -496,6 +497,10 @@ class ParquetReader(Reader):
                     yield Texts(pa.RecordBatch.from_arrays(columns, names=names), np.arange(row, row + len(batch)))
                     row += len(batch)
             except (pa.ArrowException, *_UNREADABLE) as error:
+                for name, problem in _find_missing_lists(file).items():
+                    if name in names:
+                        message = f"{self.path}: column '{name}' holds {problem}, or {self.terms.unreadable}"
+                        raise DataError(message) from error
                 raise _cannot_be_read(self.path, error, f"after row {row - 1}") from error
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
@@ -513,6 +518,29 @@ class ParquetReader(Reader):
             return pyarrow.parquet.ParquetFile(filesystem.open_input_file(path))
         except (pa.ArrowException, *_UNREADABLE) as error:
             raise _cannot_be_read(self.path, error) from error
+
+
+def _find_missing_lists(file: pyarrow.parquet.ParquetFile) -> dict[str, str]:
+    """Return the columns of lists of a fixed length with a missing list, which Arrow does not read.
+
+    Its error names no column: https://github.com/apache/arrow/issues/35692.
+    """
+    sizes = {f.name: f.type.list_size for f in file.schema_arrow if pa.types.is_fixed_size_list(f.type)}
+    problems = {}
+    for place, column in enumerate(file.schema):
+        # NAME.list.element
+        name = column.path.rsplit(".", 2)[0]
+        if (size := sizes.get(name, 0)) < 2:
+            continue
+        groups = [file.metadata.row_group(group).column(place) for group in range(file.num_row_groups)]
+        # A missing list takes the place of one value.
+        missing = (file.metadata.num_rows * size - sum(group.num_values for group in groups)) // (size - 1)
+        if missing:
+            problems[name] = (
+                f"lists of the fixed length {size} with {count_text(missing, 'missing list')}, which Arrow does not "
+                "read; write it as a column of lists of any length"
+            )
+    return problems
 
 
 def _is_binary(type: pa.DataType) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.counts import count_text
 from cli.errors import ConfigError
 from cli.interrupts import leaves_at_once
 from cli.terminal import command, refusals, say
@@ -148,7 +149,7 @@ def _join(
         if source is not None:
 
             def report_rows(rows: int) -> None:
-                progress.report(f"reads {source}: {rows:,} rows")
+                progress.report(f"reads {source}: {count_text(rows, 'row')}")
 
             _, described, is_new = keep_labels(source, columns, reading, outcomes, report_rows)
         summary, has_changed = join_outcomes(outcomes, memory, progress.start)
@@ -199,27 +200,27 @@ class _Progress:
 def _format(described: "LabelFile | None", summary: "Summary", is_new: bool, log: Path) -> Iterator[str]:
     counts, examples = summary.counts, summary.examples
     if described is not None:
-        yield f"{described.source}: {described.rows:,} labels{'' if is_new else ', which are there already'}"
+        yield f"{described.source}: {count_text(described.rows, 'label')}{'' if is_new else '; none is new'}"
         for count, text in (
-            (described.without_key, "rows have no key; they are left out"),
-            (described.without_label, "rows have no label yet; give the file again when they have one"),
-            (described.bad_rows, "rows have a label that does not fit the model; they are left out"),
+            (described.without_key, "without a key, left out"),
+            (described.without_label, "without a label yet; give the file again when there is one"),
+            (described.bad_rows, "with a label that does not fit the model, left out"),
         ):
             if count:
-                yield f"  {count:,} {text}"
+                yield f"  {count_text(count, 'row')} {text}"
     share = f" ({counts.joined / counts.predictions:.1%})" if counts.predictions else ""
-    yield f"{log}: {counts.joined:,} of {counts.predictions:,} predictions have a label{share}"
-    for name, text in (
-        ("unknown", "keys of labels have no prediction; they wait for one"),
-        ("repeated", "labels say what another label of the same key says"),
-        ("contradicted", "keys have labels that say different things; the latest is joined"),
-        ("future", "labels are from the future; they are joined when their time has come"),
-        ("early", "predictions have a label from before them, which is not joined; is the time in another zone?"),
-        ("without_key", "predictions were logged without a key; no label belongs to them"),
+    yield f"{log}: {counts.joined:,} of {count_text(counts.predictions, 'prediction', 'have')} a label{share}"
+    for name, noun, text in (
+        ("unknown", "label key", "without a prediction yet"),
+        ("repeated", "label", "equal to another of the same key"),
+        ("contradicted", "key", "with labels that differ; the latest is joined"),
+        ("future", "label", "from the future; joined when its time has come"),
+        ("early", "prediction", "with a label from before it, which is not joined; is the time in another zone?"),
+        ("without_key", "prediction", "logged without a key, which no label can belong to"),
     ):
         if count := getattr(counts, name):
             example = f", such as {examples[name]}" if name in examples else ""
-            yield f"  {count:,} {text}{example}"
+            yield f"  {count_text(count, noun)} {text}{example}"
     yield f"next: {command('python', '-m', 'oncall', 'outcomes', '--log', log)}"
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from cli.counts import count_text
 from cli.state_files import write_atomically
 from serving.outcomes.store import (
     FOLDER,
@@ -181,7 +182,9 @@ def _join_once(folder: Path, memory: str, report: Report) -> tuple[Summary, bool
     work.mkdir()
     try:
         with contextlib.closing(_connect(work, memory)) as connection:
-            report(f"reads {len(inputs.files):,} files of labels and {len(inputs.shards):,} shards")
+            report(
+                f"reads {count_text(len(inputs.files), 'file')} of labels and {count_text(len(inputs.shards), 'shard')}"
+            )
             _read_inputs(connection, folder, inputs, work)
             report("joins them")
             joined = work / "joined.parquet"

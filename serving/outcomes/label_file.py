@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.declaration import did_you_mean
@@ -143,8 +144,8 @@ def keep_labels(
                 raise too_many_bad_rows(summary(table), reading.max_bad_rows, _TERMS)
             if not rows and without_key:
                 raise DataError(
-                    f"{source}: none of its {without_key:,} rows has a value in column '{columns.key}'; expected the "
-                    "keys of the predictions; name their column with --key"
+                    f"{source}: none of its {count_text(without_key, 'row')} has a value in column '{columns.key}'; "
+                    "expected the keys of the predictions; name their column with --key"
                 )
             counts = {"rows": rows, "without_key": without_key, "without_label": table.unlabelled}
             described = described.model_copy(update={**counts, "bad_rows": len(table.bad_rows)})

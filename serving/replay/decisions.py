@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cli.counts import count_text
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_comparison import DEFAULT_TOLERANCE, OutputsDifferError, compare_outputs
 from serving.model.predictor import Predictor
@@ -127,7 +128,9 @@ class ReplayResult:
             if part.share > max_changed:
                 where = f" of {part.name}" if part.name else ""
                 rejected = (
-                    f"; {self.rejected:,} rows are rejected, the first: {self.rejection}" if self.rejected else ""
+                    f"; {count_text(self.rejected, 'row', 'are')} rejected, the first: {self.rejection}"
+                    if self.rejected
+                    else ""
                 )
                 return (
                     f"{part.changed:,} of {part.rows:,} decisions{where} differ from those of version {self.version} "

@@ -75,6 +75,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Whether further requests are discarded, and whether all that comes is.
     _is_full = _is_lingering = False
     _too_late: asyncio.TimerHandle | None = None
+    _linger_end = 0.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -119,13 +120,16 @@ class LimitedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._end_wait()
         self._wait()
-        self._too_late = asyncio.get_running_loop().call_later(BODY_SECONDS, self.transport.close)
+        self._linger_end = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._schedule_close()
 
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
             self._body_bytes += len(data)
             if self._body_bytes > _MAX_UNREAD_BYTES:
                 self.transport.close()
+            elif not self.transport.can_write_eof():
+                self._schedule_close()
         if self._is_full or self._is_lingering:
             return
         self._unset_keepalive_if_required()
@@ -152,6 +156,15 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._refuse_large("trailers, or the extensions of chunks,")
             elif self.cycle.response_complete and self._body_bytes > _MAX_UNREAD_BYTES:
                 self.transport.close()
+
+    def _schedule_close(self) -> None:
+        """Close a connection that lingers at its end; over TLS, which has no half-close, once nothing more comes."""
+        if self._too_late is not None:
+            self._too_late.cancel()
+        loop, end = asyncio.get_running_loop(), self._linger_end
+        if not self.transport.can_write_eof():
+            end = min(end, loop.time() + LINGER_SECONDS)
+        self._too_late = loop.call_at(end, self.transport.close)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= _MAX_PIPELINED:

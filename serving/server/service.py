@@ -30,6 +30,7 @@ from serving.server.request_context import current_request
 from serving.server.settings import ServerSettings
 from serving.server.shadow import Shadow
 from serving.server.split import Split, check_split_key
+from serving.server.watchdog import HUNG_SECONDS, CallWatchdog
 
 __all__ = ["NotFoundError", "NotReadyError", "OverloadedError", "RequestError", "Service"]
 
@@ -53,6 +54,7 @@ class Service:
         self.model_name = settings.model_name or versions.model_name
         # TensorFlow itself uses all cores for one call.
         self._executor = ThreadPoolExecutor(1, "model")
+        self.watchdog = CallWatchdog(settings.timeout_seconds + HUNG_SECONDS)
         self._batchers: dict[tuple[int, str], tuple[ServedVersion, Batcher]] = {}
         self.is_stopping = False
         self.request_log: RequestLog | None = None
@@ -201,7 +203,7 @@ class Service:
         owner, batcher = self._batchers.get((served.number, served.signature), (None, None))
         if batcher is None or owner is not served:
             batcher = Batcher(
-                served.predictor.predict_columns,
+                self.watchdog.watch(served.number, served.predictor.predict_columns),
                 self._executor,
                 max_batch_rows=self.settings.max_batch_rows,
                 max_waiting_rows=self.settings.max_waiting_rows,

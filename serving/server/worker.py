@@ -26,6 +26,7 @@ from serving.server.processes import GRACE_SECONDS, ListenOptions
 from serving.server.service import Service, freeze_garbage, open_request_log, open_versions
 from serving.server.settings import ServerSettings
 from serving.server.tls import build_grpc_credentials
+from serving.server.watchdog import end_process
 
 _LOG = logging.getLogger(__name__)
 _HEALTH_SECONDS = 1.0
@@ -65,6 +66,7 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
     @contextlib.asynccontextmanager
     async def run_beside(_: Starlette) -> AsyncIterator[None]:
         _drain_when_asked_to_stop(service)
+        service.watchdog.start(end_process)
         health = Health(service)
         tasks = [asyncio.create_task(service.watch()), asyncio.create_task(_follow(health))]
         if tokens is not None:

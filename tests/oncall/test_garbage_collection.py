@@ -186,6 +186,53 @@ def test_of_a_run_root_that_was_moved_nothing_is_called_missing_or_removed(
     assert [path for path in files if not path.exists()] == []
 
 
+def test_a_run_root_behind_a_link_is_named_by_the_path_of_its_runs(runs: Runs, oncall: Oncall, tmp_path: Path) -> None:
+    runs.run(IDS[0])
+    link = tmp_path / "link"
+    link.symlink_to(runs.root.path)
+    result = CliRunner().invoke(main, ["doctor", "--run-root", str(link), "--json"])
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert (
+        finding["message"] == f"{link}: is another path of {runs.root.path}, by which ML Metadata names the artifacts"
+    )
+    assert (
+        finding["todo"] == f"python -m oncall doctor --run-root {runs.root.path}    # the path that the runs were given"
+    )
+    link.unlink()
+    made, other = tmp_path / "made", tmp_path / "other"
+    made.mkdir()
+    link.symlink_to(made)
+    Runs(link).run(IDS[0])
+    shutil.copytree(made, other)
+    link.unlink()
+    link.symlink_to(other)
+    result = CliRunner().invoke(main, ["doctor", "--run-root", str(made), "--json"])
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert finding["message"] == f"{made}: was moved or copied: to ML Metadata its artifacts are below {link}"
+    assert finding["todo"] == f"ls -ld {link}    # the runs here were given this link, which leads elsewhere now"
+
+
+def test_artifacts_that_are_not_mounted_are_no_garbage(runs: Runs, oncall: Oncall, document: Any) -> None:
+    runs.run(IDS[0])
+    runs.run(IDS[1])
+    shutil.rmtree(runs.root.artifacts / "Gate")
+    findings = [finding for finding in document("doctor")["findings"] if finding["kind"] == "missing"]
+    gc = f"python -m oncall gc --keep-last 2 --run-root {runs.root.path}"
+    assert [finding["todo"].split("    ")[0] for finding in findings] == [gc, gc]
+    disk = runs.root.path / "disk"
+    runs.root.artifacts.rename(disk)
+    runs.root.artifacts.symlink_to(disk)
+    assert [finding for finding in document("doctor")["findings"] if finding["kind"] == "missing"] == findings
+    disk.rename(runs.root.path / "not-mounted")
+    (finding,) = document("doctor")["findings"]
+    assert finding["message"] == (
+        f"{runs.root.artifacts}: there is no such folder, and ML Metadata has artifacts in it; mount it, or restore it "
+        "from a backup"
+    )
+    refused = oncall("gc", "--keep-last", 1, "--yes")
+    assert (refused.exit_code, "nothing was removed" in refused.stderr) == (6, True), refused.output
+
+
 @pytest.mark.parametrize("command", [("gc", "--keep-last", 1, "--yes"), ("quarantine", "--yes"), ("doctor",)])
 def test_a_registry_that_is_not_mounted_is_an_error_and_nothing_is_removed(
     command: tuple[object, ...], runs: Runs, oncall: Oncall

@@ -1,5 +1,6 @@
 """The versions of one model name, read without a lock."""
 
+import fcntl
 import os
 import re
 from pathlib import Path
@@ -86,8 +87,23 @@ class Versions:
     def find_conflict(self) -> tuple[str, int] | None:
         """Return how registry.json, its history and tf_serving.config differ, and the version that should serve.
 
-        A promotion of that version writes the files again. None if they agree.
+        A promotion of that version writes the files again. None if they agree, or while another process changes them:
+        it writes one after the other.
         """
+        if self._compare_files() is None:
+            return None
+        try:
+            with open(self.folder / LOCK_FILE, "rb") as lock:
+                # A push that finds it taken tries again in 50 ms.
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return self._compare_files()
+        except BlockingIOError:
+            return None
+        except OSError:
+            # There is no such file, or no lock on this file system.
+            return self._compare_files()
+
+    def _compare_files(self) -> tuple[str, int] | None:
         ledger, served = self.ledger(), self.find_tf_serving_champion()
         champion, recorded = ledger.champion, ledger.find_other_champion()
         state = "no version is the champion" if champion is None else f"version {champion} is the champion"
@@ -98,7 +114,8 @@ class Versions:
             return f"{LEDGER_FILE} was edited by hand: {state}, and version {recorded} by its history", recorded
         if served is not None and champion not in (None, served):
             assert champion is not None
-            return f"{TF_SERVING_FILE} was edited by hand: {state}, and TF Serving serves version {served}", champion
+            reason = f"was edited by hand, or its write was cut off: {state}, and TF Serving serves version {served}"
+            return f"{TF_SERVING_FILE} {reason}", champion
         return None
 
     def champion(self) -> int | None:

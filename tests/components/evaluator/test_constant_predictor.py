@@ -162,7 +162,7 @@ def test_messages_have_both_losses_the_interval_and_the_rows_that_are_needed() -
         is_same_everywhere=False,
     )
     assert comparison.problem("test") == (
-        "constant predictor: log loss 0.6800 of the model against 0.6931 of the class shares of train, a gain of 0.0131 in each of "
+        "constant predictor: log loss 0.6800 of the model against 0.6931 of the class shares of train, a gain of 0.0131 per row, over "
         "1,500 rows of test (95% interval [-0.0050, 0.0312]), must be above 0 by its interval; about 3,400 rows would be "
         "enough: give 'test' more, or bless it with evaluation.insignificant_gain: warn"
     )
@@ -215,4 +215,4 @@ def test_probabilities_around_the_share_that_rank_at_random_never_pass() -> None
 def test_one_row_has_no_interval() -> None:
     comparison = compare(SHARES, np.array([1]), np.array([0.9], np.float32))
     assert (comparison.low, comparison.is_significant) == (None, False)
-    assert "1 rows of test (without a 95% interval)" in comparison.problem("test")
+    assert "per row, over 1 row of test (without a 95% interval)" in comparison.problem("test")

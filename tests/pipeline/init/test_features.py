@@ -1,5 +1,6 @@
 """Which columns `init` makes features, of which kind, and which it leaves out."""
 
+import datetime
 import re
 from pathlib import Path
 from typing import Any
@@ -632,6 +633,46 @@ def test_categories_that_are_written_in_several_ways_are_noted(tmp_path: Path) -
     ]
 
 
+def test_durations_and_spellings_of_yes_and_no_are_noted_with_the_remedy(tmp_path: Path) -> None:
+    spellings = ("yes", "Y", "true", "no", "No")
+    written = Written(
+        tmp_path,
+        {
+            "long": [f"{n % 5}h {n % 60}m" if n % 9 else "45m" for n in range(ROWS)],
+            "iso": [f"PT{n % 5}H{n % 60}M" for n in range(ROWS)],
+            "size": [f"{n % 60}m" for n in range(ROWS)],
+            "paid": [spellings[n % 5] for n in range(ROWS)],
+            "old": ["yes" if n % 3 else "no" for n in range(ROWS)],
+        },
+    )
+    assert written.notes == [
+        "'paid': yes and no are written in several ways, each of which is a category: "
+        f"{', '.join(f'{spelling!r} in {ROWS // 5} rows' for spelling in spellings)}; write them as two values, or derive "
+        "a feature (docs/how-to/derived-columns.md)",
+        "numbers with a unit are read as strings: 'size' ('0m'); write them without the unit",
+        f"durations are read as strings: 'long' ('45m', {ROWS:,} rows), 'iso' ('PT0H0M', {ROWS:,} rows); write them as a "
+        "number of minutes",
+    ]
+
+
+def test_dates_in_words_are_times(tmp_path: Path) -> None:
+    days = [datetime.date(2021, 1, 1) + datetime.timedelta(days=n % 400) for n in range(ROWS)]
+    written = Written(
+        tmp_path,
+        {
+            "long": [f"{day:%B} {day.day}, {day.year}" for day in days],
+            "short": [f"{day.day} {day:%b} {day.year}" for day in days],
+            "named": [f"{day:%A, %B %d, %Y}" for day in days],
+            "ordinal": [f"{day:%B} {day.day}th, {day.year}" for day in days],
+        },
+    )
+    formats = {name: f["format"] for name, f in written.features.items() if f["kind"] == "timestamp"}
+    assert formats == {"long": "%B %d, %Y", "short": "%d %b %Y", "named": "%A, %B %d, %Y"}
+    assert written.ignored["ordinal"].startswith(
+        "date, such as 'January 1th, 2021', in no format that `init` tries; write"
+    )
+
+
 def test_numbers_that_float32_does_not_tell_apart_are_noted(tmp_path: Path) -> None:
     columns = {
         "julian": [2_459_580 + n / 1000 for n in range(ROWS)],
@@ -663,8 +704,8 @@ def test_single_values_beside_lists_are_lists_of_one(tmp_path: Path) -> None:
 def test_dates_in_a_format_that_is_not_tried_are_noted_once(tmp_path: Path) -> None:
     written = Written(tmp_path, {"at": [f"Mon Jan {n % 28 + 1:02} 10:00:{n % 60:02} 2023" for n in range(ROWS)]})
     reason = (
-        "date and time, such as 'Mon Jan 01 10:00:00 2023', in no format that `init` tries; declare it as kind: timestamp "
-        "with its format (docs/how-to/times.md)"
+        "date and time, such as 'Mon Jan 01 10:00:00 2023', in no format that `init` tries; write it as 2024-03-31, or declare "
+        "it as kind: timestamp with its format (docs/how-to/times.md)"
     )
     assert (written.ignored, written.notes) == ({"at": reason}, [f"left out: 'at': {reason}"])
 

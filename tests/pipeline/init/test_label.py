@@ -65,6 +65,17 @@ def test_booleans_in_any_case_are_one_class_other_words_are_not() -> None:
     assert {*choose(["01", "1", "2"] * 20).classes} == {"01", "1", "2"}
 
 
+def test_a_label_that_spells_yes_and_no_in_several_ways_is_noted_with_the_rows() -> None:
+    notes = Notes()
+    chosen = choose(["0", "1", "True", "False", "1"] * 20, notes=notes)
+    assert {*chosen.classes} == {"0", "1", "True", "False"}
+    assert notes.texts()[0] == (
+        "label 'y': yes and no are written in several ways, each of which is a class: '1' in 40 rows, '0' in 20 rows, "
+        "'True' in 20 rows, 'False' in 20 rows; write them as two values, or derive the label "
+        "(docs/how-to/derived-columns.md)"
+    )
+
+
 def test_decimal_numbers_and_many_whole_numbers_are_a_regression() -> None:
     assert choose([0.5, 1.0, 1.5, 2.0] * 20).kind == "regression"
     assert choose([number * 7 % 23 for number in range(200)]).kind == "regression"

@@ -1,7 +1,9 @@
 """Readers of odd files: encodings, quotes, types of Parquet, columns that cannot be read."""
 
+import base64
 import datetime
 import decimal
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -194,6 +196,27 @@ def test_columns_of_parquet_that_nobody_needs_are_not_read(tmp_path: Path) -> No
         "shop.name": ["flat"],
         "code": ["utf-8"],
     }
+
+
+def test_fixed_lists_with_a_missing_one_are_counted_with_the_remedy(tmp_path: Path) -> None:
+    """Arrow does not read them: https://github.com/apache/arrow/issues/35692."""
+    lists = pa.table({"spot": [[1.0, 2.0], None, [3.0, None]], "pair": [[1.0, 2.0]] * 3, "x": [1, 2, 3]})
+    fields = [pa.field(name, pa.list_(pa.float64(), 2)) for name in ("spot", "pair")]
+    schema = pa.schema([*fields, pa.field("x", pa.int64())]).serialize().to_pybytes()
+    path = tmp_path / "a.parquet"
+    with pyarrow.parquet.ParquetWriter(path, lists.schema, store_schema=False) as writer:
+        writer.write_table(lists)
+        # As other libraries write a column of such lists.
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(schema).decode()})
+    reader = open_table(str(path), "parquet", CsvOptions())
+    problem = (
+        "lists of the fixed length 2 with 1 missing list, which Arrow does not read; write it as a column of lists of "
+        "any length"
+    )
+    assert reader.unreadable() == {"spot": problem}
+    with pytest.raises(DataError, match=re.escape(f"a.parquet: column 'spot' holds {problem}, or name it in data.")):
+        list(reader.batches())
+    assert columns(open_table(str(path), "parquet", CsvOptions(), only=["pair", "x"]))["pair"][0] == "\x1e1\x1f2"
 
 
 @pytest.mark.parametrize(("name", "type"), [("counts", "map<string, int64 ('counts')>"), ("photo", "binary")])

@@ -132,8 +132,8 @@ def test_a_label_from_the_future_waits_and_one_from_before_is_not_joined(folder:
     assert counts(document, "future", "early", "joined", "unknown") == [1, 1, 1, 0]
     assert document["examples"] == {"future": f"{labels}: row 2", "early": f"{labels}: row 3"}
     text = join(folder).stdout
-    assert f"1 labels are from the future; they are joined when their time has come, such as {labels}: row 2" in text
-    assert "1 predictions have a label from before them, which is not joined; is the time in another zone?" in text
+    assert f"1 label from the future; joined when its time has come, such as {labels}: row 2" in text
+    assert "1 prediction with a label from before it, which is not joined; is the time in another zone?" in text
 
 
 def test_rows_without_a_key_or_a_label_are_counted(folder: Path) -> None:
@@ -141,7 +141,7 @@ def test_rows_without_a_key_or_a_label_are_counted(folder: Path) -> None:
     document = join_labels(folder, labels)
     assert (document["file"]["without_key"], document["file"]["without_label"], document["file"]["rows"]) == (1, 1, 1)
     text = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census").stdout
-    assert f"{labels}: 1 labels, which are there already\n  1 rows have no key; they are left out" in text
+    assert f"{labels}: 1 label; none is new\n  1 row without a key, left out" in text
 
 
 def test_labels_of_shards_that_are_gone_are_kept(folder: Path) -> None:

@@ -5,6 +5,7 @@ import http.client
 import json
 import logging
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from cli.errors import ConfigError
 from serving.server.access import AccessRules, TokenFile, build_rules, check_exposure
+from serving.server.http_protocol import BODY_SECONDS
 from serving.server.tls import TlsFiles
 from tests.conftest import ROOT
 from tests.serving.certificates import Certificates
@@ -265,6 +267,25 @@ def test_requests_over_tls_need_a_token_and_probes_do_not(serving: RunningServer
         assert answer.headers["www-authenticate"] == "Bearer"
     _, text = ask(request(serving, "/metrics", token=TOKEN), context)
     assert 'model_server_requests_total{route="rejected",status="401"}' in text
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("token", "status"), [(TOKEN, 413), (OTHER_TOKEN, 401)])
+def test_a_refused_body_over_tls_ends_soon_for_a_client_that_reads_to_the_end(
+    serving: RunningServer, certificates: Certificates, token: str, status: int
+) -> None:
+    """TLS has no half-close; a client that has sent all waits for the server's close."""
+    host, port = serving.url.removeprefix("https://").split(":")
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+    with (
+        socket.create_connection((host, int(port)), timeout=BODY_SECONDS / 2) as plain,
+        certificates.client_context().wrap_socket(plain, server_hostname=host) as client,
+    ):
+        client.sendall(f"{head}Content-Length: 2000000\r\n\r\n".encode())
+        for _ in range(20):
+            client.sendall(b" " * 100_000)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert int(answer.split()[1]) == status
 
 
 @pytest.mark.integration

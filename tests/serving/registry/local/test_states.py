@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import filelock
 import pytest
 
 from cli.errors import PushError
 from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, LocalRegistry, ServingSwitch, State
 from serving.registry.local.ledger import Ledger
+from serving.registry.local.reader import LOCK_FILE
 from serving.registry.stamps import user_and_host
 from tests.serving.registry.local.registry_bench import model, push
 
@@ -255,7 +257,7 @@ def test_files_that_were_edited_by_hand_are_told_and_written_again(registry: Loc
     config.write_text(config.read_text().replace("versions: 3", "versions: 2"))
     message, version = registry.find_conflict() or ("", 0)
     assert (message, version) == (
-        "tf_serving.config was edited by hand: version 3 is the champion, and TF Serving serves version 2",
+        "tf_serving.config was edited by hand, or its write was cut off: version 3 is the champion, and TF Serving serves version 2",
         3,
     )
     registry.promote(version)
@@ -270,6 +272,16 @@ def test_files_that_were_edited_by_hand_are_told_and_written_again(registry: Loc
     )
     registry.promote(version)
     assert (registry.champion(), registry.find_conflict()) == (3, None)
+
+
+def test_a_change_that_has_written_one_of_its_files_is_no_conflict(registry: LocalRegistry) -> None:
+    config = registry.folder / TF_SERVING_FILE
+    with filelock.FileLock(registry.folder / LOCK_FILE):
+        config.write_text(config.read_text().replace("versions: 3", "versions: 2"))
+        assert registry.find_conflict() is None
+    assert (registry.find_conflict() or ("", 0))[1] == 3
+    registry.promote(3)
+    assert registry.find_conflict() is None
 
 
 def test_fields_that_later_releases_may_add_are_left_out(registry: LocalRegistry) -> None:
