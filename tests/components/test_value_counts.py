@@ -75,7 +75,7 @@ def test_many_different_values_are_counted_in_bins(name: str, parts: int) -> Non
     assert np.abs(counts.up_to(edges) - true).max() <= 0.002 * rows
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     values=st.lists(st.floats(width=32, allow_nan=False), max_size=300),
     parts=st.integers(1, 5),

@@ -507,7 +507,7 @@ def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, 
     seen: set[str] = set()
     labels: set[tuple[str, bool]] = set()
 
-    @hypothesis.settings(max_examples=80 if data is DATA else 30, deadline=None, database=None, derandomize=True)
+    @hypothesis.settings(max_examples=80 if data is DATA else 30)
     @hypothesis.given(row=few_odd)
     def every_route_agrees(row: dict[str, str]) -> None:
         check(row, data, routes)

@@ -117,7 +117,7 @@ def test_costs_and_predictions_at_their_ends_give_a_threshold(declared: Decision
         assert DecisionThreshold.model_validate_json(chosen.model_dump_json()) == chosen
 
 
-@hypothesis.settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@hypothesis.settings(max_examples=300)
 @hypothesis.given(
     seed=strategies.integers(0, 2**32 - 1),
     rows=strategies.integers(1, 300),

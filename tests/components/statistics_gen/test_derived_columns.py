@@ -123,7 +123,7 @@ _RESULTS = {"numeric": ["number", "boolean"], "hash": ["string", "boolean"], "id
 
 
 @given(st.data(), st.lists(ROWS, min_size=2, max_size=4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_values_of_the_statistics_are_those_of_the_graph(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, rows: list[dict[str, Any]]
 ) -> None:

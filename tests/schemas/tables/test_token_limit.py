@@ -14,7 +14,7 @@ from schemas.tables.token_limit import TokenLimit
 _MANY = 10_000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     texts=st.lists(
         st.text(st.sampled_from("aB1é語 ,.-\t\n\u00a0\U0001f600\u0301'"), max_size=30), min_size=1, max_size=8

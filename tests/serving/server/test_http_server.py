@@ -344,9 +344,6 @@ def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serv
 
     settings = hypothesis.settings(
         max_examples=25,
-        deadline=None,
-        database=None,
-        derandomize=True,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
