@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, DataError, PipelineError
-from cli.terminal import PERMISSION, command, flags
+from cli.terminal import command, flags
 from oncall.check import Check
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
@@ -21,6 +21,7 @@ from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
 from pipeline.run.advice import ask, ask_doctor, suggest_after_rejection
 from pipeline.run.causes import cause
 from pipeline.run.records import Kind, State, find_clock_conflicts
+from serving.registry.local.errors import RegistryFault, RegistryFileError
 
 # Runs among which an active one, or a clock that was wrong, is looked for.
 _MAX_READ_RUNS = 20
@@ -148,7 +149,7 @@ def _check_rejection(store: RunStore) -> list[Check]:
 
 def _check_database(store: RunStore) -> list[Check]:
     """Return a check only if the next run cannot use the database; the serving version needs none."""
-    problem = store.database_error or store.binding_error
+    problem = str(store.database_error or store.binding_error)
     return [Check(DATABASE, False, problem, ask_doctor(store.location_flags))] if problem else []
 
 
@@ -181,7 +182,8 @@ def _check_content(model_versions: ModelVersions, champion: int, here: str) -> l
         is_intact = model_versions.is_intact(champion)
         changed = model_versions.list_changed_files(champion) if is_intact is False else []
     except PipelineError as error:
-        todo = ask_doctor(here) if PERMISSION in str(error) else model_versions.rollback_command
+        is_denied = isinstance(error, RegistryFileError) and error.fault is RegistryFault.DENIED
+        todo = ask_doctor(here) if is_denied else model_versions.rollback_command
         return [Check(name, False, f"{about}: {error}", todo, about)]
     age = data_time.describe() if data_time is not None else "unknown: its push recorded no time of the data"
     message = f"{about}: {_CONTENT_MESSAGES[is_intact]}{': ' if changed else ''}{', '.join(changed)}"

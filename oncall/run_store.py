@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cli.errors import RunRootError
 from oncall.activity import ActiveRun
 from oncall.metadata import Id, Metadata
 from oncall.model_versions import ModelVersions
@@ -78,8 +79,8 @@ class RunStore(Protocol):
         """The last run that was rejected since the newest one on record began."""
 
     @property
-    def database_error(self) -> str:
-        """Why the database cannot be read now; empty if it can, or if there is none."""
+    def database_error(self) -> RunRootError | None:
+        """Why the database cannot be read now; None if it can, or if there is none."""
 
     @property
     def binding_error(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cli.errors import ConfigError
+from cli.errors import ConfigError, RunRootError
 from oncall.activity import ActiveRun
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
 from oncall.text_format import format_seconds
@@ -47,7 +47,7 @@ class VertexRunStore:
 
     # On Vertex AI, a rejected run is a job on record, and the service keeps the database.
     last_rejection: Rejection | None = None
-    database_error = ""
+    database_error: RunRootError | None = None
     binding_error = ""
 
     @property
