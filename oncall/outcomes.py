@@ -29,7 +29,7 @@ from pipeline.outcomes.quality_drop import (
 from pipeline.run.advice import ask
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
-from serving.outcomes.store import Summary, read_summary
+from serving.outcomes.store import JoinSummary, read_summary
 from serving.request_log.shards import RequestLogError, list_shards
 
 CHECK = "live quality"
@@ -128,7 +128,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
     return Check(CHECK, True, f"{about}: not significantly below {basis} in the last {WINDOW_DAYS} days", about=about)
 
 
-def _read_summary(log: Path) -> Summary:
+def _read_summary(log: Path) -> JoinSummary:
     summary = read_summary(log)
     if summary is None:
         # A folder without a log has its own error.
@@ -138,7 +138,7 @@ def _read_summary(log: Path) -> Summary:
     return summary
 
 
-def _describe_join(log: Path, summary: Summary) -> list[str]:
+def _describe_join(log: Path, summary: JoinSummary) -> list[str]:
     """Return notes on shards that are newer than the join, and on counts that should be 0."""
     notes = []
     try:
@@ -201,7 +201,9 @@ def _read_offline(store: RunStore, model_versions: ModelVersions, version: Model
         return {}
 
 
-def _document(live: LiveMetrics, version: _Version | None, settings: LiveSettings, summary: Summary) -> dict[str, Any]:
+def _document(
+    live: LiveMetrics, version: _Version | None, settings: LiveSettings, summary: JoinSummary
+) -> dict[str, Any]:
     """Return a group by the names of the document."""
     # A week has no evaluation of its own; it is compared with that of all rows.
     offline = version.offline.get(live.group.slice, {}) if version is not None else {}

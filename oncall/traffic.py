@@ -31,7 +31,7 @@ from pipeline.run.advice import ask, ask_doctor
 from pipeline.run.statistics_files import read_statistics
 from pipeline.traffic.judgement import (
     FeatureTraffic,
-    Finding,
+    TrafficFinding,
     judge_outputs,
     judge_window,
     list_findings,
@@ -115,7 +115,7 @@ class TrafficReport:
         return self.window.rows.get(self.training.version, 0)
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[TrafficFinding]:
         """Findings of features and outputs."""
         return [*list_findings(self.features), *list_findings(self.outputs)]
 

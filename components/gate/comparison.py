@@ -57,7 +57,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedShift:
     """A shift, of what against what.
 
     Attributes:
@@ -77,7 +77,7 @@ def compare_all(
     schema: schema_pb2.Schema,
     validation: Validation,
     compared_splits: Iterable[str],
-) -> list[Compared]:
+) -> list[ComparedShift]:
     """Return the skew of splits against `train`, and the drift of `train`.
 
     Args:
@@ -89,13 +89,13 @@ def compare_all(
     """
     train = statistics[TRAIN_SPLIT]
     shifted = [
-        Compared(f"{split} against {TRAIN_SPLIT}", SKEW, shift)
+        ComparedShift(f"{split} against {TRAIN_SPLIT}", SKEW, shift)
         for split in compared_splits
         for shift in shifts(train, statistics[split], schema, validation.skew, "skew")
     ]
     if pushed is not None:
         where = f"{TRAIN_SPLIT} against that of the pushed model"
-        shifted += [Compared(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
+        shifted += [ComparedShift(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
     return shifted
 
 

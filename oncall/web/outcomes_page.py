@@ -6,7 +6,7 @@ from typing import Any
 
 from oncall.local.run_store import LocalRunStore
 from oncall.outcomes import report_outcomes
-from oncall.web.charts import Chart, Line, Value, draw_chart
+from oncall.web.charts import Chart, ChartValue, Line, draw_chart
 from oncall.web.options import PageOptions
 from schemas.metrics import describe_metric
 
@@ -64,8 +64,8 @@ def _draw(name: str, groups: Sequence[Mapping[str, Any]], weeks: Sequence[str]) 
             low, high = entry.get("interval") or (None, None)
             rows = by_week.get(week, {}).get("rows", 0)
             title = f"version {version}, {week}: {metric.format(entry.get('value'))}, {rows:,} rows"
-            values.append(Value(place, entry.get("value"), title, low=low, high=high))
+            values.append(ChartValue(place, entry.get("value"), title, low=low, high=high))
             offline = entry.get("offline")
-            bounds.append(Value(place, offline, f"evaluation of version {version}: {metric.format(offline)}"))
+            bounds.append(ChartValue(place, offline, f"evaluation of version {version}: {metric.format(offline)}"))
         lines += [Line(f"version {version}", values), Line(f"its evaluation ({version})", bounds, is_bound=True)]
     return draw_chart(metric.title, lines, weeks)

@@ -20,7 +20,7 @@ _COMPARED_RUNS = 20
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """The progress of a run.
 
     Attributes:
@@ -44,7 +44,7 @@ class Progress:
     tail: LogExcerpt
 
 
-def read_progress(store: LocalRunStore, run: Run) -> Progress | None:
+def read_progress(store: LocalRunStore, run: Run) -> RunProgress | None:
     """Return the progress of a run; None if it is not active."""
     record = run.record
     if record is None or run.state is not State.RUNNING:
@@ -53,7 +53,7 @@ def read_progress(store: LocalRunStore, run: Run) -> Progress | None:
     training = None
     if node is not None:
         training = parse_epochs(read_log_tail(record, node, _EPOCH_LINES).lines)
-    return Progress(
+    return RunProgress(
         node=node or "",
         ended=sum(1 for begun in record.nodes.values() if begun.ended is not None),
         expected=len(record.expected),

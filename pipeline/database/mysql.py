@@ -9,7 +9,7 @@ from cli.errors import RunRootError
 from pipeline.database.config import MySQL, Tls
 from pipeline.database.database import LOCKED, TABLES, Ask
 from pipeline.database.errors import DatabaseError, DatabaseFault
-from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
+from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, ServerDatabase, keep_out_of_logs, unreachable
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
 _NO_RIGHT = (1142, 1143, 1227, 1290, 1370, 1792, 1836)
@@ -20,7 +20,7 @@ _NO_CONNECTION, _LOST, _GONE = 2003, 2013, 2006
 _DAMAGED = (1034, 1035, 1194, 1195, 1712, 1877, 1932)
 
 
-class MySQLServer(Server):
+class MySQLServer(ServerDatabase):
     """A database of a MySQL or MariaDB server."""
 
     kind = "a MySQL database"

@@ -8,10 +8,10 @@ from typing import Any
 from pipeline.database.config import PostgreSQL
 from pipeline.database.database import LOCKED, TABLES, Ask
 from pipeline.database.errors import DatabaseError, DatabaseFault
-from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
+from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, ServerDatabase, keep_out_of_logs, unreachable
 
 
-class PostgreSQLServer(Server):
+class PostgreSQLServer(ServerDatabase):
     """A database of a PostgreSQL server."""
 
     kind = "a PostgreSQL database"

@@ -18,7 +18,7 @@ PATIENT_SECONDS = 600.0
 _PROBE = "run_root_probe"
 
 
-class Server(Database):
+class ServerDatabase(Database):
     """A database on a server."""
 
     def __init__(self, settings: MySQL | PostgreSQL, bound_id: str | None = None) -> None:

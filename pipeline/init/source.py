@@ -16,7 +16,7 @@ _COMPRESSED, _MAX_SHOWN = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".lz4"), 5
 
 
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """Files of a table, and how they are written.
 
     Attributes:
@@ -46,7 +46,7 @@ def find_source(
     encoding: str | None = None,
     quote: Quote | None = None,
     is_masked: bool = False,
-) -> Source:
+) -> TableSource:
     """Find the files of a table, their format and how they are written.
 
     Args:
@@ -77,7 +77,7 @@ def find_source(
     first = data_files(base, pattern)[0]
     format = table_format(first)
     if format != "csv":
-        return Source(base, pattern, test_pattern, format, CsvOptions())
+        return TableSource(base, pattern, test_pattern, format, CsvOptions())
     dialect = find_dialect(
         first,
         encoding=encoding,
@@ -87,7 +87,7 @@ def find_source(
         header=header,
         is_masked=is_masked,
     )
-    return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
+    return TableSource(base, pattern, test_pattern, format, dialect.options, dialect.notes)
 
 
 def _ending(name: str) -> str:
@@ -166,7 +166,7 @@ def _check_files(base: Path, pattern: str, argument: str) -> None:
         raise
 
 
-def no_header_hint(source: Source) -> str:
+def no_header_hint(source: TableSource) -> str:
     """Return what to do if the first row of CSV is not a header; empty if that cannot be."""
     if source.format != "csv" or source.csv.column_names:
         return ""

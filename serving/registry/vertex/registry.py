@@ -26,7 +26,7 @@ from serving.registry.stamps import timestamp
 from serving.registry.vertex import lease, staging
 from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import VertexClient
-from serving.registry.vertex.extras import TrainingData, set_up_extras
+from serving.registry.vertex.extras import VersionTrainingData, set_up_extras
 from serving.registry.vertex.plan import find_own_endpoint, make_plan
 from serving.registry.vertex.request_log import RequestLogSetting
 from serving.registry.vertex.rollout import DEPLOYMENT, PLACE, Rollout, check_switch, find_garbage
@@ -388,9 +388,9 @@ def _describe_version(version: VertexVersion, endpoint: Endpoint) -> RegisteredV
     return RegisteredVersion(version.number, _state(version), details, cells)
 
 
-def _training_data(candidate: Candidate) -> TrainingData:
+def _training_data(candidate: Candidate) -> VersionTrainingData:
     features = FeatureSet.model_validate_json((candidate.trained_folder / DECLARATION_FILE).read_text())
-    return TrainingData(
+    return VersionTrainingData(
         label_kind=features.label.kind,
         label=features.label.column,
         features=[safe_name(name) for name in features.raw_features],

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.registry import TF_SERVING_FILE, Candidate, LocalRegistry, PushedVersion, State
+from serving.registry import TF_SERVING_FILE, Candidate, LocalRegistry, PushedVersion, VersionState
 
 # Children start at once, and have what the parent has: nothing is imported again.
 PROCESSES = multiprocessing.get_context("fork")
-CANDIDATE, CHAMPION, PREVIOUS, RETIRED = State.CANDIDATE, State.CHAMPION, State.PREVIOUS, State.RETIRED
+CANDIDATE, CHAMPION, PREVIOUS, RETIRED = (
+    VersionState.CANDIDATE,
+    VersionState.CHAMPION,
+    VersionState.PREVIOUS,
+    VersionState.RETIRED,
+)
 
 
 def model(folder: Path, content: str = "weights", files: int = 1) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.errors import PushError
-from serving.registry import LEDGER_FILE, LocalRegistry, State
+from serving.registry import LEDGER_FILE, LocalRegistry, VersionState
 from tests.serving.registry.local.registry_bench import (
     CANDIDATE,
     CHAMPION,
@@ -27,7 +27,7 @@ from tests.serving.registry.local.registry_bench import (
 pytestmark = pytest.mark.integration
 
 Change = Callable[[LocalRegistry], Any]
-States = dict[int, State]
+States = dict[int, VersionState]
 
 
 _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.utime", "shutil.rmtree", "fcntl.flock"}
