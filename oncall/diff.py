@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cli.errors import DataError
-from components.policy import list_warnings
-from oncall.anomalies import read_anomalies, read_gate_report, read_verdict
+from oncall.anomalies import read_anomalies, read_gate_outcome, read_gate_report
 from oncall.evaluations import read_intervals, read_metrics
 from oncall.metadata import Outputs
 from oncall.provenance import InputData, compare_columns, read_input_data
@@ -199,11 +198,10 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
 
 
 def _collect_anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
-    gate, stops, _ = read_verdict(record)
-    refusal = record.nodes["Gate"].error if record and stops else ""
-    warnings = (read_gate_report(outputs) or {}).get("warnings", [])
-    lines = [*read_anomalies(outputs), *warnings, *stops, *list_warnings(refusal)]
-    return {"gate": gate, _FINDINGS: list(dict.fromkeys(lines))}
+    gate, report = read_gate_outcome(record), read_gate_report(outputs)
+    warnings = report.warnings if report else []
+    lines = [*read_anomalies(outputs), *warnings, *gate.verdict.stops, *gate.verdict.warnings]
+    return {"gate": gate.text, _FINDINGS: list(dict.fromkeys(lines))}
 
 
 def _format_value(value: Any, interval: tuple[float, float] | None = None) -> str:

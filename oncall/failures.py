@@ -118,7 +118,8 @@ def _read_warnings(store: RunStore, record: RunRecord) -> Iterator[str]:
         outputs = store.metadata.get_run_outputs(record.run_id)
     except PipelineError:
         return
-    yield from (read_gate_report(outputs) or {}).get("warnings", [])
+    report = read_gate_report(outputs)
+    yield from report.warnings if report else ()
     yield from read_judgement(store, record.run_id).warned
 
 
