@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cli.errors import ConfigError, RunRootError
@@ -37,6 +38,27 @@ _RECORD_KEYS = (
 )
 
 
+@dataclass(frozen=True)
+class RunRow:
+    """A run in a list of runs.
+
+    Attributes:
+      run: ID of the run.
+      state: State.
+      started: Time of its start in seconds since 1970; None if it has no record.
+      seconds: Duration; None if it is unknown.
+      pushed: Version and destination, or why nothing was pushed; empty if neither is known.
+      cause: Cause of the state; empty if it succeeded.
+    """
+
+    run: str
+    state: State
+    started: float | None
+    seconds: float | None
+    pushed: str
+    cause: str
+
+
 def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
     """Return the newest runs after the first `skip`."""
     newest = store.list_runs(limit, skip)
@@ -51,7 +73,7 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
     conflicts = find_clock_conflicts((run.record for run in newest.runs if run.record is not None), time.time())
     document = {
         "run_root": store.location,
-        "runs": rows,
+        "runs": [asdict(row) for row in rows],
         "total": newest.total,
         "refused": rejection,
         "clocks": conflicts,
@@ -65,10 +87,9 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
     return CommandResult(document, [table, *_describe_rest(newest, limit), *blockers], code, newest.error)
 
 
-def _format_cells(row: dict[str, Any]) -> list[str]:
-    version, reason = split_push(row["pushed"])
-    took = format_seconds(row["seconds"])
-    return [row["run"], row["state"], format_time(row["started"]), took, version, row["cause"] or reason]
+def _format_cells(row: RunRow) -> list[str]:
+    version, reason = split_push(row.pushed)
+    return [row.run, row.state, format_time(row.started), format_seconds(row.seconds), version, row.cause or reason]
 
 
 def split_push(pushed: str) -> tuple[str, str]:
@@ -86,20 +107,15 @@ def _describe_rest(newest: RunList, limit: int) -> list[str]:
     return [f"{newest.total - limit} older runs are not shown; --limit {newest.total} shows all"]
 
 
-def describe_run(store: RunStore, run: Run, *, readable: bool) -> dict[str, Any]:
-    """Return a run as the document of `runs` has it."""
+def describe_run(store: RunStore, run: Run, *, readable: bool) -> RunRow:
+    """Return a run as a list of runs has it."""
     record = run.record
     if record is None:
         reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id, readable)
-        return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": reason}
-    return {
-        "run": run.run_id,
-        "state": run.state,
-        "started": record.started,
-        "seconds": _measure_run(record, run.state),
-        "pushed": record.summary.get("pushed", ""),
-        "cause": cause(record, run.state),
-    }
+        return RunRow(run.run_id, run.state, None, None, "", reason)
+    seconds = _measure_run(record, run.state)
+    pushed = record.summary.get("pushed", "")
+    return RunRow(run.run_id, run.state, record.started, seconds, pushed, cause(record, run.state))
 
 
 def describe_executions(store: RunStore, run_id: str, readable: bool = True) -> str:
