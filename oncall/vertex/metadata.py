@@ -151,29 +151,19 @@ class VertexMetadata:
         """Return the artifacts that exist, by ID."""
 
         def get(id_: str) -> Any:
-            return self._read_if_exists(
-                self._vertex.metadata.get_artifact, v1.GetArtifactRequest(name=f"{self._store}/artifacts/{id_}")
-            )
+            request = v1.GetArtifactRequest(name=f"{self._store}/artifacts/{id_}")
+            return self._read_if_exists(self._vertex.metadata.get_artifact, request)
 
-        ids = sorted(set(ids))
-        for proto in _map_in_threads(get, (id_ for id_ in ids if id_ not in self._artifacts)):
-            if proto is not None:
-                self._keep_artifact(proto)
-        return {id_: self._artifacts[id_] for id_ in ids if id_ in self._artifacts}
+        return _get_by_id(ids, self._artifacts, get, self._keep_artifact)
 
     def get_executions(self, ids: Iterable[str]) -> dict[str, Execution]:
         """Return the executions that exist, by ID."""
 
         def get(id_: str) -> Any:
-            return self._read_if_exists(
-                self._vertex.metadata.get_execution, v1.GetExecutionRequest(name=f"{self._store}/executions/{id_}")
-            )
+            request = v1.GetExecutionRequest(name=f"{self._store}/executions/{id_}")
+            return self._read_if_exists(self._vertex.metadata.get_execution, request)
 
-        ids = sorted(set(ids))
-        for proto in _map_in_threads(get, (id_ for id_ in ids if id_ not in self._executions)):
-            if proto is not None:
-                self._keep_execution(proto)
-        return {id_: self._executions[id_] for id_ in ids if id_ in self._executions}
+        return _get_by_id(ids, self._executions, get, self._keep_execution)
 
     def _read_if_exists(self, method: Callable[..., Any], request: Any) -> Any:
         try:
@@ -255,6 +245,17 @@ class VertexMetadata:
                 outputs = by_task.setdefault(self.get_run_and_node(event.execution_id)[1], {})
                 outputs.setdefault(event.key, []).append(self._artifacts[event.artifact_id])
         return by_task
+
+
+def _get_by_id(
+    ids: Iterable[str], kept: Mapping[str, T], get: Callable[[str], Any], keep: Callable[[Any], object]
+) -> dict[str, T]:
+    """Return what exists, by ID; only what is not kept already is read."""
+    ids = sorted(set(ids))
+    for proto in _map_in_threads(get, (id_ for id_ in ids if id_ not in kept)):
+        if proto is not None:
+            keep(proto)
+    return {id_: kept[id_] for id_ in ids if id_ in kept}
 
 
 def _map_in_threads(read: Callable[[str], T], ids: Iterable[str]) -> list[T]:
