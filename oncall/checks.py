@@ -20,7 +20,7 @@ from oncall.text_format import shorten
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
 from pipeline.run.advice import ask, ask_doctor, suggest_after_rejection
 from pipeline.run.causes import cause
-from pipeline.run.records import Kind, State, find_clock_conflicts
+from pipeline.run.records import Kind, RunState, find_clock_conflicts
 from serving.registry.local.errors import RegistryFault, RegistryFileError
 
 # Runs among which an active one, or a clock that was wrong, is looked for.
@@ -32,7 +32,7 @@ _CONTENT_MESSAGES = {
     None: "its files cannot be read",
 }
 CHAMPION, DATABASE = "champion", "database"
-_GOOD_STATES = (State.SUCCEEDED, State.CACHED)
+_GOOD_STATES = (RunState.SUCCEEDED, RunState.CACHED)
 
 
 def run_checks(
@@ -89,11 +89,11 @@ def _check_newest_run(store: RunStore) -> Check:
         if run.record is None:
             reason = store.damaged_records.get(run_id, "has no record")
             return Check(name, False, reason, ask_doctor(store.location_flags), run_id)
-        if run.state is State.RUNNING:
+        if run.state is RunState.RUNNING:
             # It has a check of its own.
             continue
         reason = cause(run.record, run.state)
-        if run.state is State.INCOMPLETE:
+        if run.state is RunState.INCOMPLETE:
             # Such a run is not meant to push anything.
             note = note or f"; the newer run {run_id} is INCOMPLETE: {reason}"
             continue
@@ -111,7 +111,7 @@ def _check_active_run(store: RunStore) -> list[Check]:
     """Return a check only if a run is active."""
     for run_id in islice(store.record_ids, _MAX_READ_RUNS):
         run = store.get_run(run_id)
-        if run.state is not State.RUNNING or run.record is None:
+        if run.state is not RunState.RUNNING or run.record is None:
             continue
         activity = store.describe_activity(run.record)
         message = f"{run_id} RUNNING: {activity}"

@@ -9,7 +9,7 @@ from cli.errors import RunRootError
 from oncall.activity import ActiveRun
 from oncall.metadata import Id, Metadata
 from oncall.model_versions import ModelVersions
-from pipeline.run.records import RunRecord, State
+from pipeline.run.records import RunRecord, RunState
 from pipeline.run.rejections import Rejection
 
 LATEST = "latest"
@@ -21,7 +21,7 @@ class Run:
     """A run: its ID, its state, and its record if that exists and can be read."""
 
     run_id: str
-    state: State
+    state: RunState
     record: RunRecord | None
 
 

@@ -13,7 +13,7 @@ from oncall.run_store import Run, RunList, RunStore
 from oncall.start_blockers import describe_rejection, suggest_commands
 from oncall.text_format import format_labels, format_seconds, format_time, join_heading
 from pipeline.run.causes import cause
-from pipeline.run.records import Kind, RunRecord, State, find_clock_conflicts
+from pipeline.run.records import Kind, RunRecord, RunState, find_clock_conflicts
 
 # The property in which pipeline/run/dag_runner.py keeps the error of a failed execution.
 _ERROR_PROPERTY = "error"
@@ -52,7 +52,7 @@ class RunRow:
     """
 
     run: str
-    state: State
+    state: RunState
     started: float | None
     seconds: float | None
     pushed: str
@@ -129,11 +129,11 @@ def describe_executions(store: RunStore, run_id: str, readable: bool = True) -> 
     return f"no record; executions: {states}; last change {format_time(last)}"
 
 
-def _measure_run(record: RunRecord, state: State) -> float | None:
+def _measure_run(record: RunRecord, state: RunState) -> float | None:
     """Return the seconds from start to end, or until now."""
     if record.ended is not None:
         return record.ended - record.started
-    return time.time() - record.started if state is State.RUNNING else None
+    return time.time() - record.started if state is RunState.RUNNING else None
 
 
 def need_record(store: RunStore, run: Run) -> RunRecord:
@@ -160,7 +160,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
     except RunRootError as caught:
         makers, error = {}, str(caught)
     judgement = read_judgement(store, run.run_id)
-    activity = store.describe_activity(record) if run.state is State.RUNNING else None
+    activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
     reason = cause(record, run.state) if activity is None else str(activity)
     names = dict.fromkeys([*record.expected, *record.nodes])
     nodes = [_describe_node(record, run.state, name, makers) for name in names]
@@ -205,7 +205,7 @@ def _format_record(
             ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
             (
                 "started",
-                f"{format_time(record.started)}, {'runs for' if run.state is State.RUNNING else 'took'} {took}",
+                f"{format_time(record.started)}, {'runs for' if run.state is RunState.RUNNING else 'took'} {took}",
             ),
             ("reason", record.reason_to_run),
             ("resumes", record.resumes),
@@ -234,13 +234,13 @@ def _find_makers(store: RunStore, run_id: str) -> dict[str, str]:
     return {node: store.metadata.get_run_and_node(makers[id_].id)[0] for node, id_ in first.items() if id_ in makers}
 
 
-def _describe_node(record: RunRecord, state: State, name: str, makers: dict[str, str]) -> dict[str, Any]:
+def _describe_node(record: RunRecord, state: RunState, name: str, makers: dict[str, str]) -> dict[str, Any]:
     node = record.nodes.get(name)
     if node is None:
         return {"node": name, "state": "not reached", "seconds": None, "made_by": "", "error": ""}
     return {
         "node": name,
-        "state": node.state if node.ended is not None or state is State.RUNNING else "cut off",
+        "state": node.state if node.ended is not None or state is RunState.RUNNING else "cut off",
         "seconds": node.ended - node.started if node.ended is not None else None,
         "made_by": makers.get(name, "") if node.state == "cached" else "",
         "error": node.error,

@@ -13,7 +13,7 @@ from pipeline.alerts.alert import Alert
 from pipeline.alerts.config import Alerts, Event
 from pipeline.config.docs import markdown
 from serving.batch.__main__ import main as batch_command
-from serving.registry import VersionState
+from serving.registry import State
 from serving.registry.__main__ import main as registry_command
 from tests.conftest import ROOT
 from tests.drill.samples import read_samples
@@ -50,7 +50,7 @@ def test_every_command_flag_and_state_of_the_registry_has_its_place_in_the_docs(
         assert f"python -m serving.registry {name}" in page
         for option in command.params:
             assert option.param_type_name == "argument" or any(flag in page for flag in option.opts), option
-    for state in VersionState:
+    for state in State:
         assert f"| `{state}` |" in page
 
 

@@ -25,7 +25,7 @@ from pipeline.database.binding import find_newer_backup, is_run_root
 from pipeline.database.errors import DatabaseError, DatabaseFault
 from pipeline.run.advice import again, ask
 from pipeline.run.causes import cause
-from pipeline.run.records import State, find_clock_conflicts
+from pipeline.run.records import RunState, find_clock_conflicts
 from serving.registry import LocalRegistry
 from serving.registry.local.errors import RegistryFault, RegistryFileError
 
@@ -83,7 +83,7 @@ def _find_lock_holder(store: LocalRunStore) -> str:
     if not store.is_locked:
         return ""
     for record in store.read_records():
-        if record.state(locked=True) is State.RUNNING:
+        if record.state(locked=True) is RunState.RUNNING:
             return f"held by run {record.run_id}, process {record.pid} on {record.host}"
     return "held, but by no run on record: one may be starting, or gc works"
 
@@ -115,17 +115,17 @@ def _check_runs(store: LocalRunStore) -> Iterator[Finding]:
             message, record = store.damaged_records.get(run_id, run_id), store.root.record(run_id)
             todo = command("mv", "-nT", record, f"{record}.damaged", note="ML Metadata still has the run")
             yield Finding("record", message, todo)
-        elif run.state is State.RUNNING:
+        elif run.state is RunState.RUNNING:
             activity = store.describe_activity(run.record)
             if activity.problem:
                 yield Finding("run", f"{run_id} RUNNING: {activity}", activity.todo)
-        elif run.state is State.CRASHED and not made_good:
+        elif run.state is RunState.CRASHED and not made_good:
             todo = again(run.record, store.location_flags)
             newer = store.describe_newer_champion(run.record)
             if newer:
                 todo = ask("check", here=store.location_flags, note=f"leave it: `resume` would replace {newer}")
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
-        made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
+        made_good = made_good or run.state in (RunState.SUCCEEDED, RunState.CACHED)
     conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_CLOCK_RUNS), time.time())
     for conflict in conflicts[:1]:
         yield Finding("clock", conflict, command("date", "-u", note="compare it with the clock of that host"))

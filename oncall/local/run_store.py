@@ -17,7 +17,7 @@ from oncall.local.model_versions import LocalModelVersions, LostRegistryError, f
 from oncall.log_excerpts import read_log_excerpt
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
 from pipeline.database.binding import check_binding, find_original, is_run_root
-from pipeline.run.records import Kind, RunRecord, State
+from pipeline.run.records import Kind, RunRecord, RunState
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_order import read_first_executions, sort_runs
 from pipeline.run.run_root import RunRoot
@@ -223,7 +223,7 @@ class LocalRunStore:
     def get_run(self, run_id: str) -> Run:
         """Return the run with exactly this ID."""
         record = self.read_record(run_id)
-        return Run(run_id, record.state(locked=self.is_locked) if record else State.UNKNOWN, record)
+        return Run(run_id, record.state(locked=self.is_locked) if record else RunState.UNKNOWN, record)
 
     @cached_property
     def run_ids(self) -> list[str]:

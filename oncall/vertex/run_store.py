@@ -19,7 +19,7 @@ from oncall.vertex.jobs import Jobs, get_state
 from oncall.vertex.location import VertexLocation
 from oncall.vertex.metadata import VertexMetadata
 from oncall.vertex.model_versions import VertexModelVersions, find_model_versions
-from pipeline.run.records import RunRecord, State
+from pipeline.run.records import RunRecord, RunState
 from pipeline.run.rejections import Rejection
 from pipeline.vertex.jobs import JOB_ID
 from serving.registry.vertex.connection import VertexClient
@@ -87,7 +87,7 @@ class VertexRunStore:
     def get_run(self, run_id: str) -> Run:
         """Return the job with exactly this ID."""
         record = self.read_record(run_id)
-        return Run(run_id, get_state(self.jobs.get(run_id), record) if record else State.UNKNOWN, record)
+        return Run(run_id, get_state(self.jobs.get(run_id), record) if record else RunState.UNKNOWN, record)
 
     def describe_activity(self, record: RunRecord) -> ActiveRun:
         """Return the tasks that run; Vertex AI starts a task again, or fails it, if its machine is gone."""

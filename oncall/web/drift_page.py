@@ -9,7 +9,7 @@ from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
 from oncall.web.charts import Chart, ChartValue, Line, draw_chart
 from oncall.web.feature_statistics import read_distances
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 
 MAX_RUNS = 15
 MAX_FEATURES = 60
@@ -49,7 +49,7 @@ class Drift:
 
 def read_drift(store: LocalRunStore) -> Drift:
     """Return the distances of the newest runs that have ended."""
-    runs = [run for run in store.list_runs(MAX_RUNS).runs if run.state is not State.RUNNING]
+    runs = [run for run in store.list_runs(MAX_RUNS).runs if run.state is not RunState.RUNNING]
     runs.reverse()
     distances: dict[tuple[str, str], dict[int, tuple[float, float]]] = {}
     problems: dict[str, str] = {}

@@ -11,7 +11,7 @@ from oncall.web.options import PageOptions
 from oncall.web.run_filter import RunFilter
 from oncall.web.run_index import RunIndex
 from oncall.web.sections import Section, read_section
-from serving.registry import Ledger, LocalRegistry, RegistryEvent
+from serving.registry import Event, Ledger, LocalRegistry
 
 RUNS_PER_PAGE = 25
 _MAX_VERSIONS, _MAX_EVENTS = 10, 50
@@ -38,10 +38,10 @@ class RegistrySummary:
     folder: Path
     name: str
     champion: int | None
-    since: RegistryEvent | None
+    since: Event | None
     versions: list[VersionRow]
     all_versions: int
-    events: list[RegistryEvent]
+    events: list[Event]
     all_events: int
 
 
@@ -72,7 +72,7 @@ def read_registry(store: LocalRunStore, options: PageOptions) -> Section:
     return read_section(lambda: _summarize(store.find_registry(options.registry, options.model)))
 
 
-def read_events(store: LocalRunStore, options: PageOptions) -> list[RegistryEvent]:
+def read_events(store: LocalRunStore, options: PageOptions) -> list[Event]:
     """Return the pushes, promotions and rollbacks, the oldest first.
 
     Raises:

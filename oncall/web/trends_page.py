@@ -15,7 +15,7 @@ from oncall.web.options import PageOptions
 from oncall.web.registry_time import parse_registry_time
 from oncall.web.thresholds import list_bounds
 from schemas.metrics import EXAMPLE_COUNT, METRICS, describe_metric
-from serving.registry import RegistryEvent
+from serving.registry import Event
 
 MAX_RUNS = 40
 # Runs that failed early have no metrics; so many are read at most.
@@ -65,7 +65,7 @@ class Trends:
 
 def read_trends(store: LocalRunStore, options: PageOptions, slice_name: str) -> Trends:
     """Return the metrics of a slice over the newest runs."""
-    events: Sequence[RegistryEvent] = ()
+    events: Sequence[Event] = ()
     problem = ""
     try:
         events = read_events(store, options)
@@ -112,7 +112,7 @@ def _read_runs(store: LocalRunStore, versions: Mapping[str, int]) -> Iterator[Ru
             return
 
 
-def _place_events(runs: Sequence[RunMetrics], events: Sequence[RegistryEvent]) -> list[Mark]:
+def _place_events(runs: Sequence[RunMetrics], events: Sequence[Event]) -> list[Mark]:
     """Return the marks of pushes at their runs, and of other changes of the serving version between two runs."""
     places = {run.run.run_id: place for place, run in enumerate(runs)}
     starts = [run.run.record.started for run in runs if run.run.record is not None]

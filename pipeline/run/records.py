@@ -47,7 +47,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _MAX_CLOCK_SECONDS = 60.0
 
 
-class State(StrEnum):
+class RunState(StrEnum):
     """State of a run."""
 
     RUNNING = "RUNNING"
@@ -207,16 +207,16 @@ class RunRecord(BaseModel):
         """Whether it ended without an error, with all its nodes."""
         return self.exit_code == 0 and self.is_whole
 
-    def state(self, *, locked: bool) -> State:
+    def state(self, *, locked: bool) -> RunState:
         """Return the state of the run.
 
         Args:
           locked: Whether the run root's lock is held.
         """
         if self.ended is None:
-            return State.RUNNING if locked and self._process_lives() else State.CRASHED
+            return RunState.RUNNING if locked and self._process_lives() else RunState.CRASHED
         if self.exit_code == 0 and not self.is_whole:
-            return State.INCOMPLETE
+            return RunState.INCOMPLETE
         if self.exit_code == 0:
             executed = [node for node in self.nodes.values() if node.state != "cached"]
             # In a compiled pipeline the name of a resolver starts with its node's.
@@ -224,8 +224,8 @@ class RunRecord(BaseModel):
             is_cached = all(
                 name.partition("-")[0] in unchanged for name, node in self.nodes.items() if node in executed
             )
-            return State.CACHED if is_cached else State.SUCCEEDED
-        return State.ABORTED if self.reason else State.FAILED
+            return RunState.CACHED if is_cached else RunState.SUCCEEDED
+        return RunState.ABORTED if self.reason else RunState.FAILED
 
     def _process_lives(self) -> bool:
         """Whether the process still runs; on another machine the lock decides."""

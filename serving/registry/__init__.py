@@ -33,7 +33,7 @@ from serving.registry.content import (
     parse_json,
     read_record,
 )
-from serving.registry.local.ledger import Ledger, RegistryEvent, VersionState
+from serving.registry.local.ledger import Event, Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
 from serving.registry.local.registry import LocalRegistry
 from serving.registry.protocol import Candidate, PushedVersion, ServingSwitch
@@ -52,13 +52,13 @@ __all__ = [
     "VERSION_FILE",
     "WARMUP_FILE",
     "Candidate",
+    "Event",
     "Ledger",
     "LocalRegistry",
     "PushedVersion",
-    "RegistryEvent",
     "Release",
     "ServingSwitch",
-    "VersionState",
+    "State",
     "Versions",
     "content_hash",
     "extra_hashes",

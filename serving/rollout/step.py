@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from serving.registry import Ledger, LocalRegistry, VersionState
+from serving.registry import Ledger, LocalRegistry, State
 from serving.rollout.evidence import LiveQuality, VersionEvidence
 from serving.rollout.rule import Bounds, RuleJudgement, judge
 
@@ -59,11 +59,11 @@ def decide(
       quality: Live quality by version.
       higher_is_better: Direction of its metric.
     """
-    candidate, champion = ledger.find_by_state(VersionState.CANDIDATE), ledger.champion
+    candidate, champion = ledger.find_by_state(State.CANDIDATE), ledger.champion
     if champion is None:
         return Step("wait", candidate, None, (), "no version serves, which a candidate could be compared with")
     subject, before = (
-        (candidate, champion) if candidate is not None else (champion, ledger.find_by_state(VersionState.PREVIOUS))
+        (candidate, champion) if candidate is not None else (champion, ledger.find_by_state(State.PREVIOUS))
     )
     if before is None:
         return Step("wait", subject, None, (), f"there is no candidate, and no version before {champion}")

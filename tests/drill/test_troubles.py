@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from pipeline.run.records import RunRecord
-from serving.registry import GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, VersionState
+from serving.registry import GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, State
 from tests.conftest import ROOT
 from tests.drill.drill import Drill, assert_says, find_command, proposed_commands
 from tests.drill.samples import assert_sample
@@ -104,7 +104,7 @@ def rollback_and_rerun_of_the_same_bytes(drill: Drill) -> None:
     code, output = drill.place.run("training.epochs=9", cache=False, fault=_train_from_other_weights)
     assert (code, registry.champion(), registry.numbers()) == (0, 1, [1, 2, 3]), output
     assert_says(output, ["as the candidate: it is made of the same data, code and config as version 2", "bad since"])
-    assert registry.state(3) is VersionState.CANDIDATE
+    assert registry.state(3) is State.CANDIDATE
     assert_says(drill.ask("runs", "--all"), ["version 3"])
     # A model of another config is a new one.
     assert drill.run("training.epochs=10")[0] == 0

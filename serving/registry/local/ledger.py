@@ -12,7 +12,7 @@ from serving.registry.stamps import timestamp, user_and_host
 _FORMAT = 1
 
 
-class VersionState(enum.StrEnum):
+class State(enum.StrEnum):
     """State of a version.
 
     `candidate` was pushed and waits for its promotion, `champion` serves, `previous` served before and is what a
@@ -25,11 +25,11 @@ class VersionState(enum.StrEnum):
     RETIRED = "retired"
 
 
-LABELS = (VersionState.CHAMPION, VersionState.PREVIOUS, VersionState.CANDIDATE)
+LABELS = (State.CHAMPION, State.PREVIOUS, State.CANDIDATE)
 
 
 @dataclass(frozen=True)
-class RegistryEvent:
+class Event:
     """A change, for the history.
 
     Attributes:
@@ -84,17 +84,17 @@ class Ledger:
       intent: Push that has begun and not ended; None if there is none.
     """
 
-    states: Mapping[int, VersionState]
-    history: tuple[RegistryEvent, ...] = ()
+    states: Mapping[int, State]
+    history: tuple[Event, ...] = ()
     intent: Intent | None = None
 
-    def find_by_state(self, state: VersionState) -> int | None:
+    def find_by_state(self, state: State) -> int | None:
         """Return the version with a state of which there is at most one."""
         return next((version for version, its_state in self.states.items() if its_state is state), None)
 
     @property
     def champion(self) -> int | None:
-        return self.find_by_state(VersionState.CHAMPION)
+        return self.find_by_state(State.CHAMPION)
 
     @property
     def labels(self) -> dict[str, int]:
@@ -107,7 +107,7 @@ class Ledger:
         """The numbers that were ever given, those of deleted versions among them."""
         return {*self.states, *(event.version for event in self.history)}
 
-    def find_push(self, version: int) -> RegistryEvent | None:
+    def find_push(self, version: int) -> Event | None:
         """Return the push of a version; None if the history has none."""
         return next((event for event in self.history if event.version == version and event.action == "push"), None)
 
@@ -130,22 +130,22 @@ class Ledger:
         last = switches[-1] if switches else None
         if last is None or self.champion == last.version:
             return None
-        is_candidate = last.action == "push" and self.states.get(last.version) is not VersionState.PREVIOUS
+        is_candidate = last.action == "push" and self.states.get(last.version) is not State.PREVIOUS
         return None if is_candidate and self.champion == last.champion_before else last.version
 
     @property
-    def rollback(self) -> RegistryEvent | None:
+    def rollback(self) -> Event | None:
         """The rollback that is in force: no other version was promoted since. None if there is none."""
         switches = [event for event in self.history if event.action in ("rollback", "promote")]
         last = switches[-1] if switches else None
         return last if last is not None and last.action == "rollback" and last.version == self.champion else None
 
-    def find_rollback_of(self, origin: str) -> RegistryEvent | None:
+    def find_rollback_of(self, origin: str) -> Event | None:
         """Return the rollback or rejection of a version of this data, code and config; None if there is none.
 
         A version that was promoted, or rolled back to, since then is no longer rejected.
         """
-        rejected: dict[int, RegistryEvent] = {}
+        rejected: dict[int, Event] = {}
         for event in self.history:
             if event.action == "rollback" and event.champion_before is not None:
                 rejected[event.champion_before] = event
@@ -170,18 +170,18 @@ class Ledger:
             return self
         states = dict(self.states)
         if self.champion is not None:
-            states = {v: VersionState.RETIRED if s is VersionState.PREVIOUS else s for v, s in states.items()}
-            states[self.champion] = VersionState.PREVIOUS
-        states[version] = VersionState.CHAMPION
+            states = {v: State.RETIRED if s is State.PREVIOUS else s for v, s in states.items()}
+            states[self.champion] = State.PREVIOUS
+        states[version] = State.CHAMPION
         return replace(self, states=states)
 
     def nominate(self, version: int) -> "Ledger":
         """Return the ledger with another candidate: the one before becomes retired."""
-        states = {v: VersionState.RETIRED if s is VersionState.CANDIDATE else s for v, s in self.states.items()}
-        return replace(self, states={**states, version: VersionState.CANDIDATE})
+        states = {v: State.RETIRED if s is State.CANDIDATE else s for v, s in self.states.items()}
+        return replace(self, states={**states, version: State.CANDIDATE})
 
     def retire(self, version: int) -> "Ledger":
-        return replace(self, states={**self.states, version: VersionState.RETIRED})
+        return replace(self, states={**self.states, version: State.RETIRED})
 
     def remove(self, version: int) -> "Ledger":
         return replace(self, states={v: s for v, s in self.states.items() if v != version})
@@ -195,7 +195,7 @@ class Ledger:
           reason: Reason that the user gave, or the cause.
           **values: `run_id`, `content_hash` and `origin` of a push.
         """
-        event = RegistryEvent(timestamp(), action, version, user_and_host(), self.champion, reason=reason, **values)
+        event = Event(timestamp(), action, version, user_and_host(), self.champion, reason=reason, **values)
         return replace(self, history=(*self.history, event))
 
     @classmethod
@@ -206,7 +206,7 @@ class Ledger:
           versions: Numbers of the versions.
           champion: Version that serves; None, or one that is not among them, for the highest.
         """
-        ledger = cls(dict.fromkeys(sorted(versions), VersionState.RETIRED))
+        ledger = cls(dict.fromkeys(sorted(versions), State.RETIRED))
         for version in sorted(ledger.states, key=lambda version: (version == champion, version))[-2:]:
             ledger = ledger.promote(version)
         return ledger
@@ -232,7 +232,7 @@ class Ledger:
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise ValueError(f"expected an object with format {_FORMAT}")
         try:
-            states = {int(version): VersionState(entry["state"]) for version, entry in values["versions"].items()}
+            states = {int(version): State(entry["state"]) for version, entry in values["versions"].items()}
             history = tuple(_event(event) for event in values["history"])
             intent = Intent(**values["intent"]) if "intent" in values else None
         except (KeyError, TypeError, AttributeError) as error:
@@ -244,6 +244,6 @@ class Ledger:
         return cls(states, history, intent)
 
 
-def _event(values: Mapping[str, Any]) -> RegistryEvent:
+def _event(values: Mapping[str, Any]) -> Event:
     """Return an event; what later releases may add is left out."""
-    return RegistryEvent(**{name: values[name] for name in RegistryEvent.__dataclass_fields__ if name in values})
+    return Event(**{name: values[name] for name in Event.__dataclass_fields__ if name in values})

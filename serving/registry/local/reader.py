@@ -8,7 +8,7 @@ from cli.errors import PushError
 from serving.registry.content import RELEASE_FILE, Release, content_hash, extra_hashes, file_hashes, read_record
 from serving.registry.local import tf_serving
 from serving.registry.local.errors import RegistryFault, RegistryFileError, explain_unreadable
-from serving.registry.local.ledger import Ledger, VersionState
+from serving.registry.local.ledger import Ledger, State
 
 LEDGER_FILE = "registry.json"
 LOCK_FILE = ".lock"
@@ -112,7 +112,7 @@ class Versions:
         """Return the versions that are `champion`, `previous` and `candidate`, as far as there are any."""
         return self.ledger().labels
 
-    def state(self, version: int) -> VersionState | None:
+    def state(self, version: int) -> State | None:
         """Return what a version is; None if it is not there, another tool's, or was cut off while it was pushed."""
         return self.ledger().states.get(version)
 

@@ -13,7 +13,7 @@ from cli.errors import PushError
 from cli.terminal import command, flags
 from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, drop_undefined, extra_hashes, file_hashes
 from serving.registry.local import disk, tf_serving
-from serving.registry.local.ledger import Intent, Ledger, RegistryEvent, VersionState
+from serving.registry.local.ledger import Event, Intent, Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
 from serving.registry.protocol import (
     SHORT_HASH_CHARS,
@@ -139,7 +139,7 @@ class LocalRegistry(Versions):
             raise
         return ledger
 
-    def _describe_rollback(self, event: RegistryEvent, version: int) -> str:
+    def _describe_rollback(self, event: Event, version: int) -> str:
         why = f": {event.reason}" if event.reason else ", without a reason"
         place = flags(registry=self.folder.parent, model=self.name, version=version)
         undone = event.version if event.action == "reject" else event.champion_before
@@ -232,7 +232,7 @@ class LocalRegistry(Versions):
     def next_commands(self, version: int) -> list[str]:
         """Return the commands that follow a push: start the server; promote the version if it is the candidate."""
         commands = [command("-m", "serving", "--model-dir", self.folder)]
-        if self.state(version) is VersionState.CANDIDATE:
+        if self.state(version) is State.CANDIDATE:
             place = flags(registry=self.folder.parent, model=self.name)
             commands.append(f"-m serving.registry promote{place} --yes")
         return commands
@@ -280,13 +280,13 @@ class LocalRegistry(Versions):
     def _plan_switch(self, action: str, version: int | None, ledger: Ledger) -> ServingSwitch:
         """Return the switch that is asked for, if it may be done."""
         if version is None:
-            version = ledger.find_by_state(VersionState.CANDIDATE if action == "promote" else VersionState.PREVIOUS)
+            version = ledger.find_by_state(State.CANDIDATE if action == "promote" else State.PREVIOUS)
             if version is None:
                 why = "no version waits for its promotion" if action == "promote" else "no earlier version served"
                 raise PushError(f"{self.folder}: {why}; name one with --version")
         if version == ledger.champion:
             return ServingSwitch(action, version, version, False, _traffic(version))
-        if action == "rollback" and ledger.states.get(version) is VersionState.CANDIDATE:
+        if action == "rollback" and ledger.states.get(version) is State.CANDIDATE:
             raise PushError(f"{self.folder}: version {version} waits for its promotion and never served; promote it")
         self.check_sound(version)
         return ServingSwitch(action, version, ledger.champion, True, _traffic(ledger.champion))
@@ -305,7 +305,7 @@ class LocalRegistry(Versions):
         """
         with self._hold_lock():
             ledger = self._clean_up()
-            if ledger.states.get(version) is not VersionState.CANDIDATE:
+            if ledger.states.get(version) is not State.CANDIDATE:
                 return False
             self._save(ledger.record("reject", version, reason=reason).retire(version))
             return True
@@ -337,7 +337,7 @@ class LocalRegistry(Versions):
 
     def _garbage(self, ledger: Ledger, keep_last: int) -> list[int]:
         old = self.numbers()[:-keep_last]
-        return [v for v in old if ledger.states.get(v) is VersionState.RETIRED and self.release(v) is not None]
+        return [v for v in old if ledger.states.get(v) is State.RETIRED and self.release(v) is not None]
 
     @contextmanager
     def _hold_lock(self) -> Iterator[None]:
@@ -377,7 +377,7 @@ class LocalRegistry(Versions):
 
     def _save(self, ledger: Ledger) -> None:
         disk.write_if_changed(self.folder / LEDGER_FILE, ledger.to_json())
-        candidate = ledger.find_by_state(VersionState.CANDIDATE)
+        candidate = ledger.find_by_state(State.CANDIDATE)
         text = tf_serving.format_config(self.folder, champion=ledger.champion, candidate=candidate)
         disk.write_if_changed(self.folder / TF_SERVING_FILE, text)
 

@@ -14,7 +14,7 @@ from components.evaluator.evaluation import SUMMARY_NAME
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.component import BLESSED_PROPERTY
 from components.pusher.component import NEXT_VERSION, RegistryExecutor, check_blessing, check_infra_blessing
-from serving.registry import GOLDEN_FILE, LocalRegistry, VersionState, content_hash
+from serving.registry import GOLDEN_FILE, LocalRegistry, State, content_hash
 from serving.registry.settings import LocalRegistrySettings
 
 GOLDEN = b'{"instances": [], "predictions": [], "tolerance": 0.001}'
@@ -130,7 +130,7 @@ def test_a_push_is_recorded_and_serves_at_once_or_waits(tmp_path: Path) -> None:
     release = registry.release(1)
     assert release is not None and release.metrics == {"auc": 0.875}
     assert (registry.folder / "1" / GOLDEN_FILE).read_bytes() == GOLDEN
-    assert registry.ledger().states == {1: VersionState.CHAMPION, 2: VersionState.CANDIDATE}
+    assert registry.ledger().states == {1: State.CHAMPION, 2: State.CANDIDATE}
     again = push_model(tmp_path, "b", promote=True)
     assert (again.get_int_custom_property("pushed"), registry.champion()) == (0, 1)
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.registry import TF_SERVING_FILE, Candidate, LocalRegistry, PushedVersion, VersionState
+from serving.registry import TF_SERVING_FILE, Candidate, LocalRegistry, PushedVersion, State
 
 # Children start at once, and have what the parent has: nothing is imported again.
 PROCESSES = multiprocessing.get_context("fork")
 CANDIDATE, CHAMPION, PREVIOUS, RETIRED = (
-    VersionState.CANDIDATE,
-    VersionState.CHAMPION,
-    VersionState.PREVIOUS,
-    VersionState.RETIRED,
+    State.CANDIDATE,
+    State.CHAMPION,
+    State.PREVIOUS,
+    State.RETIRED,
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.errors import PushError
-from serving.registry import LEDGER_FILE, LocalRegistry, VersionState
+from serving.registry import LEDGER_FILE, LocalRegistry, State
 from tests.serving.registry.local.registry_bench import (
     CANDIDATE,
     CHAMPION,
@@ -27,7 +27,7 @@ from tests.serving.registry.local.registry_bench import (
 pytestmark = pytest.mark.integration
 
 Change = Callable[[LocalRegistry], Any]
-States = dict[int, VersionState]
+States = dict[int, State]
 
 
 _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.utime", "shutil.rmtree", "fcntl.flock"}

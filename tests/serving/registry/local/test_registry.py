@@ -15,7 +15,7 @@ from serving.registry import (
     VERSION_FILE,
     LocalRegistry,
     PushedVersion,
-    VersionState,
+    State,
     content_hash,
 )
 from tests.serving.registry.local.registry_bench import model, push
@@ -60,7 +60,7 @@ def test_a_push_replaces_the_champion_and_keeps_one_previous_version(tmp_path: P
     for name in ("a", "b", "c"):
         push(tmp_path / "r", model(tmp_path / name, name))
     registry = LocalRegistry(tmp_path / "r", "income")
-    assert registry.ledger().states == {1: VersionState.RETIRED, 2: VersionState.PREVIOUS, 3: VersionState.CHAMPION}
+    assert registry.ledger().states == {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
     assert [(e.action, e.version, e.champion_before, e.run_id) for e in registry.ledger().history] == [
         ("push", 1, None, "run-1"),
         ("push", 2, 1, "run-1"),
@@ -75,12 +75,12 @@ def test_a_push_without_promotion_waits_and_takes_the_place_of_the_one_that_wait
         1,
         {},
         None,
-        VersionState.CANDIDATE,
+        State.CANDIDATE,
     )
     push(tmp_path / "r", model(tmp_path / "b", "b"))
     third = push(tmp_path / "r", model(tmp_path / "c", "c"), promote=False)
     assert (third.version, third.traffic) == (3, {2: 100})
-    assert registry.ledger().states == {1: VersionState.RETIRED, 2: VersionState.CHAMPION, 3: VersionState.CANDIDATE}
+    assert registry.ledger().states == {1: State.RETIRED, 2: State.CHAMPION, 3: State.CANDIDATE}
 
 
 def test_what_is_kept_beside_the_content_does_not_change_its_hash(tmp_path: Path) -> None:

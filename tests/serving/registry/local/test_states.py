@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import PushError
-from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, LocalRegistry, ServingSwitch, VersionState
+from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, LocalRegistry, ServingSwitch, State
 from serving.registry.local.ledger import Ledger
 from serving.registry.stamps import user_and_host
 from tests.serving.registry.local.registry_bench import model, push
@@ -25,7 +25,7 @@ def test_a_rollback_goes_back_and_a_second_one_returns(registry: LocalRegistry) 
     assert registry.rollback(reason="bad predictions") == ServingSwitch("rollback", 2, 3, changed=True)
     assert registry.labels() == {"champion": 2, "previous": 3}
     assert registry.rollback() == ServingSwitch("rollback", 3, 2, changed=True)
-    assert registry.ledger().states == {1: VersionState.RETIRED, 2: VersionState.PREVIOUS, 3: VersionState.CHAMPION}
+    assert registry.ledger().states == {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
     first, second = registry.ledger().history[-2:]
     assert (first.action, first.version, first.champion_before, first.reason) == ("rollback", 2, 3, "bad predictions")
     assert (second.action, second.version, second.champion_before, second.reason) == ("rollback", 3, 2, "")
@@ -44,7 +44,7 @@ def test_a_rollback_is_not_undone_by_a_rerun_and_is_by_another_model(registry: L
 
 def test_a_rollback_to_a_retired_version(registry: LocalRegistry) -> None:
     assert registry.rollback(1) == ServingSwitch("rollback", 1, 3, changed=True)
-    assert registry.ledger().states == {1: VersionState.CHAMPION, 2: VersionState.RETIRED, 3: VersionState.PREVIOUS}
+    assert registry.ledger().states == {1: State.CHAMPION, 2: State.RETIRED, 3: State.PREVIOUS}
 
 
 def test_the_candidate_is_promoted(registry: LocalRegistry, tmp_path: Path) -> None:
@@ -52,10 +52,10 @@ def test_the_candidate_is_promoted(registry: LocalRegistry, tmp_path: Path) -> N
     assert registry.champion() == 3
     assert registry.promote(reason="looks good") == ServingSwitch("promote", 4, 3, changed=True)
     assert registry.ledger().states == {
-        1: VersionState.RETIRED,
-        2: VersionState.RETIRED,
-        3: VersionState.PREVIOUS,
-        4: VersionState.CHAMPION,
+        1: State.RETIRED,
+        2: State.RETIRED,
+        3: State.PREVIOUS,
+        4: State.CHAMPION,
     }
     assert registry.promote(4) == ServingSwitch("promote", 4, 4, changed=False)
     assert [event.action for event in registry.ledger().history] == ["push"] * 4 + ["promote"]
@@ -120,10 +120,10 @@ def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
     registry = LocalRegistry(tmp_path / "r", "income")
     registry.rollback(3)
     retired, previous, champion, candidate = (
-        VersionState.RETIRED,
-        VersionState.PREVIOUS,
-        VersionState.CHAMPION,
-        VersionState.CANDIDATE,
+        State.RETIRED,
+        State.PREVIOUS,
+        State.CHAMPION,
+        State.CANDIDATE,
     )
     assert registry.ledger().states == {1: retired, 2: retired, 3: champion, 4: retired, 5: previous, 6: candidate}
     # As by another tool; and copied by hand.
@@ -160,7 +160,7 @@ def test_a_version_that_somebody_deleted_is_taken_off_the_record_but_not_the_cha
     shutil.rmtree(registry.folder / "2")
     shutil.rmtree(registry.folder / "3")
     registry.gc(keep_last=1)
-    assert registry.ledger().states == {1: VersionState.RETIRED, 3: VersionState.CHAMPION}
+    assert registry.ledger().states == {1: State.RETIRED, 3: State.CHAMPION}
     assert registry.ledger().history[-1].reason == "its folder is gone"
     assert registry.rollback(1) == ServingSwitch("rollback", 1, 3, changed=True)
     with pytest.raises(PushError, match="no earlier version served"):
@@ -171,7 +171,7 @@ def test_versions_from_before_there_were_states_are_adopted_the_highest_as_the_c
     registry: LocalRegistry, tmp_path: Path
 ) -> None:
     (registry.folder / LEDGER_FILE).unlink()
-    expected = {1: VersionState.RETIRED, 2: VersionState.PREVIOUS, 3: VersionState.CHAMPION}
+    expected = {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
     assert registry.ledger() == Ledger(expected)
     push(tmp_path / "r", tmp_path / "a")
     assert registry.ledger().states == expected
