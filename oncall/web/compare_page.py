@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cli.errors import ConfigError, PipelineError
-from oncall.diff import compare_runs
+from oncall.diff import RunChanges, find_changes
 from oncall.evaluations import MetricValue, judge_change, read_metrics_by_slice, read_plots
 from oncall.local.run_store import LocalRunStore
 from oncall.metadata import Artifact, Outputs
@@ -221,14 +221,10 @@ def _overlay_plots(first: ComparedRun, second: ComparedRun, outputs: Sequence[Ou
     return plots if plots.curves else None
 
 
-def _list_changes(store: LocalRunStore, ids: tuple[str, str]) -> dict[str, Any]:
-    document = compare_runs(store, *ids).document
-    sections = {
-        name: changes
-        for name, changes in document.items()
-        if isinstance(changes, dict) and name not in (*_SHOWN_ELSEWHERE, "missing")
-    }
-    return {"sections": sections, "missing": document.get("missing", {})}
+def _list_changes(store: LocalRunStore, ids: tuple[str, str]) -> RunChanges:
+    changes = find_changes(store, *ids)
+    sections = {name: values for name, values in changes.sections.items() if name not in _SHOWN_ELSEWHERE}
+    return replace(changes, sections=sections)
 
 
 def _compare_features(outputs: Sequence[Outputs], first: ComparedRun, second: ComparedRun) -> Any:
