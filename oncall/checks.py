@@ -123,7 +123,7 @@ def _check_active_run(store: RunStore) -> list[Check]:
 def _check_clocks(store: RunStore) -> list[Check]:
     """Return a check only if a run on record began in the future."""
     conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_READ_RUNS), time.time())
-    future = [line for line in conflicts if " after now" in line]
+    future = [str(conflict) for conflict in conflicts if conflict.is_future]
     todo = command("date", "-u", note="compare it with the clock of that host; runs are in order all the same")
     return [Check("clocks", False, future[0], todo)] if future else []
 

@@ -70,7 +70,8 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
         least=("started", "took"),
     )
     rejection = describe_rejection(store)
-    conflicts = find_clock_conflicts((run.record for run in newest.runs if run.record is not None), time.time())
+    records = (run.record for run in newest.runs if run.record is not None)
+    conflicts = [str(conflict) for conflict in find_clock_conflicts(records, time.time())]
     document = {
         "run_root": store.location,
         "runs": [asdict(row) for row in rows],

@@ -128,7 +128,7 @@ def _check_runs(store: LocalRunStore) -> Iterator[Finding]:
         made_good = made_good or run.state in (RunState.SUCCEEDED, RunState.CACHED)
     conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_CLOCK_RUNS), time.time())
     for conflict in conflicts[:1]:
-        yield Finding("clock", conflict, command("date", "-u", note="compare it with the clock of that host"))
+        yield Finding("clock", str(conflict), command("date", "-u", note="compare it with the clock of that host"))
 
 
 def _check_disk(store: LocalRunStore) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
 from schemas.tables.csv_dialect import Quote, find_dialect
-from schemas.tables.data_files import inputs, literal_start
+from schemas.tables.data_files import MissingFilesError, inputs, literal_start
 from schemas.tables.file_kinds import table_format
 
 _COMPRESSED, _MAX_SHOWN = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".lz4"), 5
@@ -159,11 +159,9 @@ def _check_files(base: Path, pattern: str, argument: str) -> None:
     """Reject a pattern without files, by the words of the user."""
     try:
         data_files(base, pattern)
-    except DataError as error:
-        # The config that this key is of is not written yet.
-        if str(error).endswith("no such file (data.splits.train.files)"):
-            raise DataError(f"{argument}: no such file") from error
-        raise
+    except MissingFilesError as error:
+        # The config whose key its message names is not written yet.
+        raise DataError(f"{argument}: no such file") from error
 
 
 def no_header_hint(source: TableSource) -> str:

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -463,8 +464,19 @@ def newest_records(root: RunRoot) -> Iterator[RunRecord]:
             yield RunRecord.model_validate_json(root.record(run_id).read_bytes())
 
 
-def find_clock_conflicts(records: Iterable[RunRecord], now: float) -> list[str]:
-    """Return a sentence for each run whose clock cannot have been right.
+@dataclass(frozen=True)
+class ClockConflict:
+    """A run whose clock cannot have been right: `text` says why, and `is_future` whether it started after now."""
+
+    text: str
+    is_future: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def find_clock_conflicts(records: Iterable[RunRecord], now: float) -> list[ClockConflict]:
+    """Return the runs whose clocks cannot have been right.
 
     Args:
       records: Records of runs, the newest first.
@@ -476,10 +488,11 @@ def find_clock_conflicts(records: Iterable[RunRecord], now: float) -> list[str]:
         ahead = record.started - (now if is_future or later is None else later.started)
         if ahead > _MAX_CLOCK_SECONDS:
             reference = "now" if is_future or later is None else f"the start of run {later.run_id}, which came later"
-            conflicts.append(
+            text = (
                 f"run {record.run_id} started {_format_span(ahead)} after {reference}; the clock of {record.host} was "
                 "ahead, or a clock was set back; runs are listed by ML Metadata's IDs"
             )
+            conflicts.append(ClockConflict(text, is_future))
         else:
             later = record
     return conflicts

@@ -30,6 +30,10 @@ _COMPRESSIONS = (".gz", ".bz2", ".zst")
 _SPECIAL = re.compile(r"[*?\[]")
 
 
+class MissingFilesError(DataError):
+    """No file has a name that fits the pattern of a split."""
+
+
 @dataclass(frozen=True)
 class SplitInput:
     """Files of a split, all of them or those of one span; or its rows in BigQuery."""
@@ -134,7 +138,7 @@ def matching_files(base: str, pattern: str, split: str) -> list[str]:
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{base}: cannot be listed: {what_failed(error)} (data.base)") from error
     if not files:
-        raise DataError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
+        raise MissingFilesError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
     return files
 
 
@@ -280,7 +284,7 @@ def find_spans(base: str, pattern: str, split: str) -> dict[int, str]:
         if numbers is not None:
             versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _fill(pattern, numbers)
     if not versions:
-        raise DataError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
+        raise MissingFilesError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
     return {span: versions[span][max(versions[span])] for span in sorted(versions)}
 
 
