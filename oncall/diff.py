@@ -219,6 +219,7 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
     """Return the share of missing values and the number of distinct values, or the mean unless it is sensitive, by
     split and feature.
     """
+    from components.column_names import name_column
     from components.sensitive_statistics import is_sensitive
     from pipeline.run.statistics_files import read_statistics
 
@@ -230,7 +231,7 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
             continue
         for split, statistics in by_split.items():
             for feature in statistics.features:
-                name = f"{split} {feature.name or '.'.join(feature.path.step)}"
+                name = f"{split} {name_column(feature)}"
                 common = (feature.num_stats if feature.HasField("num_stats") else feature.string_stats).common_stats
                 rows = common.num_non_missing + common.num_missing
                 numbers[f"{name} missing"] = common.num_missing / max(rows, 1)

@@ -11,10 +11,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from cli.errors import ConfigError, DataError, PipelineError
 from cli.terminal import flags
+from components.column_names import name_column
 from components.config import Comparison
 from components.histograms import WRITTEN_BINS, custom_stats
 from components.sensitive_statistics import is_sensitive
-from components.table_statistics import list_columns, name_column, select_columns
+from components.table_statistics import list_columns, select_columns
 from components.value_counts import ValueCounts
 from oncall.check import Check
 from oncall.evaluations import read_judgement, read_plots

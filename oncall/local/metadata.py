@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cli.errors import RunRootError
+from cli.errors import RunRootError, first_line
 from oncall.metadata import Artifact, Execution, Id, LineageEvent, Outputs
 from pipeline.database.database import Database
 
@@ -44,7 +44,7 @@ class LocalMetadata:
         except (errors.StatusError, RuntimeError) as error:
             # ML Metadata raises the same for a lock and for damage; the check names the cause.
             self._database.check()
-            raise RunRootError(f"{self._database.label}: {self._database.no_cause}: {_first_line(error)}") from error
+            raise RunRootError(f"{self._database.label}: {self._database.no_cause}: {first_line(error)}") from error
 
     def _call_with_ids(self, method: Any, ids: Iterable[Id]) -> Iterator[Any]:
         rest = iter(sorted(set(ids)))
@@ -168,10 +168,6 @@ class LocalMetadata:
             proto.state = self._proto.Artifact.DELETED
         for start in range(0, len(protos), _MAX_IDS_PER_QUERY):
             self._call(self._store.put_artifacts, protos[start : start + _MAX_IDS_PER_QUERY])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_keys(event: "mlmd.LineageEvent") -> list[str]:

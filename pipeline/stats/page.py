@@ -13,6 +13,7 @@ from markupsafe import Markup
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from cli.page_style import read_style
+from components.column_names import name_column
 from components.config import DRIFT, SKEW
 from components.gate.comparison import ComparedShift
 from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
@@ -191,7 +192,7 @@ def features(
 ) -> list[FeatureView]:
     """Return the features in the order of the first split, each with all that the page shows of it."""
     notes = notes or {}
-    by_split = {split: {_name(f): f for f in statistics.features} for split, statistics in splits.items()}
+    by_split = {split: {name_column(f): f for f in statistics.features} for split, statistics in splits.items()}
     names = list(dict.fromkeys(name for by_name in by_split.values() for name in by_name))
     views = []
     for name in names:
@@ -266,10 +267,6 @@ def _hardly_repeats(feature: statistics_pb2.FeatureNameStatistics) -> bool:
 def _total(feature: statistics_pb2.FeatureNameStatistics, counts: Sequence[float]) -> float:
     """Return the number of all values, of which only the most frequent categories are drawn."""
     return max(_common(feature).tot_num_values, sum(counts)) or 1.0
-
-
-def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
-    return str(feature.name or ".".join(feature.path.step))
 
 
 def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:

@@ -13,11 +13,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.column_names import name_column
 from components.config import Comparison
 from components.gate.comparison import Shift, shifts
 from components.histograms import category_counts, number_counts
 from components.sensitive_statistics import is_sensitive
-from components.table_statistics import name_column, select_columns
+from components.table_statistics import select_columns
 from pipeline.config.monitoring import Monitoring
 from pipeline.traffic.significance import (
     Difference,

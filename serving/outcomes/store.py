@@ -27,7 +27,6 @@ UNFINISHED_PATTERN = ".unfinished-*"
 _DESCRIPTION_KEY = b"labels"
 
 # Columns of a joined row beside those of the shard.
-PREFIX = "_outcome_"
 LABEL, WEIGHT, LABEL_TIME = "_outcome_label", "_outcome_weight", "_outcome_time"
 SHARD, LABELS_FILE, LABELS_ROW = "_outcome_shard", "_outcome_labels", "_outcome_labels_row"
 # A hash by which rows are sampled, and whether the label is from before the prediction.
