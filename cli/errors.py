@@ -1,6 +1,11 @@
 """Errors that a user can cause and fix: each is printed as one line, and ends a run with its own exit code."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the name of its class if it has no text."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 class PipelineError(Exception):
     """Something the user can fix; the text has the place, the problem, the expected value and the remedy."""
 

@@ -1,6 +1,5 @@
 """Output on the terminal: errors and next commands in one form, and all other output in a log."""
 
-import errno
 import json
 import os
 import shlex
@@ -16,8 +15,6 @@ import click
 from cli.errors import PipelineError
 
 INTERRUPTED_EXIT_CODE = 130
-# As the system words it in each error of this kind.
-PERMISSION = os.strerror(errno.EACCES)
 # Console scripts, which pyproject.toml declares, have this prefix; those of the runners by the name of their file.
 SCRIPT_PREFIX = "refpipe"
 RUNNER_SCRIPTS = {"local_runner.py": "refpipe-run", "vertex_runner.py": "refpipe-vertex"}

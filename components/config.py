@@ -73,7 +73,7 @@ def _check_anomaly(name: str) -> str:
     return name
 
 
-class Transform(Declaration):
+class TransformConfig(Declaration):
     """How raw columns become the inputs of the network."""
 
     module: str | None = None

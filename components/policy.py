@@ -43,21 +43,20 @@ class Verdict:
     warnings: list[str]
 
     def error(self) -> str:
-        """Return the error of a run that is stopped; `stopping` reads it."""
+        """Return the error of a run that is stopped; `parse` reads it."""
         warnings = [f"{_WARNING}{line}" for line in self.warnings]
         return "\n".join([_HEADING, *(f"  {line}" for line in [*self.stops, *warnings, ADVICE])])
 
-
-def stopping(error: str) -> list[str]:
-    """Return what stopped a run, out of its error, without warnings and advice; all of an error of another kind."""
-    lines = [line.strip() for line in error.splitlines()]
-    return [line for line in lines if not line.startswith(_WARNING) and line != ADVICE and not line.endswith(_HEADING)]
-
-
-def list_warnings(error: str) -> list[str]:
-    """Return what such an error has for a warning."""
-    lines = [line.strip() for line in error.splitlines()]
-    return [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]
+    @classmethod
+    def parse(cls, error: str) -> "Verdict":
+        """Return the verdict of a run that was stopped; of an error of another kind, all lines as stops."""
+        verdict = cls([], [])
+        for line in map(str.strip, error.splitlines()):
+            if line.startswith(_WARNING):
+                verdict.warnings.append(line.removeprefix(_WARNING))
+            elif line != ADVICE and not line.endswith(_HEADING):
+                verdict.stops.append(line)
+        return verdict
 
 
 def judge(anomalies: Sequence[Anomaly], validation: "Validation", *, today: datetime.date) -> Verdict:

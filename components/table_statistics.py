@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import path_pb2, statistics_pb2
 
 from cli.errors import DataError
+from components.column_names import name_column
 from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats, with_buckets
 from components.sensitive_statistics import mark_sensitive
 from components.value_counts import ValueCounts, count_values, empty, merge
@@ -221,11 +222,6 @@ def list_columns(statistics: statistics_pb2.DatasetFeatureStatistics) -> dict[st
     """Return the columns of statistics that have values, and the type of each; TFDV knows none of the others."""
     names: Mapping[int, ColumnType] = {number: name for name, number in _TYPES.items()}
     return {name_column(f): names[f.type] for f in statistics.features if f.WhichOneof("stats") and f.type in names}
-
-
-def name_column(feature: statistics_pb2.FeatureNameStatistics) -> str:
-    """Return the name of a column of statistics."""
-    return str(feature.name or ".".join(feature.path.step))
 
 
 def select_columns(

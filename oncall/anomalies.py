@@ -1,10 +1,10 @@
 """`anomalies`: the anomalies that ExampleValidator found in a run's data, and the gate's verdict."""
 
-import json
-from typing import Any
+from dataclasses import dataclass
 
 from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
-from components.policy import ADVICE, stopping
+from components.gate.report import GateReport
+from components.policy import ADVICE, Verdict
 from oncall.metadata import Outputs
 from oncall.results import CommandResult
 from oncall.run_store import RunStore
@@ -15,32 +15,47 @@ from pipeline.run.records import RunRecord
 _SPLIT = "Split-"
 
 
+@dataclass(frozen=True)
+class GateOutcome:
+    """The outcome of a run's gate.
+
+    Attributes:
+      text: Outcome in words.
+      verdict: Verdict that stopped the run; empty if it did not.
+      advice: Advice of that verdict; empty without one.
+    """
+
+    text: str
+    verdict: Verdict
+    advice: str = ""
+
+
 def report_anomalies(store: RunStore, name: str) -> CommandResult:
     """Return the anomalies of one run."""
     run = store.find_run(name)
     outputs = store.metadata.get_run_outputs(run.run_id)
     anomalies, report = read_anomalies(outputs), read_gate_report(outputs)
-    warnings = list((report or {}).get("warnings", ()))
-    gate, stops, advice = read_verdict(run.record)
+    warnings = report.warnings if report else []
+    gate = read_gate_outcome(run.record)
     reached = "ExampleValidator" in outputs
     document = {
         "run": run.run_id,
         "state": run.state,
-        "gate": gate,
-        "stops": stops,
-        "advice": advice,
+        "gate": gate.text,
+        "stops": gate.verdict.stops,
+        "advice": gate.advice,
         "warnings": warnings,
-        "compared": (report or {}).get("compared", {}),
-        "history": (report or {}).get("history"),
+        "compared": report.compared if report else {},
+        "history": report.history if report else None,
         "reached": reached,
         "validator": anomalies,
     }
     lines = format_labels(
         [
             ("run", f"{run.run_id} {run.state}"),
-            ("gate", gate),
-            *(("stopped by", line) for line in stops),
-            ("do", advice),
+            ("gate", gate.text),
+            *(("stopped by", line) for line in gate.verdict.stops),
+            ("do", gate.advice),
             *(("warning", line) for line in warnings),
             ("compared", _format_comparison(report)),
             *(("validator", line) for line in anomalies),
@@ -53,22 +68,21 @@ def report_anomalies(store: RunStore, name: str) -> CommandResult:
     return CommandResult(document, lines)
 
 
-def read_verdict(record: RunRecord | None) -> tuple[str, list[str], str]:
-    """Return the gate's verdict, the lines of its refusal, and its advice."""
+def read_gate_outcome(record: RunRecord | None) -> GateOutcome:
+    """Return the outcome of a run's gate, from its record alone."""
     gate = record.nodes.get("Gate") if record else None
     if gate is None:
-        return "not reached", [], ""
-    verdict = {"failed": "STOPPED the run", "running": "was cut off"}.get(gate.state, "passed")
-    if gate.state != "failed":
-        return verdict, [], ""
-    return verdict, stopping(gate.error), ADVICE if ADVICE in gate.error else ""
+        return GateOutcome("not reached", Verdict([], []))
+    if gate.state == "failed":
+        return GateOutcome("STOPPED the run", Verdict.parse(gate.error), ADVICE if ADVICE in gate.error else "")
+    return GateOutcome("was cut off" if gate.state == "running" else "passed", Verdict([], []))
 
 
-def _format_comparison(report: dict[str, Any] | None) -> str:
+def _format_comparison(report: GateReport | None) -> str:
     if report is None:
         return ""
-    counts = ", ".join(f"{number} features for {kind}" for kind, number in report.get("compared", {}).items())
-    return counts + ("" if report.get("history") else "; nothing was pushed before, so there is no drift")
+    counts = ", ".join(f"{number} features for {kind}" for kind, number in report.compared.items())
+    return counts + ("" if report.history else "; nothing was pushed before, so there is no drift")
 
 
 def read_anomalies(outputs: Outputs) -> list[str]:
@@ -84,12 +98,11 @@ def read_anomalies(outputs: Outputs) -> list[str]:
     return lines
 
 
-def read_gate_report(outputs: Outputs) -> dict[str, Any] | None:
+def read_gate_report(outputs: Outputs) -> GateReport | None:
     """Return Gate's report; None if it wrote none, or the file is missing."""
     for artifact in outputs.get("Gate", {}).get("report", ()):
         try:
-            report = json.loads(artifact.folder.read_text(encoding="utf-8"))
+            return GateReport.load(artifact.folder)
         except (OSError, ValueError):
             return None
-        return report if isinstance(report, dict) else None
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, DataError, PipelineError
-from cli.terminal import PERMISSION, command, flags
+from cli.terminal import command, flags
 from oncall.check import Check
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
@@ -20,7 +20,8 @@ from oncall.text_format import shorten
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
 from pipeline.run.advice import ask, ask_doctor, suggest_after_rejection
 from pipeline.run.causes import cause
-from pipeline.run.records import Kind, State, find_clock_conflicts
+from pipeline.run.records import Kind, RunState, find_clock_conflicts
+from serving.registry.local.errors import RegistryFault, RegistryFileError
 
 # Runs among which an active one, or a clock that was wrong, is looked for.
 _MAX_READ_RUNS = 20
@@ -31,7 +32,7 @@ _CONTENT_MESSAGES = {
     None: "its files cannot be read",
 }
 CHAMPION, DATABASE = "champion", "database"
-_GOOD_STATES = (State.SUCCEEDED, State.CACHED)
+_GOOD_STATES = (RunState.SUCCEEDED, RunState.CACHED)
 
 
 def run_checks(
@@ -88,11 +89,11 @@ def _check_newest_run(store: RunStore) -> Check:
         if run.record is None:
             reason = store.damaged_records.get(run_id, "has no record")
             return Check(name, False, reason, ask_doctor(store.location_flags), run_id)
-        if run.state is State.RUNNING:
+        if run.state is RunState.RUNNING:
             # It has a check of its own.
             continue
         reason = cause(run.record, run.state)
-        if run.state is State.INCOMPLETE:
+        if run.state is RunState.INCOMPLETE:
             # Such a run is not meant to push anything.
             note = note or f"; the newer run {run_id} is INCOMPLETE: {reason}"
             continue
@@ -110,7 +111,7 @@ def _check_active_run(store: RunStore) -> list[Check]:
     """Return a check only if a run is active."""
     for run_id in islice(store.record_ids, _MAX_READ_RUNS):
         run = store.get_run(run_id)
-        if run.state is not State.RUNNING or run.record is None:
+        if run.state is not RunState.RUNNING or run.record is None:
             continue
         activity = store.describe_activity(run.record)
         message = f"{run_id} RUNNING: {activity}"
@@ -122,7 +123,7 @@ def _check_active_run(store: RunStore) -> list[Check]:
 def _check_clocks(store: RunStore) -> list[Check]:
     """Return a check only if a run on record began in the future."""
     conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_READ_RUNS), time.time())
-    future = [line for line in conflicts if " after now" in line]
+    future = [str(conflict) for conflict in conflicts if conflict.is_future]
     todo = command("date", "-u", note="compare it with the clock of that host; runs are in order all the same")
     return [Check("clocks", False, future[0], todo)] if future else []
 
@@ -148,7 +149,7 @@ def _check_rejection(store: RunStore) -> list[Check]:
 
 def _check_database(store: RunStore) -> list[Check]:
     """Return a check only if the next run cannot use the database; the serving version needs none."""
-    problem = store.database_error or store.binding_error
+    problem = str(store.database_error or store.binding_error)
     return [Check(DATABASE, False, problem, ask_doctor(store.location_flags))] if problem else []
 
 
@@ -181,7 +182,8 @@ def _check_content(model_versions: ModelVersions, champion: int, here: str) -> l
         is_intact = model_versions.is_intact(champion)
         changed = model_versions.list_changed_files(champion) if is_intact is False else []
     except PipelineError as error:
-        todo = ask_doctor(here) if PERMISSION in str(error) else model_versions.rollback_command
+        is_denied = isinstance(error, RegistryFileError) and error.fault is RegistryFault.DENIED
+        todo = ask_doctor(here) if is_denied else model_versions.rollback_command
         return [Check(name, False, f"{about}: {error}", todo, about)]
     age = data_time.describe() if data_time is not None else "unknown: its push recorded no time of the data"
     message = f"{about}: {_CONTENT_MESSAGES[is_intact]}{': ' if changed else ''}{', '.join(changed)}"

@@ -1,12 +1,12 @@
 """`diff`: the differences between two runs: config, code, packages, data, statistics, schema, anomalies, metrics."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cli.errors import DataError
-from components.policy import list_warnings
-from oncall.anomalies import read_anomalies, read_gate_report, read_verdict
+from oncall.anomalies import read_anomalies, read_gate_outcome, read_gate_report
 from oncall.evaluations import read_intervals, read_metrics
 from oncall.metadata import Outputs
 from oncall.provenance import InputData, compare_columns, read_input_data
@@ -34,8 +34,39 @@ Changes = dict[str, list[Any]]
 Facts = Mapping[str, Any]
 
 
-def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
-    """Return the changes from one run to another."""
+@dataclass(frozen=True)
+class RunChanges:
+    """The changes from one run to another.
+
+    Attributes:
+      runs: Both runs.
+      sections: Old and new values by section and key.
+      missing: Why a section cannot be compared.
+      intervals: 95 % intervals of the metrics that changed, by key.
+      columns: Columns whose values changed, in words, by split.
+      moved: Features whose distribution moved.
+    """
+
+    runs: Sequence[Run]
+    sections: Mapping[str, Changes]
+    missing: Mapping[str, str]
+    intervals: Changes
+    columns: Mapping[str, str]
+    moved: "Sequence[MovedFeature]"
+
+    @property
+    def same(self) -> list[str]:
+        """The sections that were compared and do not differ."""
+        return [name for name, changes in self.sections.items() if not changes and name not in self.missing]
+
+
+def find_changes(store: RunStore, first: str, second: str) -> RunChanges:
+    """Return the changes from one run to another.
+
+    Raises:
+      ConfigError: there is no such run, or a name is ambiguous.
+      RunRootError: ML Metadata cannot be read.
+    """
     runs = [store.find_run(first), store.find_run(second)]
     records = [need_record(store, run) for run in runs]
     outputs = [store.metadata.get_run_outputs(run.run_id) for run in runs]
@@ -49,23 +80,37 @@ def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
         reasons = [_explain_missing(*side, name) for side in zip(runs, outputs, (old[name], new[name]), strict=True)]
         if any(reasons):
             missing[name] = "; ".join(filter(None, reasons))
-        compare = find_number_changes if name in ("statistics", "metrics") else _find_changes
+        compare = find_number_changes if name in ("statistics", "metrics") else _find_value_changes
         sections[name] = {} if name in missing else compare(old[name], new[name])
     sides = zip(records, outputs, strict=True)
     intervals = [read_intervals(of_run) or record.flat_intervals for record, of_run in sides]
     changed = {key: [of_run.get(key) for of_run in intervals] for key in sections["metrics"]}
-    document: dict[str, Any] = {"from": runs[0].run_id, "to": runs[1].run_id, **sections, "missing": missing}
-    document |= {"intervals": {key: ends for key, ends in changed.items() if any(ends)}}
-    document |= {"columns": columns, "moved": [feature.to_dict() for feature in moved]}
-    lines = [f"{runs[0].run_id} {runs[0].state} -> {runs[1].run_id} {runs[1].state}"]
-    for name, changes in sections.items():
-        section = [missing[name]] if name in missing else _format_changes(changes, changed if name == "metrics" else {})
+    changed = {key: ends for key, ends in changed.items() if any(ends)}
+    return RunChanges(runs, sections, missing, changed, columns, moved)
+
+
+def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
+    """Return the changes from one run to another."""
+    difference = find_changes(store, first, second)
+    old, new = difference.runs
+    document = {
+        "from": old.run_id,
+        "to": new.run_id,
+        **difference.sections,
+        "missing": difference.missing,
+        "intervals": difference.intervals,
+        "columns": difference.columns,
+        "moved": [feature.to_dict() for feature in difference.moved],
+    }
+    lines = [f"{old.run_id} {old.state} -> {new.run_id} {new.state}"]
+    for name, changes in difference.sections.items():
+        intervals = difference.intervals if name == "metrics" else {}
+        section = [difference.missing[name]] if name in difference.missing else _format_changes(changes, intervals)
         lines += [f"{name:<10} {line}" for line in section]
         if name == "data":
-            lines += [f"{'columns':<10} {split}: {line}" for split, line in columns.items()]
-            lines += [f"{'moved':<10} {feature}" for feature in moved]
-    same = [name for name, changes in sections.items() if not changes and name not in missing]
-    return CommandResult(document, [*lines, *([f"the same   {', '.join(same)}"] if same else [])])
+            lines += [f"{'columns':<10} {split}: {line}" for split, line in difference.columns.items()]
+            lines += [f"{'moved':<10} {feature}" for feature in difference.moved]
+    return CommandResult(document, [*lines, *([f"the same   {', '.join(difference.same)}"] if difference.same else [])])
 
 
 def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
@@ -142,7 +187,7 @@ def flatten(values: object, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _find_changes(old: Facts, new: Facts) -> Changes:
+def _find_value_changes(old: Facts, new: Facts) -> Changes:
     """Return the old and the new value of each key that differs; None for a missing one."""
     keys = dict.fromkeys([*old, *new])
     return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
@@ -174,6 +219,7 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
     """Return the share of missing values and the number of distinct values, or the mean unless it is sensitive, by
     split and feature.
     """
+    from components.column_names import name_column
     from components.sensitive_statistics import is_sensitive
     from pipeline.run.statistics_files import read_statistics
 
@@ -185,7 +231,7 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
             continue
         for split, statistics in by_split.items():
             for feature in statistics.features:
-                name = f"{split} {feature.name or '.'.join(feature.path.step)}"
+                name = f"{split} {name_column(feature)}"
                 common = (feature.num_stats if feature.HasField("num_stats") else feature.string_stats).common_stats
                 rows = common.num_non_missing + common.num_missing
                 numbers[f"{name} missing"] = common.num_missing / max(rows, 1)
@@ -199,11 +245,10 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
 
 
 def _collect_anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
-    gate, stops, _ = read_verdict(record)
-    refusal = record.nodes["Gate"].error if record and stops else ""
-    warnings = (read_gate_report(outputs) or {}).get("warnings", [])
-    lines = [*read_anomalies(outputs), *warnings, *stops, *list_warnings(refusal)]
-    return {"gate": gate, _FINDINGS: list(dict.fromkeys(lines))}
+    gate, report = read_gate_outcome(record), read_gate_report(outputs)
+    warnings = report.warnings if report else []
+    lines = [*read_anomalies(outputs), *warnings, *gate.verdict.stops, *gate.verdict.warnings]
+    return {"gate": gate.text, _FINDINGS: list(dict.fromkeys(lines))}
 
 
 def _format_value(value: Any, interval: tuple[float, float] | None = None) -> str:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.column_names import name_column
 from components.config import Comparison, Distance
 from components.gate.comparison import Shift, shifts
 from components.histograms import category_shares
@@ -64,7 +65,7 @@ def _compare_split(split: str, old: Statistics, new: Statistics) -> Iterator[Mov
     # Two standard deviations of a share; of the divergence, its mean for a few bins.
     noise = {"L-infinity": rows**-0.5, "Jensen-Shannon": 3 / rows}
     comparison = Comparison(default=Distance(measure="l_infinity", threshold=0.01))
-    before, now = ({_name(f): f for f in statistics.features} for statistics in (old, new))
+    before, now = ({name_column(f): f for f in statistics.features} for statistics in (old, new))
     measured = {s.feature: s for s in shifts(_wrap(old), _wrap(new), _make_schema(before, now), comparison, "drift")}
     for name in now:
         if name not in before:
@@ -128,7 +129,3 @@ def _make_schema(*both: Mapping[str, Any]) -> schema_pb2.Schema:
 
 def _wrap(statistics: Statistics) -> statistics_pb2.DatasetFeatureStatisticsList:
     return statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics])
-
-
-def _name(feature: Any) -> str:
-    return str(feature.name or ".".join(feature.path.step))

@@ -18,11 +18,11 @@ from oncall.text_format import format_labels, shorten
 from pipeline.run.advice import ask
 from pipeline.run.advice import suggest_commands as suggest_for_run
 from pipeline.run.causes import blamed_node, cause, failed_node
-from pipeline.run.records import Kind, RunRecord, State
+from pipeline.run.records import Kind, RunRecord, RunState
 
 # As components/evaluator/evaluation.py writes it, where no version is known.
 _BASELINE = "the last blessed model"
-_GOOD_STATES = (State.SUCCEEDED, State.CACHED, State.RUNNING, State.INCOMPLETE)
+_GOOD_STATES = (RunState.SUCCEEDED, RunState.CACHED, RunState.RUNNING, RunState.INCOMPLETE)
 
 
 def explain_run(store: RunStore, name: str) -> CommandResult:
@@ -39,9 +39,9 @@ def explain_run(store: RunStore, name: str) -> CommandResult:
 def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResult:
     is_bad = run.state not in _GOOD_STATES
     node = failed_node(record) if is_bad else None
-    warnings = list(_read_warnings(store, record)) if run.state is not State.RUNNING else []
+    warnings = list(_read_warnings(store, record)) if run.state is not RunState.RUNNING else []
     reason = cause(record, run.state) or (f"{len(warnings)} warnings" if warnings else "nothing went wrong")
-    activity = store.describe_activity(record) if run.state is State.RUNNING else None
+    activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
     if activity is not None:
         reason = str(activity)
     rollback = _find_rollback(store)
@@ -54,7 +54,7 @@ def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResu
         baseline = _find_baseline(store, run.run_id)
         reason = reason.replace(_BASELINE, baseline)
         judgement = replace(judgement, missed=[line.replace(_BASELINE, baseline) for line in judgement.missed])
-    good = store.find_last_success(run.run_id) if run.state is State.FAILED else None
+    good = store.find_last_success(run.run_id) if run.state is RunState.FAILED else None
     text = "\n".join([reason, *excerpt.lines])
     tries = suggest_for_run(record, run.state, store.location_flags, text, good, Path(store.location))
     if activity is not None and activity.todo:
@@ -118,7 +118,8 @@ def _read_warnings(store: RunStore, record: RunRecord) -> Iterator[str]:
         outputs = store.metadata.get_run_outputs(record.run_id)
     except PipelineError:
         return
-    yield from (read_gate_report(outputs) or {}).get("warnings", [])
+    report = read_gate_report(outputs)
+    yield from report.warnings if report else ()
     yield from read_judgement(store, record.run_id).warned
 
 

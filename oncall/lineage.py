@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,62 @@ _MAX_READ_BRANCHES = 50
 _MAX_DEPTH = 12
 _VERSION = re.compile(r"v(\d{1,9})")
 
-Node = dict[str, Any]
+
+@dataclass(frozen=True)
+class LineageNode:
+    """An artifact in a tree.
+
+    Attributes:
+      artifact: ID of the artifact.
+      type: Type; `gone` if the artifact does not exist any more.
+      uri: Place of its files.
+      is_deleted: Whether it is marked as deleted.
+      run: Run that made it; empty if it is unknown.
+      node: Node of that run.
+      branches: Artifacts that it was made from, or that were made from it.
+      key: Name of the input that it is; None for an output.
+      is_repeated: Whether its branches are above; None if they are here.
+      hidden: Number of executions that are not shown; None in a tree of inputs.
+    """
+
+    artifact: Id
+    type: str
+    uri: str
+    is_deleted: bool
+    run: str = ""
+    node: str = ""
+    branches: Sequence["LineageNode"] = ()
+    key: str | None = None
+    is_repeated: bool | None = None
+    hidden: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.artifact}{', deleted' if self.is_deleted else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tree as a JSON document."""
+        optional = {"again": self.is_repeated, "not_shown": self.hidden, "as": self.key}
+        return {
+            "artifact": self.artifact,
+            "type": self.type,
+            "uri": self.uri,
+            "deleted": self.is_deleted,
+            "run": self.run,
+            "node": self.node,
+            "branches": [branch.to_dict() for branch in self.branches],
+            **{name: value for name, value in optional.items() if value is not None},
+        }
 
 
-def trace_artifact(store: RunStore, name: str, folder: Path | None, model: str | None) -> CommandResult:
+@dataclass(frozen=True)
+class Lineage:
+    """The trees of an artifact: `made_from` above it, and `used_by` below it."""
+
+    made_from: LineageNode
+    used_by: LineageNode
+
+
+def read_lineage(store: RunStore, name: str, folder: Path | None, model: str | None) -> Lineage:
     """Return the tree above and the tree below an artifact.
 
     Args:
@@ -35,13 +88,18 @@ def trace_artifact(store: RunStore, name: str, folder: Path | None, model: str |
     metadata = store.metadata
     if not metadata.get_artifacts([artifact_id]):
         raise ConfigError(f"{store.location}: has no artifact {artifact_id}; `serving` and --json name some")
-    made_from = _TreeReader(metadata).read_made_from(artifact_id)
-    used_by = _TreeReader(metadata).read_used_by(artifact_id)
-    document = {"artifact": artifact_id, "made_from": made_from, "used_by": used_by}
+    return Lineage(_TreeReader(metadata).read_made_from(artifact_id), _TreeReader(metadata).read_used_by(artifact_id))
+
+
+def trace_artifact(store: RunStore, name: str, folder: Path | None, model: str | None) -> CommandResult:
+    """Return the trees of `read_lineage`."""
+    lineage = read_lineage(store, name, folder, model)
+    made_from, used_by = lineage.made_from, lineage.used_by
+    document = {"artifact": made_from.artifact, "made_from": made_from.to_dict(), "used_by": used_by.to_dict()}
     lines = [*_format_tree(made_from, "made by"), ""]
-    if not used_by["branches"]:
+    if not used_by.branches:
         return CommandResult(document, [*lines, "used by    nothing"])
-    lines += [f"used by    ({_format_title(used_by)})", *_format_tree(used_by, "used by")[1:]]
+    lines += [f"used by    ({used_by})", *_format_tree(used_by, "used by")[1:]]
     return CommandResult(document, lines)
 
 
@@ -71,11 +129,11 @@ class _TreeReader:
         self._metadata = metadata
         self._seen: set[Id] = set()
 
-    def read_made_from(self, artifact_id: Id, depth: int = 0) -> Node:
+    def read_made_from(self, artifact_id: Id, depth: int = 0) -> LineageNode:
         """Return the artifact with the artifacts that it was made from."""
         node = self._read_node(artifact_id)
         if artifact_id in self._seen or depth > _MAX_DEPTH:
-            return {**node, "again": artifact_id in self._seen}
+            return replace(node, is_repeated=artifact_id in self._seen)
         self._seen.add(artifact_id)
         maker = self._metadata.find_makers([artifact_id]).get(artifact_id)
         if maker is None:
@@ -83,14 +141,14 @@ class _TreeReader:
         run, name = self._metadata.get_run_and_node(maker.id)
         events = self._metadata.get_execution_events([maker.id])
         inputs = {event.artifact_id: event.key for event in events if not event.is_output}
-        branches = [{**self.read_made_from(id_, depth + 1), "as": inputs[id_]} for id_ in sorted(inputs)]
-        return {**node, "run": run, "node": name, "branches": branches}
+        branches = [replace(self.read_made_from(id_, depth + 1), key=inputs[id_]) for id_ in sorted(inputs)]
+        return replace(node, run=run, node=name, branches=branches)
 
-    def read_used_by(self, artifact_id: Id, depth: int = 0) -> Node:
+    def read_used_by(self, artifact_id: Id, depth: int = 0) -> LineageNode:
         """Return the artifact with the artifacts that were made from it."""
         node = self._read_node(artifact_id)
         if artifact_id in self._seen or depth > _MAX_DEPTH:
-            return {**node, "again": artifact_id in self._seen}
+            return replace(node, is_repeated=artifact_id in self._seen)
         self._seen.add(artifact_id)
         events = [event for event in self._metadata.get_artifact_events([artifact_id]) if not event.is_output]
         # An incident is about the newest executions, not about those of thousands of runs ago.
@@ -107,42 +165,30 @@ class _TreeReader:
         for user in users[-_MAX_SHOWN_BRANCHES:]:
             run, name = self._metadata.get_run_and_node(user)
             for output in outputs.get(user, ()):
-                branches.append({**self.read_used_by(output, depth + 1), "run": run, "node": name})
+                branches.append(replace(self.read_used_by(output, depth + 1), run=run, node=name))
         hidden = max(len(users) - _MAX_SHOWN_BRANCHES, 0) + len(used_by) - len(newest)
-        return {**node, "branches": branches, "not_shown": hidden}
+        return replace(node, branches=branches, hidden=hidden)
 
-    def _read_node(self, artifact_id: Id) -> Node:
+    def _read_node(self, artifact_id: Id) -> LineageNode:
         artifact = self._metadata.get_artifacts([artifact_id]).get(artifact_id)
-        return {
-            "artifact": artifact_id,
-            "type": artifact.type if artifact else "gone",
-            "uri": artifact.uri if artifact else "",
-            "deleted": bool(artifact and not artifact.is_live),
-            "run": "",
-            "node": "",
-            "branches": [],
-        }
+        if artifact is None:
+            return LineageNode(artifact_id, "gone", "", is_deleted=False)
+        return LineageNode(artifact_id, artifact.type, artifact.uri, is_deleted=not artifact.is_live)
 
 
-def _format_title(node: Node) -> str:
-    return f"{node['type']} {node['artifact']}{', deleted' if node['deleted'] else ''}"
-
-
-def _format_tree(node: Node, verb: str) -> list[str]:
-    def format_node(node: Node) -> str:
-        by = f"  {verb} {node['node']} of {node['run'] or 'another run'}" if node["node"] else ""
-        role = f"{node['as']}: " if node.get("as") else ""
-        return f"{role}{_format_title(node)}{by}{'  (see above)' if node.get('again') else ''}"
+def _format_tree(node: LineageNode, verb: str) -> list[str]:
+    def format_node(node: LineageNode) -> str:
+        by = f"  {verb} {node.node} of {node.run or 'another run'}" if node.node else ""
+        role = f"{node.key}: " if node.key else ""
+        return f"{role}{node}{by}{'  (see above)' if node.is_repeated else ''}"
 
     return [format_node(node), *_format_branches(node, format_node, "")]
 
 
-def _format_branches(node: Node, format_node: Callable[[Node], str], indent: str) -> Iterable[str]:
-    branches: Sequence[Node] = node["branches"]
-    hidden = node.get("not_shown", 0)
-    for number, branch in enumerate(branches):
-        is_last = number == len(branches) - 1 and not hidden
+def _format_branches(node: LineageNode, format_node: Callable[[LineageNode], str], indent: str) -> Iterable[str]:
+    for number, branch in enumerate(node.branches):
+        is_last = number == len(node.branches) - 1 and not node.hidden
         yield f"{indent}{'└─' if is_last else '├─'} {format_node(branch)}"
         yield from _format_branches(branch, format_node, indent + ("   " if is_last else "│  "))
-    if hidden:
-        yield f"{indent}└─ and {hidden} earlier executions"
+    if node.hidden:
+        yield f"{indent}└─ and {node.hidden} earlier executions"

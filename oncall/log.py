@@ -15,12 +15,12 @@ from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from oncall.runs import need_record
 from pipeline.run.causes import failed_node
-from pipeline.run.records import RunRecord, State
+from pipeline.run.records import RunRecord, RunState
 
 _POLL_SECONDS = 0.3
 # A longer line is cut into several.
 _MAX_LINE_BYTES = 1 << 16
-_BAD_STATES = (State.FAILED, State.ABORTED, State.CRASHED)
+_BAD_STATES = (RunState.FAILED, RunState.ABORTED, RunState.CRASHED)
 
 
 def print_log(
@@ -46,7 +46,7 @@ def print_log(
         raise ConfigError("--follow and --json: give one of them; a document has an end")
     if node is None and run.state in _BAD_STATES:
         node = failed_node(record)
-    _check_node(record, node, follow=follow and run.state is State.RUNNING)
+    _check_node(record, node, follow=follow and run.state is RunState.RUNNING)
     try:
         with _get_file(record, node).open("rb") as file:
             if follow:
@@ -118,7 +118,7 @@ def _follow(store: LocalRunStore, record: RunRecord, file: BinaryIO, node: str |
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE
     state = (store.read_record(record.run_id) or record).state(locked=store.root.is_locked)
-    say(f"run {record.run_id} {'is running' if state is State.RUNNING else state}", "notice")
+    say(f"run {record.run_id} {'is running' if state is RunState.RUNNING else state}", "notice")
     return 0
 
 
@@ -131,7 +131,7 @@ def _read_new_lines(
         # The size comes first: bytes before it belong to what ran before the record's state is read.
         size = os.fstat(file.fileno()).st_size
         record = store.read_record(record.run_id) or record
-        is_running = record.state(locked=store.root.is_locked) is State.RUNNING
+        is_running = record.state(locked=store.root.is_locked) is RunState.RUNNING
         if node is None or node in record.nodes:
             begin, end = _find_part(record, node)
             file.seek(file.tell() if has_begun else begin)

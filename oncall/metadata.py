@@ -54,7 +54,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Event:
+class LineageEvent:
     """An input or an output of an execution; `key` is its name."""
 
     execution_id: Id
@@ -85,10 +85,10 @@ class Metadata(Protocol):
     def get_executions(self, ids: Iterable[Id]) -> dict[Id, Execution]:
         """Return the executions that exist, by ID."""
 
-    def get_artifact_events(self, ids: Iterable[Id]) -> list[Event]:
+    def get_artifact_events(self, ids: Iterable[Id]) -> list[LineageEvent]:
         """Return the events of artifacts: who made and who used them."""
 
-    def get_execution_events(self, ids: Iterable[Id]) -> list[Event]:
+    def get_execution_events(self, ids: Iterable[Id]) -> list[LineageEvent]:
         """Return the inputs and outputs of executions."""
 
     def get_run_artifacts(self, run_id: str) -> list[Artifact]:

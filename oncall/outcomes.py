@@ -28,9 +28,10 @@ from pipeline.outcomes.quality_drop import (
     select_metrics,
 )
 from pipeline.run.advice import ask
+from schemas.bootstrap import Interval
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
-from serving.outcomes.store import Summary, read_summary
+from serving.outcomes.store import JoinSummary, read_summary
 from serving.request_log.shards import RequestLogError, list_shards
 
 CHECK = "live quality"
@@ -45,7 +46,80 @@ class _Version:
     offline: OfflineValues
 
 
-def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, model: str | None) -> CommandResult:
+@dataclass(frozen=True)
+class LiveMetric:
+    """A metric of a group beside that of the evaluation.
+
+    Attributes:
+      value: Live value; None if it is undefined.
+      interval: Its 95 % interval; None without one.
+      undefined: Why it is undefined; empty if it is not.
+      offline: Value of the evaluation; None without one.
+      offline_interval: Interval of that value; None without one.
+      verdict: Comparison of both in a word; empty if they cannot be compared.
+    """
+
+    value: float | None = None
+    interval: Interval | None = None
+    undefined: str = ""
+    offline: float | None = None
+    offline_interval: tuple[float, float] | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class LiveGroup:
+    """Rows that are measured together; an empty week stands for all weeks."""
+
+    version: int
+    week: str
+    slice: str
+    rows: int
+    metrics: Mapping[str, LiveMetric]
+
+
+@dataclass(frozen=True)
+class OutcomesReport:
+    """The live quality of all versions.
+
+    Attributes:
+      log: Folder of the request log.
+      summary: Join of the labels.
+      champion: Number of the champion; None if there is none.
+      notes: Weaknesses of the numbers, in words.
+      metrics: Names of the metrics.
+      groups: Metrics of each version, week and slice.
+      drops: Metrics that are significantly too bad, by version.
+    """
+
+    log: Path
+    summary: JoinSummary
+    champion: int | None
+    notes: Sequence[str]
+    metrics: Sequence[str]
+    groups: Sequence[LiveGroup]
+    drops: Mapping[int, Sequence[QualityDrop]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as a JSON document."""
+        return {
+            "log": str(self.log),
+            "joined_at": self.summary.at.isoformat(),
+            "label": self.summary.label,
+            "serving": self.champion,
+            "counts": self.summary.counts.model_dump(),
+            "examples": dict(self.summary.examples),
+            "notes": self.notes,
+            "metrics": self.metrics,
+            "groups": [asdict(group) for group in self.groups],
+            "drops": {
+                str(number): [{**asdict(drop), "text": str(drop)} for drop in drops]
+                for number, drops in self.drops.items()
+            },
+        }
+
+
+def read_outcomes(store: RunStore, log: Path | None, folder: Path | None, model: str | None) -> OutcomesReport:
     """Return the live metrics of each version, week and slice, beside those of its evaluation.
 
     Args:
@@ -79,33 +153,28 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
     if not any(metrics.rows for metrics in live):
         notes.append("no prediction has a label yet")
     names = select_metrics(settings.evaluation, summary)
-    groups = [_document(metrics, versions.get(metrics.group.version), settings, summary) for metrics in live]
+    groups = [_compare_group(metrics, versions.get(metrics.group.version)) for metrics in live]
     drops = {}
     for number in dict.fromkeys(metrics.group.version for metrics in live):
         version = versions.get(number, _Version(number, settings, {}))
         drops[number] = find_quality_drop(log, number, version.settings, version.offline)
-    document = {
-        "log": str(log),
-        "joined_at": summary.at.isoformat(),
-        "label": summary.label,
-        "serving": champion,
-        "counts": summary.counts.model_dump(),
-        "examples": dict(summary.examples),
-        "notes": notes,
-        "metrics": names,
-        "groups": groups,
-        "drops": {str(number): [_document_drop(drop) for drop in of_version] for number, of_version in drops.items()},
-    }
-    share = f"{summary.counts.joined:,} of {count_text(summary.counts.predictions, 'prediction', 'have')} a label"
-    parts: list[str | ResultTable] = [f"{log}: {share}; joined {summary.at:%Y-%m-%d %H:%M} UTC"]
-    parts += [f"note       {note}" for note in notes]
-    for number, of_version in drops.items():
-        parts += [f"worse      version {number}, last {WINDOW_DAYS} days: {drop}" for drop in of_version]
-    if groups:
+    return OutcomesReport(log, summary, champion, notes, names, groups, drops)
+
+
+def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, model: str | None) -> CommandResult:
+    """Return the report of `read_outcomes`."""
+    report = read_outcomes(store, log, folder, model)
+    counts = report.summary.counts
+    share = f"{counts.joined:,} of {count_text(counts.predictions, 'prediction', 'have')} a label"
+    parts: list[str | ResultTable] = [f"{report.log}: {share}; joined {report.summary.at:%Y-%m-%d %H:%M} UTC"]
+    parts += [f"note       {note}" for note in report.notes]
+    for number, drops in report.drops.items():
+        parts += [f"worse      version {number}, last {WINDOW_DAYS} days: {drop}" for drop in drops]
+    if report.groups:
         headings = ("version", "of", "rows", "metric", "live", "95 %", "evaluation", "")
-        cells = [row for group in groups for row in _format_rows(group, names)]
+        cells = [row for group in report.groups for row in _format_rows(group, report.metrics)]
         parts.append(ResultTable(headings, cells, sentences=("live", "")))
-    return CommandResult(document, parts)
+    return CommandResult(report.to_dict(), parts)
 
 
 def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> Check:
@@ -129,7 +198,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
     return Check(CHECK, True, f"{about}: not significantly below {basis} in the last {WINDOW_DAYS} days", about=about)
 
 
-def _read_summary(log: Path) -> Summary:
+def _read_summary(log: Path) -> JoinSummary:
     summary = read_summary(log)
     if summary is None:
         # A folder without a log has its own error.
@@ -139,7 +208,7 @@ def _read_summary(log: Path) -> Summary:
     return summary
 
 
-def _describe_join(log: Path, summary: Summary) -> list[str]:
+def _describe_join(log: Path, summary: JoinSummary) -> list[str]:
     """Return notes on shards that are newer than the join, and on counts that should be 0."""
     notes = []
     try:
@@ -202,8 +271,8 @@ def _read_offline(store: RunStore, model_versions: ModelVersions, version: Model
         return {}
 
 
-def _document(live: LiveMetrics, version: _Version | None, settings: LiveSettings, summary: Summary) -> dict[str, Any]:
-    """Return a group by the names of the document."""
+def _compare_group(live: LiveMetrics, version: _Version | None) -> LiveGroup:
+    """Return the metrics of a group beside those of the version's evaluation."""
     # A week has no evaluation of its own; it is compared with that of all rows.
     offline = version.offline.get(live.group.slice, {}) if version is not None else {}
     metrics = {}
@@ -212,15 +281,15 @@ def _document(live: LiveMetrics, version: _Version | None, settings: LiveSetting
         verdict = ""
         if value is not None and interval is not None and expected is not None:
             verdict = _judge(name, compare(value, interval, expected))
-        metrics[name] = {
-            "value": value,
-            "interval": interval,
-            "undefined": live.reasons.get(name, ""),
-            "offline": expected.value if expected is not None else None,
-            "offline_interval": expected.interval if expected is not None else None,
-            "verdict": verdict,
-        }
-    return {**live.group._asdict(), "rows": live.rows, "metrics": metrics}
+        metrics[name] = LiveMetric(
+            value=value,
+            interval=interval,
+            undefined=live.reasons.get(name, ""),
+            offline=expected.value if expected is not None else None,
+            offline_interval=expected.interval if expected is not None else None,
+            verdict=verdict,
+        )
+    return LiveGroup(*live.group, rows=live.rows, metrics=metrics)
 
 
 def _judge(name: str, change: tuple[float, float]) -> str:
@@ -229,30 +298,26 @@ def _judge(name: str, change: tuple[float, float]) -> str:
     return judge_change(name, change)
 
 
-def _document_drop(drop: QualityDrop) -> dict[str, Any]:
-    return {**asdict(drop), "text": str(drop)}
-
-
-def _format_rows(group: Mapping[str, Any], names: Sequence[str]) -> list[list[object]]:
+def _format_rows(group: LiveGroup, names: Sequence[str]) -> list[list[object]]:
     """Return a row of the table for each metric."""
     rows = []
-    where = group["week"] or ("all" if group["slice"] == OVERALL else group["slice"])
+    where = group.week or ("all" if group.slice == OVERALL else group.slice)
     for name in names:
-        entry = group["metrics"].get(name)
+        entry = group.metrics.get(name)
         if entry is None:
             continue
         metric = METRICS[name]
-        live = entry["undefined"] and f"undefined: {entry['undefined']}"
+        live = entry.undefined and f"undefined: {entry.undefined}"
         rows.append(
             [
-                group["version"],
+                group.version,
                 where,
-                f"{group['rows']:,}",
+                f"{group.rows:,}",
                 metric.title,
-                live or metric.format(entry["value"]),
-                _format_interval(name, entry["interval"]),
-                "" if entry["offline"] is None else metric.format(entry["offline"]),
-                entry["verdict"],
+                live or metric.format(entry.value),
+                _format_interval(name, entry.interval),
+                "" if entry.offline is None else metric.format(entry.offline),
+                entry.verdict,
             ]
         )
     return rows

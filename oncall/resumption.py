@@ -13,7 +13,7 @@ from oncall.runs import need_record
 from oncall.start_blockers import describe_blockers, suggest_commands
 from oncall.text_format import format_labels
 from pipeline.run.advice import again
-from pipeline.run.records import Kind, RunRecord, State
+from pipeline.run.records import Kind, RunRecord, RunState
 
 
 def resume_run(store: LocalRunStore, name: str, *, yes: bool, as_json: bool) -> CommandResult | int:
@@ -32,7 +32,7 @@ def resume_run(store: LocalRunStore, name: str, *, yes: bool, as_json: bool) -> 
     record = need_record(store, run)
     if record.kind is not Kind.LOCAL:
         raise ConfigError(f"run {run.run_id}: is a rehearsal; start it again: {again(record, store.location_flags)}")
-    if run.state in (State.SUCCEEDED, State.CACHED) and not _is_pushed_model_damaged(store, run.run_id):
+    if run.state in (RunState.SUCCEEDED, RunState.CACHED) and not _is_pushed_model_damaged(store, run.run_id):
         code = RunRootError.exit_code if store.database_error else 0
         document = {"run": run.run_id, "state": run.state, "resumed": False}
         return CommandResult(document, [f"nothing to do: run {run.run_id} {run.state}"], code)
@@ -63,7 +63,7 @@ def resume_run(store: LocalRunStore, name: str, *, yes: bool, as_json: bool) -> 
         use_cache=True,
         output=output,
         # A run that stopped as asked is continued; one that failed on its way there goes no further than it was to.
-        until=None if run.state is State.INCOMPLETE else record.until,
+        until=None if run.state is RunState.INCOMPLETE else record.until,
         resumes=run.run_id,
         config_flags=record.config_flags,
     )

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cli.errors import RunRootError
 from oncall.activity import ActiveRun
 from oncall.metadata import Id, Metadata
 from oncall.model_versions import ModelVersions
-from pipeline.run.records import RunRecord, State
+from pipeline.run.records import RunRecord, RunState
 from pipeline.run.rejections import Rejection
 
 LATEST = "latest"
@@ -20,7 +21,7 @@ class Run:
     """A run: its ID, its state, and its record if that exists and can be read."""
 
     run_id: str
-    state: State
+    state: RunState
     record: RunRecord | None
 
 
@@ -78,8 +79,8 @@ class RunStore(Protocol):
         """The last run that was rejected since the newest one on record began."""
 
     @property
-    def database_error(self) -> str:
-        """Why the database cannot be read now; empty if it can, or if there is none."""
+    def database_error(self) -> RunRootError | None:
+        """Why the database cannot be read now; None if it can, or if there is none."""
 
     @property
     def binding_error(self) -> str:

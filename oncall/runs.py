@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cli.errors import ConfigError, RunRootError
@@ -12,7 +13,7 @@ from oncall.run_store import Run, RunList, RunStore
 from oncall.start_blockers import describe_rejection, suggest_commands
 from oncall.text_format import format_labels, format_seconds, format_time, join_heading
 from pipeline.run.causes import cause
-from pipeline.run.records import Kind, RunRecord, State, find_clock_conflicts
+from pipeline.run.records import Kind, RunRecord, RunState, find_clock_conflicts
 
 # The property in which pipeline/run/dag_runner.py keeps the error of a failed execution.
 _ERROR_PROPERTY = "error"
@@ -37,6 +38,27 @@ _RECORD_KEYS = (
 )
 
 
+@dataclass(frozen=True)
+class RunRow:
+    """A run in a list of runs.
+
+    Attributes:
+      run: ID of the run.
+      state: State.
+      started: Time of its start in seconds since 1970; None if it has no record.
+      seconds: Duration; None if it is unknown.
+      pushed: Version and destination, or why nothing was pushed; empty if neither is known.
+      cause: Cause of the state; empty if it succeeded.
+    """
+
+    run: str
+    state: RunState
+    started: float | None
+    seconds: float | None
+    pushed: str
+    cause: str
+
+
 def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
     """Return the newest runs after the first `skip`."""
     newest = store.list_runs(limit, skip)
@@ -48,10 +70,11 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
         least=("started", "took"),
     )
     rejection = describe_rejection(store)
-    conflicts = find_clock_conflicts((run.record for run in newest.runs if run.record is not None), time.time())
+    records = (run.record for run in newest.runs if run.record is not None)
+    conflicts = [str(conflict) for conflict in find_clock_conflicts(records, time.time())]
     document = {
         "run_root": store.location,
-        "runs": rows,
+        "runs": [asdict(row) for row in rows],
         "total": newest.total,
         "refused": rejection,
         "clocks": conflicts,
@@ -65,10 +88,9 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
     return CommandResult(document, [table, *_describe_rest(newest, limit), *blockers], code, newest.error)
 
 
-def _format_cells(row: dict[str, Any]) -> list[str]:
-    version, reason = split_push(row["pushed"])
-    took = format_seconds(row["seconds"])
-    return [row["run"], row["state"], format_time(row["started"]), took, version, row["cause"] or reason]
+def _format_cells(row: RunRow) -> list[str]:
+    version, reason = split_push(row.pushed)
+    return [row.run, row.state, format_time(row.started), format_seconds(row.seconds), version, row.cause or reason]
 
 
 def split_push(pushed: str) -> tuple[str, str]:
@@ -86,20 +108,15 @@ def _describe_rest(newest: RunList, limit: int) -> list[str]:
     return [f"{newest.total - limit} older runs are not shown; --limit {newest.total} shows all"]
 
 
-def describe_run(store: RunStore, run: Run, *, readable: bool) -> dict[str, Any]:
-    """Return a run as the document of `runs` has it."""
+def describe_run(store: RunStore, run: Run, *, readable: bool) -> RunRow:
+    """Return a run as a list of runs has it."""
     record = run.record
     if record is None:
         reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id, readable)
-        return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": reason}
-    return {
-        "run": run.run_id,
-        "state": run.state,
-        "started": record.started,
-        "seconds": _measure_run(record, run.state),
-        "pushed": record.summary.get("pushed", ""),
-        "cause": cause(record, run.state),
-    }
+        return RunRow(run.run_id, run.state, None, None, "", reason)
+    seconds = _measure_run(record, run.state)
+    pushed = record.summary.get("pushed", "")
+    return RunRow(run.run_id, run.state, record.started, seconds, pushed, cause(record, run.state))
 
 
 def describe_executions(store: RunStore, run_id: str, readable: bool = True) -> str:
@@ -113,11 +130,11 @@ def describe_executions(store: RunStore, run_id: str, readable: bool = True) -> 
     return f"no record; executions: {states}; last change {format_time(last)}"
 
 
-def _measure_run(record: RunRecord, state: State) -> float | None:
+def _measure_run(record: RunRecord, state: RunState) -> float | None:
     """Return the seconds from start to end, or until now."""
     if record.ended is not None:
         return record.ended - record.started
-    return time.time() - record.started if state is State.RUNNING else None
+    return time.time() - record.started if state is RunState.RUNNING else None
 
 
 def need_record(store: RunStore, run: Run) -> RunRecord:
@@ -144,7 +161,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
     except RunRootError as caught:
         makers, error = {}, str(caught)
     judgement = read_judgement(store, run.run_id)
-    activity = store.describe_activity(record) if run.state is State.RUNNING else None
+    activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
     reason = cause(record, run.state) if activity is None else str(activity)
     names = dict.fromkeys([*record.expected, *record.nodes])
     nodes = [_describe_node(record, run.state, name, makers) for name in names]
@@ -189,7 +206,7 @@ def _format_record(
             ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
             (
                 "started",
-                f"{format_time(record.started)}, {'runs for' if run.state is State.RUNNING else 'took'} {took}",
+                f"{format_time(record.started)}, {'runs for' if run.state is RunState.RUNNING else 'took'} {took}",
             ),
             ("reason", record.reason_to_run),
             ("resumes", record.resumes),
@@ -218,13 +235,13 @@ def _find_makers(store: RunStore, run_id: str) -> dict[str, str]:
     return {node: store.metadata.get_run_and_node(makers[id_].id)[0] for node, id_ in first.items() if id_ in makers}
 
 
-def _describe_node(record: RunRecord, state: State, name: str, makers: dict[str, str]) -> dict[str, Any]:
+def _describe_node(record: RunRecord, state: RunState, name: str, makers: dict[str, str]) -> dict[str, Any]:
     node = record.nodes.get(name)
     if node is None:
         return {"node": name, "state": "not reached", "seconds": None, "made_by": "", "error": ""}
     return {
         "node": name,
-        "state": node.state if node.ended is not None or state is State.RUNNING else "cut off",
+        "state": node.state if node.ended is not None or state is RunState.RUNNING else "cut off",
         "seconds": node.ended - node.started if node.ended is not None else None,
         "made_by": makers.get(name, "") if node.state == "cached" else "",
         "error": node.error,

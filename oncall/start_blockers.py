@@ -19,7 +19,7 @@ def describe_rejection(store: RunStore) -> str:
 
 def describe_blockers(store: RunStore) -> dict[str, str]:
     """Return why the last run was not started, and why the database cannot be read now; empty if neither holds."""
-    return {"refused": describe_rejection(store), "database": store.database_error or store.binding_error}
+    return {"refused": describe_rejection(store), "database": str(store.database_error or store.binding_error)}
 
 
 def suggest_commands(store: RunStore) -> list[str]:

@@ -12,10 +12,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from cli.counts import count_text
 from cli.errors import ConfigError, DataError, PipelineError
 from cli.terminal import flags
+from components.column_names import name_column
 from components.config import Comparison
 from components.histograms import WRITTEN_BINS, custom_stats
 from components.sensitive_statistics import is_sensitive
-from components.table_statistics import list_columns, name_column, select_columns
+from components.table_statistics import list_columns, select_columns
 from components.value_counts import ValueCounts
 from oncall.check import Check
 from oncall.evaluations import read_judgement, read_plots
@@ -32,7 +33,7 @@ from pipeline.run.advice import ask, ask_doctor
 from pipeline.run.statistics_files import read_statistics
 from pipeline.traffic.judgement import (
     FeatureTraffic,
-    Finding,
+    TrafficFinding,
     judge_outputs,
     judge_window,
     list_findings,
@@ -116,7 +117,7 @@ class TrafficReport:
         return self.window.rows.get(self.training.version, 0)
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[TrafficFinding]:
         """Findings of features and outputs."""
         return [*list_findings(self.features), *list_findings(self.outputs)]
 

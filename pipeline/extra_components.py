@@ -7,7 +7,7 @@ from typing import Any
 
 from tfx.dsl.components.base import base_node
 
-from cli.errors import ConfigError
+from cli.errors import ConfigError, first_line
 from pipeline.config.extra_components import ExtraComponent
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.declaration import did_you_mean
@@ -58,7 +58,7 @@ def _build(key: str, declared: ExtraComponent, nodes: Mapping[str, Any]) -> Any:
         node = component(**channels, **declared.parameters)
     except Exception as error:
         raise ConfigError(
-            f"{key}: {declared.component} does not take its inputs and parameters: {_first_line(error)}"
+            f"{key}: {declared.component} does not take its inputs and parameters: {first_line(error)}"
         ) from error
     if not isinstance(node, base_node.BaseNode):
         raise ConfigError(f"{key}.component: {declared.component} is not a TFX component but {type(node).__name__}")
@@ -148,7 +148,3 @@ def _find_component(code: UserCode, path: str) -> Any:
     if not callable(component):
         raise ConfigError(f"{code.key}: {path} is not a TFX component but of type {type(component).__name__}")
     return component
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -9,7 +9,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from cli.errors import ConfigError
 from cli.state_files import write_atomically
 from components.example_validator.validation import update_schema
-from components.gate.comparison import Compared
+from components.gate.comparison import ComparedShift
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
 from pipeline.run.run_distances import compare_run, pushed_train
@@ -35,7 +35,7 @@ class Review:
     path: Path
     proposed: schema_pb2.Schema
     changes: list[Change]
-    shifts: list[Compared]
+    shifts: list[ComparedShift]
 
 
 def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str, ...]) -> Review:

@@ -48,7 +48,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnReference:
     """The value of a column."""
 
     name: str
@@ -70,7 +70,7 @@ class Call:
     type: Type
 
 
-Node = Constant | Column | Call
+Node = Constant | ColumnReference | Call
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,9 @@ class Expression:
         return tuple(self.operand_types)
 
 
-def _find_columns(node: Node) -> list[Column]:
+def _find_columns(node: Node) -> list[ColumnReference]:
     match node:
-        case Column():
+        case ColumnReference():
             return [node]
         case Call():
             return [column for operand in node.operands for column in _find_columns(operand)]
@@ -292,7 +292,7 @@ class _Parser:
                 return Constant(node.value, "string")
         raise ExpressionError(f"{self._quote(node)}: expected a number, a string, True or False")
 
-    def _column(self, name: str) -> Column:
+    def _column(self, name: str) -> ColumnReference:
         if name not in self._columns:
             if name in _NAMED:
                 raise ExpressionError(f"'{name}' is a function; expected {name}(...)")
@@ -301,7 +301,7 @@ class _Parser:
             raise ExpressionError(
                 f"'{name}' has several values in each row; expected a column of one value, such as an input of strings"
             )
-        return Column(name, self._columns[name])
+        return ColumnReference(name, self._columns[name])
 
     def _comparison(self, node: ast.Compare, depth: int) -> Node:
         values = [self.parse(value, depth + 1) for value in [node.left, *node.comparators]]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests import prepared_server
 from tests.conftest import ROOT
+from tests.serving.forked_servers import ONE_THREAD
 
 Fault = Callable[[], None]
 # The fork server passes over a name that it cannot import.
@@ -34,12 +35,7 @@ LOADED = [
     "serving.server.worker",
     "vertex_runner",
 ]
-# OpenBLAS and Arrow's allocator start threads as they load.
-_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "PYTHONPATH": str(ROOT),
-}
+_ENVIRONMENT = {**ONE_THREAD, "PYTHONPATH": str(ROOT)}
 
 
 def context() -> ForkServerContext:

@@ -145,9 +145,9 @@ class Bench:
         return {version.number: sorted(version.aliases) for version in self.model().versions}
 
     def fault(self, **values: Any) -> None:
-        from emulators.vertex.faults import Fault
+        from emulators.vertex.faults import InjectedFault
 
-        self.server.emulator.faults.add(Fault(**values))
+        self.server.emulator.faults.add(InjectedFault(**values))
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ class Optimizer(Declaration):
         return self
 
 
-class PiecewiseLinear(Declaration):
+class PiecewiseLinearSize(Declaration):
     """Size of the piecewise-linear encoding of a number (Gorishniy et al. 2022, https://arxiv.org/abs/2203.05556)."""
 
     bins: Annotated[int, Field(ge=2)] = 32
@@ -102,7 +102,7 @@ class Model(Declaration):
     """The share of the deep part's inputs dropped while training."""
     number_encoding: NumberEncoding = "number"
     """How the deep part gets scaled numbers, unless `encoding` of a feature differs."""
-    piecewise_linear: PiecewiseLinear = PiecewiseLinear()
+    piecewise_linear: PiecewiseLinearSize = PiecewiseLinearSize()
     """Size of the encoding of numbers with `piecewise_linear`."""
     squash: PositiveFloat | None = None
     """Bounds scaled numbers x by x / sqrt(1 + (x / squash)^2), so that no outlier dominates. If omitted, they are used

@@ -63,7 +63,7 @@ HISTORY_FILE = "history.json"
 
 
 @dataclass(frozen=True)
-class History:
+class FitHistory:
     """Metrics of a fit.
 
     Attributes:
@@ -126,7 +126,7 @@ def fit(
     warm_start: WarmStart | None = None,
     code: UserCode | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> tuple[WideAndDeep, History]:
+) -> tuple[WideAndDeep, FitHistory]:
     """Fit a network; a seed makes it repeatable up to the order of floating-point sums.
 
     Returns:
@@ -150,7 +150,7 @@ def fit(
             check_defined("training.early_stopping.metric", training.watched_metric(label), undefined)
         for metric, reason in undefined.items():
             progress.report(f"{metric} is {reason}")
-        validation = Validation(eval_rows.batches, build_eval_metrics(label), undefined)
+        validation = ValidationMetrics(eval_rows.batches, build_eval_metrics(label), undefined)
         build_outputs = None if code is None else partial(build_own_outputs, code, train.features, model)
         build = partial(build_model, train.features, model, labels=rows.labels, build_outputs=build_outputs)
         return _fit_rows(
@@ -179,7 +179,7 @@ def check_defined(key: str, metric: str, undefined: Mapping[str, str]) -> None:
 def _fit_rows(
     strategy: Any,
     rows: TrainingRows,
-    validation: "Validation",
+    validation: "ValidationMetrics",
     features: FeatureSet,
     build: Callable[..., WideAndDeep],
     training: Training,
@@ -187,7 +187,7 @@ def _fit_rows(
     log_folder: str | None,
     warm_start: WarmStart | None,
     further_callbacks: Sequence[keras.callbacks.Callback],
-) -> tuple[WideAndDeep, History]:
+) -> tuple[WideAndDeep, FitHistory]:
     label = features.label.kind
     with strategy.scope():
         network = build(precision=precision)
@@ -256,11 +256,11 @@ def _fit_rows(
     return network, _build_history(fit_history.history["loss"], validation, kept_epoch)
 
 
-def _build_history(losses: Sequence[float], validation: "Validation", kept_epoch: int) -> History:
+def _build_history(losses: Sequence[float], validation: "ValidationMetrics", kept_epoch: int) -> FitHistory:
     metrics: dict[str, list[float | None]] = {"loss": [_replace_non_finite(loss) for loss in losses]}
     for name in validation.history[0]:
         metrics[f"val_{name}"] = [measured[name] for measured in validation.history]
-    return History(metrics, kept_epoch)
+    return FitHistory(metrics, kept_epoch)
 
 
 def _replace_non_finite(value: float) -> float | None:
@@ -316,7 +316,7 @@ def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
     progress.report(f"temperature {temperature:.3f}: log loss on eval {after:.4f}, without it {before:.4f}")
 
 
-def calibrate_mean(network: WideAndDeep, rows: TrainingRows, validation: "Validation") -> None:
+def calibrate_mean(network: WideAndDeep, rows: TrainingRows, validation: "ValidationMetrics") -> None:
     """Set the factor that gives the predictions the mean of the labels, if the error on eval is not larger with it.
 
     Both means are weighted.
@@ -341,7 +341,7 @@ def calibrate_mean(network: WideAndDeep, rows: TrainingRows, validation: "Valida
     )
 
 
-class Validation(keras.callbacks.Callback):
+class ValidationMetrics(keras.callbacks.Callback):
     """Measures the network on the eval split after each epoch, and adds the metrics to `logs` as Keras does.
 
     Outside any strategy: each of several processes measures all rows, so that all stop at the same epoch. Keras's AUC
@@ -401,7 +401,7 @@ class Validation(keras.callbacks.Callback):
 class _ReportProgress(keras.callbacks.Callback):
     """One line an epoch; Keras's own progress bar would fill a log file."""
 
-    def __init__(self, epochs: int, validation: Validation) -> None:
+    def __init__(self, epochs: int, validation: ValidationMetrics) -> None:
         super().__init__()
         self._epochs = epochs
         self._validation = validation

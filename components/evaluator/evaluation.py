@@ -541,7 +541,7 @@ def read_failures(evaluation_uri: str, metrics: Metrics, baseline: Metrics, rows
         for failure in validation.failures:
             name = failure.metric_key.name
             is_own = metrics.get(where, {}).get(name) is None
-            values = Compared(metrics.get(where, {}).get(name), baseline.get(where, {}).get(name))
+            values = _ComparedMetric(metrics.get(where, {}).get(name), baseline.get(where, {}).get(name))
             bound, origin = _describe_bound(failure.metric_threshold, values)
             is_change = failure.metric_threshold.HasField("change_threshold")
             measured = failure.metric_value.double_value.value if failure.HasField("metric_value") else None
@@ -587,7 +587,7 @@ def _slice_value(key: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Compared:
+class _ComparedMetric:
     """The value of a metric of the candidate and of the last blessed model; None where it is undefined or missing."""
 
     candidate: float | None
@@ -599,7 +599,7 @@ class Compared:
         return self.candidate is not None and self.baseline is not None
 
 
-def _describe_bound(threshold: config_pb2.MetricThreshold, values: Compared) -> tuple[str, str]:
+def _describe_bound(threshold: config_pb2.MetricThreshold, values: _ComparedMetric) -> tuple[str, str]:
     """Return a bound in words, and the numbers that it comes from."""
     if threshold.HasField("change_threshold"):
         return _describe_change(threshold.change_threshold, values)
@@ -609,7 +609,7 @@ def _describe_bound(threshold: config_pb2.MetricThreshold, values: Compared) -> 
     return " and ".join(parts) or "within its threshold", ""
 
 
-def _describe_change(change: config_pb2.GenericChangeThreshold, values: Compared) -> tuple[str, str]:
+def _describe_change(change: config_pb2.GenericChangeThreshold, values: _ComparedMetric) -> tuple[str, str]:
     is_relative = change.HasField("relative") and not change.HasField("absolute")
     allowed = change.relative.value if is_relative else change.absolute.value
     is_upper = change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER

@@ -3,6 +3,7 @@
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
+from components.column_names import name_column
 from components.policy import Anomaly
 from components.sensitive_statistics import is_sensitive
 from schemas.sensitive import MASK
@@ -31,9 +32,7 @@ def mask_values(anomalies: anomalies_pb2.Anomalies, statistics: statistics_pb2.D
       anomalies: Anomalies of a split; changed in place.
       statistics: Statistics of the split, which mark sensitive columns.
     """
-    sensitive = {
-        feature.name or ".".join(feature.path.step) for feature in statistics.features if is_sensitive(feature)
-    }
+    sensitive = {name_column(feature) for feature in statistics.features if is_sensitive(feature)}
     if sensitive:
         # It has the categories of the schema, which is an artifact of its own.
         anomalies.ClearField("baseline")

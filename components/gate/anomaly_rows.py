@@ -5,6 +5,7 @@ import math
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from cli.counts import count_text
+from components.column_names import name_column
 from components.histograms import has_counts, number_counts
 
 
@@ -21,7 +22,7 @@ class Concerned:
         self._schema = schema
         (self._data,) = statistics.datasets
         # A table of thousands of columns may have as many anomalies.
-        self._features = {feature.name or ".".join(feature.path.step): feature for feature in self._data.features}
+        self._features = {name_column(feature): feature for feature in self._data.features}
         self._expected = {feature.name: feature for feature in schema.feature}
 
     def rows(self, kind: str, name: str) -> str:

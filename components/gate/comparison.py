@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from components.column_names import name_column
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
 from components.example_validator.validation import find_anomalies
 from components.histograms import category_shares, has_counts, number_counts, range_shares
@@ -57,7 +58,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedShift:
     """A shift, of what against what.
 
     Attributes:
@@ -77,7 +78,7 @@ def compare_all(
     schema: schema_pb2.Schema,
     validation: Validation,
     compared_splits: Iterable[str],
-) -> list[Compared]:
+) -> list[ComparedShift]:
     """Return the skew of splits against `train`, and the drift of `train`.
 
     Args:
@@ -89,13 +90,13 @@ def compare_all(
     """
     train = statistics[TRAIN_SPLIT]
     shifted = [
-        Compared(f"{split} against {TRAIN_SPLIT}", SKEW, shift)
+        ComparedShift(f"{split} against {TRAIN_SPLIT}", SKEW, shift)
         for split in compared_splits
         for shift in shifts(train, statistics[split], schema, validation.skew, "skew")
     ]
     if pushed is not None:
         where = f"{TRAIN_SPLIT} against that of the pushed model"
-        shifted += [Compared(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
+        shifted += [ComparedShift(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
     return shifted
 
 
@@ -117,7 +118,7 @@ def shifts(
     """
     compared = _with_comparators(schema, comparison, side)
     distances = _measure(now, before, compared, side)
-    features = [{_name(f): f for f in statistics.datasets[0].features} for statistics in (before, now)]
+    features = [{name_column(f): f for f in statistics.datasets[0].features} for statistics in (before, now)]
     result = []
     for info in distances:
         (name,) = info.path.step
@@ -148,7 +149,7 @@ def _prepare(
 ) -> list[statistics_pb2.DatasetFeatureStatistics]:
     """Return both data sets without the features of which nothing was counted, numbers between the same edges."""
     by_name = [
-        {_name(feature): feature for feature in statistics.datasets[0].features if feature.WhichOneof("stats")}
+        {name_column(feature): feature for feature in statistics.datasets[0].features if feature.WhichOneof("stats")}
         for statistics in both
     ]
     edges = {
@@ -191,10 +192,6 @@ def _cut(feature: statistics_pb2.FeatureNameStatistics, edges: list[float], up_t
 
 def _standard(feature: statistics_pb2.FeatureNameStatistics) -> list[statistics_pb2.Histogram]:
     return [h for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.STANDARD]
-
-
-def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
-    return str(feature.name or ".".join(feature.path.step))
 
 
 def _with_comparators(schema: schema_pb2.Schema, comparison: Comparison, side: Side) -> schema_pb2.Schema:

@@ -1,31 +1,20 @@
 """Summary of Gate."""
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.config import DRIFT, SKEW
+from components.gate.report import GateReport
 
 
 @dataclass(frozen=True)
-class GateSummary(NodeSummary):
-    """The gate's report.
-
-    Attributes:
-      warnings: Anomalies that stop no run.
-      history: Whether statistics of an earlier push were compared.
-      compared: Number of comparisons by kind.
-    """
-
-    warnings: Sequence[str]
-    history: bool
-    compared: Mapping[str, int]
+class GateSummary(GateReport, NodeSummary):
+    """The gate's report."""
 
     @classmethod
     def read(cls, outputs: Outputs) -> "GateSummary":
-        return cls(**json.loads(Path(only_artifact(outputs, "report").uri).read_bytes()))
+        return cls.load(Path(only_artifact(outputs, "report").uri))
 
     @property
     def headline(self) -> str:

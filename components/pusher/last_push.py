@@ -24,7 +24,7 @@ _OUTPUTS = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 
 
 @dataclass(frozen=True)
-class Push:
+class PushRecord:
     """Record of a push in ML Metadata.
 
     Attributes:
@@ -61,7 +61,7 @@ class LastPush:
     statistics: mlmd.Artifact | None
 
 
-def writers(pushes: Iterable[Push]) -> list[Push]:
+def writers(pushes: Iterable[PushRecord]) -> list[PushRecord]:
     """Return the pushes that wrote a version, the newest first.
 
     A push that was killed after it wrote the version has no record: the first that found the version stands for it.
@@ -113,9 +113,9 @@ def _of_type(store: ml_metadata.MetadataStore, name: str) -> list[mlmd.Artifact]
     return artifacts
 
 
-def _push(artifact: mlmd.Artifact) -> Push:
+def _push(artifact: mlmd.Artifact) -> PushRecord:
     properties = artifact.custom_properties
-    return Push(
+    return PushRecord(
         artifact.id,
         bool(properties[PUSHED_PROPERTY].int_value),
         properties[DESTINATION_PROPERTY].string_value,

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from components.transform.expressions import Value, evaluate
+from components.transform.expressions import ExpressionValue, evaluate
 from components.transform.raw_matrix import raw_matrix
 from schemas.features import MISSING, ColumnType, DerivedColumn
 from schemas.tables.values import MAX_FLOAT32
@@ -21,11 +21,11 @@ def derive_columns(derived: Mapping[str, DerivedColumn], inputs: Mapping[str, An
       derived: Derived columns by name.
       inputs: Raw columns by name, each a SparseTensor or Tensor with at most one value in each row.
     """
-    operands: dict[str, Value] = {}
+    operands: dict[str, ExpressionValue] = {}
     for name in dict.fromkeys(name for column in derived.values() for name in column.expression.columns):
         column_type = _COLUMN_TYPES[inputs[name].dtype]
         tensor = raw_matrix([inputs[name]], MISSING[column_type])[0]
-        operands[name] = Value(tensor, ~is_missing(tensor))
+        operands[name] = ExpressionValue(tensor, ~is_missing(tensor))
     return {
         name: _as_raw(evaluate(column.expression, operands), column.column_type) for name, column in derived.items()
     }
@@ -37,14 +37,14 @@ def is_missing(tensor: tf.Tensor) -> tf.Tensor:
     return tf.math.is_nan(tensor) if tensor.dtype.is_floating else tensor == missing
 
 
-def _as_raw(value: Value, column_type: ColumnType) -> tf.Tensor:
+def _as_raw(value: ExpressionValue, column_type: ColumnType) -> tf.Tensor:
     """Return the values of an expression as those of a raw column."""
     tensor, dtype = value.tensor, DTYPES[column_type]
     if tensor.dtype == tf.bool and column_type == "string":
         tensor = tf.where(tensor, "true", "false")
     elif tensor.dtype == tf.float64 and column_type == "float":
         # What a double is beyond float32 is undefined, as it is in a file.
-        value = Value(tensor, value.valid & (tf.abs(tensor) < MAX_FLOAT32))
+        value = ExpressionValue(tensor, value.valid & (tf.abs(tensor) < MAX_FLOAT32))
     return tf.where(
         value.valid, tf.cast(tensor, dtype) if dtype != tf.string else tensor, tf.constant(MISSING[column_type], dtype)
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from schemas.expressions import EARTH_RADIUS_KM, MAX_LATITUDE, Call, Column, Constant, Expression, Node, Type
+from schemas.expressions import EARTH_RADIUS_KM, MAX_LATITUDE, Call, ColumnReference, Constant, Expression, Node, Type
 from schemas.tables.time_parts import PARTS
 
 _TF_TYPES: Mapping[Type, tf.DType] = {
@@ -23,14 +23,14 @@ _TF_TYPES: Mapping[Type, tf.DType] = {
 }
 
 
-class Value(NamedTuple):
+class ExpressionValue(NamedTuple):
     """Values of an expression: the tensor, and whether each value is present; both of shape [batch]."""
 
     tensor: tf.Tensor
     valid: tf.Tensor
 
 
-def evaluate(expression: Expression, columns: Mapping[str, Value]) -> Value:
+def evaluate(expression: Expression, columns: Mapping[str, ExpressionValue]) -> ExpressionValue:
     """Return the values of an expression.
 
     Args:
@@ -42,17 +42,17 @@ def evaluate(expression: Expression, columns: Mapping[str, Value]) -> Value:
     return _evaluate(expression.root, columns, batch)
 
 
-def _evaluate(node: Node, columns: Mapping[str, Value], batch: tf.Tensor) -> Value:
+def _evaluate(node: Node, columns: Mapping[str, ExpressionValue], batch: tf.Tensor) -> ExpressionValue:
     match node:
         case Constant():
-            return Value(tf.fill(batch, tf.constant(node.value, _TF_TYPES[node.type])), tf.fill(batch, True))
-        case Column():
+            return ExpressionValue(tf.fill(batch, tf.constant(node.value, _TF_TYPES[node.type])), tf.fill(batch, True))
+        case ColumnReference():
             tensor, valid = columns[node.name]
             return _without_undefined(tensor if node.type == "string" else tf.cast(tensor, _TF_TYPES[node.type]), valid)
         case Call(function="contains", operands=(first, Constant(value=pattern))):
             strings = _evaluate(first, columns, batch)
             has_pattern = tf.strings.regex_full_match(strings.tensor, f"(?s).*{re.escape(str(pattern))}.*")
-            return Value(has_pattern, strings.valid)
+            return ExpressionValue(has_pattern, strings.valid)
         case Call(function="substring", operands=(first, Constant(value=start), Constant(value=count))):
             return _substring(_evaluate(first, columns, batch), int(float(start)), int(float(count)))
         case Call(function="split_part", operands=(first, Constant(value=separator), Constant(value=index))):
@@ -61,36 +61,36 @@ def _evaluate(node: Node, columns: Mapping[str, Value], batch: tf.Tensor) -> Val
     valid = tf.reduce_all(tf.stack([value.valid for value in values]), axis=0)
     match node.function:
         case "is_missing":
-            return Value(tf.logical_not(valid), tf.fill(batch, True))
+            return ExpressionValue(tf.logical_not(valid), tf.fill(batch, True))
         case "coalesce":
             return _coalesce(values)
         case "if":
             condition, then, other = values
             chosen = tf.where(condition.tensor, then.valid, other.valid)
-            return Value(tf.where(condition.tensor, then.tensor, other.tensor), condition.valid & chosen)
+            return ExpressionValue(tf.where(condition.tensor, then.tensor, other.tensor), condition.valid & chosen)
     tensor = _FUNCTIONS[node.function](*[value.tensor for value in values])
     return _without_undefined(tf.cast(tensor, _TF_TYPES[node.type]) if node.type == "number" else tensor, valid)
 
 
-def _without_undefined(tensor: tf.Tensor, valid: tf.Tensor) -> Value:
+def _without_undefined(tensor: tf.Tensor, valid: tf.Tensor) -> ExpressionValue:
     """Return values of which numbers that are not finite, and empty strings, are missing."""
     if tensor.dtype.is_floating:
         valid &= tf.math.is_finite(tensor)
-        return Value(tf.where(valid, tensor, tf.zeros_like(tensor)), valid)
+        return ExpressionValue(tf.where(valid, tensor, tf.zeros_like(tensor)), valid)
     if tensor.dtype == tf.string:
         valid &= tensor != ""
-        return Value(tf.where(valid, tensor, tf.fill(tf.shape(tensor), "")), valid)
-    return Value(tensor, valid)
+        return ExpressionValue(tf.where(valid, tensor, tf.fill(tf.shape(tensor), "")), valid)
+    return ExpressionValue(tensor, valid)
 
 
-def _coalesce(values: list[Value]) -> Value:
+def _coalesce(values: list[ExpressionValue]) -> ExpressionValue:
     tensor, valid = values[-1]
     for value in reversed(values[:-1]):
         tensor, valid = tf.where(value.valid, value.tensor, tensor), value.valid | valid
-    return Value(tensor, valid)
+    return ExpressionValue(tensor, valid)
 
 
-def _substring(strings: Value, start: int, count: int) -> Value:
+def _substring(strings: ExpressionValue, start: int, count: int) -> ExpressionValue:
     # tf.strings.substr rejects a position beyond the end.
     begin = tf.minimum(tf.strings.length(strings.tensor, "UTF8_CHAR"), start)
     return _without_undefined(
@@ -98,7 +98,7 @@ def _substring(strings: Value, start: int, count: int) -> Value:
     )
 
 
-def _split_part(strings: Value, separator: str, index: int) -> Value:
+def _split_part(strings: ExpressionValue, separator: str, index: int) -> ExpressionValue:
     parts = tf.strings.split(strings.tensor, separator)
     has_part = parts.row_lengths() > index
     place = tf.where(has_part, parts.row_starts() + index, tf.zeros_like(parts.row_starts()))

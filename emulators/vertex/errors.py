@@ -43,7 +43,7 @@ def _pack(message: object) -> any_pb2.Any:
     return container
 
 
-class NotFoundError(StatusError):
+class ResourceNotFoundError(StatusError):
     """A resource that does not exist."""
 
     def __init__(self, name: str) -> None:

@@ -11,7 +11,7 @@ BEFORE, AFTER, OPERATION = "before", "after", "operation"
 
 
 @dataclass
-class Fault:
+class InjectedFault:
     """A fault that is to strike.
 
     Attributes:
@@ -48,19 +48,19 @@ def is_mutation(method: str) -> bool:
     return method.startswith(verbs) and not method.endswith(("Context", "Execution", "MetadataStore"))
 
 
-class Faults:
+class InjectedFaults:
     """The faults that are still to strike."""
 
     def __init__(self) -> None:
-        self.waiting: list[Fault] = []
+        self.waiting: list[InjectedFault] = []
         self.calls: list[str] = []
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: InjectedFault) -> None:
         if fault.code and not hasattr(grpc.StatusCode, fault.code):
             raise ValueError(f"'{fault.code}' is not a gRPC status")
         self.waiting.append(fault)
 
-    def pop_due(self, method: str, when: str) -> Fault | None:
+    def pop_due(self, method: str, when: str) -> InjectedFault | None:
         """Return the fault that strikes this call, if any, and count the strike."""
         for fault in self.waiting:
             if fault.when == when and fault.is_for(method):

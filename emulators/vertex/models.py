@@ -10,7 +10,7 @@ from typing import Any
 from google.cloud import aiplatform_v1 as v1
 from google.protobuf import empty_pb2
 
-from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StatusError
+from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, ResourceNotFoundError, StatusError
 from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import check_etag, now
 
@@ -35,7 +35,7 @@ def find_version(emulator: Emulator, name: str) -> Any:
     for version in list_versions(emulator, model):
         if id_or_alias == version.version_id or (id_or_alias or DEFAULT) in version.version_aliases:
             return _set_deployments(emulator, version)
-    raise NotFoundError(name)
+    raise ResourceNotFoundError(name)
 
 
 def _set_deployments(emulator: Emulator, version: Any) -> Any:
@@ -78,7 +78,7 @@ def upload_model(emulator: Emulator, request: Any) -> Any:
             raise InvalidArgumentError("model_id and parent_model cannot be set together.")
         name = request.parent_model.partition("@")[0]
         if not list_versions(emulator, name):
-            raise NotFoundError(name)
+            raise ResourceNotFoundError(name)
     else:
         if request.model_id and not _MODEL_ID.fullmatch(request.model_id):
             raise InvalidArgumentError(f"model_id {request.model_id} does not match [a-z_][a-z0-9_-]{{0,62}}.")
@@ -161,7 +161,7 @@ def list_model_versions(emulator: Emulator, request: Any) -> Any:
         _merge_labels(emulator, _set_deployments(emulator, version)) for version in list_versions(emulator, model)
     ]
     if not versions:
-        raise NotFoundError(request.name)
+        raise ResourceNotFoundError(request.name)
     return list_page(v1.types.ListModelVersionsResponse, "models", versions, request)
 
 
@@ -236,7 +236,7 @@ def delete_model(emulator: Emulator, request: Any) -> Any:
     """
     versions = list_versions(emulator, request.name)
     if not versions:
-        raise NotFoundError(request.name)
+        raise ResourceNotFoundError(request.name)
     if any(_set_deployments(emulator, version).deployed_models for version in versions):
         raise FailedPreconditionError(f"{request.name} is deployed; undeploy it first.")
     return emulator.operations.start("DeleteModel", request.name, {"name": request.name})

@@ -10,8 +10,8 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
-from emulators.vertex.errors import NotFoundError, StatusError
-from emulators.vertex.faults import OPERATION, Faults
+from emulators.vertex.errors import ResourceNotFoundError, StatusError
+from emulators.vertex.faults import OPERATION, InjectedFaults
 from emulators.vertex.store import Store
 
 # (store, request as a dict) -> the response message
@@ -21,7 +21,7 @@ Finisher = Callable[[Any, dict[str, Any]], Any]
 class Operations:
     """The operations of all resources."""
 
-    def __init__(self, store: Store, faults: Faults, seconds: float) -> None:
+    def __init__(self, store: Store, faults: InjectedFaults, seconds: float) -> None:
         self._store, self._faults, self._seconds = store, faults, seconds
         self._finishers: dict[str, Finisher] = {}
         self._service: Any = None
@@ -69,7 +69,7 @@ class Operations:
         """Return an operation; https://google.aip.dev/131: NOT_FOUND if it does not exist."""
         rows = self._store.execute("SELECT body FROM operation WHERE name = ?", (name,))
         if not rows:
-            raise NotFoundError(name)
+            raise ResourceNotFoundError(name)
         return operations_pb2.Operation.FromString(rows[0][0])
 
     def list(self, parent: str) -> Any:

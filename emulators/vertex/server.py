@@ -19,7 +19,7 @@ from google.protobuf import empty_pb2, struct_pb2
 from emulators.storage.server import StorageServer
 from emulators.vertex import endpoints, jobs, metadata, models, pipelines, schedules  # noqa: F401 (METHODS)
 from emulators.vertex.errors import StatusError
-from emulators.vertex.faults import AFTER, BEFORE, Fault
+from emulators.vertex.faults import AFTER, BEFORE, InjectedFault
 from emulators.vertex.iam import IamTable
 from emulators.vertex.service import METHODS, Emulator, to_snake_case
 
@@ -217,7 +217,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def _control_inject(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
         values: dict[str, Any] = {k: int(v) if k in ("skip", "times") else v for k, v in dict(request).items()}
-        self._emulator.faults.add(Fault(**values))
+        self._emulator.faults.add(InjectedFault(**values))
         return request
 
     def _control_faults(self, _: struct_pb2.Struct) -> struct_pb2.Struct:

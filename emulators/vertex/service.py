@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf import empty_pb2
 
 from emulators.vertex.errors import InvalidArgumentError
-from emulators.vertex.faults import Faults
+from emulators.vertex.faults import InjectedFaults
 from emulators.vertex.filters import is_match
 from emulators.vertex.iam import IamTable
 from emulators.vertex.names import ProjectNumbers
@@ -94,7 +94,7 @@ class Emulator:
         self.bigquery = state / "bigquery"
         self.bigquery.mkdir(exist_ok=True)
         self.store = Store(state / "vertex.sqlite")
-        self.faults = Faults()
+        self.faults = InjectedFaults()
         self.projects = ProjectNumbers(_remember(state / "projects.json", project_numbers or {}))
         self.iam = iam
         self.run_as, self.clock = run_as, clock

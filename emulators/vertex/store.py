@@ -13,7 +13,7 @@ from typing import Any
 from google.cloud import aiplatform_v1
 from google.protobuf import timestamp_pb2
 
-from emulators.vertex.errors import NotFoundError, StatusError
+from emulators.vertex.errors import ResourceNotFoundError, StatusError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS resource (name TEXT PRIMARY KEY, kind TEXT, number INTEGER, body BLOB);
@@ -89,7 +89,7 @@ class Store:
         """Return a resource; https://google.aip.dev/131: NOT_FOUND if it does not exist."""
         rows = self.execute("SELECT kind, body FROM resource WHERE name = ?", (name,))
         if not rows:
-            raise NotFoundError(name)
+            raise ResourceNotFoundError(name)
         return getattr(aiplatform_v1.types, rows[0][0]).deserialize(rows[0][1])
 
     def has(self, name: str) -> bool:

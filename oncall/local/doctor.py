@@ -5,9 +5,10 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import assert_never
 
-from cli.errors import ConfigError, PipelineError, PushError, RunRootError
-from cli.terminal import PERMISSION, command, flags, show_rights
+from cli.errors import ConfigError, RunRootError
+from cli.terminal import command, flags, show_rights
 from oncall.findings import Finding, report_findings
 from oncall.local.artifact_folders import (
     NOT_THERE,
@@ -23,12 +24,12 @@ from oncall.local.quarantine import find_unused_folders
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from pipeline.database.binding import find_newer_backup, is_run_root
-from pipeline.database.database import OTHER_RELEASE
-from pipeline.database.sqlite import UNFINISHED
+from pipeline.database.errors import DatabaseError, DatabaseFault
 from pipeline.run.advice import again, ask
 from pipeline.run.causes import cause
-from pipeline.run.records import State, find_clock_conflicts
+from pipeline.run.records import RunState, find_clock_conflicts
 from serving.registry import LocalRegistry
+from serving.registry.local.errors import RegistryFault, RegistryFileError
 
 _MIN_FREE_BYTES = 2e9
 _MAX_SHOWN_RUNS = 5
@@ -49,7 +50,7 @@ def diagnose_run_root(store: LocalRunStore, folder: Path | None, model: str | No
         findings += _check_artifacts(store, store.metadata)
     except RunRootError as error:
         if not any(finding.kind == "database" for finding in findings):
-            findings.append(Finding("database", str(error), _get_remedy(store, str(error))))
+            findings.append(Finding("database", str(error), _get_remedy(store, error)))
     findings += _check_registry(store, folder, model)
     return report_findings(_find_lock_holder(store), "no run is active", findings)
 
@@ -84,7 +85,7 @@ def _find_lock_holder(store: LocalRunStore) -> str:
     if not store.is_locked:
         return ""
     for record in store.read_records():
-        if record.state(locked=True) is State.RUNNING:
+        if record.state(locked=True) is RunState.RUNNING:
             return f"held by run {record.run_id}, process {record.pid} on {record.host}"
     return "held, but by no run on record: one may be starting, or gc works"
 
@@ -93,16 +94,18 @@ def _check_database(store: LocalRunStore) -> Iterator[Finding]:
     try:
         store.root.database.check(whole=True)
     except RunRootError as error:
-        yield Finding("database", str(error), _get_remedy(store, str(error)))
+        yield Finding("database", str(error), _get_remedy(store, error))
 
 
-def _get_remedy(store: LocalRunStore, problem: str) -> str:
-    if UNFINISHED in problem:
-        return ask("resume", "latest", here=store.location_flags)
-    if OTHER_RELEASE in problem:
-        note = "the revision that used it last; check it out, or restore a backup from before. Nothing is damaged"
-        return ask("show", "latest", here=store.location_flags, note=note)
-    return store.root.database.remedy(problem)
+def _get_remedy(store: LocalRunStore, error: RunRootError) -> str:
+    match error:
+        case DatabaseError(fault=DatabaseFault.UNFINISHED):
+            return ask("resume", "latest", here=store.location_flags)
+        case DatabaseError(fault=DatabaseFault.OTHER_RELEASE):
+            note = "the revision that used it last; check it out, or restore a backup from before. Nothing is damaged"
+            return ask("show", "latest", here=store.location_flags, note=note)
+        case _:
+            return store.root.database.remedy(error)
 
 
 def _check_runs(store: LocalRunStore) -> Iterator[Finding]:
@@ -114,20 +117,20 @@ def _check_runs(store: LocalRunStore) -> Iterator[Finding]:
             message, record = store.damaged_records.get(run_id, run_id), store.root.record(run_id)
             todo = command("mv", "-nT", record, f"{record}.damaged", note="ML Metadata still has the run")
             yield Finding("record", message, todo)
-        elif run.state is State.RUNNING:
+        elif run.state is RunState.RUNNING:
             activity = store.describe_activity(run.record)
             if activity.problem:
                 yield Finding("run", f"{run_id} RUNNING: {activity}", activity.todo)
-        elif run.state is State.CRASHED and not made_good:
+        elif run.state is RunState.CRASHED and not made_good:
             todo = again(run.record, store.location_flags)
             newer = store.describe_newer_champion(run.record)
             if newer:
                 todo = ask("check", here=store.location_flags, note=f"leave it: `resume` would replace {newer}")
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
-        made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
+        made_good = made_good or run.state in (RunState.SUCCEEDED, RunState.CACHED)
     conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_CLOCK_RUNS), time.time())
     for conflict in conflicts[:1]:
-        yield Finding("clock", conflict, command("date", "-u", note="compare it with the clock of that host"))
+        yield Finding("clock", str(conflict), command("date", "-u", note="compare it with the clock of that host"))
 
 
 def _check_disk(store: LocalRunStore) -> Iterator[Finding]:
@@ -187,31 +190,35 @@ def _check_registry(store: LocalRunStore, folder: Path | None, model: str | None
         yield from _check_versions(registry, LocalModelVersions(registry, store.location_flags, command_flags))
         try:
             registry.check_writable()
-        except PushError as error:
-            yield Finding("registry", str(error), _get_registry_remedy(str(error)))
+        except RegistryFileError as error:
+            yield Finding("registry", str(error), _get_registry_remedy(error))
     except ConfigError:
         raise
     except LostRegistryError as error:
         todo = ask("resume", error.run_id, here=store.location_flags, note="pushes its model again, as version 1")
         yield Finding("registry", str(error), f"restore it from a backup; or {todo}")
         return
-    except PipelineError as error:
-        yield Finding("registry", str(error), _get_registry_remedy(str(error)))
+    except RegistryFileError as error:
+        yield Finding("registry", str(error), _get_registry_remedy(error))
         return
     for pattern in _UNFINISHED_FOLDERS if registry.folder.is_dir() else ():
         for path in sorted(registry.folder.glob(pattern)):
             yield Finding("registry", f"{path}: a push or a gc was cut off", "the next push removes it")
 
 
-def _get_registry_remedy(problem: str) -> str:
-    """Return the command for a registry that cannot be read or written; a problem begins with its place."""
-    place = Path(problem.partition(": ")[0])
-    if problem.startswith(f"{place}: is damaged"):
-        away = command("mv", "-nT", place, f"{place}.damaged", note="the version that is named serves then")
-        return f"restore {place} from a backup; or {away}"
-    if "mounted read-only" in problem:
-        return command("findmnt", "-T", place, note="how it is mounted; the serving version is unchanged")
-    return show_rights(place)
+def _get_registry_remedy(error: RegistryFileError) -> str:
+    """Return the command for a registry that cannot be read or written."""
+    match error.fault:
+        case RegistryFault.DAMAGED:
+            note = "the version that is named serves then"
+            away = command("mv", "-nT", error.path, f"{error.path}.damaged", note=note)
+            return f"restore {error.path} from a backup; or {away}"
+        case RegistryFault.MOUNTED_READ_ONLY:
+            return command("findmnt", "-T", error.path, note="how it is mounted; the serving version is unchanged")
+        case RegistryFault.DENIED | RegistryFault.UNREADABLE:
+            return show_rights(error.path)
+        case _:
+            assert_never(error.fault)
 
 
 def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions) -> Iterator[Finding]:
@@ -231,9 +238,10 @@ def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions)
             is_cut_off = version not in ledger.states and registry.release(version) is not None
             is_intact = version not in ledger.states or (path.is_dir() and registry.fits(version))
             changed = [] if is_intact else registry.differing_files(version)
-        except PushError as error:
-            state = ledger.states.get(version, "cut off")
-            yield Finding("registry", f"{error} ({state})", _get_version_remedy(model_versions, version, str(error)))
+        except RegistryFileError as error:
+            is_denied = error.fault is RegistryFault.DENIED
+            todo = show_rights(error.path) if is_denied else _restore_version(model_versions, version, error.path)
+            yield Finding("registry", f"{error} ({ledger.states.get(version, 'cut off')})", todo)
             continue
         if is_cut_off:
             message = f"{path}: its push was cut off after the copy"
@@ -241,12 +249,9 @@ def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions)
         if not is_intact:
             difference = ", ".join(changed) or "they are gone"
             message = f"{path}: {ledger.states[version]}, and not the files that were pushed: {difference}"
-            yield Finding("registry", message, _get_version_remedy(model_versions, version, message))
+            yield Finding("registry", message, _restore_version(model_versions, version, path))
 
 
-def _get_version_remedy(model_versions: LocalModelVersions, version: int, problem: str) -> str:
-    path = Path(problem.partition(": ")[0])
-    if PERMISSION in problem:
-        return show_rights(path)
+def _restore_version(model_versions: LocalModelVersions, version: int, path: Path) -> str:
     is_champion = version == model_versions.champion
     return f"restore {path}; or {model_versions.rollback_command if is_champion else 'leave it: nothing serves it'}"

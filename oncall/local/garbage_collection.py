@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.counts import count_text
 from cli.errors import RunRootError
-from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
+from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, PushRecord, writers
 from oncall.local.artifact_folders import (
     NOT_THERE,
     describe_earlier_root,
@@ -157,9 +157,9 @@ def _find_next_history(metadata: LocalMetadata) -> set[Id]:
     return kept
 
 
-def _read_push(artifact: Artifact) -> Push:
+def _read_push(artifact: Artifact) -> PushRecord:
     properties = artifact.properties
-    return Push(artifact.id, properties.get(PUSHED_PROPERTY) == 1, str(properties.get(DESTINATION_PROPERTY, "")))
+    return PushRecord(artifact.id, properties.get(PUSHED_PROPERTY) == 1, str(properties.get(DESTINATION_PROPERTY, "")))
 
 
 def _find_of_versions(metadata: LocalMetadata, registry: LocalRegistry) -> set[Id]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cli.errors import RunRootError
-from oncall.metadata import Artifact, Event, Execution, Id, Outputs
+from cli.errors import RunRootError, first_line
+from oncall.metadata import Artifact, Execution, Id, LineageEvent, Outputs
 from pipeline.database.database import Database
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class LocalMetadata:
         except (errors.StatusError, RuntimeError) as error:
             # ML Metadata raises the same for a lock and for damage; the check names the cause.
             self._database.check()
-            raise RunRootError(f"{self._database.label}: {self._database.no_cause}: {_first_line(error)}") from error
+            raise RunRootError(f"{self._database.label}: {self._database.no_cause}: {first_line(error)}") from error
 
     def _call_with_ids(self, method: Any, ids: Iterable[Id]) -> Iterator[Any]:
         rest = iter(sorted(set(ids)))
@@ -77,11 +77,11 @@ class LocalMetadata:
         times = proto.create_time_since_epoch, proto.last_update_time_since_epoch
         return Execution(proto.id, state, _read_properties(proto), *times)
 
-    def _convert_events(self, protos: "Iterable[mlmd.Event]") -> list[Event]:
+    def _convert_events(self, protos: "Iterable[mlmd.LineageEvent]") -> list[LineageEvent]:
         """Return the inputs and outputs; events have other kinds, too."""
         kinds = {self._proto.Event.OUTPUT: True, self._proto.Event.INPUT: False}
         return [
-            Event(proto.execution_id, proto.artifact_id, kinds[proto.type], key)
+            LineageEvent(proto.execution_id, proto.artifact_id, kinds[proto.type], key)
             for proto in protos
             if proto.type in kinds
             for key in _read_keys(proto)
@@ -107,11 +107,11 @@ class LocalMetadata:
         protos = self._call_with_ids(self._store.get_executions_by_id, ids)
         return {proto.id: self._convert_execution(proto) for proto in protos}
 
-    def get_artifact_events(self, ids: Iterable[Id]) -> list[Event]:
+    def get_artifact_events(self, ids: Iterable[Id]) -> list[LineageEvent]:
         """Return the events of artifacts: who made and who used them."""
         return self._convert_events(self._call_with_ids(self._store.get_events_by_artifact_ids, ids))
 
-    def get_execution_events(self, ids: Iterable[Id]) -> list[Event]:
+    def get_execution_events(self, ids: Iterable[Id]) -> list[LineageEvent]:
         """Return the inputs and outputs of executions."""
         return self._convert_events(self._call_with_ids(self._store.get_events_by_execution_ids, ids))
 
@@ -170,11 +170,7 @@ class LocalMetadata:
             self._call(self._store.put_artifacts, protos[start : start + _MAX_IDS_PER_QUERY])
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _read_keys(event: "mlmd.Event") -> list[str]:
+def _read_keys(event: "mlmd.LineageEvent") -> list[str]:
     """Return the names of an artifact; as two inputs of a component, the same artifact has one event with both."""
     return [str(step.key) for step in event.path.steps if step.key] or [""]
 

@@ -27,14 +27,12 @@ def find_registry(run_root: Path, newest: RunRecord | None, folder: Path | None,
       ConfigError: the registry is ambiguous, there is no such model, or the models are on Vertex AI.
       PushError: the registry cannot be read, or has no model.
     """
-    push = newest.config.get("push") if newest else None
-    config: dict[str, Any] = push if isinstance(push, dict) else {}
+    config = _get_push_config(newest)
     if folder is None and config.get("target") == "vertex":
         raise ConfigError(
             f"the newest run pushes to Vertex AI: {ask('serving', here=_vertex_flags(newest))} prints its version"
         )
-    default = run_root / "registry"
-    registry = folder or Path(str(config.get("registry") or default))
+    registry = folder or locate_registry(run_root, newest)
     name = model or config.get("model_name")
     if (
         model is not None
@@ -45,9 +43,23 @@ def find_registry(run_root: Path, newest: RunRecord | None, folder: Path | None,
         names = ", ".join(lookup.model_names(registry)) or "none"
         raise ConfigError(f"--model {model}: {registry} has no such model; it has {names}")
     # Before the first push the default folder does not exist; any other may not be mounted.
-    if name is None or not (registry.is_dir() or registry == default):
+    if name is None or not (registry.is_dir() or registry == _default_folder(run_root)):
         return lookup.find_registry(registry, model)
     return LocalRegistry(registry, str(name))
+
+
+def locate_registry(run_root: Path, newest: RunRecord | None) -> Path:
+    """Return the folder of the registry of a run's config, which need not exist."""
+    return Path(str(_get_push_config(newest).get("registry") or _default_folder(run_root)))
+
+
+def _default_folder(run_root: Path) -> Path:
+    return run_root / "registry"
+
+
+def _get_push_config(newest: RunRecord | None) -> dict[str, Any]:
+    push = newest.config.get("push") if newest else None
+    return push if isinstance(push, dict) else {}
 
 
 def _vertex_flags(record: RunRecord | None) -> str:

@@ -9,19 +9,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cli.errors import ConfigError, PipelineError, PushError, RunRootError
+from cli.errors import ConfigError, PipelineError, RunRootError
 from cli.terminal import flags
 from oncall.activity import ActiveRun
 from oncall.local.metadata import LocalMetadata
-from oncall.local.model_versions import LocalModelVersions, LostRegistryError, find_registry
+from oncall.local.model_versions import LocalModelVersions, LostRegistryError, find_registry, locate_registry
 from oncall.log_excerpts import read_log_excerpt
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
 from pipeline.database.binding import check_binding, find_original, is_run_root
-from pipeline.run.records import Kind, RunRecord, State
+from pipeline.run.records import Kind, RunRecord, RunState
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_order import read_first_executions, sort_runs
 from pipeline.run.run_root import RunRoot
 from serving.registry import LocalRegistry
+from serving.registry.local.errors import RegistryFault, RegistryFileError
 from serving.registry.stamps import parse_timestamp
 
 _DEFAULT_RUN_ROOTS = "runs/*"
@@ -76,12 +77,12 @@ class LocalRunStore:
                 f"{self.root.path}: holds rehearsals, which leave nothing in ML Metadata; use `runs`, `show` or `why`"
             )
         if self.database_error:
-            raise RunRootError(self.database_error)
+            raise self.database_error
         return LocalMetadata(self.root.database)
 
     @cached_property
-    def database_error(self) -> str:
-        """Why the database cannot be read now; empty if it can, and for rehearsals.
+    def database_error(self) -> RunRootError | None:
+        """Why the database cannot be read now; None if it can, and for rehearsals.
 
         The check waits once for a silent server or a lock.
         """
@@ -89,8 +90,8 @@ class LocalRunStore:
             if not self._holds_rehearsals:
                 self.root.database.check()
         except RunRootError as error:
-            return str(error)
-        return ""
+            return error
+        return None
 
     @cached_property
     def original(self) -> Path | None:
@@ -222,14 +223,14 @@ class LocalRunStore:
     def get_run(self, run_id: str) -> Run:
         """Return the run with exactly this ID."""
         record = self.read_record(run_id)
-        return Run(run_id, record.state(locked=self.is_locked) if record else State.UNKNOWN, record)
+        return Run(run_id, record.state(locked=self.is_locked) if record else RunState.UNKNOWN, record)
 
     @cached_property
     def run_ids(self) -> list[str]:
         """IDs of all runs, with those that only ML Metadata has, the newest first."""
         # A run creates its database before its record.
         if self.database_error and (self.root.database.exists or self._record_id_set):
-            raise RunRootError(self.database_error)
+            raise self.database_error
         return self._ordered_ids
 
     def list_run_ids(self) -> tuple[list[str], str]:
@@ -294,7 +295,9 @@ class LocalRunStore:
             if folder is not None or model is not None:
                 raise
             if any(map(_has_pushed_here, self.read_records())):
-                raise PushError(f"{error}; is it mounted? A run has pushed to a registry") from error
+                message = f"{error}; is it mounted? A run has pushed to a registry"
+                place = locate_registry(self.root.path, next(self.read_records(), None))
+                raise RegistryFileError(message, place, RegistryFault.UNREADABLE) from error
             return None
 
     def find_model_versions(self, folder: Path | None, model: str | None) -> LocalModelVersions:

@@ -17,7 +17,7 @@ from oncall.vertex.model_versions import NoModelError, VertexModelVersions
 from oncall.vertex.run_store import VertexRunStore
 from pipeline.run.advice import ask
 from pipeline.run.causes import cause
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 from pipeline.vertex.jobs import list_schedules
 from serving.registry.vertex.lease import history, lease_name
 from serving.registry.vertex.names import is_same_resource
@@ -65,9 +65,9 @@ def _check_runs(store: VertexRunStore) -> Iterator[Finding]:
     """Yield failed jobs that no later one has made good, and missing artifacts of the last good one."""
     for run_id in islice(store.record_ids, _MAX_READ_RUNS):
         run = store.get_run(run_id)
-        if run.record is None or run.state is State.RUNNING:
+        if run.record is None or run.state is RunState.RUNNING:
             continue
-        if run.state in (State.SUCCEEDED, State.CACHED):
+        if run.state in (RunState.SUCCEEDED, RunState.CACHED):
             yield from _check_artifacts(store, run_id)
             return
         why = ask("why", run_id, here=store.location_flags)

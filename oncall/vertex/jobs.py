@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from cli.errors import PushError
 from cli.terminal import command
-from pipeline.run.records import Kind, NodeRecord, RunRecord, State
+from pipeline.run.records import Kind, NodeRecord, RunRecord, RunState
 from pipeline.vertex.jobs import JOB_ID, REASON_LABEL, details_of, pushed_text, tasks_of, to_status
 from serving.registry.vertex.connection import VertexClient
 
@@ -133,21 +133,21 @@ class Jobs:
         return command("gcloud", "logging", "read", query, "--project", self._vertex.place.project, "--limit", 100)
 
 
-def get_state(job: Any, record: RunRecord) -> State:
+def get_state(job: Any, record: RunRecord) -> RunState:
     """Return the state of a job."""
     state = job.state.name.removeprefix("PIPELINE_STATE_")
     if state in _ACTIVE_STATES:
-        return State.RUNNING
+        return RunState.RUNNING
     if state == "CANCELLED":
-        return State.ABORTED
+        return RunState.ABORTED
     if state != "SUCCEEDED":
-        return State.FAILED if state == "FAILED" else State.UNKNOWN
+        return RunState.FAILED if state == "FAILED" else RunState.UNKNOWN
     if any(name not in record.nodes for name in record.expected):
-        return State.INCOMPLETE
+        return RunState.INCOMPLETE
     # Nodes without a cache read the current files each time.
     cacheable = [name for name, task in tasks_of(job).items() if task.get("cachingOptions", {}).get("enableCache")]
     is_cached = bool(cacheable) and all(record.nodes[name].state == "cached" for name in cacheable)
-    return State.CACHED if is_cached else State.SUCCEEDED
+    return RunState.CACHED if is_cached else RunState.SUCCEEDED
 
 
 def _read_spec(job: Any) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
-from oncall.metadata import Artifact, Event, Execution, Outputs
+from oncall.metadata import Artifact, Execution, LineageEvent, Outputs
 from oncall.vertex.bucket import Bucket
 from oncall.vertex.jobs import Jobs, parse_job_ids
 from pipeline.vertex.jobs import details_of
@@ -48,8 +48,8 @@ class VertexMetadata:
         self._store = f"{vertex.place.parent}/metadataStores/default"
         self._artifacts: dict[str, Artifact] = {}
         self._executions: dict[str, Execution] = {}
-        self._events: dict[str, list[Event]] = {}
-        self._users: dict[str, list[Event]] = {}
+        self._events: dict[str, list[LineageEvent]] = {}
+        self._users: dict[str, list[LineageEvent]] = {}
         self._places: dict[str, tuple[str, str]] = {}
         self._kept_jobs: set[str] = set()
 
@@ -75,7 +75,7 @@ class VertexMetadata:
         for is_output, bound in ((False, task.inputs), (True, task.outputs)):
             for key, group in bound.items():
                 artifacts = [self._keep_artifact(artifact) for artifact in group.artifacts]
-                events += [Event(execution.id, artifact.id, is_output, key) for artifact in artifacts]
+                events += [LineageEvent(execution.id, artifact.id, is_output, key) for artifact in artifacts]
         self._events[execution.id] = events
 
     def _keep_artifact(self, proto: Any) -> Artifact:
@@ -151,29 +151,19 @@ class VertexMetadata:
         """Return the artifacts that exist, by ID."""
 
         def get(id_: str) -> Any:
-            return self._read_if_exists(
-                self._vertex.metadata.get_artifact, v1.GetArtifactRequest(name=f"{self._store}/artifacts/{id_}")
-            )
+            request = v1.GetArtifactRequest(name=f"{self._store}/artifacts/{id_}")
+            return self._read_if_exists(self._vertex.metadata.get_artifact, request)
 
-        ids = sorted(set(ids))
-        for proto in _map_in_threads(get, (id_ for id_ in ids if id_ not in self._artifacts)):
-            if proto is not None:
-                self._keep_artifact(proto)
-        return {id_: self._artifacts[id_] for id_ in ids if id_ in self._artifacts}
+        return _get_by_id(ids, self._artifacts, get, self._keep_artifact)
 
     def get_executions(self, ids: Iterable[str]) -> dict[str, Execution]:
         """Return the executions that exist, by ID."""
 
         def get(id_: str) -> Any:
-            return self._read_if_exists(
-                self._vertex.metadata.get_execution, v1.GetExecutionRequest(name=f"{self._store}/executions/{id_}")
-            )
+            request = v1.GetExecutionRequest(name=f"{self._store}/executions/{id_}")
+            return self._read_if_exists(self._vertex.metadata.get_execution, request)
 
-        ids = sorted(set(ids))
-        for proto in _map_in_threads(get, (id_ for id_ in ids if id_ not in self._executions)):
-            if proto is not None:
-                self._keep_execution(proto)
-        return {id_: self._executions[id_] for id_ in ids if id_ in self._executions}
+        return _get_by_id(ids, self._executions, get, self._keep_execution)
 
     def _read_if_exists(self, method: Callable[..., Any], request: Any) -> Any:
         try:
@@ -181,7 +171,7 @@ class VertexMetadata:
         except (exceptions.NotFound, exceptions.InvalidArgument):
             return None
 
-    def get_artifact_events(self, ids: Iterable[str]) -> list[Event]:
+    def get_artifact_events(self, ids: Iterable[str]) -> list[LineageEvent]:
         """Return the events of artifacts: who made and who used them."""
 
         def query(id_: str) -> Any:
@@ -198,7 +188,7 @@ class VertexMetadata:
             self._users[id_] = [event for event in self._keep_graph(graph) if event.artifact_id == id_]
         return [event for id_ in ids for event in self._users[id_]]
 
-    def get_execution_events(self, ids: Iterable[str]) -> list[Event]:
+    def get_execution_events(self, ids: Iterable[str]) -> list[LineageEvent]:
         """Return the inputs and outputs of executions."""
 
         def query(id_: str) -> Any:
@@ -211,7 +201,7 @@ class VertexMetadata:
             self._events[id_] = [event for event in self._keep_graph(graph) if event.execution_id == id_]
         return [event for id_ in ids for event in self._events[id_]]
 
-    def _keep_graph(self, graph: Any) -> list[Event]:
+    def _keep_graph(self, graph: Any) -> list[LineageEvent]:
         """Return the events of a part of the lineage; its executions and artifacts are kept."""
         if graph is None:
             return []
@@ -227,7 +217,7 @@ class VertexMetadata:
             bound_key = keys.get(ends[0], {}).get((is_output, ends[1]))
             # The name of an artifact is the key of the output that made it.
             key = bound_key or (names.get(ends[1], "") if is_output else "")
-            events.append(Event(*ends, is_output, key))
+            events.append(LineageEvent(*ends, is_output, key))
         return events
 
     def get_run_artifacts(self, run_id: str) -> list[Artifact]:
@@ -255,6 +245,17 @@ class VertexMetadata:
                 outputs = by_task.setdefault(self.get_run_and_node(event.execution_id)[1], {})
                 outputs.setdefault(event.key, []).append(self._artifacts[event.artifact_id])
         return by_task
+
+
+def _get_by_id(
+    ids: Iterable[str], kept: Mapping[str, T], get: Callable[[str], Any], keep: Callable[[Any], object]
+) -> dict[str, T]:
+    """Return what exists, by ID; only what is not kept already is read."""
+    ids = sorted(set(ids))
+    for proto in _map_in_threads(get, (id_ for id_ in ids if id_ not in kept)):
+        if proto is not None:
+            keep(proto)
+    return {id_: kept[id_] for id_ in ids if id_ in kept}
 
 
 def _map_in_threads(read: Callable[[str], T], ids: Iterable[str]) -> list[T]:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +16,11 @@ from oncall.model_versions import ModelVersion, RollbackInForce
 from oncall.vertex.jobs import Jobs
 from oncall.vertex.location import VertexLocation
 from oncall.vertex.metadata import VertexMetadata
-from serving.registry import content_hash
 from serving.registry.data_time import DataTime, find_data_time
 from serving.registry.vertex import lease, state
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.names import is_same_resource
-from serving.registry.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, OWNER_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
+from serving.registry.vertex.state import CHAMPION, OWNER_LABEL, RUN_LABEL
 
 _OVERALL = "overall: "
 
@@ -159,7 +157,7 @@ class VertexModelVersions:
         run = self._find_run(version)
         models = self.metadata.get_run_outputs(run).get("Trainer", {}).get("model", []) if run else []
         share = self.endpoint.share_of(version.id)
-        return ModelVersion(version.number, _describe_state(version), run, models[0].id if models else None, share)
+        return ModelVersion(version.number, version.describe_state(), run, models[0].id if models else None, share)
 
     def _find_run(self, version: state.VertexVersion) -> str:
         """Return the run that pushed a version. A label holds 63 characters, and a job's ID may be longer."""
@@ -179,18 +177,7 @@ class VertexModelVersions:
         registered = self.model.find_by_number(version)
         if registered is None or not any(d.version_id == registered.id for d in self.endpoint.deployed):
             return None
-        expected = registered.labels.get(HASH_LABEL)
-        if expected is None:
-            return None
-        from serving.registry.vertex import staging
-
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "model"
-            try:
-                staging.fetch(registered.artifact_uri, folder, project=self.command_flags.project)
-            except staging.MissingObjectError:
-                return False
-            return state.label(content_hash(folder)) == expected
+        return registered.is_intact(self.command_flags.project)
 
     def list_changed_files(self, version: int) -> list[str]:
         """Return no files: the labels of a model hold one hash for all of them."""
@@ -208,12 +195,3 @@ class VertexModelVersions:
     def read_data_time(self, version: int) -> DataTime | None:
         """Return the newest time of the rows that a version was trained on; None if its push did not record it."""
         return find_data_time(lease.history(self.vertex, self.name), version)
-
-
-def _describe_state(version: state.VertexVersion) -> str:
-    """Return a version's state in the words of the local registry, and the state of its push if it has not ended."""
-    alias = next((alias for alias in (CHAMPION, PREVIOUS, CANDIDATE) if alias in version.aliases), "retired")
-    pushed = version.labels.get(STATE_LABEL)
-    if pushed is None:
-        return "of another tool"
-    return alias if pushed == state.FINISHED else f"{alias}, {pushed}"

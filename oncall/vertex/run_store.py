@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cli.errors import ConfigError
+from cli.errors import ConfigError, RunRootError
 from oncall.activity import ActiveRun
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
 from oncall.text_format import format_seconds
@@ -19,7 +19,7 @@ from oncall.vertex.jobs import Jobs, get_state
 from oncall.vertex.location import VertexLocation
 from oncall.vertex.metadata import VertexMetadata
 from oncall.vertex.model_versions import VertexModelVersions, find_model_versions
-from pipeline.run.records import RunRecord, State
+from pipeline.run.records import RunRecord, RunState
 from pipeline.run.rejections import Rejection
 from pipeline.vertex.jobs import JOB_ID
 from serving.registry.vertex.connection import VertexClient
@@ -47,7 +47,7 @@ class VertexRunStore:
 
     # On Vertex AI, a rejected run is a job on record, and the service keeps the database.
     last_rejection: Rejection | None = None
-    database_error = ""
+    database_error: RunRootError | None = None
     binding_error = ""
 
     @property
@@ -87,7 +87,7 @@ class VertexRunStore:
     def get_run(self, run_id: str) -> Run:
         """Return the job with exactly this ID."""
         record = self.read_record(run_id)
-        return Run(run_id, get_state(self.jobs.get(run_id), record) if record else State.UNKNOWN, record)
+        return Run(run_id, get_state(self.jobs.get(run_id), record) if record else RunState.UNKNOWN, record)
 
     def describe_activity(self, record: RunRecord) -> ActiveRun:
         """Return the tasks that run; Vertex AI starts a task again, or fails it, if its machine is gone."""

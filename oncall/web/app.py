@@ -32,7 +32,7 @@ from oncall.web.sections import Section, read_section
 from oncall.web.trends_page import read_trends
 from oncall.web.versions_page import read_versions
 from pipeline.config.monitoring import DEFAULT_SINCE
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 from schemas.slices import OVERALL
 
 # A request to another host name may be sent by a page of another site, which would read the response:
@@ -99,7 +99,7 @@ class _Pages:
             else home_page.read_runs(store, self._index, selection, _parse_page(query)),
             fields={name: query.get(name, "") for name in FIELDS},
             query=urlencode(selection.values),
-            states=list(State),
+            states=list(RunState),
         )
 
     def show_run(self, request: Request) -> Response:

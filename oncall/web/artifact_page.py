@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from oncall.lineage import trace_artifact
+from oncall.lineage import LineageNode, read_lineage
 from oncall.local.artifact_folders import is_missing
 from oncall.local.run_store import LocalRunStore
 from oncall.web.options import PageOptions
@@ -19,8 +19,8 @@ class ArtifactPage:
     type: str
     uri: str
     state: str
-    made_from: dict[str, Any]
-    used_by: dict[str, Any]
+    made_from: LineageNode
+    used_by: LineageNode
     properties: dict[str, str]
 
 
@@ -35,12 +35,12 @@ def read_artifact_page(store: LocalRunStore, name: str, options: PageOptions) ->
     Raises:
       PipelineError: there is none, or the database cannot be read.
     """
-    document = trace_artifact(store, name, options.registry, options.model).document
-    id_, top = document["artifact"], document["made_from"]
-    artifact = store.metadata.get_artifacts([id_])[id_]
+    lineage = read_lineage(store, name, options.registry, options.model)
+    top = lineage.made_from
+    artifact = store.metadata.get_artifacts([top.artifact])[top.artifact]
     properties = {name: _cut(str(value)) for name, value in sorted(artifact.properties.items())}
-    state = "deleted" if top["deleted"] else "its files are gone" if is_missing(top["uri"]) else "exists"
-    return ArtifactPage(id_, top["type"], top["uri"], state, top, document["used_by"], properties)
+    state = "deleted" if top.is_deleted else "its files are gone" if is_missing(top.uri) else "exists"
+    return ArtifactPage(top.artifact, top.type, top.uri, state, top, lineage.used_by, properties)
 
 
 def _cut(text: str) -> str:

@@ -14,7 +14,7 @@ _LETTER_PIXELS, _LABEL_GAP_PIXELS = 6.6, 10
 
 
 @dataclass(frozen=True)
-class Value:
+class ChartValue:
     """One value of a line.
 
     Attributes:
@@ -40,7 +40,7 @@ class Line:
     """A named line, or one that bounds the values."""
 
     name: str
-    values: Sequence[Value]
+    values: Sequence[ChartValue]
     is_bound: bool = False
 
 
@@ -60,7 +60,7 @@ class Dot:
 
     x: float
     y: float
-    value: Value
+    value: ChartValue
     top: float | None = None
     bottom: float | None = None
 

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cli.errors import ConfigError, PipelineError
-from oncall.diff import compare_runs
+from oncall.diff import RunChanges, find_changes
 from oncall.evaluations import MetricValue, judge_change, read_metrics_by_slice, read_plots
 from oncall.local.run_store import LocalRunStore
 from oncall.metadata import Artifact, Outputs
@@ -29,7 +29,7 @@ _SHOWN_ELSEWHERE = ("metrics", "statistics")
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """One of the two: the name that was asked for, its run, and the version, if one was asked for."""
 
     name: str
@@ -77,11 +77,11 @@ class MetricPairs:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two runs side by side; each section is read by itself."""
 
-    first: Side
-    second: Side
+    first: ComparedRun
+    second: ComparedRun
     times: Sequence[tuple[str, str, str]]
     metrics: Section
     curves: Section
@@ -90,7 +90,7 @@ class Comparison:
     features: Section
 
 
-def find_side(store: LocalRunStore, options: PageOptions, name: str) -> Side:
+def find_side(store: LocalRunStore, options: PageOptions, name: str) -> ComparedRun:
     """Return the run of a name, or of a version such as `v3`.
 
     Raises:
@@ -98,14 +98,14 @@ def find_side(store: LocalRunStore, options: PageOptions, name: str) -> Side:
     """
     match = _VERSION.fullmatch(name)
     if match is None:
-        return Side(name, store.find_run(name))
+        return ComparedRun(name, store.find_run(name))
     versions = store.find_model_versions(options.registry, options.model)
     by_number = {version.number: version for version in versions.list_versions()}
     version = by_number.get(int(match[1]))
     if version is None or not version.run:
         names = ", ".join(f"v{number}" for number, other in by_number.items() if other.run) or "none"
         raise ConfigError(f"{versions.location}: has no version {match[1]} of a run; it has {names}")
-    return Side(name, store.find_run(version.run), version.number)
+    return ComparedRun(name, store.find_run(version.run), version.number)
 
 
 def list_choices(store: LocalRunStore, options: PageOptions) -> list[tuple[str, str]]:
@@ -120,14 +120,14 @@ def list_choices(store: LocalRunStore, options: PageOptions) -> list[tuple[str, 
     return [*choices[:_MAX_CHOICES], *((run.run_id, f"run {run.run_id}, {run.state}") for run in runs)]
 
 
-def read_comparison(store: LocalRunStore, first: Side, second: Side) -> Comparison:
+def read_comparison(store: LocalRunStore, first: ComparedRun, second: ComparedRun) -> RunComparison:
     """Return two runs side by side."""
     ids = (first.run.run_id, second.run.run_id)
 
     def read_outputs() -> list[Outputs]:
         return [store.metadata.get_run_outputs(run_id) for run_id in ids]
 
-    return Comparison(
+    return RunComparison(
         first,
         second,
         _pair_times(first.run, second.run),
@@ -205,33 +205,29 @@ def _only(outputs: Outputs, node: str, key: str) -> Artifact | None:
     return next(iter(outputs.get(node, {}).get(key, ())), None)
 
 
-def _overlay_training(first: Side, second: Side, outputs: Sequence[Outputs]) -> list[Chart]:
+def _overlay_training(first: ComparedRun, second: ComparedRun, outputs: Sequence[Outputs]) -> list[Chart]:
     trainings = {name: read_training(of_run) for name, of_run in zip(_letters(first, second), outputs, strict=True)}
     return draw_training({name: training for name, training in trainings.items() if training is not None})
 
 
-def _letters(first: Side, second: Side) -> tuple[str, str]:
+def _letters(first: ComparedRun, second: ComparedRun) -> tuple[str, str]:
     """Return short names: those of the versions, or A and B."""
     names = (first.title, second.title)
     return names if None not in (first.version, second.version) and names[0] != names[1] else ("A", "B")
 
 
-def _overlay_plots(first: Side, second: Side, outputs: Sequence[Outputs]) -> Plots | None:
+def _overlay_plots(first: ComparedRun, second: ComparedRun, outputs: Sequence[Outputs]) -> Plots | None:
     plots = overlay_plots(dict(zip(_letters(first, second), map(read_plots, outputs), strict=True)))
     return plots if plots.curves else None
 
 
-def _list_changes(store: LocalRunStore, ids: tuple[str, str]) -> dict[str, Any]:
-    document = compare_runs(store, *ids).document
-    sections = {
-        name: changes
-        for name, changes in document.items()
-        if isinstance(changes, dict) and name not in (*_SHOWN_ELSEWHERE, "missing")
-    }
-    return {"sections": sections, "missing": document.get("missing", {})}
+def _list_changes(store: LocalRunStore, ids: tuple[str, str]) -> RunChanges:
+    changes = find_changes(store, *ids)
+    sections = {name: values for name, values in changes.sections.items() if name not in _SHOWN_ELSEWHERE}
+    return replace(changes, sections=sections)
 
 
-def _compare_features(outputs: Sequence[Outputs], first: Side, second: Side) -> Any:
+def _compare_features(outputs: Sequence[Outputs], first: ComparedRun, second: ComparedRun) -> Any:
     # Numpy and TFDV's extension, which no other page needs.
     from oncall.web.feature_statistics import compare_features
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from cli.errors import PipelineError
 from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
-from oncall.web.charts import Chart, Line, Value, draw_chart
+from oncall.web.charts import Chart, ChartValue, Line, draw_chart
 from oncall.web.feature_statistics import read_distances
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 
 MAX_RUNS = 15
 MAX_FEATURES = 60
@@ -49,7 +49,7 @@ class Drift:
 
 def read_drift(store: LocalRunStore) -> Drift:
     """Return the distances of the newest runs that have ended."""
-    runs = [run for run in store.list_runs(MAX_RUNS).runs if run.state is not State.RUNNING]
+    runs = [run for run in store.list_runs(MAX_RUNS).runs if run.state is not RunState.RUNNING]
     runs.reverse()
     distances: dict[tuple[str, str], dict[int, tuple[float, float]]] = {}
     problems: dict[str, str] = {}
@@ -80,8 +80,8 @@ def _draw_feature(
     for place, run in enumerate(runs):
         value, limit = by_place.get(place, (None, None))
         title = f"{run.run_id}: {value:.4f}, at most {limit:g}" if value is not None else ""
-        values.append(Value(place, value, title, f"/runs/{run.run_id}#statistics"))
-        limits.append(Value(place, limit, f"at most {limit:g}" if limit is not None else ""))
+        values.append(ChartValue(place, value, title, f"/runs/{run.run_id}#statistics"))
+        limits.append(ChartValue(place, limit, f"at most {limit:g}" if limit is not None else ""))
     chart = draw_chart(feature, [Line("distance", values), Line("at most", limits, is_bound=True)], labels)
     last, threshold = by_place[max(by_place)]
     return FeatureDrift(feature, kind, chart, last, threshold) if chart is not None else None

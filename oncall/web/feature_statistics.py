@@ -7,12 +7,12 @@ from typing import Any
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from cli.errors import DataError, PipelineError
-from components.gate.comparison import Compared, compare_all
+from components.gate.comparison import ComparedShift, compare_all
 from oncall.gate_inputs import GateInputs, read_gate_inputs
 from oncall.local.metadata import LocalMetadata
 from oncall.metadata import Artifact
 from pipeline.run.statistics_files import read_statistics
-from pipeline.stats.page import PUSHED, FeatureView, Notes, features
+from pipeline.stats.page import PUSHED, FeatureNotes, FeatureView, features
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 
 # The name of the input in components/gate/component.py.
@@ -59,7 +59,7 @@ def read_feature_statistics(
         return None
     splits = read_statistics(artifacts[0].folder)
     splits = dict(sorted(splits.items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
-    comparisons: list[Compared] = []
+    comparisons: list[ComparedShift] = []
     pushed_run = ""
     try:
         gate = read_gate_inputs(metadata, run_id)
@@ -75,13 +75,15 @@ def read_feature_statistics(
             pushed_run = last.run_id if last is not None else ""
     except PipelineError as error:
         distances = f"no distances: {error}"
-    views = sorted(features(splits, comparisons, Notes.read(config)), key=lambda view: (-view.distance, not view.flags))
+    views = sorted(
+        features(splits, comparisons, FeatureNotes.read(config)), key=lambda view: (-view.distance, not view.flags)
+    )
     rows = {split: int(statistics.num_examples) for split, statistics in splits.items()}
     hidden = max(len(views) - MAX_FEATURES, 0)
     return FeatureStatistics(rows, views[:MAX_FEATURES], hidden, pushed_run, distances)
 
 
-def read_distances(metadata: LocalMetadata, run_id: str) -> list[Compared]:
+def read_distances(metadata: LocalMetadata, run_id: str) -> list[ComparedShift]:
     """Return the distances that a run's gate compared; none if StatisticsGen has not ended.
 
     Raises:
@@ -100,7 +102,7 @@ def _compare(
     gate: GateInputs,
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
     pushed: statistics_pb2.DatasetFeatureStatistics | None,
-) -> list[Compared]:
+) -> list[ComparedShift]:
     if TRAIN_SPLIT not in splits:
         raise DataError(f"there are no statistics of {TRAIN_SPLIT}")
     lists = {split: _wrap(statistics) for split, statistics in splits.items()}
@@ -112,7 +114,7 @@ def _wrap(statistics: statistics_pb2.DatasetFeatureStatistics) -> statistics_pb2
     return statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics])
 
 
-def _describe_distances(comparisons: Sequence[Compared], gate: GateInputs) -> str:
+def _describe_distances(comparisons: Sequence[ComparedShift], gate: GateInputs) -> str:
     exceeded = sum(1 for comparison in comparisons if comparison.shift.exceeded)
     history = "" if _PUSHED_STATISTICS in gate.artifacts else "; nothing was pushed before, so there is no drift"
     if not comparisons:
@@ -121,7 +123,7 @@ def _describe_distances(comparisons: Sequence[Compared], gate: GateInputs) -> st
 
 
 @dataclass(frozen=True)
-class MovedFeature:
+class ComparedFeature:
     """One feature in the train split of two runs.
 
     Attributes:
@@ -135,7 +137,7 @@ class MovedFeature:
     moved: Sequence[tuple[str, float, float]]
 
 
-def compare_features(artifacts: Mapping[str, Artifact]) -> list[MovedFeature]:
+def compare_features(artifacts: Mapping[str, Artifact]) -> list[ComparedFeature]:
     """Return the features of two runs' train splits, those first that moved most.
 
     Args:
@@ -151,10 +153,10 @@ def compare_features(artifacts: Mapping[str, Artifact]) -> list[MovedFeature]:
     return moved[:MAX_FEATURES]
 
 
-def _measure_move(view: FeatureView) -> MovedFeature:
+def _measure_move(view: FeatureView) -> ComparedFeature:
     if len(view.sides) < 2 or not view.labels:
-        return MovedFeature(view, None, ())
+        return ComparedFeature(view, None, ())
     before, now = (side.shares for side in view.sides)
     changes = sorted(zip(view.labels, before, now, strict=True), key=lambda change: -abs(change[2] - change[1]))
     distance = sum(abs(new - old) for old, new in zip(before, now, strict=True)) / 2
-    return MovedFeature(view, distance, [change for change in changes[:_MAX_MOVED] if change[1] != change[2]])
+    return ComparedFeature(view, distance, [change for change in changes[:_MAX_MOVED] if change[1] != change[2]])

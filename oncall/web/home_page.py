@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cli.errors import PushError
 from oncall.checks import report_checks, run_checks
 from oncall.local.run_store import LocalRunStore
-from oncall.runs import describe_run
+from oncall.runs import RunRow, describe_run
 from oncall.web.options import PageOptions
 from oncall.web.run_filter import RunFilter
 from oncall.web.run_index import RunIndex
@@ -50,7 +49,7 @@ class RegistrySummary:
 class RunsPage:
     """Some of the runs, newest first, and their place among all."""
 
-    runs: list[dict[str, Any]]
+    runs: list[RunRow]
     page: int
     pages: int
     total: int

@@ -7,7 +7,7 @@ from typing import Any
 
 from oncall.local.artifact_folders import is_missing
 from oncall.local.metadata import LocalMetadata
-from oncall.metadata import Event
+from oncall.metadata import LineageEvent
 from oncall.text_format import shorten
 from oncall.web.graph_layout import Point, place_boxes
 
@@ -137,7 +137,7 @@ def read_graph(metadata: LocalMetadata, run_id: str, *, is_running: bool) -> Lin
     return graph
 
 
-def _add_events(graph: LineageGraph, events: Sequence[Event], box_names: Mapping[Any, str]) -> None:
+def _add_events(graph: LineageGraph, events: Sequence[LineageEvent], box_names: Mapping[Any, str]) -> None:
     """Add a line for each event; `box_names` has the box of each execution."""
     for event in events:
         box, artifact = box_names[event.execution_id], f"a{event.artifact_id}"

@@ -11,7 +11,7 @@ from oncall.log_excerpts import read_log_tail
 from oncall.run_store import LogExcerpt, Run
 from oncall.web.charts import Chart
 from oncall.web.training_curves import draw_training, parse_epochs
-from pipeline.run.records import RunRecord, State
+from pipeline.run.records import RunRecord, RunState
 
 _TAIL_LINES = 14
 # The log of a training of hundreds of epochs.
@@ -20,7 +20,7 @@ _COMPARED_RUNS = 20
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """The progress of a run.
 
     Attributes:
@@ -44,16 +44,16 @@ class Progress:
     tail: LogExcerpt
 
 
-def read_progress(store: LocalRunStore, run: Run) -> Progress | None:
+def read_progress(store: LocalRunStore, run: Run) -> RunProgress | None:
     """Return the progress of a run; None if it is not active."""
     record = run.record
-    if record is None or run.state is not State.RUNNING:
+    if record is None or run.state is not RunState.RUNNING:
         return None
     node = record.running_node
     training = None
     if node is not None:
         training = parse_epochs(read_log_tail(record, node, _EPOCH_LINES).lines)
-    return Progress(
+    return RunProgress(
         node=node or "",
         ended=sum(1 for begun in record.nodes.values() if begun.ended is not None),
         expected=len(record.expected),

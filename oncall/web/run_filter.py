@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cli.errors import ConfigError
 from oncall.web.run_index import RunFacts
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 
 _DATE = "%Y-%m-%d"
 _DAY_SECONDS = 86_400
@@ -42,8 +42,8 @@ class RunFilter:
           ConfigError: a value cannot be understood.
         """
         fields = {name: query.get(name, "").strip() for name in FIELDS}
-        if fields["state"] and fields["state"] not in set(State):
-            raise ConfigError(f"state '{fields['state']}': expected one of {', '.join(State)}")
+        if fields["state"] and fields["state"] not in set(RunState):
+            raise ConfigError(f"state '{fields['state']}': expected one of {', '.join(RunState)}")
         for name in ("since", "until"):
             if fields[name]:
                 _parse_day(name, fields[name])

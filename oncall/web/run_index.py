@@ -11,7 +11,7 @@ from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
 from oncall.runs import split_push
 from pipeline.run.causes import cause
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 
 # A record is replaced by another file when it is written, so that one of them differs.
 _Signature = tuple[int, int, int]
@@ -31,7 +31,7 @@ class RunFacts:
     """
 
     run_id: str
-    state: State
+    state: RunState
     started: float | None = None
     pushed: str = ""
     config: Mapping[str, Any] | None = None

@@ -20,7 +20,7 @@ from oncall.web.sections import Section, read_section
 from oncall.web.thresholds import Bound, list_bounds
 from oncall.web.timeline import read_timeline
 from oncall.web.training_curves import draw_training, read_training
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 
 MAX_SLICES = 100
 
@@ -106,7 +106,7 @@ def read_run_page(store: LocalRunStore, name: str) -> RunPage:
         gate=read_from_database(lambda: report_anomalies(store, run_id)),
         metrics=read_from_database(lambda: _read_metrics(store, run)),
         statistics=read_from_database(lambda: _read_statistics(store, run)),
-        graph=read_from_database(lambda: read_graph(store.metadata, run_id, is_running=run.state is State.RUNNING)),
+        graph=read_from_database(lambda: read_graph(store.metadata, run_id, is_running=run.state is RunState.RUNNING)),
         config=flatten(run.record.shown_config) if run.record is not None else {},
         newer=newer,
         older=older,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
 from oncall.text_format import format_seconds
-from pipeline.run.records import State
+from pipeline.run.records import RunState
 
 _TICKS = 4
 # States of executions without a record.
@@ -58,7 +58,7 @@ def read_timeline(store: LocalRunStore, run: Run) -> Timeline:
         return Timeline(bars, [])
     start = run.record.started if run.record is not None else min(starts)
     end = max(bar.started + (bar.took or 0.0) for bar in bars if bar.started is not None)
-    if run.state is State.RUNNING:
+    if run.state is RunState.RUNNING:
         end = time.time()
     length = max(end - start, 0.001)
     ticks = [(100 * tick / _TICKS, format_seconds(length * tick / _TICKS)) for tick in range(_TICKS + 1)]
@@ -86,7 +86,7 @@ def _read_record(run: Run) -> list[Bar]:
         if node is None:
             bars.append(Bar(name, "not reached"))
         elif node.ended is None:
-            bars.append(Bar(name, "running" if run.state is State.RUNNING else "cut off", node.started))
+            bars.append(Bar(name, "running" if run.state is RunState.RUNNING else "cut off", node.started))
         else:
             bars.append(Bar(name, node.state, node.started, max(node.ended - node.started, 0.0), error=node.error))
     return bars

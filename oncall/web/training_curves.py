@@ -9,7 +9,7 @@ from typing import Any
 
 from cli.errors import DataError
 from oncall.metadata import Outputs
-from oncall.web.charts import Chart, Line, Mark, Value, draw_chart
+from oncall.web.charts import Chart, ChartValue, Line, Mark, draw_chart
 from schemas.metrics import describe_metric
 
 # The file's name in trainer/run.py, which also prints the lines.
@@ -20,7 +20,7 @@ _EVAL = "val_"
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingCurves:
     """The metrics of the epochs.
 
     Attributes:
@@ -39,7 +39,7 @@ class Training:
         return max(map(len, self.metrics.values()), default=0)
 
 
-def read_training(outputs: Outputs) -> Training | None:
+def read_training(outputs: Outputs) -> TrainingCurves | None:
     """Return the history of a run's training; None if Trainer has not ended, or keeps none.
 
     Raises:
@@ -53,13 +53,13 @@ def read_training(outputs: Outputs) -> Training | None:
         try:
             history = json.loads(file.read_bytes())
             metrics = {str(name): [_to_number(v) for v in values] for name, values in history["metrics"].items()}
-            return Training(metrics, kept_epoch=int(history["kept_epoch"]))
+            return TrainingCurves(metrics, kept_epoch=int(history["kept_epoch"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file}: is damaged: {error}") from error
     return None
 
 
-def parse_epochs(lines: Iterable[str]) -> Training | None:
+def parse_epochs(lines: Iterable[str]) -> TrainingCurves | None:
     """Return the epochs so far by the lines of a log, whose first ones may be cut off; None if it has none."""
     matches = [match for match in map(_EPOCH_LINE.search, lines) if match is not None]
     if not matches:
@@ -68,7 +68,7 @@ def parse_epochs(lines: Iterable[str]) -> Training | None:
     names = dict.fromkeys(name for measured in by_epoch.values() for name in measured)
     numbers = range(1, int(matches[-1][1]) + 1)
     metrics = {name: [_to_number(by_epoch.get(number, {}).get(name)) for number in numbers] for name in names}
-    return Training(metrics, epochs=int(matches[-1][2]))
+    return TrainingCurves(metrics, epochs=int(matches[-1][2]))
 
 
 def _to_number(value: Any) -> float | None:
@@ -76,7 +76,7 @@ def _to_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def draw_training(trainings: Mapping[str, Training]) -> list[Chart]:
+def draw_training(trainings: Mapping[str, TrainingCurves]) -> list[Chart]:
     """Return a chart for each metric, with a line for each split and run.
 
     Args:
@@ -89,7 +89,7 @@ def draw_training(trainings: Mapping[str, Training]) -> list[Chart]:
     return [chart for group in groups if group and (chart := _draw_group(group, trainings)) is not None]
 
 
-def _draw_group(names: Sequence[str], trainings: Mapping[str, Training]) -> Chart | None:
+def _draw_group(names: Sequence[str], trainings: Mapping[str, TrainingCurves]) -> Chart | None:
     title = describe_metric(names[-1].removeprefix(_EVAL)).title
     lines, marks = [], []
     length = max(max(training.length, training.epochs or 0) for training in trainings.values())
@@ -98,7 +98,7 @@ def _draw_group(names: Sequence[str], trainings: Mapping[str, Training]) -> Char
             split = "eval" if name.startswith(_EVAL) else "train"
             label = f"{run}, {split}" if run else split
             measured = training.metrics.get(name, ())
-            values = [Value(n, y, f"epoch {n + 1}, {label}: {_format(y)}") for n, y in enumerate(measured)]
+            values = [ChartValue(n, y, f"epoch {n + 1}, {label}: {_format(y)}") for n, y in enumerate(measured)]
             lines.append(Line(label, values))
         if training.kept_epoch is not None and not run:
             marks.append(Mark(training.kept_epoch, "kept", "kept", f"epoch {training.kept_epoch + 1} is kept"))

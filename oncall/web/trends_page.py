@@ -9,7 +9,7 @@ from cli.errors import DataError, PipelineError
 from oncall.evaluations import MetricValue, read_metrics_by_slice
 from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
-from oncall.web.charts import Chart, Line, Mark, Value, draw_chart
+from oncall.web.charts import Chart, ChartValue, Line, Mark, draw_chart
 from oncall.web.home_page import read_events
 from oncall.web.options import PageOptions
 from oncall.web.registry_time import parse_registry_time
@@ -138,14 +138,14 @@ def _draw_metric(name: str, slice_name: str, runs: Sequence[RunMetrics], marks: 
         version = f", pushed as version {run.version}" if run.version is not None else ""
         reused = ", reused from the cache" if run.is_reused else ""
         title = f"{run.run.run_id}: {describe_metric(name).describe(value)}{version}{reused}"
-        values.append(Value(place, value, title, f"/runs/{run.run.run_id}", low, high, run.is_reused))
+        values.append(ChartValue(place, value, title, f"/runs/{run.run.run_id}", low, high, run.is_reused))
         config = run.run.record.config if run.run.record is not None else {}
         of_metric = [b for b in list_bounds(config, {slice_name: run.slices.get(slice_name, {})}) if b.metric == name]
         for side, is_lower in (("at least", True), ("at most", False)):
             limits = [bound.bound for bound in of_metric if bound.is_lower is is_lower]
             # The strictest of several.
             limit = (max if is_lower else min)(limits) if limits else None
-            bounds[side].append(Value(place, limit, f"{side} {limit:.4g}" if limit is not None else ""))
+            bounds[side].append(ChartValue(place, limit, f"{side} {limit:.4g}" if limit is not None else ""))
     lines = [Line(name, values), *(Line(side, limits, is_bound=True) for side, limits in bounds.items())]
     labels = [_format_day(run.run) for run in runs]
     return draw_chart(describe_metric(name).title, lines, labels, marks)

@@ -8,7 +8,7 @@ from cli.errors import DataError, RunRootError
 from oncall.diff import flatten
 from oncall.evaluations import MetricValue, read_metrics_by_slice
 from oncall.local.run_store import LocalRunStore
-from oncall.serving_versions import show_versions
+from oncall.serving_versions import VersionFacts, read_registry_facts
 from oncall.web.options import PageOptions
 from schemas.metrics import EXAMPLE_COUNT
 from schemas.slices import OVERALL
@@ -21,12 +21,12 @@ class VersionColumn:
     """One version.
 
     Attributes:
-      document: version as the document of `serving` has it.
+      facts: version with its data and verdicts.
       metrics: metrics over all rows, with intervals if some were stored.
       config: config of its run by dotted key; empty if it is not on record.
     """
 
-    document: Mapping[str, Any]
+    facts: VersionFacts
     metrics: Mapping[str, MetricValue]
     config: Mapping[str, Any]
 
@@ -56,11 +56,10 @@ class VersionTable:
 
 def read_versions(store: LocalRunStore, options: PageOptions) -> VersionTable:
     """Return the versions of the model, the newest first."""
-    result = show_versions(store, options.registry, options.model)
-    rows = list(reversed(result.document["versions"]))
-    champion = result.document["serving"]
-    listed = [row for place, row in enumerate(rows) if place < MAX_VERSIONS or row["version"] == champion]
-    columns = [VersionColumn(row, _read_metrics(store, row), _read_config(store, row["run"])) for row in listed]
+    registry = read_registry_facts(store, options.registry, options.model)
+    newest, champion = registry.versions[::-1], registry.champion
+    listed = [facts for n, facts in enumerate(newest) if n < MAX_VERSIONS or facts.version.number == champion]
+    columns = [VersionColumn(f, _read_metrics(store, f), _read_config(store, f.version.run)) for f in listed]
     names = dict.fromkeys(name for column in columns for name in column.metrics if name != EXAMPLE_COUNT)
     with_config = [column for column in columns if column.config]
     keys = dict.fromkeys(key for column in with_config for key in column.config)
@@ -69,17 +68,18 @@ def read_versions(store: LocalRunStore, options: PageOptions) -> VersionTable:
         for key in keys
         if len({str(column.config.get(key)) for column in with_config}) > 1
     }
-    hidden = len(rows) - len(listed)
-    return VersionTable(result.document["registry"], columns, hidden, list(names), differences, champion, result.error)
+    hidden = len(newest) - len(listed)
+    return VersionTable(registry.location, columns, hidden, list(names), differences, champion, registry.error)
 
 
-def _read_metrics(store: LocalRunStore, row: Mapping[str, Any]) -> Mapping[str, MetricValue]:
+def _read_metrics(store: LocalRunStore, facts: VersionFacts) -> Mapping[str, MetricValue]:
     """Return the metrics of a version's evaluation; without that, those of its release, which have no interval."""
     try:
-        slices = read_metrics_by_slice(store.metadata.get_run_outputs(row["run"])) if row["run"] else {}
+        run = facts.version.run
+        slices = read_metrics_by_slice(store.metadata.get_run_outputs(run)) if run else {}
     except (DataError, RunRootError):
         slices = {}
-    return slices.get(OVERALL) or {name: MetricValue(value) for name, value in row["metrics"].items()}
+    return slices.get(OVERALL) or {name: MetricValue(value) for name, value in facts.metrics.items()}
 
 
 def _read_config(store: LocalRunStore, run_id: str) -> Mapping[str, Any]:

@@ -12,11 +12,11 @@ from cli.terminal import clean, flags
 from pipeline.alerts.config import Event
 from pipeline.run.advice import ask, suggest_after_rejection, suggest_commands
 from pipeline.run.causes import blamed_node, cause
-from pipeline.run.records import RunRecord, State, newest_records
+from pipeline.run.records import RunRecord, RunState, newest_records
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot
 
-_EVENTS: dict[State, Event] = {State.FAILED: "failure", State.CRASHED: "failure", State.ABORTED: "aborted"}
+_EVENTS: dict[RunState, Event] = {RunState.FAILED: "failure", RunState.CRASHED: "failure", RunState.ABORTED: "aborted"}
 _MAX_SHOWN_LINES, _MAX_SHOWN_CHARS = 20, 400
 
 
@@ -136,7 +136,7 @@ def find_streak(root: RunRoot, before: str | None = None, rejection: Rejection |
             last_good = record.run_id
             break
         is_running = record.ended is None and root.is_locked
-        if record.state(locked=is_running) not in (State.INCOMPLETE, State.RUNNING):
+        if record.state(locked=is_running) not in (RunState.INCOMPLETE, RunState.RUNNING):
             count += 1
             starts.append(record.started)
     return Streak(count, min(starts, default=None), last_good)

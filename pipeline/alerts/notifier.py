@@ -102,7 +102,7 @@ def notify(section: Alerts, alert: Alert, *, prints: bool) -> str:
 
 def is_pending(outcome: str) -> bool:
     """Whether an alert is still to be posted."""
-    return outcome.startswith("not posted")
+    return outcome not in ("", POSTED)
 
 
 def _create_incident(subject: str, alert: Alert, outcome: str, *, is_printed: bool) -> Incident:

@@ -29,7 +29,7 @@ from components.config import (
     Rewritten,
     TfmaMetric,
     Threshold,
-    Transform,
+    TransformConfig,
     Validation,
 )
 from pipeline.alerts.config import Alerts
@@ -86,7 +86,7 @@ class PipelineConfig(Declaration):
     """Costs of the errors of a binary label. If omitted, both cost the same, and the model predicts the more likely
     value."""
     validation: Validation = Validation()
-    transform: Transform = Transform()
+    transform: TransformConfig = TransformConfig()
     model: Model = Model()
     training: Training
     evaluation: Evaluation

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.errors import RunRootError
+from pipeline.database.errors import DatabaseError, DatabaseFault
 
 # Schema of ml-metadata 1.21. Another release has another schema.
 SCHEMA_VERSION = 10
 LOCKED = "is locked by another process; try again in a moment"
-OTHER_RELEASE = "release of ML Metadata"
 BOUND = "run_root"
 _MAX_SHOWN_TABLES = 3
 # Each asks for a right that a run needs, and changes nothing.
@@ -119,7 +119,7 @@ class Database(ABC):
         """Yield the damages that a complete read finds."""
 
     @abstractmethod
-    def remedy(self, error: str) -> str:
+    def remedy(self, error: RunRootError) -> str:
         """Return the remedy of an error of this database, which starts with a command if there is one."""
 
     @property
@@ -148,7 +148,8 @@ class Database(ABC):
     def check_damage(self, ask: Ask) -> None:
         """Read all of it, and raise the first damage."""
         for damage in self.damages(ask):
-            raise RunRootError(f"{self.label}: is damaged ({damage}); restore it from a backup")
+            message = f"{self.label}: is damaged ({damage}); restore it from a backup"
+            raise DatabaseError(message, DatabaseFault.DAMAGED)
 
     def _check_owner(self, contents: Contents) -> None:
         if self.bound_id is not None and (contents.bound or {}).get("id") != self.bound_id:
@@ -192,13 +193,15 @@ class Database(ABC):
             )
         missing = [name for name in TABLES if name.lower() not in names]
         if missing:
-            raise RunRootError(f"{self.label}: is damaged (no table {', '.join(missing)}); restore it from a backup")
+            message = f"{self.label}: is damaged (no table {', '.join(missing)}); restore it from a backup"
+            raise DatabaseError(message, DatabaseFault.DAMAGED)
         version = next((row[0] for row in ask("SELECT schema_version FROM MLMDEnv")), None)
         if version != SCHEMA_VERSION:
             age = "a newer" if version is not None and version > SCHEMA_VERSION else "another"
-            raise RunRootError(
-                f"{self.label}: was written by {age} {OTHER_RELEASE} (its schema is {version}, expected "
-                f"{SCHEMA_VERSION}); use the checkout that wrote it"
+            raise DatabaseError(
+                f"{self.label}: was written by {age} release of ML Metadata (its schema is {version}, expected "
+                f"{SCHEMA_VERSION}); use the checkout that wrote it",
+                DatabaseFault.OTHER_RELEASE,
             )
         (last,) = ask("SELECT max(id) FROM Execution")
         bound = ask(

@@ -8,7 +8,8 @@ from typing import Any
 from cli.errors import RunRootError
 from pipeline.database.config import MySQL, Tls
 from pipeline.database.database import LOCKED, TABLES, Ask
-from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
+from pipeline.database.errors import DatabaseError, DatabaseFault
+from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, ServerDatabase, keep_out_of_logs, unreachable
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
 _NO_RIGHT = (1142, 1143, 1227, 1290, 1370, 1792, 1836)
@@ -19,7 +20,7 @@ _NO_CONNECTION, _LOST, _GONE = 2003, 2013, 2006
 _DAMAGED = (1034, 1035, 1194, 1195, 1712, 1877, 1932)
 
 
-class MySQLServer(Server):
+class MySQLServer(ServerDatabase):
     """A database of a MySQL or MariaDB server."""
 
     kind = "a MySQL database"
@@ -60,7 +61,7 @@ class MySQLServer(Server):
             ) as connection:
                 yield lambda question: _rows(connection, question)
         except pymysql.Error as error:
-            raise RunRootError(f"{self.label}: {self._explain(error)}") from error
+            raise DatabaseError(f"{self.label}: {self._explain(error)}", _find_fault(error.args[:1])) from error
 
     def _explain(self, error: Exception) -> str:
         code, text, *_ = *error.args, "", ""
@@ -131,6 +132,16 @@ def _find_cause(code: object, settings: MySQL) -> str:
     if code in _TOO_MANY:
         return "the server has no connection left; try again, or raise its limit"
     return "is damaged" if code in _DAMAGED else ""
+
+
+def _find_fault(code: tuple[object, ...]) -> DatabaseFault:
+    match code:
+        case (number,) if number in _LOCKED:
+            return DatabaseFault.LOCKED
+        case (number,) if number in _DAMAGED:
+            return DatabaseFault.DAMAGED
+        case _:
+            return DatabaseFault.OTHER
 
 
 def _rows(connection: Any, question: str) -> list[Any]:

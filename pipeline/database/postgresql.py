@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from cli.errors import RunRootError
 from pipeline.database.config import PostgreSQL
 from pipeline.database.database import LOCKED, TABLES, Ask
-from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
+from pipeline.database.errors import DatabaseError, DatabaseFault
+from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, ServerDatabase, keep_out_of_logs, unreachable
 
 
-class PostgreSQLServer(Server):
+class PostgreSQLServer(ServerDatabase):
     """A database of a PostgreSQL server."""
 
     kind = "a PostgreSQL database"
@@ -41,11 +41,11 @@ class PostgreSQLServer(Server):
                 yield lambda question: connection.run(question) or []
         # The last two are what another server's greeting comes to.
         except (pg8000.exceptions.Error, OSError, KeyError, struct.error) as error:
-            raise RunRootError(f"{self.label}: {self._explain(error)}") from error
+            raise DatabaseError(f"{self.label}: {self._explain(error)}", _find_fault(error)) from error
 
     def _explain(self, error: Exception) -> str:
-        fields = error.args[0] if error.args else None
-        if not isinstance(fields, dict):
+        fields = _read_fields(error)
+        if fields is None:
             cause = error if isinstance(error, OSError) else error.__cause__
             lost = cause is None or isinstance(cause, ConnectionResetError | BrokenPipeError)
             return _LOST_TEXT if lost else unreachable(cause, self._settings.timeout_seconds) or str(error)
@@ -128,6 +128,22 @@ def _replace(value: Any, old: str, new: str) -> Any:
             return [_replace(inner, old, new) for inner in value]
         case _:
             return value
+
+
+def _read_fields(error: Exception) -> dict[str, str] | None:
+    """Return the fields of the server's answer by their letter; None for an error of the connection."""
+    fields = error.args[0] if error.args else None
+    return fields if isinstance(fields, dict) else None
+
+
+def _find_fault(error: Exception) -> DatabaseFault:
+    match (_read_fields(error) or {}).get("C"):
+        case "55P03":
+            return DatabaseFault.LOCKED
+        case "XX001" | "XX002":
+            return DatabaseFault.DAMAGED
+        case _:
+            return DatabaseFault.OTHER
 
 
 def _find_cause(code: str, settings: PostgreSQL) -> str:

@@ -6,8 +6,10 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from cli.errors import RunRootError
 from pipeline.database.config import MySQL, PostgreSQL
-from pipeline.database.database import LOCKED, Contents, Database
+from pipeline.database.database import Contents, Database
+from pipeline.database.errors import DatabaseError, DatabaseFault
 
 # What a check asks is answered within this many seconds, or somebody holds the tables.
 LOCK_SECONDS = 2
@@ -16,7 +18,7 @@ PATIENT_SECONDS = 600.0
 _PROBE = "run_root_probe"
 
 
-class Server(Database):
+class ServerDatabase(Database):
     """A database on a server."""
 
     def __init__(self, settings: MySQL | PostgreSQL, bound_id: str | None = None) -> None:
@@ -35,12 +37,14 @@ class Server(Database):
             else super().rights(contents)
         )
 
-    def remedy(self, error: str) -> str:
-        if LOCKED in error:
-            return f"{self.sessions_command}    # who holds it; the data is not damaged"
-        if "is damaged" in error:
-            return f"restore {self.label} from a backup; the serving version is unchanged"
-        return 'docs/metadata.md, "When it cannot be used"; the serving version is unchanged'
+    def remedy(self, error: RunRootError) -> str:
+        match error:
+            case DatabaseError(fault=DatabaseFault.LOCKED):
+                return f"{self.sessions_command}    # who holds it; the data is not damaged"
+            case DatabaseError(fault=DatabaseFault.DAMAGED):
+                return f"restore {self.label} from a backup; the serving version is unchanged"
+            case _:
+                return 'docs/metadata.md, "When it cannot be used"; the serving version is unchanged'
 
     @property
     @abstractmethod

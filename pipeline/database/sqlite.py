@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import RunRootError
-from cli.terminal import PERMISSION, command, show_rights
+from cli.terminal import command, show_rights
 from pipeline.database.database import LOCKED, Ask, Contents, Database
+from pipeline.database.errors import DatabaseError, DatabaseFault
 from pipeline.run import locks
 
-UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
+_UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
-_DAMAGED = "is damaged"
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\0"
 # Whoever is about to run waits for another's change; whoever asks wants to know.
@@ -52,15 +52,16 @@ class SQLiteFile(Database):
                     _check_head(self.file)
                 yield lambda question: connection.execute(question).fetchall()
         except sqlite3.Error as error:
-            cause = _find_cause(str(error), writable=writable)
-            if cause.startswith(_DAMAGED):
+            fault, cause = _find_cause(str(error), writable=writable)
+            if fault is DatabaseFault.DAMAGED:
                 # Which of it: a writer cannot ask this before what a killed process left is taken back.
                 _check_head(self.file)
-            raise RunRootError(f"{self.file}: {cause}") from error
+            raise DatabaseError(f"{self.file}: {cause}", fault) from error
         except FileNotFoundError as error:
             raise RunRootError(f"{self.file}: there is none; is --run-root right?") from error
         except OSError as error:
-            raise RunRootError(f"{self.file}: cannot be read: {error.strerror}") from error
+            fault = DatabaseFault.DENIED if isinstance(error, PermissionError) else DatabaseFault.OTHER
+            raise DatabaseError(f"{self.file}: cannot be read: {error.strerror}", fault) from error
 
     def contents(self, *, writable: bool = True) -> Contents:
         return super().contents(writable=writable) if self.exists else Contents(is_empty=True)
@@ -91,16 +92,17 @@ class SQLiteFile(Database):
         if verdict != "ok":
             yield verdict
 
-    def remedy(self, error: str) -> str:
-        if LOCKED in error:
-            pids = sorted(locks.find_holders(self.file) - {0})
-            holder = command("ps", "-fp", *pids) if pids else command("fuser", "-v", self.file)
-            return f"{holder}    # who holds it; the data is not damaged; kill it only if it hangs"
-        if PERMISSION in error or "cannot be written" in error:
-            return show_rights(self.file)
-        return (
-            f"restore {self.file} from a backup; the serving version is unchanged. Or begin again: {self._begin_anew()}"
-        )
+    def remedy(self, error: RunRootError) -> str:
+        match error:
+            case DatabaseError(fault=DatabaseFault.LOCKED):
+                pids = sorted(locks.find_holders(self.file) - {0})
+                holder = command("ps", "-fp", *pids) if pids else command("fuser", "-v", self.file)
+                return f"{holder}    # who holds it; the data is not damaged; kill it only if it hangs"
+            case DatabaseError(fault=DatabaseFault.DENIED):
+                return show_rights(self.file)
+            case _:
+                again = self._begin_anew()
+                return f"restore {self.file} from a backup; the serving version is unchanged. Or begin again: {again}"
 
     def _begin_anew(self) -> str:
         """After it the next run makes a fresh database; `registry`, with the serving version, records and logs stay."""
@@ -127,13 +129,13 @@ def _check_head(file: Path) -> None:
         raise RunRootError(f"{file}: is truncated ({size:,} bytes of {expected:,}); restore it from a backup")
 
 
-def _find_cause(text: str, *, writable: bool) -> str:
+def _find_cause(text: str, *, writable: bool) -> tuple[DatabaseFault, str]:
     if "locked" in text:
-        return LOCKED
+        return DatabaseFault.LOCKED, LOCKED
     if "not a database" in text:
-        return _NOT_SQLITE
+        return DatabaseFault.OTHER, _NOT_SQLITE
     if writable and "readonly" in text:
-        return "cannot be written; who may write it says ls -l"
+        return DatabaseFault.DENIED, "cannot be written; who may write it says ls -l"
     if "readonly" in text or "unable to open" in text:
-        return UNFINISHED
-    return f"{_DAMAGED} ({text}); restore it from a backup"
+        return DatabaseFault.UNFINISHED, _UNFINISHED
+    return DatabaseFault.DAMAGED, f"is damaged ({text}); restore it from a backup"

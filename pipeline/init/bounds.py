@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from pipeline.init.splits import Part, Rows
+from pipeline.init.splits import Rows, SplitPart
 from pipeline.profile.columns import Column
 
 # Some bound of the schema fails by chance with this probability at most, over all columns and splits.
@@ -45,7 +45,7 @@ class Sample:
     size: float | None = None
 
     @classmethod
-    def of(cls, part: Part, *, dependence: float, is_exact: bool) -> "Sample":
+    def of(cls, part: SplitPart, *, dependence: float, is_exact: bool) -> "Sample":
         """Return the sample of a part.
 
         Args:

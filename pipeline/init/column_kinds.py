@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cli.counts import count_text
 from pipeline.init.exclusions import times_of, usual_mean
 from pipeline.init.faults import MAX_FAULTY_SHARE
-from pipeline.init.kinds import Kind, has_unit, round_up
+from pipeline.init.kinds import ColumnKind, has_unit, round_up
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
 from pipeline.profile.time_forms import TimeKind
@@ -60,7 +60,7 @@ _SPACELESS, _MIN_SPACELESS_CHARS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{
 _MANY_ROWS, _MIN_TOKENS, _MAX_TOKENS, _MAX_VOCABULARY = 1_000, 16, 512, 20_000
 
 
-def recognize(column: Column, target: Target, time_zone: str = "UTC") -> Kind | str | None:
+def recognize(column: Column, target: Target, time_zone: str = "UTC") -> ColumnKind | str | None:
     """Return the declaration of a column of times, lists, texts or vectors, or the reason why it can have none.
 
     Return None for any other column.
@@ -83,7 +83,7 @@ def recognize(column: Column, target: Target, time_zone: str = "UTC") -> Kind | 
     return _written_vector(column) or _delimited_list(column) or _text(column)
 
 
-def _times(column: Column, times: Column, words: list[str], target: Target, time_zone: str) -> Kind | str | None:
+def _times(column: Column, times: Column, words: list[str], target: Target, time_zone: str) -> ColumnKind | str | None:
     time_format = _find_format(times)
     if time_format is None:
         return _why_no_format(times)
@@ -114,7 +114,7 @@ def _times(column: Column, times: Column, words: list[str], target: Target, time
     explained = ", ".join(f"{part} {score:.1%}" for part, score in {**scores, "days": trend}.items())
     order = "; day and month could also be in the other order" if _is_ambiguous(times, time_format) else ""
     reason = f"{_time_kind(times)}, such as {times.values[0][0]!r}{order}; explain: {explained}"
-    return Kind(declared, reason, notes=_note_missing(column, words))
+    return ColumnKind(declared, reason, notes=_note_missing(column, words))
 
 
 def _time_kind(times: Column) -> str:
@@ -238,7 +238,7 @@ def _is_ambiguous(times: Column, time_format: str) -> bool:
     return swapped != time_format and written.share(swapped) == written.share(time_format)
 
 
-def _list_of_values(column: Column) -> Kind | str:
+def _list_of_values(column: Column) -> ColumnKind | str:
     """Return the declaration of a column of real lists, or why it has none: a vector of numbers, or a list."""
     lists = [(split_items(value) if value.startswith(LIST_START) else [value], rows) for value, rows in column.values]
     length = _vector_length(lists)
@@ -279,7 +279,7 @@ def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
     return f"{count_text(first, 'number')} in {count_text(first_rows, 'row')}{more}"
 
 
-def _written_vector(column: Column) -> Kind | None:
+def _written_vector(column: Column) -> ColumnKind | None:
     """Return the declaration of strings such as `[0.1, 0.2]`."""
     if column.share(_VECTOR) < _LEAST_FITTING:
         return None
@@ -293,14 +293,14 @@ def _written_vector(column: Column) -> Kind | None:
     return None
 
 
-def _vector(column: Column, length: int, delimiter: str) -> Kind:
+def _vector(column: Column, length: int, delimiter: str) -> ColumnKind:
     declared: dict[str, Any] = {"kind": "vector", "length": length, "delimiter": delimiter}
     if column.missing_share:
         declared["missing"] = "zeros"
-    return Kind(declared, f"{count_text(length, 'number')} in each row")
+    return ColumnKind(declared, f"{count_text(length, 'number')} in each row")
 
 
-def _delimited_list(column: Column) -> Kind | None:
+def _delimited_list(column: Column) -> ColumnKind | None:
     """Return the declaration of strings of several categories; None without a delimiter between repeated values."""
     # The comma of 21,9 kg delimits nothing.
     if column.present < _MIN_UNIQUE_ROWS or has_unit(column):
@@ -322,7 +322,7 @@ def _delimited_list(column: Column) -> Kind | None:
     return None
 
 
-def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]) -> Kind:
+def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]) -> ColumnKind:
     distinct = len({item for items, _ in lists for item in items if item != LIST_NULL})
     longest = _longest_usual(lists)
     declared = {
@@ -333,7 +333,7 @@ def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]
         "tokens": {"max_size": round_up(distinct + 1, _MAX_VOCABULARY)},
         "embedding": _LIST_EMBEDDING,
     }
-    return Kind(declared, f"up to {longest} of {distinct:,} categories in each row")
+    return ColumnKind(declared, f"up to {longest} of {distinct:,} categories in each row")
 
 
 def _longest_usual(lists: Sequence[tuple[list[str], int]]) -> int:
@@ -343,7 +343,7 @@ def _longest_usual(lists: Sequence[tuple[list[str], int]]) -> int:
     return int(lengths[lengths <= _MANY_TIMES * max(_MIN_MAX_VALUES, usual)].max())
 
 
-def _text(column: Column) -> Kind | None:
+def _text(column: Column) -> ColumnKind | None:
     """Return the declaration of sentences; None for values that repeat, and for names and ids."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return None
@@ -368,7 +368,7 @@ def _text(column: Column) -> Kind | None:
         "tokens": {"max_size": min(_MAX_VOCABULARY, max(1_000, 2 * column.present)), "min_count": 2},
         "embedding": _TEXT_EMBEDDING,
     }
-    return Kind(declared, f"free text of {description}, such as {column.values[0][0][:_MAX_SHOWN_CHARS]!r}")
+    return ColumnKind(declared, f"free text of {description}, such as {column.values[0][0][:_MAX_SHOWN_CHARS]!r}")
 
 
 def _is_number(text: str) -> bool:

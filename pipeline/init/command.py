@@ -143,7 +143,7 @@ def _init(
     **requests: Any,
 ) -> None:
     from components.config import NAME_PATTERN
-    from pipeline.init.progress import Progress
+    from pipeline.init.progress import ProgressLines
     from pipeline.init.requests import Requests
     from pipeline.init.source import find_source, slug
     from pipeline.init.starter import write_starter
@@ -174,7 +174,7 @@ def _init(
             name=name,
             config_folder=output.parent,
             schema_path=schema_file,
-            progress=Progress(lambda line: say(line, "notice")),
+            progress=ProgressLines(lambda line: say(line, "notice")),
         )
     _write_together({output: started.config, schema_file: started.schema})
     if as_json:

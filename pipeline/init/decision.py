@@ -15,7 +15,7 @@ from pipeline.init.label import ChosenLabel
 from pipeline.init.network import Network, choose_network
 from pipeline.init.notes import Notes
 from pipeline.init.requests import Requests
-from pipeline.init.source import Source
+from pipeline.init.source import TableSource
 from pipeline.init.splits import SplitPlan
 from pipeline.init.table import RawTable
 from pipeline.profile.columns import Column
@@ -47,7 +47,7 @@ class Decision:
     """
 
     name: str
-    source: Source
+    source: TableSource
     table: RawTable
     requests: Requests
     plan: SplitPlan

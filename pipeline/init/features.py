@@ -22,7 +22,7 @@ from pipeline.init.exclusions import (
     why_unlearnable,
 )
 from pipeline.init.faults import find_faults
-from pipeline.init.kinds import Kind, choose_kind, has_unit, is_duration, is_wide, why_code
+from pipeline.init.kinds import ColumnKind, choose_kind, has_unit, is_duration, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.places import Places
 from pipeline.init.requests import Requests
@@ -119,8 +119,8 @@ def choose_columns(
         and column.present
         and (kind := recognize(column, target, table.time_zones.get(name, "UTC"))) is not None
     }
-    kinds = {name: kind for name, kind in recognized.items() if isinstance(kind, Kind)}
-    unusable = {name: kind for name, kind in recognized.items() if not isinstance(kind, Kind)}
+    kinds = {name: kind for name, kind in recognized.items() if isinstance(kind, ColumnKind)}
+    unusable = {name: kind for name, kind in recognized.items() if not isinstance(kind, ColumnKind)}
     reasons = {name: _why_not(column, requests) for name, column in others.items() if name not in recognized}
     candidates = [columns[name] for name, reason in reasons.items() if not reason]
     # Preflight judges the features of all kinds.
@@ -181,7 +181,7 @@ def _why_renamed(name: str, same: str) -> str:
     return f"would have the name of '{same}' in the served model ('{safe_name(name)}'); rename it"
 
 
-def _with_all_missing(name: str, kind: Kind, table: RawTable) -> dict[str, Any]:
+def _with_all_missing(name: str, kind: ColumnKind, table: RawTable) -> dict[str, Any]:
     """Return a declaration whose own strings for a missing value are beside those of the whole table."""
     if "missing_values" not in kind.declared:
         return kind.declared

@@ -46,7 +46,7 @@ _MIN_ZERO_PADDED = 0.01
 
 
 @dataclass(frozen=True)
-class Kind:
+class ColumnKind:
     """How a column is declared, and why.
 
     Attributes:
@@ -120,7 +120,7 @@ def is_small(rows: int, classes: int) -> bool:
 
 def choose_kind(
     column: Column, target: Target, code_reason: str | None, explained: float = 1.0, *, wide: bool = False
-) -> Kind:
+) -> ColumnKind:
     """Return the declaration of a feature.
 
     Args:
@@ -135,10 +135,10 @@ def choose_kind(
         return kind
     # The wide part's l1 penalty drops a weight of noise; the deep part has nothing like it.
     key = "encoding" if kind.declared["kind"] == "numeric" else "embedding"
-    return Kind({**kind.declared, key: "none"}, f"{kind.reason}; for the wide part only")
+    return ColumnKind({**kind.declared, key: "none"}, f"{kind.reason}; for the wide part only")
 
 
-def _kind(column: Column, target: Target, code_reason: str | None, *, wide: bool) -> Kind:
+def _kind(column: Column, target: Target, code_reason: str | None, *, wide: bool) -> ColumnKind:
     if code_reason is not None:
         return _category(column, code_reason)
     low, high = column.quantile(0), column.quantile(1)
@@ -150,7 +150,7 @@ def _kind(column: Column, target: Target, code_reason: str | None, *, wide: bool
     return _number(column, target, description, wide=wide)
 
 
-def _category(column: Column, code_reason: str) -> Kind:
+def _category(column: Column, code_reason: str) -> ColumnKind:
     missing = {"missing": "unknown"} if column.missing_share else {}
     reason = f"{column.distinct:,} {'codes' if column.is_number else 'texts'}"
     if code_reason in ("by the name", "leading zeros"):
@@ -161,11 +161,11 @@ def _category(column: Column, code_reason: str) -> Kind:
         reason += f", {column.missing_share:.1%} missing"
     if column.distinct > _MAX_VOCABULARY:
         size = round_up(2 * column.distinct, 100_000)
-        return Kind({"kind": "hash", "num_ids": size, **missing, "embedding": 16}, f"{reason}: too many to list")
+        return ColumnKind({"kind": "hash", "num_ids": size, **missing, "embedding": 16}, f"{reason}: too many to list")
     if column.distinct <= 2 and not column.missing_share:
         values = sorted(value for value, _ in column.values)
-        return Kind({"kind": "vocabulary_list", "values": values, **missing, "embedding": 4}, reason)
-    return Kind(declare_vocabulary(column.distinct, missing), reason)
+        return ColumnKind({"kind": "vocabulary_list", "values": values, **missing, "embedding": 4}, reason)
+    return ColumnKind(declare_vocabulary(column.distinct, missing), reason)
 
 
 def declare_vocabulary(distinct: int, missing: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def declare_vocabulary(distinct: int, missing: Mapping[str, Any]) -> dict[str, A
     return {"kind": "vocabulary", "max_size": size, **rare, **missing, "embedding": dimension}
 
 
-def _number(column: Column, target: Target, description: str, *, wide: bool) -> Kind:
+def _number(column: Column, target: Target, description: str, *, wide: bool) -> ColumnKind:
     missing: dict[str, Any] = {"missing": "mean"} if column.missing_share else {}
     explained = target.score(np.isnan(column.numbers).astype(np.int64)) if column.missing_share else 0.0
     if explained > max(_MIN_MISSING_EXPLAINED, _MIN_MISSING_IN_ROWS / column.rows):
@@ -208,7 +208,7 @@ def _number(column: Column, target: Target, description: str, *, wide: bool) -> 
         declared["buckets"] = _buckets(column, mostly_zero=mostly_zero)
         if is_small(column.rows, target.classes):
             declared["embedding"] = 8
-    return Kind({**declared, **missing}, description)
+    return ColumnKind({**declared, **missing}, description)
 
 
 def _buckets(column: Column, *, mostly_zero: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 _QUIET_SECONDS = 5.0
 
 
-class Progress:
+class ProgressLines:
     """Passes on a line now and then.
 
     Attributes:

@@ -9,14 +9,14 @@ from pathlib import Path
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
 from schemas.tables.csv_dialect import Quote, find_dialect
-from schemas.tables.data_files import inputs, literal_start
+from schemas.tables.data_files import MissingFilesError, inputs, literal_start
 from schemas.tables.file_kinds import table_format
 
 _COMPRESSED, _MAX_SHOWN = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".lz4"), 5
 
 
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """Files of a table, and how they are written.
 
     Attributes:
@@ -46,7 +46,7 @@ def find_source(
     encoding: str | None = None,
     quote: Quote | None = None,
     is_masked: bool = False,
-) -> Source:
+) -> TableSource:
     """Find the files of a table, their format and how they are written.
 
     Args:
@@ -77,7 +77,7 @@ def find_source(
     first = data_files(base, pattern)[0]
     format = table_format(first)
     if format != "csv":
-        return Source(base, pattern, test_pattern, format, CsvOptions())
+        return TableSource(base, pattern, test_pattern, format, CsvOptions())
     dialect = find_dialect(
         first,
         encoding=encoding,
@@ -87,7 +87,7 @@ def find_source(
         header=header,
         is_masked=is_masked,
     )
-    return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
+    return TableSource(base, pattern, test_pattern, format, dialect.options, dialect.notes)
 
 
 def _ending(name: str) -> str:
@@ -159,14 +159,12 @@ def _check_files(base: Path, pattern: str, argument: str) -> None:
     """Reject a pattern without files, by the words of the user."""
     try:
         data_files(base, pattern)
-    except DataError as error:
-        # The config that this key is of is not written yet.
-        if str(error).endswith("no such file (data.splits.train.files)"):
-            raise DataError(f"{argument}: no such file") from error
-        raise
+    except MissingFilesError as error:
+        # The config whose key its message names is not written yet.
+        raise DataError(f"{argument}: no such file") from error
 
 
-def no_header_hint(source: Source) -> str:
+def no_header_hint(source: TableSource) -> str:
     """Return what to do if the first row of CSV is not a header; empty if that cannot be."""
     if source.format != "csv" or source.csv.column_names:
         return ""

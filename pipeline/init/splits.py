@@ -34,7 +34,7 @@ Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitPart:
     """Rows of which a split is made.
 
     Attributes:
@@ -60,7 +60,7 @@ class SplitPlan:
       time: Column that divides the rows; None if none does.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, SplitPart]
     declared: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
     time: str | None = None
 
@@ -72,7 +72,7 @@ class SplitPlan:
 
     def of(self, rows: Rows) -> "SplitPlan":
         """Return the plan for some of the rows."""
-        parts = {name: Part(part.rows[rows], part.share) for name, part in self.parts.items()}
+        parts = {name: SplitPart(part.rows[rows], part.share) for name, part in self.parts.items()}
         return SplitPlan(parts, self.declared, self.time)
 
 
@@ -95,14 +95,18 @@ def plan_splits(columns: Mapping[str, Column], is_test: Rows | None, requests: R
             raise ConfigError("--time: the test split is read from files (--test); give one of the two")
         plan = _by_time(columns[requests.time], notes)
     elif is_test is not None:
-        shares = {"train": Part(~is_test, 1 - EVAL_SHARE), "eval": Part(~is_test, EVAL_SHARE), "test": Part(is_test)}
+        shares = {
+            "train": SplitPart(~is_test, 1 - EVAL_SHARE),
+            "eval": SplitPart(~is_test, EVAL_SHARE),
+            "test": SplitPart(is_test),
+        }
         plan = SplitPlan(shares, {"eval": _share(EVAL_SHARE, "watched by early stopping")})
     else:
         test = _SMALL_TEST_SHARE if rows < _SMALL_TABLE_ROWS else _TEST_SHARE
         shares = {
-            "train": Part(every, 1 - EVAL_SHARE - test),
-            "eval": Part(every, EVAL_SHARE),
-            "test": Part(every, test),
+            "train": SplitPart(every, 1 - EVAL_SHARE - test),
+            "eval": SplitPart(every, EVAL_SHARE),
+            "test": SplitPart(every, test),
         }
         declared = {
             "eval": _share(EVAL_SHARE, "watched by early stopping"),
@@ -209,10 +213,14 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
     is_train = ~is_test & ~is_eval
     text = f"the latest {is_test.mean():.1%} of the rows; only the Evaluator reads it"
     if declared:
-        parts = {"train": Part(is_train), "eval": Part(is_eval), "test": Part(is_test)}
+        parts = {"train": SplitPart(is_train), "eval": SplitPart(is_eval), "test": SplitPart(is_test)}
     else:
         declared["eval"] = _share(EVAL_SHARE, "watched by early stopping")
-        parts = {"train": Part(is_train, 1 - EVAL_SHARE), "eval": Part(is_train, EVAL_SHARE), "test": Part(is_test)}
+        parts = {
+            "train": SplitPart(is_train, 1 - EVAL_SHARE),
+            "eval": SplitPart(is_train, EVAL_SHARE),
+            "test": SplitPart(is_test),
+        }
     return SplitPlan(parts, {**declared, "test": (test, text)}, column.name)
 
 

@@ -18,11 +18,11 @@ from pipeline.init.features import ChosenFeature, choose_columns
 from pipeline.init.kinds import without_values
 from pipeline.init.label import ChosenLabel, choose_label
 from pipeline.init.notes import Notes, Rank
-from pipeline.init.progress import Progress
+from pipeline.init.progress import ProgressLines
 from pipeline.init.requests import Requests
 from pipeline.init.schema_text import schema_lines
 from pipeline.init.shared_ids import share_ids
-from pipeline.init.source import Source, no_header_hint
+from pipeline.init.source import TableSource, no_header_hint
 from pipeline.init.splits import SplitPlan, plan_splits
 from pipeline.init.table import RawTable, read_table
 from pipeline.init.weight import check_weight
@@ -47,13 +47,13 @@ class Starter:
 
 
 def write_starter(
-    source: Source,
+    source: TableSource,
     requests: Requests,
     *,
     name: str,
     config_folder: Path,
     schema_path: Path,
-    progress: Progress | None = None,
+    progress: ProgressLines | None = None,
 ) -> Starter:
     """Profile the data and return the texts of a config and a schema.
 
@@ -75,14 +75,20 @@ def write_starter(
         name=name,
         config_folder=config_folder,
         schema_path=schema_path,
-        progress=progress or Progress(),
+        progress=progress or ProgressLines(),
     )
     schema = "\n".join(schema_lines(decision)) + "\n"
     return Starter("\n".join(config_lines(decision)) + "\n", schema, decision)
 
 
 def decide(
-    source: Source, requests: Requests, *, name: str, config_folder: Path, schema_path: Path, progress: Progress
+    source: TableSource,
+    requests: Requests,
+    *,
+    name: str,
+    config_folder: Path,
+    schema_path: Path,
+    progress: ProgressLines,
 ) -> Decision:
     """Return what `write_starter` writes."""
     notes = Notes(requests.mask)

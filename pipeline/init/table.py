@@ -18,9 +18,9 @@ from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, are_missing_words, find_missing, is_missing_number
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.places import Places
-from pipeline.init.progress import Progress
+from pipeline.init.progress import ProgressLines
 from pipeline.init.requests import Requests
-from pipeline.init.source import Source, data_files, no_header_hint
+from pipeline.init.source import TableSource, data_files, no_header_hint
 from pipeline.init.spellings import note_signs, why_mixed
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
@@ -71,7 +71,7 @@ class RawTable:
     time_zones: dict[str, str]
 
 
-def read_table(source: Source, requests: Requests, notes: Notes, progress: Progress) -> RawTable:
+def read_table(source: TableSource, requests: Requests, notes: Notes, progress: ProgressLines) -> RawTable:
     """Read the files of a source.
 
     Args:
@@ -129,7 +129,7 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     )
 
 
-def _read_parts(source: Source, requests: Requests, progress: Progress) -> list["_Part"]:
+def _read_parts(source: TableSource, requests: Requests, progress: ProgressLines) -> list["_Part"]:
     """Return the rows of train and, if there are such files, those of test."""
     train = _read(source, source.train, progress, requests.sensitive)
     if source.test is None:
@@ -167,12 +167,12 @@ def _remove_unusable(
             del columns[name]
 
 
-def _prefers_comma(source: Source) -> bool:
+def _prefers_comma(source: TableSource) -> bool:
     """Return whether the delimiter tells that a comma precedes the fraction: where it does, commas cut no fields."""
     return source.format == "csv" and source.csv.delimiter == ";"
 
 
-def _note_comma(strings: dict[str, pa.Array], number_format: NumberFormat, source: Source, notes: Notes) -> None:
+def _note_comma(strings: dict[str, pa.Array], number_format: NumberFormat, source: TableSource, notes: Notes) -> None:
     """Note numbers such as 12,345 that only the delimiter decides on."""
     if not _prefers_comma(source) or number_format.decimal != "," or number_format.thousands is not None:
         return
@@ -259,7 +259,7 @@ class _Part:
         return pa.concat_tables([pa.Table.from_batches([batch]) for batch in self.batches], promote_options="default")
 
 
-def _find_time_zones(source: Source) -> dict[str, str]:
+def _find_time_zones(source: TableSource) -> dict[str, str]:
     """Return the time zone of each column of timestamps of Parquet; without those of several zones, and offsets."""
     if source.format != "parquet":
         return {}
@@ -273,9 +273,9 @@ def _find_time_zones(source: Source) -> dict[str, str]:
 
 
 def _read(
-    source: Source,
+    source: TableSource,
     pattern: str,
-    progress: Progress,
+    progress: ProgressLines,
     sensitive: Sequence[str],
     train_columns: frozenset[str] = frozenset(),
 ) -> _Part:
@@ -326,7 +326,7 @@ def _read(
     return part
 
 
-def _check_sensitive(source: Source, path: str, names: Sequence[str], sensitive: Sequence[str]) -> None:
+def _check_sensitive(source: TableSource, path: str, names: Sequence[str], sensitive: Sequence[str]) -> None:
     """Reject a header without a sensitive column, and show none of its names: without a header they are values."""
     for name in sensitive:
         if name not in names:
@@ -336,7 +336,7 @@ def _check_sensitive(source: Source, path: str, names: Sequence[str], sensitive:
             )
 
 
-def _check_names(source: Source, path: str, names: Sequence[str], train_columns: frozenset[str]) -> None:
+def _check_names(source: TableSource, path: str, names: Sequence[str], train_columns: frozenset[str]) -> None:
     """Reject a header with duplicates, or one without any of the columns of train."""
     repeated = [name for name, count in Counter(names).items() if name and count > 1]
     if repeated:
@@ -350,7 +350,7 @@ def _check_names(source: Source, path: str, names: Sequence[str], train_columns:
         )
 
 
-def _read_as(source: Source) -> str:
+def _read_as(source: TableSource) -> str:
     return f", read with the delimiter {source.csv.delimiter!r}" if source.format == "csv" else ""
 
 

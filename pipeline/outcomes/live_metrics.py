@@ -31,7 +31,7 @@ from schemas.row_sample import RowSample
 from schemas.slices import OVERALL, name_slice
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_names import MEASURED_OUTPUT
-from serving.outcomes.store import FOLDER, HASH, IS_EARLY, LABEL, WEIGHT, Summary
+from serving.outcomes.store import FOLDER, HASH, IS_EARLY, LABEL, WEIGHT, JoinSummary
 from serving.registry import DECISION_FILE
 from serving.request_log.shards import TIME, VERSION, RequestLogError
 
@@ -122,7 +122,7 @@ class Window:
 
 
 def measure_outcomes(
-    log: Path, summary: Summary, settings: LiveSettings, window: Window | None = None
+    log: Path, summary: JoinSummary, settings: LiveSettings, window: Window | None = None
 ) -> tuple[list[LiveMetrics], list[str]]:
     """Return the metrics of all groups, and notes on what is missing or sampled.
 
@@ -174,7 +174,7 @@ def _order(group: Group, counts: Counter[Group]) -> tuple[Any, ...]:
     return (group.version, group.slice != OVERALL, group.week, group.slice)
 
 
-def _describe_samples(summary: Summary) -> list[str]:
+def _describe_samples(summary: JoinSummary) -> list[str]:
     shares = sorted({shard.description.sample for shard in summary.shards.values()})
     if len(shares) > 1:
         texts = ", ".join(f"{share:g}" for share in shares)
@@ -235,7 +235,7 @@ def _name_week(week: int) -> str:
 class _Rows:
     """The joined rows of a log that a label counts for."""
 
-    def __init__(self, path: Path, summary: Summary, settings: LiveSettings, window: Window) -> None:
+    def __init__(self, path: Path, summary: JoinSummary, settings: LiveSettings, window: Window) -> None:
         self._path, self._summary, self._settings, self._window = path, summary, settings, window
         try:
             names = {*pq.read_schema(path).names}
@@ -344,7 +344,7 @@ class _Measured:
         self.sample = RowSample.of(block.ids[rows], columns, _SAMPLE_ROWS).merge(self.sample)
 
 
-def _measure(group: Group, measured: _Measured, summary: Summary, settings: LiveSettings) -> LiveMetrics:
+def _measure(group: Group, measured: _Measured, summary: JoinSummary, settings: LiveSettings) -> LiveMetrics:
     decision = settings.decisions.get(group.version, DecisionThreshold())
     has_costs = decision.costs is not None
     names = [
@@ -400,7 +400,7 @@ def _find_intervals(
     return intervals
 
 
-def _explain(name: str, group: Group, labels: Array, summary: Summary) -> str:
+def _explain(name: str, group: Group, labels: Array, summary: JoinSummary) -> str:
     """Return why a metric is undefined."""
     place = f"of {group.week or group.slice if group.week or group.slice != OVERALL else f'version {group.version}'}"
     if METRICS[name].needs_both_classes:

@@ -21,7 +21,7 @@ from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, me
 from schemas.bootstrap import Interval
 from schemas.metrics import METRICS, metrics_of
 from schemas.slices import OVERALL
-from serving.outcomes.store import FOLDER, Summary, read_summary
+from serving.outcomes.store import FOLDER, JoinSummary, read_summary
 from serving.request_log.shards import TIME, VERSION, RequestLogError
 
 # Days of predictions that are judged: the newest, so that good weeks long ago do not hide a drop.
@@ -109,7 +109,7 @@ def find_quality_drop(
     return find_drops([metrics for metrics in live if not metrics.group.week], offline, settings.evaluation, summary)
 
 
-def find_newest(log: Path, summary: Summary, version: int) -> datetime.datetime | None:
+def find_newest(log: Path, summary: JoinSummary, version: int) -> datetime.datetime | None:
     """Return the time of the newest labelled prediction of a version; None if it has none."""
     newest: datetime.datetime | None = None
     path = log / FOLDER / summary.joined
@@ -125,7 +125,7 @@ def find_newest(log: Path, summary: Summary, version: int) -> datetime.datetime 
 
 
 def find_drops(
-    live: Sequence[LiveMetrics], offline: OfflineValues, evaluation: Evaluation, summary: Summary
+    live: Sequence[LiveMetrics], offline: OfflineValues, evaluation: Evaluation, summary: JoinSummary
 ) -> list[QualityDrop]:
     """Return the drops of groups of one version, each a slice.
 
@@ -143,7 +143,7 @@ def find_drops(
 
 
 def _compare(
-    live: LiveMetrics, offline: OfflineValues, evaluation: Evaluation, summary: Summary
+    live: LiveMetrics, offline: OfflineValues, evaluation: Evaluation, summary: JoinSummary
 ) -> Iterator[QualityDrop]:
     """Yield the metrics on all rows that are significantly worse than those of the evaluation."""
     if live.group.slice != OVERALL:
@@ -188,7 +188,7 @@ def _is_of(slice_name: str, columns: Sequence[str]) -> bool:
     )
 
 
-def select_metrics(evaluation: Evaluation, summary: Summary) -> list[str]:
+def select_metrics(evaluation: Evaluation, summary: JoinSummary) -> list[str]:
     """Return the metrics that are compared with the evaluation: those with a bound, or else the main one."""
     bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
     names = [

@@ -24,7 +24,7 @@ from schemas.declaration import did_you_mean
 from schemas.tables import locations
 from schemas.tables.data_files import next_file
 from serving.outcomes.join import open_outcomes
-from serving.outcomes.store import HASH, IS_EARLY, LABEL, SHARD, WEIGHT, Summary, read_summary
+from serving.outcomes.store import HASH, IS_EARLY, LABEL, SHARD, WEIGHT, JoinSummary, read_summary
 from serving.request_log.shards import KEY, TIME, RequestLogError, Shard, list_shards
 
 _PURPOSE = "the next span of the training data"
@@ -106,7 +106,7 @@ def write_span(
     return TrainingSpan(target, len(hashes), written_before, first, last)
 
 
-def _check_config(config: PipelineConfig, summary: Summary, split: str) -> None:
+def _check_config(config: PipelineConfig, summary: JoinSummary, split: str) -> None:
     """Check that the rows of a log can be a file of the config's data."""
     data, label = config.data, config.label
     if split not in data.read_splits:
@@ -170,7 +170,7 @@ class _JoinedRows:
         self,
         path: Path,
         config: PipelineConfig,
-        summary: Summary,
+        summary: JoinSummary,
         since: datetime.datetime | None,
         until: datetime.datetime | None,
         before: NDArray[np.uint64],

@@ -17,7 +17,7 @@ from cli.terminal import refusals
 if TYPE_CHECKING:
     from pipeline.config.pipeline_config import PipelineConfig
     from pipeline.retrain.attempts import Attempts
-    from pipeline.retrain.decision import Decision
+    from pipeline.retrain.decision import RetrainDecision
     from pipeline.run.run_root import RunRoot
 
 _LOCK = ".retrain.lock"
@@ -159,7 +159,7 @@ def _retrain(
     return code
 
 
-def _document(decision: "Decision") -> dict[str, Any]:
+def _document(decision: "RetrainDecision") -> dict[str, Any]:
     return {
         "conditions": [{"name": c.name, "holds": c.holds, "text": c.text} for c in decision.conditions],
         "reason": decision.reason,
@@ -179,7 +179,7 @@ def _document_run(root: "RunRoot", attempt: Any) -> dict[str, Any]:
 
 
 def _run(
-    config: "PipelineConfig", root: "RunRoot", flags: list[str], decision: "Decision", quiet: bool, as_json: bool
+    config: "PipelineConfig", root: "RunRoot", flags: list[str], decision: "RetrainDecision", quiet: bool, as_json: bool
 ) -> int:
     from pipeline.run import local
 
@@ -189,7 +189,7 @@ def _run(
     )
 
 
-def _submit(config: "PipelineConfig", decision: "Decision", attempt: Any, as_json: bool) -> int:
+def _submit(config: "PipelineConfig", decision: "RetrainDecision", attempt: Any, as_json: bool) -> int:
     """Submit the job; its end is read by the next command."""
     from pipeline.vertex import commands, jobs
 

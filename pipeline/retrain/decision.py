@@ -23,7 +23,7 @@ _FINAL_CODES = (0, DataError.exit_code, NotBlessedError.exit_code)
 
 
 @dataclass(frozen=True)
-class Decision:
+class RetrainDecision:
     """Whether a run starts.
 
     Attributes:
@@ -57,7 +57,7 @@ class Decision:
 
 def decide(
     config: PipelineConfig, root: RunRoot, registry: ModelRegistry, attempts: Sequence[Attempt], now: float
-) -> Decision:
+) -> RetrainDecision:
     """Return whether a run starts now.
 
     Args:
@@ -72,18 +72,18 @@ def decide(
     """
     conditions = judge_conditions(config, root, _read_champion(registry), now)
     if not any(condition.holds for condition in conditions):
-        return Decision(conditions)
+        return RetrainDecision(conditions)
     if root.is_locked:
-        return Decision(conditions, f"a run is active in {root.path}")
+        return RetrainDecision(conditions, f"a run is active in {root.path}")
     records = [*islice(newest_records(root), _MAX_READ_RECORDS)]
     obstacle = _describe_wait(config, records, attempts, now)
     if obstacle:
-        return Decision(conditions, obstacle)
+        return RetrainDecision(conditions, obstacle)
     examples = root.artifacts / "ExampleGen" / "examples"
     # Before the first run there must be no artifacts: without a database, a run would not start.
     memory = Memory(examples / MEMORY_FILE if examples.is_dir() else None)
     data_hash = hash_data(config, fingerprint_data(config.data, memory))
-    return Decision(conditions, _describe_same_data(records, attempts, data_hash), data_hash)
+    return RetrainDecision(conditions, _describe_same_data(records, attempts, data_hash), data_hash)
 
 
 def _read_champion(registry: ModelRegistry) -> Champion | None:

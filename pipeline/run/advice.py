@@ -6,7 +6,7 @@ from pathlib import Path
 from cli.errors import PushError, RunRootError
 from cli.terminal import RUNNER_SCRIPTS, command, runner
 from pipeline.run.causes import failed_node
-from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, State, command_line
+from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, RunState, command_line
 from pipeline.run.rejections import Rejection
 
 _NO_SPACE = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
@@ -31,7 +31,7 @@ def ask(name: str, *arguments: object, here: str, note: str = "") -> str:
 
 
 def suggest_commands(
-    record: RunRecord, state: State, here: str, error: str, last_good: str | None, run_root: Path
+    record: RunRecord, state: RunState, here: str, error: str, last_good: str | None, run_root: Path
 ) -> list[str]:
     """Return the next commands, each with its reason.
 
@@ -45,19 +45,19 @@ def suggest_commands(
     """
     resume = _add_note(again(record, here), "finished nodes are reused from the cache")
     match state:
-        case State.RUNNING if record.kind is Kind.VERTEX:
+        case RunState.RUNNING if record.kind is Kind.VERTEX:
             return [command(*runner("vertex_runner.py"), "status", record.run_id) + _project_flags(here)]
-        case State.RUNNING:
+        case RunState.RUNNING:
             return [_follow(record, here)]
-        case State.SUCCEEDED | State.CACHED if record.kind is Kind.REHEARSAL:
+        case RunState.SUCCEEDED | RunState.CACHED if record.kind is Kind.REHEARSAL:
             flags = record.config_flags
             note = "what a push would do on Vertex AI"
             return [command(*runner("vertex_runner.py"), "submit", "--dry-run", *flags, note=note)]
-        case State.SUCCEEDED | State.CACHED:
+        case RunState.SUCCEEDED | RunState.CACHED:
             return [ask("check", here=here, note="whether what it pushed serves")]
-        case State.ABORTED | State.INCOMPLETE:
+        case RunState.ABORTED | RunState.INCOMPLETE:
             return [resume]
-        case State.CRASHED:
+        case RunState.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
         case _ if record.kind is Kind.REHEARSAL:
             return [*_log(record, here), _add_note(again(record, here), "once the cause is fixed")]

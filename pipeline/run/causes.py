@@ -1,21 +1,21 @@
 """The cause of a run's state, from its record alone."""
 
-from pipeline.run.records import RunRecord, State
+from pipeline.run.records import RunRecord, RunState
 
 
-def cause(record: RunRecord, state: State) -> str:
+def cause(record: RunRecord, state: RunState) -> str:
     """Return the cause of a run's state in one sentence; empty if it succeeded."""
     match state:
-        case State.RUNNING:
+        case RunState.RUNNING:
             return f"in {record.running_node}" if record.running_node else "starting"
-        case State.CRASHED:
+        case RunState.CRASHED:
             where = f"in {record.running_node}" if record.running_node else _between(record)
             return f"its process {record.pid} on {record.host} is gone: killed {where}"
-        case State.ABORTED:
+        case RunState.ABORTED:
             return f"interrupted by {record.reason}" + _in_failed(record)
-        case State.FAILED:
+        case RunState.FAILED:
             return _failed_cause(record)
-        case State.INCOMPLETE:
+        case RunState.INCOMPLETE:
             if record.until:
                 return f"stopped {_between(record)}, as asked"
             return f"not reached: {', '.join(sorted(set(record.expected) - set(record.nodes)))}"

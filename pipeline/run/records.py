@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _MAX_CLOCK_SECONDS = 60.0
 
 
-class State(StrEnum):
+class RunState(StrEnum):
     """State of a run."""
 
     RUNNING = "RUNNING"
@@ -207,16 +208,16 @@ class RunRecord(BaseModel):
         """Whether it ended without an error, with all its nodes."""
         return self.exit_code == 0 and self.is_whole
 
-    def state(self, *, locked: bool) -> State:
+    def state(self, *, locked: bool) -> RunState:
         """Return the state of the run.
 
         Args:
           locked: Whether the run root's lock is held.
         """
         if self.ended is None:
-            return State.RUNNING if locked and self._process_lives() else State.CRASHED
+            return RunState.RUNNING if locked and self._process_lives() else RunState.CRASHED
         if self.exit_code == 0 and not self.is_whole:
-            return State.INCOMPLETE
+            return RunState.INCOMPLETE
         if self.exit_code == 0:
             executed = [node for node in self.nodes.values() if node.state != "cached"]
             # In a compiled pipeline the name of a resolver starts with its node's.
@@ -224,8 +225,8 @@ class RunRecord(BaseModel):
             is_cached = all(
                 name.partition("-")[0] in unchanged for name, node in self.nodes.items() if node in executed
             )
-            return State.CACHED if is_cached else State.SUCCEEDED
-        return State.ABORTED if self.reason else State.FAILED
+            return RunState.CACHED if is_cached else RunState.SUCCEEDED
+        return RunState.ABORTED if self.reason else RunState.FAILED
 
     def _process_lives(self) -> bool:
         """Whether the process still runs; on another machine the lock decides."""
@@ -463,8 +464,19 @@ def newest_records(root: RunRoot) -> Iterator[RunRecord]:
             yield RunRecord.model_validate_json(root.record(run_id).read_bytes())
 
 
-def find_clock_conflicts(records: Iterable[RunRecord], now: float) -> list[str]:
-    """Return a sentence for each run whose clock cannot have been right.
+@dataclass(frozen=True)
+class ClockConflict:
+    """A run whose clock cannot have been right: `text` says why, and `is_future` whether it started after now."""
+
+    text: str
+    is_future: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def find_clock_conflicts(records: Iterable[RunRecord], now: float) -> list[ClockConflict]:
+    """Return the runs whose clocks cannot have been right.
 
     Args:
       records: Records of runs, the newest first.
@@ -476,10 +488,11 @@ def find_clock_conflicts(records: Iterable[RunRecord], now: float) -> list[str]:
         ahead = record.started - (now if is_future or later is None else later.started)
         if ahead > _MAX_CLOCK_SECONDS:
             reference = "now" if is_future or later is None else f"the start of run {later.run_id}, which came later"
-            conflicts.append(
+            text = (
                 f"run {record.run_id} started {_format_span(ahead)} after {reference}; the clock of {record.host} was "
                 "ahead, or a clock was set back; runs are listed by ML Metadata's IDs"
             )
+            conflicts.append(ClockConflict(text, is_future))
         else:
             later = record
     return conflicts

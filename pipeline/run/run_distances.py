@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.gate.comparison import Compared, compare_all
+from components.gate.comparison import ComparedShift, compare_all
 from components.pusher.last_push import LastPush
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.artifact_lookup import RunArtifacts
@@ -19,7 +19,7 @@ def compare_run(
     artifacts: RunArtifacts,
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
     pushed: statistics_pb2.DatasetFeatureStatistics | None,
-) -> list[Compared]:
+) -> list[ComparedShift]:
     """Return what the gate compares, whether or not the run came through it.
 
     Args:

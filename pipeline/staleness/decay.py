@@ -30,7 +30,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Change:
+class MetricChange:
     """Difference of a metric on a later span from that on the rows beside the training data.
 
     Attributes:
@@ -44,23 +44,23 @@ class Change:
     is_worse: bool
 
 
-def compare_spans(first: Measurement, later: Measurement, metric: str) -> Change:
+def compare_spans(first: Measurement, later: Measurement, metric: str) -> MetricChange:
     """Return the change of a metric between two spans, whose rows are different ones.
 
     The interval is MOVER's, of the intervals of both: Zou and Donner 2008, https://doi.org/10.1002/sim.3095.
     """
     before, after = first.metrics.get(metric), later.metrics.get(metric)
     if before is None or after is None:
-        return Change(None, None, False)
+        return MetricChange(None, None, False)
     value = after - before
     if metric not in first.intervals or metric not in later.intervals:
-        return Change(value, None, False)
+        return MetricChange(value, None, False)
     (low_before, high_before), (low_after, high_after) = first.intervals[metric], later.intervals[metric]
     low = value - math.hypot(after - low_after, high_before - before)
     high = value + math.hypot(high_after - after, before - low_before)
     better = describe_metric(metric).better
     is_worse = (better == "higher" and high < 0) or (better == "lower" and low > 0)
-    return Change(value, (low, high), is_worse)
+    return MetricChange(value, (low, high), is_worse)
 
 
 def select_metrics(first: Measurement, names: Sequence[str]) -> list[str]:

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from cli.page_style import read_style
+from components.column_names import name_column
 from components.config import DRIFT, SKEW
-from components.gate.comparison import Compared
+from components.gate.comparison import ComparedShift
 from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
 from components.sensitive_statistics import is_sensitive
 from components.value_counts import ValueCounts
@@ -46,7 +47,7 @@ class StatisticsPage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Notes:
+class FeatureNotes:
     """Words of a config about a feature, for people; each is empty if it is not declared.
 
     Attributes:
@@ -59,7 +60,7 @@ class Notes:
     time_format: str = ""
 
     @classmethod
-    def read(cls, config: Mapping[str, Any]) -> "dict[str, Notes]":
+    def read(cls, config: Mapping[str, Any]) -> "dict[str, FeatureNotes]":
         """Return the notes on each feature of a config, as JSON or as a record has it."""
         names = [field.name for field in fields(cls) if field.name != "time_format"]
         return {
@@ -72,7 +73,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Side:
+class SplitSide:
     """One feature in one split.
 
     Attributes:
@@ -115,16 +116,16 @@ class FeatureView:
 
     name: str
     kind: str
-    sides: list[Side]
+    sides: list[SplitSide]
     labels: list[str]
     ticks: list[Tick]
     are_counted: bool
     is_sensitive: bool = False
     hardly_repeats: bool = False
-    notes: Notes = Notes()
+    notes: FeatureNotes = FeatureNotes()
     expression: str = ""
     flags: list[tuple[str, str]] = field(default_factory=list)
-    compared: list[Compared] = field(default_factory=list)
+    compared: list[ComparedShift] = field(default_factory=list)
 
     @property
     def missing(self) -> float:
@@ -176,7 +177,7 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
         style=Markup(read_style()),
         title=f"{config.name}, run {artifacts.run_id}",
         rows={split: int(statistics.num_examples) for split, statistics in all_splits.items()},
-        features=features(all_splits, compared, Notes.read(config.model_dump(mode="json"))),
+        features=features(all_splits, compared, FeatureNotes.read(config.model_dump(mode="json"))),
         pushed_run=push.run_id if push is not None else "",
         has_pushed=pushed is not None,
         compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
@@ -186,17 +187,19 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
 
 def features(
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
-    compared: Sequence[Compared],
-    notes: Mapping[str, Notes] | None = None,
+    compared: Sequence[ComparedShift],
+    notes: Mapping[str, FeatureNotes] | None = None,
 ) -> list[FeatureView]:
     """Return the features in the order of the first split, each with all that the page shows of it."""
     notes = notes or {}
-    by_split = {split: {_name(f): f for f in statistics.features} for split, statistics in splits.items()}
+    by_split = {split: {name_column(f): f for f in statistics.features} for split, statistics in splits.items()}
     names = list(dict.fromkeys(name for by_name in by_split.values() for name in by_name))
     views = []
     for name in names:
         sides = {split: by_name[name] for split, by_name in by_split.items() if name in by_name}
-        view = _view(name, sides, {split: int(splits[split].num_examples) for split in sides}, notes.get(name, Notes()))
+        view = _view(
+            name, sides, {split: int(splits[split].num_examples) for split in sides}, notes.get(name, FeatureNotes())
+        )
         view.compared.extend(comparison for comparison in compared if comparison.shift.feature == name)
         view.flags.extend(_flags(view, next(iter(sides.values()))))
         views.append(view)
@@ -204,7 +207,10 @@ def features(
 
 
 def _view(
-    name: str, by_split: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int], notes: Notes
+    name: str,
+    by_split: Mapping[str, statistics_pb2.FeatureNameStatistics],
+    rows: Mapping[str, int],
+    notes: FeatureNotes,
 ) -> FeatureView:
     first = next(
         (feature for feature in by_split.values() if _common(feature).num_non_missing), next(iter(by_split.values()))
@@ -227,7 +233,7 @@ def _view(
 
     highest = max((share for split in shares for share in split), default=0.0) or 1.0
     sides = [
-        Side(
+        SplitSide(
             split=split,
             count=rows[split],
             missing=_compute_missing_share(feature, rows[split]),
@@ -261,10 +267,6 @@ def _hardly_repeats(feature: statistics_pb2.FeatureNameStatistics) -> bool:
 def _total(feature: statistics_pb2.FeatureNameStatistics, counts: Sequence[float]) -> float:
     """Return the number of all values, of which only the most frequent categories are drawn."""
     return max(_common(feature).tot_num_values, sum(counts)) or 1.0
-
-
-def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
-    return str(feature.name or ".".join(feature.path.step))
 
 
 def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:

@@ -13,11 +13,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.column_names import name_column
 from components.config import Comparison
 from components.gate.comparison import Shift, shifts
 from components.histograms import category_counts, number_counts
 from components.sensitive_statistics import is_sensitive
-from components.table_statistics import name_column, select_columns
+from components.table_statistics import select_columns
 from pipeline.config.monitoring import Monitoring
 from pipeline.traffic.significance import (
     Difference,
@@ -44,7 +45,7 @@ Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
 
 
 @dataclass(frozen=True)
-class Finding:
+class TrafficFinding:
     """A difference that matters and that chance does not explain.
 
     Attributes:
@@ -81,7 +82,7 @@ class FeatureTraffic:
     shift: Shift | None
     missing: tuple[float, float]
     new_values: Sequence[tuple[str, int]] = ()
-    findings: Sequence[Finding] = field(default_factory=list)
+    findings: Sequence[TrafficFinding] = field(default_factory=list)
 
     @property
     def size(self) -> float:
@@ -179,10 +180,10 @@ def _complete_schema(schema: schema_pb2.Schema, features: Sequence[Feature]) -> 
     return complete
 
 
-def _select_findings(name: str, tests: Sequence[_Test], shift: Shift | None, chance: float) -> list[Finding]:
+def _select_findings(name: str, tests: Sequence[_Test], shift: Shift | None, chance: float) -> list[TrafficFinding]:
     significant = [test for test in tests if test.difference.chance <= chance]
     findings = [
-        Finding(name, test.kind, test.message, test.difference.size / test.least, test.difference.chance)
+        TrafficFinding(name, test.kind, test.message, test.difference.size / test.least, test.difference.chance)
         for test in significant
         if test.difference.size >= test.least
     ]
@@ -192,7 +193,7 @@ def _select_findings(name: str, tests: Sequence[_Test], shift: Shift | None, cha
         findings = [finding for finding in findings if finding.kind != MOVED]
         size = shift.value / shift.threshold
         text = f"{moved.message}; {shift.measure} distance {shift.value:.3f}, at most {shift.threshold:g}"
-        findings.append(Finding(name, DISTANCE, text, size, moved.difference.chance))
+        findings.append(TrafficFinding(name, DISTANCE, text, size, moved.difference.chance))
     return sorted(findings, key=lambda finding: -finding.size)
 
 
@@ -298,7 +299,7 @@ def _wrap(statistics: Statistics) -> statistics_pb2.DatasetFeatureStatisticsList
     return statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics])
 
 
-def list_findings(features: Sequence[FeatureTraffic]) -> list[Finding]:
+def list_findings(features: Sequence[FeatureTraffic]) -> list[TrafficFinding]:
     """Return the findings of features, in their order."""
     return [finding for feature in features for finding in feature.findings]
 

@@ -18,7 +18,7 @@ from pipeline.run.records import EVALUATION, Kind, RecordFile, create_record
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.rehearsal import CACHED, CANCELLED, FAILED, SUCCEEDED, Rehearsal, TaskResult
-from serving.registry.vertex.config import RequestLog
+from serving.registry.vertex.config import VertexRequestLog
 from serving.registry.vertex.registry import VERTEX_PROPERTY
 from serving.registry.vertex.request_log import convert_config
 
@@ -111,7 +111,7 @@ class Recorded:
             for name, entry in json.loads(artifact["metadata"].get(_CHALLENGERS, "{}")).items()
         ]
 
-    def describe_request_log(self, results: Mapping[str, TaskResult], config: RequestLog | None) -> list[str]:
+    def describe_request_log(self, results: Mapping[str, TaskResult], config: VertexRequestLog | None) -> list[str]:
         """Return the setting of the endpoint's request log that the push left, as a line; none without a config.
 
         Raises:

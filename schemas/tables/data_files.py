@@ -30,8 +30,12 @@ _COMPRESSIONS = (".gz", ".bz2", ".zst")
 _SPECIAL = re.compile(r"[*?\[]")
 
 
+class MissingFilesError(DataError):
+    """No file has a name that fits the pattern of a split."""
+
+
 @dataclass(frozen=True)
-class Input:
+class SplitInput:
     """Files of a split, all of them or those of one span; or its rows in BigQuery."""
 
     split: str
@@ -40,7 +44,7 @@ class Input:
     files: tuple[str, ...]
 
 
-def inputs(data: Data) -> list[Input]:
+def inputs(data: Data) -> list[SplitInput]:
     """Return what a config's split files are at this moment, the spans and versions of its window resolved.
 
     Of BigQuery, the tables; queries are run.
@@ -51,14 +55,14 @@ def inputs(data: Data) -> list[Input]:
     """
     if data.bigquery is not None:
         return [
-            Input(name, split.pattern, None, (bigquery.find_rows(data.input_base, name, split.pattern).uri,))
+            SplitInput(name, split.pattern, None, (bigquery.find_rows(data.input_base, name, split.pattern).uri,))
             for name, split in data.read_splits.items()
         ]
-    split_inputs: list[Input] = []
+    split_inputs: list[SplitInput] = []
     for name, split in data.splits.items():
         if isinstance(split, FileSplit):
             for pattern, span in _of_window(data, name, split.files):
-                split_inputs.append(Input(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
+                split_inputs.append(SplitInput(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
     owner: dict[str, str] = {}
     for split_input in split_inputs:
         for path in split_input.files:
@@ -113,9 +117,9 @@ def next_file(data: Data, split: str, today: datetime.date | None = None) -> str
     return os.path.join(data.base, name)
 
 
-def unlisted_inputs(data: Data) -> list[Input]:
+def unlisted_inputs(data: Data) -> list[SplitInput]:
     """Return the patterns, tables and queries of a config without spans, its files not looked for."""
-    return [Input(name, split.pattern, None, ()) for name, split in data.read_splits.items()]
+    return [SplitInput(name, split.pattern, None, ()) for name, split in data.read_splits.items()]
 
 
 def matching_files(base: str, pattern: str, split: str) -> list[str]:
@@ -134,7 +138,7 @@ def matching_files(base: str, pattern: str, split: str) -> list[str]:
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{base}: cannot be listed: {what_failed(error)} (data.base)") from error
     if not files:
-        raise DataError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
+        raise MissingFilesError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
     return files
 
 
@@ -280,7 +284,7 @@ def find_spans(base: str, pattern: str, split: str) -> dict[int, str]:
         if numbers is not None:
             versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _fill(pattern, numbers)
     if not versions:
-        raise DataError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
+        raise MissingFilesError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
     return {span: versions[span][max(versions[span])] for span in sorted(versions)}
 
 

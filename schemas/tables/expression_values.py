@@ -7,7 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.expressions import EARTH_RADIUS_KM, MAX_LATITUDE, TIMES, Call, Column, Constant, Expression, Node, Type
+from schemas.expressions import (
+    EARTH_RADIUS_KM,
+    MAX_LATITUDE,
+    TIMES,
+    Call,
+    ColumnReference,
+    Constant,
+    Expression,
+    Node,
+    Type,
+)
 from schemas.tables.time_parts import PARTS
 
 _ARROW_TYPES: Mapping[Type, pa.DataType] = {
@@ -36,7 +46,7 @@ def _evaluate(node: Node, columns: Mapping[str, pa.Array], rows: int) -> pa.Arra
     match node:
         case Constant():
             return pa.array([node.value], _ARROW_TYPES[node.type]).take(pa.array(np.zeros(rows, np.int64)))
-        case Column():
+        case ColumnReference():
             return _without_undefined(columns[node.name].cast(_ARROW_TYPES[node.type]))
         case Call(function="substring", operands=(first, Constant(value=start), Constant(value=count))):
             strings = _evaluate(first, columns, rows)

@@ -33,7 +33,7 @@ class RequestError(ValueError):
 
 
 @dataclass(frozen=True)
-class Input:
+class ModelInput:
     """One input of a model: the `safe_name` of a feature, and how its values are converted."""
 
     name: str
@@ -60,7 +60,7 @@ class Input:
         return self.rule.num_ids or 0
 
 
-class Inputs(dict[str, Input]):
+class Inputs(dict[str, ModelInput]):
     """The inputs of a model by name.
 
     Attributes:
@@ -73,7 +73,7 @@ class Inputs(dict[str, Input]):
     """
 
     def __init__(
-        self, inputs: Sequence[Input], other_columns: Sequence[str] = (), sensitive_columns: Sequence[str] = ()
+        self, inputs: Sequence[ModelInput], other_columns: Sequence[str] = (), sensitive_columns: Sequence[str] = ()
     ) -> None:
         super().__init__({field.name: field for field in inputs})
         self.sensitive_columns = frozenset([*sensitive_columns, *map(safe_name, sensitive_columns)])
@@ -104,7 +104,7 @@ def build_inputs(features: FeatureSet, options: ReadOptions) -> Inputs:
     """Return the inputs of a model that was trained on these features, of a table that was read with `options`."""
     rules = feature_rules(features, options)
     return Inputs(
-        [Input(safe_name(name), rule) for name, rule in rules.items()],
+        [ModelInput(safe_name(name), rule) for name, rule in rules.items()],
         options.other_columns,
         find_sensitive(features, options),
     )
@@ -192,7 +192,7 @@ def _rename(inputs: Inputs, values: Mapping[str, Any], where: str) -> dict[str, 
     return by_name
 
 
-def _convert(field: Input, values: Sequence[Any]) -> list[Any]:
+def _convert(field: ModelInput, values: Sequence[Any]) -> list[Any]:
     """Return the values of one input as the graph takes them.
 
     Raises:
@@ -255,7 +255,7 @@ def _find_unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
             assert_never(kind)
 
 
-def _as_string(field: Input, value: Any, row: int) -> str | None:
+def _as_string(field: ModelInput, value: Any, row: int) -> str | None:
     where = f"instances[{row}]: {field.column}"
     if field.rule.items is None and isinstance(value, list) and len(value) == 1:
         # Columns of shape [rows, 1], as TensorFlow's Estimators and tf.Example have them.

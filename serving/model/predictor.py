@@ -17,8 +17,8 @@ from schemas.sensitive import MASK
 from schemas.tables.values import Rule
 from serving.model.inputs import (
     Columns,
-    Input,
     Inputs,
+    ModelInput,
     RequestError,
     build_inputs,
     convert_columns,
@@ -159,7 +159,9 @@ def _read_inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None
                 f"{folder}: input '{name}' of {SERVING_DEFAULT} is {spec.dtype.name} of shape {spec.shape}; expected "
                 "one string, float32 or int64 a row"
             )
-    undeclared = Inputs([Input(name, Rule(name, kinds[spec.dtype], required=True)) for name, spec in specs.items()])
+    undeclared = Inputs(
+        [ModelInput(name, Rule(name, kinds[spec.dtype], required=True)) for name, spec in specs.items()]
+    )
     if features is None:
         return undeclared
     declared = build_inputs(features, ReadOptions.model_validate_json((folder / READ_OPTIONS_FILE).read_text()))
@@ -171,7 +173,7 @@ def _read_inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None
 
 
 def check_finite(
-    outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, Input], columns: Mapping[str, Sequence[Any]]
+    outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, ModelInput], columns: Mapping[str, Sequence[Any]]
 ) -> None:
     """Raise an error if a number among the outputs is NaN or infinite.
 
@@ -194,7 +196,7 @@ def check_finite(
             raise RequestError(f"instances[{row}]: the model's {name} is not a finite number{hint}")
 
 
-def _choose_placeholder(field: Input) -> Any:
+def _choose_placeholder(field: ModelInput) -> Any:
     return "" if field.kind == "string" else 0
 
 

@@ -13,7 +13,7 @@ from cli.interrupts import leaves_at_once
 from cli.terminal import command, refusals, say
 
 if TYPE_CHECKING:
-    from serving.outcomes.store import LabelFile, Summary
+    from serving.outcomes.store import JoinSummary, LabelFile
 
 EPILOG = """\b
 Examples:
@@ -120,7 +120,7 @@ def _join(
     max_bad_rows: int,
     memory: str,
     print_progress: bool,
-) -> "tuple[LabelFile | None, Summary, bool]":
+) -> "tuple[LabelFile | None, JoinSummary, bool]":
     """Keep the labels of the file, if there is one, and join all; return its description and the summary."""
     if row is not None and not by_id:
         raise ConfigError("--row: is for --by-id; a key belongs to all rows that were logged with it")
@@ -197,7 +197,7 @@ class _Progress:
             say(text, "notice")
 
 
-def _format(described: "LabelFile | None", summary: "Summary", is_new: bool, log: Path) -> Iterator[str]:
+def _format(described: "LabelFile | None", summary: "JoinSummary", is_new: bool, log: Path) -> Iterator[str]:
     counts, examples = summary.counts, summary.examples
     if described is not None:
         yield f"{described.source}: {count_text(described.rows, 'label')}{'' if is_new else '; none is new'}"

@@ -36,10 +36,10 @@ from serving.outcomes.store import (
     SUMMARY_FILE,
     UNFINISHED_PATTERN,
     WEIGHT,
-    Counts,
+    JoinCounts,
     JoinedShard,
+    JoinSummary,
     LabelFile,
-    Summary,
     fingerprint,
     read_label_files,
     read_summary,
@@ -101,7 +101,7 @@ def _has_key(shard: Shard) -> bool:
     return any(batch.column(0).null_count < len(batch) for batch in shard.batches([KEY]))
 
 
-def join_outcomes(folder: Path, memory: str, report: Report) -> tuple[Summary, bool]:
+def join_outcomes(folder: Path, memory: str, report: Report) -> tuple[JoinSummary, bool]:
     """Join all labels to all logged predictions.
 
     Args:
@@ -152,7 +152,7 @@ class _Inputs:
         return {**self.kept, **current}
 
 
-def _find_inputs(folder: Path, previous: Summary | None) -> _Inputs:
+def _find_inputs(folder: Path, previous: JoinSummary | None) -> _Inputs:
     files = read_label_files(folder)
     if not files:
         raise RequestLogError(f"{folder}: has no labels yet; name a file: python -m serving.outcomes FILE --key COLUMN")
@@ -169,7 +169,7 @@ def _find_inputs(folder: Path, previous: Summary | None) -> _Inputs:
     return _Inputs(files, shards, kept, joined if kept else None)
 
 
-def _join_once(folder: Path, memory: str, report: Report) -> tuple[Summary, bool]:
+def _join_once(folder: Path, memory: str, report: Report) -> tuple[JoinSummary, bool]:
     previous = read_summary(folder.parent)
     inputs = _find_inputs(folder, previous)
     shards = inputs.described_shards
@@ -194,7 +194,7 @@ def _join_once(folder: Path, memory: str, report: Report) -> tuple[Summary, bool
         name = f"joined-{digest}-{counts.future}.parquet"
         joined.replace(folder / name)
         labels = next(iter(inputs.files.values()))
-        summary = Summary(
+        summary = JoinSummary(
             fingerprint=digest,
             joined=name,
             at=datetime.datetime.now(datetime.UTC),
@@ -321,7 +321,7 @@ def _write_joined(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _count(
     connection: duckdb.DuckDBPyConnection, joined: Path, files: Mapping[str, LabelFile]
-) -> tuple[Counts, dict[str, str]]:
+) -> tuple[JoinCounts, dict[str, str]]:
     """Return the counts, and the place of a row for those that should be 0."""
 
     def select(query: str) -> tuple[Any, ...]:
@@ -348,7 +348,7 @@ def _count(
             WHERE rank = (SELECT min(rank) FROM winners WHERE is_contradicted)
         """,
     }
-    counts = Counts(
+    counts = JoinCounts(
         predictions=predictions,
         without_key=without_key,
         labels=labels,

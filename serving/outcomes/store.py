@@ -27,7 +27,6 @@ UNFINISHED_PATTERN = ".unfinished-*"
 _DESCRIPTION_KEY = b"labels"
 
 # Columns of a joined row beside those of the shard.
-PREFIX = "_outcome_"
 LABEL, WEIGHT, LABEL_TIME = "_outcome_label", "_outcome_weight", "_outcome_time"
 SHARD, LABELS_FILE, LABELS_ROW = "_outcome_shard", "_outcome_labels", "_outcome_labels_row"
 # A hash by which rows are sampled, and whether the label is from before the prediction.
@@ -76,7 +75,7 @@ class LabelFile(_Record):
     bad_rows: int = 0
 
 
-class Counts(_Record):
+class JoinCounts(_Record):
     """Counts of a join.
 
     Attributes:
@@ -114,7 +113,7 @@ class JoinedShard(_Record):
     description: ShardDescription
 
 
-class Summary(_Record):
+class JoinSummary(_Record):
     """A join.
 
     Attributes:
@@ -137,7 +136,7 @@ class Summary(_Record):
     classes: tuple[str, ...]
     label: str
     weight: str
-    counts: Counts
+    counts: JoinCounts
     examples: Mapping[str, str]
     shards: Mapping[str, JoinedShard]
     files: Mapping[str, LabelFile]
@@ -173,7 +172,7 @@ def _read_description(path: Path) -> LabelFile:
     return description
 
 
-def read_summary(log: Path) -> Summary | None:
+def read_summary(log: Path) -> JoinSummary | None:
     """Return the summary of the last join; None if there is none.
 
     Args:
@@ -184,7 +183,7 @@ def read_summary(log: Path) -> Summary | None:
     """
     file = log / FOLDER / SUMMARY_FILE
     try:
-        return Summary.model_validate_json(file.read_bytes())
+        return JoinSummary.model_validate_json(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

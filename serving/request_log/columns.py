@@ -18,7 +18,7 @@ import tensorflow as tf
 from schemas.features import MISSING
 from schemas.tables.log_columns import PREDICTION_PREFIX, is_log_column
 from schemas.tables.time_format import EPOCHS, TimeFormat
-from serving.model.inputs import Input
+from serving.model.inputs import ModelInput
 from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.session_model import list_specs
@@ -50,7 +50,7 @@ class LoggedVersion(Protocol):
 
 
 @dataclass(frozen=True)
-class Column:
+class LoggedColumn:
     """One column of a log that is an input or an output.
 
     Attributes:
@@ -65,7 +65,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Layout:
+class LogLayout:
     """The columns of a version.
 
     Attributes:
@@ -73,8 +73,8 @@ class Layout:
       masked: Sensitive inputs that are left out.
     """
 
-    inputs: Sequence[Column]
-    outputs: Sequence[Column]
+    inputs: Sequence[LoggedColumn]
+    outputs: Sequence[LoggedColumn]
     masked: Sequence[str]
 
     @property
@@ -95,7 +95,7 @@ class Layout:
         return [*inputs, *outputs]
 
 
-def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> Layout:
+def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> LogLayout:
     """Return the columns of a version.
 
     Raises:
@@ -104,7 +104,7 @@ def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> Layout:
     predictor = version.predictor
     signature = predictor.signature(SERVING_DEFAULT)
     masked: list[str] = []
-    inputs: list[Column] = []
+    inputs: list[LoggedColumn] = []
     if isinstance(predictor, TensorPredictor):
         # Strings may be images, or serialized tf.Example.
         inputs = [_build_tensor(name, name, spec, is_bytes=True) for name, spec in predictor.specs.items()]
@@ -126,14 +126,14 @@ def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> Layout:
         _build_tensor(f"{PREDICTION_PREFIX}{name}", name, spec, is_bytes=name.endswith(_BYTES_SUFFIX))
         for name, spec in specs.items()
     ]
-    return Layout(inputs, outputs, masked)
+    return LogLayout(inputs, outputs, masked)
 
 
-def _build_input(field: Input) -> Column:
-    return Column(build_field(field), field.name, _find_writer(field))
+def _build_input(field: ModelInput) -> LoggedColumn:
+    return LoggedColumn(build_field(field), field.name, _find_writer(field))
 
 
-def _find_writer(field: Input) -> Callable[[Any], pa.Array]:
+def _find_writer(field: ModelInput) -> Callable[[Any], pa.Array]:
     rule = field.rule
     if rule.times is not None:
         return partial(_write_times, rule.times)
@@ -176,7 +176,7 @@ def _write_times(times: TimeFormat, values: list[Any]) -> pa.Array:
     return pa.array(written, pa.string()).cast(pa.int64()) if times.format in EPOCHS else pa.array(written, pa.string())
 
 
-def _build_tensor(column: str, source: str, spec: tf.TensorSpec, *, is_bytes: bool) -> Column:
+def _build_tensor(column: str, source: str, spec: tf.TensorSpec, *, is_bytes: bool) -> LoggedColumn:
     """Return the column of a tensor whose first dimension is the rows; further ones are lists."""
     if spec.shape.rank is None:
         raise RequestLogError(f"'{source}' has any number of dimensions, which no column has; serve without the log")
@@ -192,7 +192,7 @@ def _build_tensor(column: str, source: str, spec: tf.TensorSpec, *, is_bytes: bo
         ) from error
     for _ in range(max(spec.shape.rank - 1, 0)):
         type_ = pa.list_(type_)
-    return Column(pa.field(column, type_), source, partial(_write_tensor, type_))
+    return LoggedColumn(pa.field(column, type_), source, partial(_write_tensor, type_))
 
 
 def _write_tensor(type_: pa.DataType, values: Any) -> pa.Array:

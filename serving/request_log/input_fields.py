@@ -3,10 +3,10 @@
 import pyarrow as pa
 
 from schemas.tables.time_format import EPOCHS
-from serving.model.inputs import Input
+from serving.model.inputs import ModelInput
 
 
-def build_field(column: Input) -> pa.Field:
+def build_field(column: ModelInput) -> pa.Field:
     """Return the field of an input. A vector remains a string, since its decimals are those of the request."""
     rule = column.rule
     if rule.times is not None:

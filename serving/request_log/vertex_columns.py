@@ -16,7 +16,7 @@ import pyarrow as pa
 from schemas.features import MISSING
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from schemas.tables.time_format import EPOCHS
-from serving.model.inputs import Input, Inputs, RequestError, convert_rows
+from serving.model.inputs import Inputs, ModelInput, RequestError, convert_rows
 from serving.registry.content import parse_json
 from serving.request_log.input_fields import build_field
 from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION
@@ -199,7 +199,7 @@ class VersionRows:
         return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
 
 
-def _convert_value(column: Input, value: Any) -> Any:
+def _convert_value(column: ModelInput, value: Any) -> Any:
     """Return a value of the model as the training table has it; None for a missing one."""
     rule = column.rule
     match rule.kind:

@@ -52,7 +52,7 @@ _REQUESTS_AT_ONCE, _ROWS_PER_SHARD = 1_000, 100_000
 BEFORE, GOLDEN, MALFORMED = "imported before", "golden requests of pushes", "malformed"
 
 
-class Source(Protocol):
+class LogSource(Protocol):
     """A log of Vertex AI."""
 
     @property
@@ -163,7 +163,9 @@ def _count(number: int, noun: str = "request") -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def import_log(source: Source, folder: Path, deployments: EndpointDeployments, options: ImportOptions) -> ImportReport:
+def import_log(
+    source: LogSource, folder: Path, deployments: EndpointDeployments, options: ImportOptions
+) -> ImportReport:
     """Write the new requests of a log as shards of a folder.
 
     Args:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from cli.errors import ConfigError
-from serving.request_log.columns import CallPart, Layout, LoggedVersion, build_layout
+from serving.request_log.columns import CallPart, LoggedVersion, LogLayout, build_layout
 from serving.request_log.entries import Entry, read_keys
 from serving.request_log.reasons import Reasons
 from serving.request_log.sampling import is_sampled
@@ -48,7 +48,7 @@ _MAX_STREAMS = 4
 QUEUE, DISK, COLUMNS = "queue", "disk", "columns"
 
 
-class Counts(Protocol):
+class LogCounts(Protocol):
     """Counts of a log, for metrics; called in any thread."""
 
     def add_logged(self, rows: int) -> None:
@@ -68,12 +68,12 @@ class Counts(Protocol):
 class _Table:
     """The columns of a version, the schema of their batches, and its text."""
 
-    layout: Layout
+    layout: LogLayout
     schema: pa.Schema
     text: str
 
 
-def check_version(settings: RequestLogSettings, version: LoggedVersion) -> Layout:
+def check_version(settings: RequestLogSettings, version: LoggedVersion) -> LogLayout:
     """Return the columns of a version, if its requests can be logged.
 
     Raises:
@@ -94,7 +94,7 @@ def check_version(settings: RequestLogSettings, version: LoggedVersion) -> Layou
 class _Shards:
     """Turns streams into shards in a thread of its own, which ends with the process."""
 
-    def __init__(self, settings: RequestLogSettings, counts: Counts) -> None:
+    def __init__(self, settings: RequestLogSettings, counts: LogCounts) -> None:
         self._settings, self._counts = settings, counts
         self._closed: queue.Queue[Stream | threading.Event] = queue.Queue()
         self._failed: list[Stream] = []
@@ -168,7 +168,7 @@ class RequestLog:
         self,
         settings: RequestLogSettings,
         model_name: str,
-        counts: Counts,
+        counts: LogCounts,
         find_default: Callable[[], LoggedVersion | None],
     ) -> None:
         """Args:
@@ -293,7 +293,7 @@ class RequestLog:
         if version is None:
             version = self._find_default()
         table = None if version is None else self._find_version_table(version)
-        return self._build_table(Layout((), (), ())) if table is None and rejected else table
+        return self._build_table(LogLayout((), (), ())) if table is None and rejected else table
 
     def _find_version_table(self, version: LoggedVersion) -> _Table | None:
         key = (version.number, version.signature)
@@ -307,7 +307,7 @@ class RequestLog:
             self._tables[key] = (weakref.ref(version), table)
         return table
 
-    def _build_table(self, layout: Layout) -> _Table:
+    def _build_table(self, layout: LogLayout) -> _Table:
         description = ShardDescription(
             model=self._model_name,
             sample=self._settings.sample,

@@ -37,7 +37,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class RuleJudgement:
     """The answer to one question.
 
     Attributes:
@@ -62,7 +62,7 @@ def judge(
     quality: tuple[LiveQuality | None, LiveQuality | None],
     *,
     higher_is_better: bool = True,
-) -> list[Judgement]:
+) -> list[RuleJudgement]:
     """Return a judgement on each question.
 
     Args:
@@ -105,7 +105,7 @@ def _count_missing(bounds: Bounds, counts: Mapping[str, int]) -> str:
     return f"{' and '.join(few)}; at least {bounds.min_requests:,} needed" if few else ""
 
 
-def _judge_errors(bounds: Bounds, subject: VersionEvidence, before: VersionEvidence) -> Judgement:
+def _judge_errors(bounds: Bounds, subject: VersionEvidence, before: VersionEvidence) -> RuleJudgement:
     """Judge the difference of the shares of errors, by Newcombe's interval."""
     errors, total = subject.errors, subject.requests
     old_errors, old_total = before.errors, before.requests
@@ -116,17 +116,17 @@ def _judge_errors(bounds: Bounds, subject: VersionEvidence, before: VersionEvide
         old_errors, old_total, unit, old_unit = 0, total, "rows of the shadow", "rows"
     missing = _count_missing(bounds, {unit: total, old_unit: old_total})
     if missing:
-        return Judgement("errors", "not judged", missing)
+        return RuleJudgement("errors", "not judged", missing)
     share, old_share = errors / total, old_errors / old_total
     (low, high), (old_low, old_high) = find_interval(errors, total), find_interval(old_errors, old_total)
     difference = share - old_share
     lowest = difference - math.hypot(share - low, old_high - old_share)
     highest = difference + math.hypot(high - share, old_share - old_low)
     text = f"{share:.3%} of {total:,} {unit}, before {old_share:.3%}; at most {bounds.max_more_errors:.3%} more"
-    return Judgement("errors", _compare(lowest, highest, bounds.max_more_errors), text)
+    return RuleJudgement("errors", _compare(lowest, highest, bounds.max_more_errors), text)
 
 
-def _judge_latency(bounds: Bounds, subject: VersionEvidence, before: VersionEvidence) -> Judgement:
+def _judge_latency(bounds: Bounds, subject: VersionEvidence, before: VersionEvidence) -> RuleJudgement:
     missing = _count_missing(
         bounds,
         {
@@ -135,12 +135,12 @@ def _judge_latency(bounds: Bounds, subject: VersionEvidence, before: VersionEvid
         },
     )
     if missing:
-        return Judgement("latency", "not judged", missing)
+        return RuleJudgement("latency", "not judged", missing)
     (low, middle, high), (old_low, old_middle, old_high) = (
         find_percentile(entry.buckets) for entry in (subject, before)
     )
     text = f"p95 {middle * 1000:.1f} ms, before {old_middle * 1000:.1f} ms; at most {bounds.max_latency_ratio:g} times"
-    return Judgement("latency", _compare(low / old_high, high / old_low, bounds.max_latency_ratio), text)
+    return RuleJudgement("latency", _compare(low / old_high, high / old_low, bounds.max_latency_ratio), text)
 
 
 def find_percentile(buckets: Mapping[float, int]) -> tuple[float, float, float]:
@@ -167,31 +167,31 @@ def _interpolate(buckets: Mapping[float, int], rank: float) -> float:
     return bounds[-2]
 
 
-def _judge_decisions(bounds: Bounds, subject: VersionEvidence) -> Judgement:
+def _judge_decisions(bounds: Bounds, subject: VersionEvidence) -> RuleJudgement:
     missing = _count_missing(bounds, {"rows of the shadow": subject.shadow_rows})
     if missing:
-        return Judgement("decisions", "not judged", missing)
+        return RuleJudgement("decisions", "not judged", missing)
     low, high = find_interval(subject.changed, subject.shadow_rows)
     share = subject.changed / subject.shadow_rows
     text = f"{share:.2%} of {subject.shadow_rows:,} changed; at most {bounds.max_changed:.2%}"
-    return Judgement("decisions", _compare(low, high, bounds.max_changed), text)
+    return RuleJudgement("decisions", _compare(low, high, bounds.max_changed), text)
 
 
 def _judge_quality(
     bounds: Bounds, subject: LiveQuality | None, before: LiveQuality | None, higher_is_better: bool
-) -> Judgement:
+) -> RuleJudgement:
     """Judge the live quality: exceeded if the interval of the version is worse as a whole than the one before's."""
     if subject is None or before is None:
         which = "the version" if subject is None else "the version before"
-        return Judgement("quality", "not judged", f"{which} has no outcomes")
+        return RuleJudgement("quality", "not judged", f"{which} has no outcomes")
     missing = _count_missing(
         bounds, {"rows with an outcome": subject.rows, "rows of the version before with one": before.rows}
     )
     if missing:
-        return Judgement("quality", "not judged", missing)
+        return RuleJudgement("quality", "not judged", missing)
     is_worse = subject.high < before.low if higher_is_better else subject.low > before.high
     text = (
         f"{subject.value:.4f} [{subject.low:.4f}, {subject.high:.4f}], before {before.value:.4f} "
         f"[{before.low:.4f}, {before.high:.4f}]"
     )
-    return Judgement("quality", "exceeded" if is_worse else "kept", text)
+    return RuleJudgement("quality", "exceeded" if is_worse else "kept", text)

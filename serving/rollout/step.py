@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from serving.registry import Ledger, LocalRegistry, State
 from serving.rollout.evidence import LiveQuality, VersionEvidence
-from serving.rollout.rule import Bounds, Judgement, judge
+from serving.rollout.rule import Bounds, RuleJudgement, judge
 
 Action = Literal["promote", "reject", "rollback", "wait"]
 # A champion is compared with the version before: its requests, not its decisions, which may well differ.
@@ -28,7 +28,7 @@ class Step:
     action: Action
     version: int | None
     before: int | None
-    judgements: Sequence[Judgement]
+    judgements: Sequence[RuleJudgement]
     reason: str
 
     def to_dict(self) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class ServedVersion:
 
 
 @dataclass(frozen=True)
-class VersionState:
+class VersionStatus:
     """State of a version in TF Serving's words; `error` is the reason why it is not served."""
 
     state: str
@@ -176,7 +176,7 @@ class Snapshot:
     served: Mapping[int, ServedVersion] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     default: int | None = None
-    states: Mapping[int, VersionState] = field(default_factory=dict)
+    states: Mapping[int, VersionStatus] = field(default_factory=dict)
 
     def find(self, version: int | None, label: str | None) -> ServedVersion | None:
         """Return the version of a number, of a label, or the default."""
@@ -184,7 +184,7 @@ class Snapshot:
         return self.served.get(number) if number is not None else None
 
 
-class ModelVersions:
+class ServedVersions:
     """The versions of one model; `snapshot` is read without a lock."""
 
     def __init__(
@@ -239,12 +239,12 @@ class ModelVersions:
             selected = self._policy.select(sorted({*versions, *kept}), labels)
             served = {number: version for number, version in before.served.items() if number in selected}
             states = {number: state for number, state in before.states.items() if number in selected}
-            states |= {number: VersionState(END, reason) for number, reason in self._unexplained.items()}
+            states |= {number: VersionStatus(END, reason) for number, reason in self._unexplained.items()}
             for number in served:
                 gone = f"{self.folder / str(number)}: is gone; the model in memory is served" if number in kept else ""
                 if gone and not states[number].error:
                     _LOG.error("version %d: %s", number, gone)
-                states[number] = VersionState(AVAILABLE, gone)
+                states[number] = VersionStatus(AVAILABLE, gone)
             for number in sorted(selected - served.keys()):
                 version = self._load(number, versions[number], states)
                 if version is not None:
@@ -298,7 +298,7 @@ class ModelVersions:
             # Its release file is damaged, which loading it reports; a damaged ledger has no labels, either.
             return ""
 
-    def _load(self, number: int, folder: Path, states: dict[int, VersionState]) -> ServedVersion | None:
+    def _load(self, number: int, folder: Path, states: dict[int, VersionStatus]) -> ServedVersion | None:
         """Load and check a version; if it cannot be served, return None and add the reason to `states`."""
         files = _list_files(folder)
         if self._rejected_files.get(number) == files:
@@ -310,12 +310,12 @@ class ModelVersions:
             # Whatever is wrong with one version keeps no other from being followed.
             reason = str(error) if isinstance(error, PipelineError) else f"{folder}: {type(error).__name__}: {error}"
             _LOG.error("version %d is not served: %s", number, reason, exc_info=not isinstance(error, PipelineError))
-            states[number] = VersionState(END, reason[:_MAX_REASON_CHARS])
+            states[number] = VersionStatus(END, reason[:_MAX_REASON_CHARS])
             self._rejected_files[number] = files
             return None
         _LOG.info("version %d: is served", number)
         self._rejected_files.pop(number, None)
-        states[number] = VersionState(AVAILABLE)
+        states[number] = VersionStatus(AVAILABLE)
         return version
 
 

@@ -18,7 +18,7 @@ from schemas.tables.time_format import EPOCHS
 from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
 from serving.model.inference import METHOD_NAMES, has_method
-from serving.model.inputs import Input
+from serving.model.inputs import ModelInput
 from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
@@ -47,7 +47,7 @@ def build_example_row(served: ServedVersion) -> dict[str, Any]:
     return {name: _invent_value(field) for name, field in served.predictor.inputs.items()}
 
 
-def _invent_value(field: Input) -> Any:
+def _invent_value(field: ModelInput) -> Any:
     """Return a value that an input takes."""
     rule = field.rule
     if rule.times is not None:
@@ -224,7 +224,7 @@ def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
     return {safe_name(name): feature for name, feature in features.raw_features.items()} if features else {}
 
 
-def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | None) -> dict[str, Any]:
+def _build_value_schema(served: ServedVersion, field: ModelInput, feature: Feature | None) -> dict[str, Any]:
     kind, items, times = _json_type(field), field.rule.items, field.rule.times
     # A string may be a number, or stand for a missing value, as in a CSV file. Of times, epochs alone are numbers.
     takes_numbers = kind == "string" and (times is None or times.format in EPOCHS)
@@ -253,12 +253,12 @@ def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | 
     return schema
 
 
-def _describe_format(field: Input) -> str:
+def _describe_format(field: ModelInput) -> str:
     """Return how a value is written, if it is not one number or string."""
     return "" if field.rule.times is None and field.rule.items is None else f"Expects {field.rule.expected}."
 
 
-def _json_type(field: Input) -> str:
+def _json_type(field: ModelInput) -> str:
     """Return the type in JSON of the values of an input; times are strings, as in the data."""
     return "string" if field.rule.times is not None else _JSON_TYPES[field.kind]
 

@@ -25,7 +25,7 @@ from serving.server import events, tracing
 from serving.server.batching import Batcher, OverloadedError
 from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics
 from serving.server.metrics import Metrics
-from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
+from serving.server.model_versions import ServedVersion, ServedVersions, Snapshot, VersionPolicy
 from serving.server.request_context import current_request
 from serving.server.settings import ServerSettings
 from serving.server.shadow import Shadow
@@ -49,7 +49,7 @@ class NotReadyError(Exception):
 class Service:
     """One model and its versions, in one event loop."""
 
-    def __init__(self, versions: ModelVersions, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(self, versions: ServedVersions, settings: ServerSettings, metrics: Metrics) -> None:
         self.versions, self.settings, self.metrics = versions, settings, metrics
         self.model_name = settings.model_name or versions.model_name
         # TensorFlow itself uses all cores for one call.
@@ -298,7 +298,7 @@ def freeze_garbage() -> None:
     gc.freeze()
 
 
-def open_versions(settings: ServerSettings, folder: str, metrics: Metrics) -> ModelVersions:
+def open_versions(settings: ServerSettings, folder: str, metrics: Metrics) -> ServedVersions:
     """Return the versions in a folder, loaded once.
 
     Raises:
@@ -306,7 +306,7 @@ def open_versions(settings: ServerSettings, folder: str, metrics: Metrics) -> Mo
       ConfigError: the policy is unknown, or serves no champion that a labelled version could be compared with.
     """
     policy = replace(VersionPolicy.parse(settings.policy), labels=settings.experiment_labels)
-    versions = ModelVersions(
+    versions = ServedVersions(
         Path(folder).absolute(),
         policy,
         allow_unvalidated=settings.allow_unvalidated,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.model.inputs import Columns, Input
+from serving.model.inputs import Columns, ModelInput
 from serving.model.model_call import Outputs
 from serving.model.output_comparison import OutputsDifferError, compare_outputs
 from serving.model.predictor import Predictor
@@ -298,7 +298,7 @@ def _explain_mismatch(default: Predictor | TensorPredictor, version: Predictor |
     return ""
 
 
-def _conversion(field: Input) -> Any:
+def _conversion(field: ModelInput) -> Any:
     """Return what decides on the converted values of an input."""
     return replace(field.rule, num_ids=None, tokens=None, sensitive=False)
 

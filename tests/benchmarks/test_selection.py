@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import public_tables, selection
-from benchmarks.selection import Candidate, r_candidate, select
+from benchmarks.selection import TableCandidate, r_candidate, select
 from schemas.features import LabelKind
 
 _ROWS = 1_200
@@ -16,9 +16,9 @@ def _table(**columns: object) -> pd.DataFrame:
     return pd.DataFrame({"rownames": range(_ROWS), "first": np.arange(_ROWS) % 2, **others, **columns})
 
 
-def _candidate(package: str, name: str, kind: LabelKind, rows: int = 1_000, has_model: bool = False) -> Candidate:
+def _candidate(package: str, name: str, kind: LabelKind, rows: int = 1_000, has_model: bool = False) -> TableCandidate:
     wheel = "keel" if package == "keel" else "r"
-    return Candidate(wheel, package, name, rows, "y", kind, has_model)
+    return TableCandidate(wheel, package, name, rows, "y", kind, has_model)
 
 
 @pytest.mark.parametrize(

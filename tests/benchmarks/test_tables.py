@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import public_tables, tables
-from benchmarks.tables import Comparison
+from benchmarks.tables import TableComparison
 from tests.conftest import ROOT
 
 
@@ -24,7 +24,7 @@ from tests.conftest import ROOT
     ],
 )
 def test_the_bound_depends_on_the_metric(metric: str, product: float | None, outcome: str, verdict: str) -> None:
-    comparison = Comparison("orders", "csv", metric=metric, product=product, trees=0.9, outcome=outcome)
+    comparison = TableComparison("orders", "csv", metric=metric, product=product, trees=0.9, outcome=outcome)
     assert comparison.verdict == verdict
 
 

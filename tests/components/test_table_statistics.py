@@ -9,11 +9,12 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from cli.errors import DataError
+from components.column_names import name_column
 from components.config import Comparison
 from components.gate.comparison import shifts
 from components.histograms import category_counts, number_counts, quantile
 from components.sensitive_statistics import is_sensitive
-from components.table_statistics import TableStatistics, list_columns, name_column, select_columns
+from components.table_statistics import TableStatistics, list_columns, select_columns
 from schemas.features import ColumnType
 from tests.statistics import statistics_of
 

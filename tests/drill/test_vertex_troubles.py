@@ -10,7 +10,7 @@ from google.cloud import aiplatform_v1 as v1
 
 import vertex_runner
 from oncall.__main__ import main
-from serving.registry.vertex.config import RequestLog
+from serving.registry.vertex.config import VertexRequestLog
 from serving.registry.vertex.lease import lease_name
 from serving.registry.vertex.request_log import FIELD, build_message
 from tests.drill.drill import assert_says, find_command, proposed_commands
@@ -117,7 +117,7 @@ def test_a_request_log_that_was_turned_off_by_hand(jobs: VertexJobs, bench: Benc
     jobs.run("run-1")
     bench.push(0.1, "run-1")
     # The key is set when the model is pushed already.
-    bench.deployment = bench.deployment.model_copy(update={"request_log": RequestLog(table=table)})
+    bench.deployment = bench.deployment.model_copy(update={"request_log": VertexRequestLog(table=table)})
     bench.push(0.1, "run-1")
     assert_says(ask("doctor", "--model", NAME), [], ["request log"])
     changed = v1.Endpoint(name=bench.endpoint().resource, **{FIELD: build_message(None)})

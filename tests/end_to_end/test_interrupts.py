@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config.nodes import nodes
 from pipeline.config.pipeline_config import load
-from pipeline.run.records import RecordFile, State, create_record, newest_records
+from pipeline.run.records import RecordFile, RunState, create_record, newest_records
 from pipeline.run.run_root import RunRoot
 from tests.conftest import ROOT
 
@@ -137,7 +137,7 @@ def test_a_signal_while_tfx_is_loaded_is_on_record_and_a_killed_run_is_told_befo
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     record = next(newest_records(RunRoot(root)))
-    assert (process.returncode, out, record.state(locked=False)) == (130, "", State.ABORTED)
+    assert (process.returncode, out, record.state(locked=False)) == (130, "", RunState.ABORTED)
     assert (record.reason, record.nodes) == (number.name, {})
     lines = err.splitlines()
     assert lines[0].startswith(f"census-income: run {killed} CRASHED in Trainer, on ")

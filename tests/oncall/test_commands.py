@@ -17,7 +17,7 @@ from pipeline.alerts.alert import create_rejection_alert, create_run_alert
 from pipeline.config.pipeline_config import load
 from pipeline.run import local, summary
 from pipeline.run.advice import suggest_commands
-from pipeline.run.records import Kind, State, command_line, config_flags
+from pipeline.run.records import Kind, RunState, command_line, config_flags
 from pipeline.run.rejections import RejectionFile
 from pipeline.run.run_root import RunRoot
 from serving.registry import Candidate, LocalRegistry
@@ -115,7 +115,7 @@ def test_rehearsals_name_their_config(runs: Runs) -> None:
     overrides = {"kind": Kind.REHEARSAL, "config_flags": CONFIG_FLAGS, "command": ["vertex_runner.py", "rehearse"]}
     runs.run(FIRST, overrides=overrides)
     record = next(iter_records(runs.root))
-    (line,) = suggest_commands(record, State.SUCCEEDED, "", "", None, runs.root.path)
+    (line,) = suggest_commands(record, RunState.SUCCEEDED, "", "", None, runs.root.path)
     arguments = parse_command(line)
     assert (arguments["command"], arguments["config_file"], arguments["dry_run"]) == ("submit", CONFIG_FLAGS[1], True)
 

@@ -244,6 +244,7 @@ def test_a_registry_that_is_not_mounted_is_an_error_and_nothing_is_removed(
     assert result.exit_code == (1 if command == ("doctor",) else 5)
     assert f"{registry} is not a folder" in result.output
     assert "is it mounted? A run has pushed to a registry" in result.output
+    assert command != ("doctor",) or f"namei -l {registry}" in result.output
     assert all(Path(place).exists() for of_run in made for place in places(of_run))
 
 

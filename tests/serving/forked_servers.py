@@ -22,7 +22,7 @@ from cli.interrupts import leaves_at_once
 _MAX_MESSAGE_BYTES = 1 << 20
 _LOADED = ("serving.server.command", "serving.server.worker")
 # OpenBLAS and Arrow's allocator start threads as they load, with which a fork would not be sound.
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -34,7 +34,7 @@ def _connect(python_path: str) -> socket.socket:
         subprocess.Popen(
             [sys.executable, "-c", f"from {__name__} import serve; serve({received.fileno()})"],
             cwd=Path(__file__).parents[2],
-            env={**os.environ, "PYTHONPATH": python_path, **_ONE_THREAD},
+            env={**os.environ, "PYTHONPATH": python_path, **ONE_THREAD},
             pass_fds=[received.fileno()],
             stdin=subprocess.DEVNULL,
         )

@@ -13,7 +13,7 @@ from tests.trainer.test_model import training
 from trainer.config import EarlyStopping, Model, Optimizer
 from trainer.input import Source, read_training_rows
 from trainer.model import WideAndDeep, build_model, compile_model
-from trainer.run import History, fit
+from trainer.run import FitHistory, fit
 
 pytestmark = pytest.mark.integration
 KINDS: dict[str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def write_rows(
     return Source([str(path)], features, spec)
 
 
-def fit_network(source: Source, model: Model = RECIPE, **changes: Any) -> tuple[WideAndDeep, History]:
+def fit_network(source: Source, model: Model = RECIPE, **changes: Any) -> tuple[WideAndDeep, FitHistory]:
     settings = training(**{"epochs": 12, "deep_optimizer": Optimizer(name="adam", learning_rate=0.01), **changes})
     return fit(train=source, evaluation=source, model=model, training=settings, seed=3, log_folder=None)
 

@@ -20,7 +20,7 @@ from tests.trainer.test_model import FEATURES, SPEC, training, write_source
 from trainer.config import EarlyStopping, Model, Optimizer, Training
 from trainer.health import DivergenceError
 from trainer.input import Source
-from trainer.run import History, _EarlyStopping, fit
+from trainer.run import FitHistory, _EarlyStopping, fit
 from trainer.search import tuner_fn
 from trainer.summary import TrainerSummary
 
@@ -39,7 +39,7 @@ def heard() -> Any:
     progress.listeners.remove(lines.append)
 
 
-def fit_network(train: Source, evaluation: Source, settings: Training, log_folder: Path | None = None) -> History:
+def fit_network(train: Source, evaluation: Source, settings: Training, log_folder: Path | None = None) -> FitHistory:
     model = Model(hidden_units=(4,))
     folder = str(log_folder) if log_folder is not None else None
     return fit(train=train, evaluation=evaluation, model=model, training=settings, seed=1, log_folder=folder)[1]

@@ -14,7 +14,7 @@ from tests.trainer.test_model import FEATURES, SPEC, training, write_source
 from trainer.config import Model
 from trainer.input import Source, read_evaluation_rows, read_training_rows
 from trainer.outputs import choose_temperature, label_quantiles
-from trainer.run import Validation, fit
+from trainer.run import ValidationMetrics, fit
 
 ROWS = 200
 
@@ -90,7 +90,7 @@ def test_metrics_after_each_epoch_are_weighted(source: Source, tmp_path: Path) -
         def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
             return inputs["numbers"][:, :1]
 
-    measured = Validation(rows.batches, [metric]).measure(Network())["log_loss"]
+    measured = ValidationMetrics(rows.batches, [metric]).measure(Network())["log_loss"]
     ((_, numbers, labels, _),) = weighted.blocks()
     logits = numbers.numpy()[:, 0].astype(np.float64)
     losses = np.logaddexp(0, np.where(labels.numpy() == 1, -logits, logits))

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from cli.errors import ConfigError, PushError
+from cli.errors import ConfigError
 from cli.terminal import flags
+from serving.registry.local.errors import RegistryFault, RegistryFileError, explain_unreadable
 from serving.registry.local.reader import LEDGER_FILE
 from serving.registry.local.registry import LocalRegistry
 
@@ -36,7 +37,8 @@ def find_registry(folder: Path | None, model: str | None) -> LocalRegistry:
     if models or folder is not None:
         names = ", ".join(sorted({name for _, name in models})) or "no model"
         problem = f"no model {model}; there is {names}" if model else "holds no model"
-        raise PushError(f"{' and '.join(map(str, registries))}: {problem}")
+        message = f"{' and '.join(map(str, registries))}: {problem}"
+        raise RegistryFileError(message, registries[0], RegistryFault.UNREADABLE)
     raise ConfigError(f"{Path.cwd()}: {_USUAL_PLACES} holds no model; name the registry's folder with --registry")
 
 
@@ -53,7 +55,7 @@ def model_names(registry: Path) -> list[str]:
     try:
         names = sorted(path.name for path in registry.iterdir() if path.is_dir())
     except OSError as error:
-        raise PushError(f"{registry}: cannot be read: {error.strerror}") from error
+        raise explain_unreadable(registry, error) from error
     return [name for name in names if _is_model(registry, name)]
 
 

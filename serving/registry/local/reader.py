@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cli.errors import PushError
 from serving.registry.content import RELEASE_FILE, Release, content_hash, extra_hashes, file_hashes, read_record
-from serving.registry.local import disk, tf_serving
+from serving.registry.local import tf_serving
+from serving.registry.local.errors import RegistryFault, RegistryFileError, explain_unreadable
 from serving.registry.local.ledger import Ledger, State
 
 LEDGER_FILE = "registry.json"
@@ -63,11 +64,13 @@ class Versions:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
+            raise explain_unreadable(file, error) from error
         except ValueError as error:
-            raise PushError(
+            raise RegistryFileError(
                 f"{file}: is damaged ({error}); restore it from a backup. Or move it away: then version "
-                f"{self._describe_heir()} serves, and the history starts again"
+                f"{self._describe_heir()} serves, and the history starts again",
+                file,
+                RegistryFault.DAMAGED,
             ) from error
 
     def _describe_heir(self) -> str:
@@ -170,9 +173,10 @@ class Versions:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
+            raise explain_unreadable(file, error) from error
         except ValueError as error:
-            raise PushError(f"{file}: is damaged ({error}); restore it from a backup") from error
+            message = f"{file}: is damaged ({error}); restore it from a backup"
+            raise RegistryFileError(message, file, RegistryFault.DAMAGED) from error
 
     def pushed_by(self, version: int) -> str:
         """Return the run that pushed a version, even where its folder is gone; empty if nothing says so."""
@@ -206,7 +210,7 @@ class Versions:
         try:
             return content_hash(self.path(version)) == release.content_hash
         except OSError as error:
-            raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
+            raise explain_unreadable(self.path(version), error) from error
 
     def differing_files(self, version: int) -> list[str]:
         """Return the files of a version that were changed, removed or added since its push; reads them all.
@@ -226,7 +230,7 @@ class Versions:
         try:
             pushed, current = release.file_hashes, file_hashes(self.path(version))
         except OSError as error:
-            raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
+            raise explain_unreadable(self.path(version), error) from error
         names = sorted(name for name in {**pushed, **current} if pushed.get(name) != current.get(name))
         return [
             f"{name} {'is new' if name not in pushed else 'is gone' if name not in current else 'changed'}"
@@ -244,7 +248,7 @@ class Versions:
             except (FileNotFoundError, NotADirectoryError):
                 changes.append(f"{name} is gone")
             except OSError as error:
-                raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
+                raise explain_unreadable(file, error) from error
         return changes
 
     def check_sound(self, version: int) -> None:
@@ -281,13 +285,17 @@ class Versions:
         """
         existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
-            raise PushError(
+            raise RegistryFileError(
                 f"{self.folder}: cannot be written: {existing} is on a file system that is mounted read-only. Mount it "
-                "for writing, or set push.registry"
+                "for writing, or set push.registry",
+                self.folder,
+                RegistryFault.MOUNTED_READ_ONLY,
             )
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise PushError(
-                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry"
+            raise RegistryFileError(
+                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry",
+                self.folder,
+                RegistryFault.DENIED,
             )
 
     def check(self, *, pipeline: str, version: int | None) -> None:

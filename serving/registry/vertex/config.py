@@ -50,7 +50,7 @@ class BatchPrediction(Declaration):
     batch_size: PositiveInt = 64
 
 
-class Monitoring(Declaration):
+class VertexMonitoring(Declaration):
     """Model monitoring of the endpoint: requests against the training data (skew), and against earlier ones (drift)."""
 
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -63,7 +63,7 @@ class Monitoring(Declaration):
     """Recipients of alerts."""
 
 
-class RequestLog(Declaration):
+class VertexRequestLog(Declaration):
     """Request-response logging of the endpoint; `python -m serving.request_log import` reads the log."""
 
     table: Annotated[str, _match_pattern(TABLE.pattern, "PROJECT.DATASET.TABLE")]
@@ -99,8 +99,8 @@ class Deployment(Declaration):
     deadline_seconds: PositiveFloat = 3600
     """Limit on one step of a push, with all retries."""
     batch_prediction: BatchPrediction | None = None
-    monitoring: Monitoring | None = None
-    request_log: RequestLog | None = None
+    monitoring: VertexMonitoring | None = None
+    request_log: VertexRequestLog | None = None
     """If omitted, a push leaves the endpoint's own setting. Otherwise it replaces another one, and prints both."""
 
     @field_validator("traffic_steps")

@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2, struct_pb2
 from schemas.features import LabelKind
 from schemas.metrics import METRICS, metrics_of
 from serving.registry.content import SAMPLE_FILE
-from serving.registry.vertex.config import BatchPrediction, Deployment, Monitoring
+from serving.registry.vertex.config import BatchPrediction, Deployment, VertexMonitoring
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.rollout import RolloutResult
 from serving.registry.vertex.staging import stage_sample
@@ -28,7 +28,7 @@ _SCHEMA_FILES = {
 
 
 @dataclass(frozen=True)
-class TrainingData:
+class VersionTrainingData:
     """Training data and metrics of a version.
 
     Attributes:
@@ -46,7 +46,9 @@ class TrainingData:
     metrics: Mapping[str, Mapping[str, float | None]]
 
 
-def set_up_extras(vertex: VertexClient, deployment: Deployment, pushed: RolloutResult, training: TrainingData) -> None:
+def set_up_extras(
+    vertex: VertexClient, deployment: Deployment, pushed: RolloutResult, training: VersionTrainingData
+) -> None:
     """Upload the evaluation, and set up the batch prediction and the monitoring of the config.
 
     Raises:
@@ -62,7 +64,7 @@ def set_up_extras(vertex: VertexClient, deployment: Deployment, pushed: RolloutR
         vertex.retry(lambda: monitor(vertex, pushed, monitoring, training), seconds=seconds)
 
 
-def import_evaluation(vertex: VertexClient, pushed: RolloutResult, training: TrainingData) -> None:
+def import_evaluation(vertex: VertexClient, pushed: RolloutResult, training: VersionTrainingData) -> None:
     """Put Evaluator's metrics beside the version, those of the slices among the metadata."""
     parent, name = f"{pushed.model}@{pushed.version_id}", f"evaluation-v{pushed.version}"
     evaluations = vertex.list_all(vertex.models.list_model_evaluations, v1.ListModelEvaluationsRequest(parent=parent))
@@ -115,7 +117,9 @@ def start_batch_prediction(vertex: VertexClient, pushed: RolloutResult, settings
     vertex.call(vertex.jobs.create_batch_prediction_job, created)
 
 
-def monitor(vertex: VertexClient, pushed: RolloutResult, settings: Monitoring, training: TrainingData) -> None:
+def monitor(
+    vertex: VertexClient, pushed: RolloutResult, settings: VertexMonitoring, training: VersionTrainingData
+) -> None:
     """Monitor all versions that are deployed: the job is made once for an endpoint, and then kept up with it."""
     sample = ""
     if settings.skew_threshold is not None:
@@ -166,7 +170,9 @@ def monitor(vertex: VertexClient, pushed: RolloutResult, settings: Monitoring, t
     vertex.wait(vertex.jobs, started.operation.name, seconds=600)
 
 
-def _objective(settings: Monitoring, training: TrainingData, sample: str) -> v1.ModelMonitoringObjectiveConfig:
+def _objective(
+    settings: VertexMonitoring, training: VersionTrainingData, sample: str
+) -> v1.ModelMonitoringObjectiveConfig:
     config = v1.ModelMonitoringObjectiveConfig()
     kind = v1.ModelMonitoringObjectiveConfig
     if settings.skew_threshold is not None:

@@ -1,17 +1,15 @@
 """Vertex AI's Model Registry and an endpoint as a registry: reads them, and carries out changes under a lease."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from cli.errors import PushError
 from cli.terminal import flags
 from schemas.features import FeatureSet, safe_name
-from serving.registry.content import DECLARATION_FILE, content_hash
+from serving.registry.content import DECLARATION_FILE
 from serving.registry.protocol import (
     SHORT_HASH_CHARS,
     Candidate,
@@ -23,10 +21,10 @@ from serving.registry.protocol import (
     ServingSwitch,
 )
 from serving.registry.stamps import timestamp
-from serving.registry.vertex import lease, staging
+from serving.registry.vertex import lease
 from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import VertexClient
-from serving.registry.vertex.extras import TrainingData, set_up_extras
+from serving.registry.vertex.extras import VersionTrainingData, set_up_extras
 from serving.registry.vertex.plan import find_own_endpoint, make_plan
 from serving.registry.vertex.request_log import RequestLogSetting
 from serving.registry.vertex.rollout import DEPLOYMENT, PLACE, Rollout, check_switch, find_garbage
@@ -34,7 +32,6 @@ from serving.registry.vertex.state import (
     BLESSED_LABEL,
     CANDIDATE,
     CHAMPION,
-    FINISHED,
     HASH_LABEL,
     OWNER_LABEL,
     PREVIOUS,
@@ -43,7 +40,6 @@ from serving.registry.vertex.state import (
     Endpoint,
     VertexModel,
     VertexVersion,
-    label,
     read_model,
 )
 
@@ -203,21 +199,8 @@ class VertexRegistry:
         return {
             **_describe_version(target, endpoint).to_dict(),
             "path": target.artifact_uri,
-            "content_fits": self._is_intact(target),
+            "content_fits": target.is_intact(self._vertex.place.project),
         }
-
-    def _is_intact(self, version: VertexVersion) -> bool | None:
-        """Whether the files are those that were pushed; None if another tool pushed them."""
-        expected = version.labels.get(HASH_LABEL)
-        if expected is None:
-            return None
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "model"
-            try:
-                staging.fetch(version.artifact_uri, folder, project=self._vertex.place.project)
-            except staging.MissingObjectError:
-                return False
-            return label(content_hash(folder)) == expected
 
     def promote(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
         """Give all traffic to a version, by default to the candidate.
@@ -354,15 +337,6 @@ def _traffic(model: VertexModel, endpoint: Endpoint) -> dict[int, int]:
     return {number: share for number, share in shares.items() if share}
 
 
-def _state(version: VertexVersion) -> str:
-    """Return the state in the words of the local registry, with the progress of a push that is not finished."""
-    pushed = version.labels.get(STATE_LABEL)
-    if pushed is None:
-        return "of another tool"
-    state = next((alias for alias in (CHAMPION, PREVIOUS, CANDIDATE) if alias in version.aliases), "retired")
-    return state if pushed == FINISHED else f"{state}, {pushed}"
-
-
 def _describe_version(version: VertexVersion, endpoint: Endpoint) -> RegisteredVersion:
     details: dict[str, Any] = {
         "version_id": version.id,
@@ -385,12 +359,12 @@ def _describe_version(version: VertexVersion, endpoint: Endpoint) -> RegisteredV
         "push": details["push_state"] or "",
         "created (UTC)": details["created"],
     }
-    return RegisteredVersion(version.number, _state(version), details, cells)
+    return RegisteredVersion(version.number, version.describe_state(), details, cells)
 
 
-def _training_data(candidate: Candidate) -> TrainingData:
+def _training_data(candidate: Candidate) -> VersionTrainingData:
     features = FeatureSet.model_validate_json((candidate.trained_folder / DECLARATION_FILE).read_text())
-    return TrainingData(
+    return VersionTrainingData(
         label_kind=features.label.kind,
         label=features.label.column,
         features=[safe_name(name) for name in features.raw_features],

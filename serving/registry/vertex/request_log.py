@@ -5,7 +5,7 @@ from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
 
-from serving.registry.vertex.config import RequestLog
+from serving.registry.vertex.config import VertexRequestLog
 
 FIELD = "predict_request_response_logging_config"
 # Of BigQueryDestination.output_uri: bq://PROJECT.DATASET.TABLE.
@@ -29,7 +29,7 @@ class RequestLogSetting:
         return f"{self.sampling_rate * 100:g} % of the requests to {self.table}"
 
 
-def convert_config(config: RequestLog | None) -> RequestLogSetting | None:
+def convert_config(config: VertexRequestLog | None) -> RequestLogSetting | None:
     """Return the setting that a config asks for; None for no log."""
     if config is None or not config.sampling_rate:
         return None
@@ -55,7 +55,7 @@ def build_message(setting: RequestLogSetting | None) -> v1.PredictRequestRespons
     )
 
 
-def describe_change(config: RequestLog | None, current: RequestLogSetting | None) -> str:
+def describe_change(config: VertexRequestLog | None, current: RequestLogSetting | None) -> str:
     """Return how a push changes the setting of an endpoint; empty if it does not.
 
     Args:

@@ -1,13 +1,16 @@
 """A model's versions and an endpoint's deployments, read again before each decision."""
 
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
+from serving.registry.content import content_hash
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.request_log import RequestLogSetting, read_setting
@@ -43,6 +46,36 @@ class VertexVersion:
 
     def holds(self, content_hash: str) -> bool:
         return self.labels.get(HASH_LABEL) == label(content_hash)
+
+    def is_intact(self, project: str) -> bool | None:
+        """Return whether the files are those that were pushed; None if another tool pushed them.
+
+        Args:
+          project: Project of the bucket.
+
+        Raises:
+          PushError: they cannot be read.
+        """
+        if HASH_LABEL not in self.labels:
+            return None
+        # The client of Cloud Storage, which most commands do not need.
+        from serving.registry.vertex import staging
+
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            try:
+                staging.fetch(self.artifact_uri, folder, project=project)
+            except staging.MissingObjectError:
+                return False
+            return self.holds(content_hash(folder))
+
+    def describe_state(self) -> str:
+        """Return the state in the words of the local registry, with that of its push if the push has not ended."""
+        pushed = self.labels.get(STATE_LABEL)
+        if pushed is None:
+            return "of another tool"
+        state = next((alias for alias in (CHAMPION, PREVIOUS, CANDIDATE) if alias in self.aliases), "retired")
+        return state if pushed == FINISHED else f"{state}, {pushed}"
 
 
 @dataclass(frozen=True)

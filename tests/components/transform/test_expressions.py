@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.transform.expressions import Value, evaluate
+from components.transform.expressions import ExpressionValue, evaluate
 from schemas.expressions import FUNCTIONS, Expression, Type
 from schemas.tables.expression_values import evaluate as evaluate_rows
 
@@ -97,7 +97,7 @@ def expressions(draw: st.DrawFn, type_: Type, depth: int = 2) -> str:
     return draw(st.sampled_from([*choices, *shared]))()
 
 
-def tensors(columns: dict[str, pa.Array]) -> dict[str, Value]:
+def tensors(columns: dict[str, pa.Array]) -> dict[str, ExpressionValue]:
     values = {}
     for name, column in columns.items():
         fill: Any = {"number": math.nan, "string": "", "time": -(2**63), "time of day": -(2**63), "boolean": False}[
@@ -105,7 +105,7 @@ def tensors(columns: dict[str, pa.Array]) -> dict[str, Value]:
         ]
         filled = column.fill_null(fill).to_pylist()
         dtype = {"number": tf.float64, "string": tf.string, "boolean": tf.bool}.get(TYPES[name], tf.int64)
-        values[name] = Value(tf.constant(filled, dtype), tf.constant(np.asarray(column.is_valid())))
+        values[name] = ExpressionValue(tf.constant(filled, dtype), tf.constant(np.asarray(column.is_valid())))
     return values
 
 

@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import pytest
 
-from oncall.web.charts import HEIGHT, WIDTH, Line, Mark, Value, draw_chart
+from oncall.web.charts import HEIGHT, WIDTH, ChartValue, Line, Mark, draw_chart
 
 
 def test_values_are_pixels_between_round_ticks() -> None:
-    values = [Value(0, 0.92), Value(1, None), Value(2, 0.93, low=0.925, high=0.936)]
+    values = [ChartValue(0, 0.92), ChartValue(1, None), ChartValue(2, 0.93, low=0.925, high=0.936)]
     chart = draw_chart("AUC", [Line("auc", values)], ["a", "b", "c"], [Mark(1.5, "rollback", "to v1")])
     assert chart is not None
     assert [label for _, label in chart.y_ticks] == ["0.920", "0.925", "0.930", "0.935", "0.940"]
@@ -25,16 +25,16 @@ def test_values_are_pixels_between_round_ticks() -> None:
 
 
 def test_a_bound_widens_the_scale_and_is_no_value() -> None:
-    bound = Line("at least", [Value(0, 0.5)], is_bound=True)
-    chart = draw_chart("AUC", [Line("auc", [Value(0, 0.9)]), bound], ["a"])
+    bound = Line("at least", [ChartValue(0, 0.5)], is_bound=True)
+    chart = draw_chart("AUC", [Line("auc", [ChartValue(0, 0.9)]), bound], ["a"])
     assert chart is not None
     assert [label for _, label in chart.y_ticks] == ["0.5", "0.6", "0.7", "0.8", "0.9"]
-    assert draw_chart("AUC", [Line("auc", [Value(0, None)]), bound], ["a"]) is None
+    assert draw_chart("AUC", [Line("auc", [ChartValue(0, None)]), bound], ["a"]) is None
 
 
 @pytest.mark.parametrize("value", [0.0, 0.93, -3.0, 1e-12, 123456789.0])
 def test_a_single_value_is_inside(value: float) -> None:
-    chart = draw_chart("x", [Line("x", [Value(0, value)])], ["a"])
+    chart = draw_chart("x", [Line("x", [ChartValue(0, value)])], ["a"])
     assert chart is not None
     (dot,) = chart.lines[0][3]
     assert 0 < dot.x < WIDTH
@@ -44,7 +44,7 @@ def test_a_single_value_is_inside(value: float) -> None:
 
 def test_labels_of_marks_do_not_cover_each_other() -> None:
     marks = [Mark(place, "push", f"v{place}", f"push {place}") for place in range(40)]
-    chart = draw_chart("AUC", [Line("auc", [Value(n, n) for n in range(40)])], ["x"] * 40, marks)
+    chart = draw_chart("AUC", [Line("auc", [ChartValue(n, n) for n in range(40)])], ["x"] * 40, marks)
     assert chart is not None
     assert len(chart.marks) == 40
     centres = [place[0] for _, _, place in chart.marks if place is not None]

@@ -90,7 +90,11 @@ def test_a_difference_counts_by_its_interval(runs: Runs, text: Text) -> None:
 
 def test_runs_are_compared_with_all_their_parts(runs: Runs, site: Site) -> None:
     first, second = runs.run(FIRST), runs.run(SECOND, rows=2000, overrides={"config": CHANGED})
-    for made, share in ((first, 0.5), (second, 0.2)):
+    for made, share, age in ((first, 0.5, "0"), (second, 0.2, "2")):
+        examples = made["ExampleGen"]["examples"]
+        hashes = {"train": {"age": age * 16, "sex": "1" * 16}}
+        examples.custom_properties["columns"].string_value = json.dumps(hashes)
+        runs.store.put_artifacts([examples])
         _write(made, train={"Female": share, "Male": 1 - share})
         Path(made["Trainer"]["model_run"].uri, "history.json").write_text(
             json.dumps({"metrics": {"loss": [0.5, 0.4]}, "kept_epoch": 1})
@@ -104,13 +108,14 @@ def test_runs_are_compared_with_all_their_parts(runs: Runs, site: Site) -> None:
     assert [section.problem for section in sections] == [""] * 5
     assert [name for name, *_ in comparison.curves.content[0].lines] == ["version 1, train", "version 2, train"]
     assert [path.name for path in comparison.plots.content.curves[0].paths] == ["version 1", "version 2"]
-    assert comparison.changes.content["sections"]["config"]["training.epochs"] == [6, 9]
+    assert comparison.changes.content.sections["config"]["training.epochs"] == [6, 9]
     sex = comparison.features.content[0]
     assert (sex.view.name, round(sex.distance, 6)) == ("sex", 0.3)
     moved = {value: (before, round(now, 6)) for value, before, now in sex.moved}
     assert moved == {"Female": (0.5, 0.2), "Male": (0.5, 0.8)}
     page = site.get("/compare?a=v1&b=v2").text
     assert "30.0% of the values moved" in page
+    assert "columns of train: other values in age; the same in sex" in page
     # Other rows of train, the same of test.
     assert "Both were evaluated on the same rows, but not together" in page
 

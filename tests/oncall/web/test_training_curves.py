@@ -7,7 +7,7 @@ import pytest
 
 from cli.errors import DataError
 from oncall.metadata import Artifact
-from oncall.web.training_curves import Training, draw_training, parse_epochs, read_training
+from oncall.web.training_curves import TrainingCurves, draw_training, parse_epochs, read_training
 
 
 def _outputs(folder: Path) -> dict[str, dict[str, list[Artifact]]]:
@@ -27,7 +27,7 @@ def test_the_history_is_a_chart_for_each_metric(tmp_path: Path) -> None:
 
 
 def test_two_runs_are_in_the_same_chart() -> None:
-    (chart,) = draw_training({"A": Training({"val_auc": [0.8]}), "B": Training({"val_auc": [0.9, 0.95]})})
+    (chart,) = draw_training({"A": TrainingCurves({"val_auc": [0.8]}), "B": TrainingCurves({"val_auc": [0.9, 0.95]})})
     assert [(name, len(dots)) for name, _, _, dots in chart.lines] == [("A, eval", 1), ("B, eval", 2)]
     assert chart.marks == []
 

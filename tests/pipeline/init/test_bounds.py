@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.init.bounds import Sample, least_share, min_domain_mass, min_fraction
-from pipeline.init.splits import Part
+from pipeline.init.splits import SplitPart
 from pipeline.profile.columns import Column
 
 RANDOM = np.random.default_rng(3)
@@ -15,7 +15,7 @@ RANDOM = np.random.default_rng(3)
 
 def samples(rows: int, *shares: float, dependence: float = 1.0) -> list[Sample]:
     every = np.ones(rows, dtype=bool)
-    return [Sample.of(Part(every, share), dependence=dependence, is_exact=rows < 1_000) for share in shares]
+    return [Sample.of(SplitPart(every, share), dependence=dependence, is_exact=rows < 1_000) for share in shares]
 
 
 def missing_in(rows: int, missing: int) -> Column:
@@ -55,7 +55,7 @@ def test_test_files_of_their_own_have_their_own_share() -> None:
     column = missing_in(1_000, 100)
     is_test = np.arange(1_000) < 200
     train, test = ~is_test, is_test
-    divided = [Part(train, 0.9), Part(train, 0.1), Part(test)]
+    divided = [SplitPart(train, 0.9), SplitPart(train, 0.1), SplitPart(test)]
     # Half of test misses the value, and no row of train.
     parts = [Sample.of(part, dependence=1.0, is_exact=True) for part in divided]
     assert min_fraction(column, parts, 5) == 0.5

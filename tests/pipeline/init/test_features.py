@@ -15,7 +15,7 @@ import yaml
 from cli.errors import ConfigError, DataError
 from pipeline.config import pipeline_config
 from pipeline.init.column_kinds import recognize
-from pipeline.init.kinds import Kind
+from pipeline.init.kinds import ColumnKind
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.starter import write_starter
@@ -693,7 +693,7 @@ def test_single_values_beside_lists_are_lists_of_one(tmp_path: Path) -> None:
     values = pa.array([["a", "b c", join_items(["a", "b c"]), None][n % 4] for n in range(ROWS)])
     labels = target(Column("bought", pa.array(BOUGHT.tolist())), ["yes", "no"])
     kind = recognize(Column("tags", values), labels)
-    assert isinstance(kind, Kind)
+    assert isinstance(kind, ColumnKind)
     assert (kind.declared["kind"], kind.declared["delimiter"], kind.reason) == (
         "list",
         "|",

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from cli.errors import ConfigError, DataError
-from pipeline.init.source import Source, data_files, find_source
+from pipeline.init.source import TableSource, data_files, find_source
 
 CONTENT = "x,y\n1,a\n2,b\n"
 
 
-def source(data: str, test: str | None = None) -> Source:
+def source(data: str, test: str | None = None) -> TableSource:
     return find_source(data, test=test, delimiter=None, column_names=(), header=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from cli.errors import DataError
 from pipeline.init import table
 from pipeline.init.notes import Notes
-from pipeline.init.progress import Progress
+from pipeline.init.progress import ProgressLines
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.table import RawTable, read_table
@@ -20,7 +20,7 @@ def read(data: Path, test: Path | None = None, notes: Notes | None = None, label
     source = find_source(
         str(data), test=None if test is None else str(test), delimiter=None, column_names=(), header=True
     )
-    return read_table(source, Requests(label), notes or Notes(), Progress())
+    return read_table(source, Requests(label), notes or Notes(), ProgressLines())
 
 
 def test_numbers_as_people_write_them_become_numbers_and_options_of_csv(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from schemas.bootstrap import Interval
 from schemas.features import FeatureSet
 from schemas.metric_counts import MulticlassCounts, RegressionCounts
 from schemas.metrics import METRICS
-from serving.outcomes.store import Summary, read_summary
+from serving.outcomes.store import JoinSummary, read_summary
 from tests.serving.outcomes.logs import FEATURES, START, build_rows, join_labels, write_labels, write_log, write_model
 
 ROWS = 400
@@ -27,7 +27,7 @@ def declare(label: dict[str, object]) -> FeatureSet:
     return FeatureSet.model_validate({"features": features, "label": label})
 
 
-def join_file(folder: Path, *lines: str) -> tuple[Path, Summary]:
+def join_file(folder: Path, *lines: str) -> tuple[Path, JoinSummary]:
     document = join_labels(folder, write_labels(folder / "labels.csv", *lines))
     assert "error" not in document, document
     summary = read_summary(folder / "log")
@@ -97,7 +97,7 @@ def test_a_difference_has_the_interval_of_two_samples() -> None:
     assert compare(0.8, Interval(0.7, 0.85), OfflineValue(0.9)) == pytest.approx((-0.2, -0.05))
 
 
-def summarize(tmp_path: Path) -> Summary:
+def summarize(tmp_path: Path) -> JoinSummary:
     write_model(tmp_path)
     write_log(tmp_path, "1", build_rows(["a"]))
     return join_file(tmp_path, "person,income", "a,>50K")[1]

@@ -14,7 +14,7 @@ from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.retrain.attempts import Attempt
 from pipeline.retrain.conditions import Champion, judge_conditions
-from pipeline.retrain.decision import Decision, decide
+from pipeline.retrain.decision import RetrainDecision, decide
 from pipeline.run.records import NodeRecord, RecordFile, create_record, hash_data
 from pipeline.run.run_root import RunRoot
 from schemas.tables.content_hash import Memory
@@ -111,7 +111,7 @@ def registry(root: RunRoot, tmp_path: Path) -> LocalRegistry:
     return LocalRegistry(root.path / "registry", "income")
 
 
-def decide_now(config: PipelineConfig, root: RunRoot, registry: LocalRegistry, *attempts: Attempt) -> Decision:
+def decide_now(config: PipelineConfig, root: RunRoot, registry: LocalRegistry, *attempts: Attempt) -> RetrainDecision:
     root.path.mkdir(exist_ok=True)
     return decide(config, root, registry, attempts, NOW)
 

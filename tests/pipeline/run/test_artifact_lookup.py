@@ -8,7 +8,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.types import standard_artifacts
 
 from components.history.local import LastPushedStatistics
-from components.pusher.last_push import Push
+from components.pusher.last_push import PushRecord
 from oncall.local.garbage_collection import collect_garbage
 from oncall.local.run_store import LocalRunStore
 from pipeline.config import pipeline_config
@@ -175,7 +175,7 @@ def test_gc_changes_neither(runs: Runs) -> None:
     ],
 )
 def test_a_destination_names_its_model(destination: str, model: str) -> None:
-    assert Push(1, True, destination).model == model
+    assert PushRecord(1, True, destination).model == model
 
 
 def test_the_page_names_the_run_that_pushed(runs: Runs) -> None:

@@ -11,7 +11,7 @@ from cli.errors import RunRootError
 from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
 from pipeline.run import records
-from pipeline.run.records import RecordFile, RunRecord, State, create_record, newest_records
+from pipeline.run.records import RecordFile, RunRecord, RunState, create_record, newest_records
 from pipeline.run.run_root import RunRoot, new_run_id
 from schemas.sensitive import MASK
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -84,25 +84,25 @@ def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root:
         assert root.is_locked
         file = start_record(root)
         file.node_started("Trainer")
-        assert only(root).state(locked=root.is_locked) == State.RUNNING
+        assert only(root).state(locked=root.is_locked) == RunState.RUNNING
     assert not root.is_locked
-    assert only(root).state(locked=root.is_locked) == State.CRASHED
+    assert only(root).state(locked=root.is_locked) == RunState.CRASHED
     # The lock is another run's, and this process is gone.
     file.record.process_started -= 100
     file.node_started("Evaluator")
-    assert only(root).state(locked=True) == State.CRASHED
+    assert only(root).state(locked=True) == RunState.CRASHED
 
 
 @pytest.mark.parametrize(
     ("exit_code", "reason", "node_state", "expected"),
     [
-        (0, "", "complete", State.SUCCEEDED),
-        (0, "", "cached", State.CACHED),
-        (3, "", "failed", State.FAILED),
-        (130, "SIGTERM", "failed", State.ABORTED),
+        (0, "", "complete", RunState.SUCCEEDED),
+        (0, "", "cached", RunState.CACHED),
+        (3, "", "failed", RunState.FAILED),
+        (130, "SIGTERM", "failed", RunState.ABORTED),
     ],
 )
-def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state: str, expected: State) -> None:
+def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state: str, expected: RunState) -> None:
     file = start_record(root)
     file.record.expected = ["Trainer", "Pusher"]
     file.node_started("Trainer")
@@ -121,7 +121,7 @@ def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> No
         file.node_started(node)
         file.node_finished(node, "complete", "")
     file.end(exit_code=0, error="", reason="", summary={})
-    assert (only(root).state(locked=False), only(root).succeeded) == (State.INCOMPLETE, False)
+    assert (only(root).state(locked=False), only(root).succeeded) == (RunState.INCOMPLETE, False)
     file.update(alert="posted")
     assert (only(root).alert, only(root).until) == ("posted", "Gate")
 

@@ -49,9 +49,9 @@ def test_a_push_of_the_future_is_the_last_one_for_the_runs_after_it(runs: Runs) 
 def test_clocks_that_disagree_are_reported(runs: Runs) -> None:
     records = list(newest_records(runs.root))
     (conflict,) = find_clock_conflicts(records[1:], now=2.1e9)
-    assert conflict.startswith(f"run {FUTURE} started 83333.3 h after the start of run {LATER}, which came later")
+    assert conflict.text.startswith(f"run {FUTURE} started 83333.3 h after the start of run {LATER}, which came later")
     (conflict,) = find_clock_conflicts(records, now=1.9e9)
-    assert conflict.startswith(f"run {FUTURE} started 27777.8 h after now; ")
+    assert conflict.text.startswith(f"run {FUTURE} started 27777.8 h after now; ")
 
 
 def test_a_run_that_ended_before_its_first_node_is_after_those_that_it_found(runs: Runs) -> None:

@@ -13,7 +13,7 @@ import tensorflow_data_validation as tfdv
 
 from components.sensitive_statistics import mark_sensitive
 from pipeline.stats.bins import BINS
-from pipeline.stats.page import TOP_VALUES, FeatureView, Notes, features, percent
+from pipeline.stats.page import TOP_VALUES, FeatureNotes, FeatureView, features, percent
 from schemas.curated.derived_features import mark_derived
 from schemas.expressions import Expression
 from tests.statistics import statistics_of
@@ -248,11 +248,11 @@ def test_of_a_sensitive_column_only_counts_are_shown() -> None:
         mark_sensitive(feature)
     unmarked = statistics_of({"city": ["CANARY", "c"], "size": [987654.0, 1.0], "x": [1.0, 2.0]})
     splits = {"train": marked.datasets[0], "pushed train": unmarked.datasets[0]}
-    notes = Notes.read({"features": {"city": {"owner": "a@b.org", "description": None}, "x": {}}})
+    notes = FeatureNotes.read({"features": {"city": {"owner": "a@b.org", "description": None}, "x": {}}})
     city, size, x = features(splits, [], notes)
     assert [side.numbers for side in city.sides] == [{"empty": "0%", "different": "2"}] * 2
     assert [side.numbers for side in size.sides] == [{"zeros": "50.0%"}, {"zeros": "0%"}]
-    assert city.notes == Notes(owner="a@b.org")
+    assert city.notes == FeatureNotes(owner="a@b.org")
     for view in (city, size):
         assert (view.labels, view.ticks) == ([], [])
         assert "values are masked" in picture(view) and "CANARY" not in picture(view) and "987" not in picture(view)
@@ -286,7 +286,7 @@ def test_strings_that_hardly_repeat_have_no_picture() -> None:
 
 def test_times_of_a_long_range_are_dates() -> None:
     values = {"seen": [1_672_531_200.0 + 90_061 * n for n in range(120)]}
-    notes = Notes.read({"features": {"seen": {"kind": "timestamp"}}})
+    notes = FeatureNotes.read({"features": {"seen": {"kind": "timestamp"}}})
     (view,) = features({"train": statistics_of(values).datasets[0]}, [], notes)
     titles = ["min", "median", "max", "mean", "std dev", "10%", "25%", "75%", "90%"]
     assert list(view.sides[0].numbers) == titles
@@ -303,7 +303,8 @@ def test_times_are_shown_as_times() -> None:
         "open": {"kind": "timestamp", "format": "time_of_day"},
     }
     views = {
-        v.name: v for v in features(statistics, [], Notes.read({"features": {**config, "seen": {"kind": "timestamp"}}}))
+        v.name: v
+        for v in features(statistics, [], FeatureNotes.read({"features": {**config, "seen": {"kind": "timestamp"}}}))
     }
     numbers = {name: view.sides[0].numbers for name, view in views.items()}
     assert (numbers["day"]["min"], numbers["day"]["max"], numbers["day"]["std dev"]) == (

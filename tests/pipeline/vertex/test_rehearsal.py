@@ -20,7 +20,7 @@ from pipeline.vertex import jobs
 from pipeline.vertex.conditions import condition_holds, query_matches
 from pipeline.vertex.rehearsal import Rehearsal, TaskResult, install_package
 from pipeline.vertex.rehearsal_record import Recorded
-from serving.registry.vertex.config import RequestLog
+from serving.registry.vertex.config import VertexRequestLog
 from serving.registry.vertex.connection import VertexClient
 from tests.conftest import ROOT
 from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, Bench
@@ -511,7 +511,7 @@ def test_all_sections_that_a_rehearsal_needs_are_named_at_once(tmp_path: Path) -
 
 
 def test_a_rehearsal_checks_the_request_log_that_its_push_left(tmp_path: Path) -> None:
-    config = RequestLog(table="my-project.logs.requests")
+    config = VertexRequestLog(table="my-project.logs.requests")
     metadata = {"vertex": json.dumps({"request_log": "10 % of the requests to my-project.logs.requests"})}
     results = {"Pusher": TaskResult("Pusher", "SUCCEEDED", outputs={"pushed_model": [{"metadata": metadata}]})}
     run = create_rehearsal(tmp_path, task("a"))

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from schemas.tables.values import Rule
-from serving.model.inputs import Input, Inputs, RequestError
+from serving.model.inputs import Inputs, ModelInput, RequestError
 from serving.model.predictor import Predictor, check_finite
 from serving.model.session_model import ModelError
 from serving.registry import VERSION_FILE
@@ -102,6 +102,6 @@ def test_a_model_of_another_origin_is_served_with_all_inputs_required(make_model
 def test_a_sensitive_number_is_not_named_where_a_prediction_is_not_finite() -> None:
     for sensitive, number in ((True, "<masked>"), (False, "987654")):
         rules = [Rule("amount", "float", sensitive=sensitive), Rule("x", "float")]
-        inputs = Inputs([Input(rule.column, rule) for rule in rules])
+        inputs = Inputs([ModelInput(rule.column, rule) for rule in rules])
         with pytest.raises(RequestError, match=f"; the largest number is {number} in amount$"):
             check_finite({"probability": np.array([np.nan])}, inputs, {"amount": [987654.0], "x": [1.0]})

@@ -13,7 +13,7 @@ from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.warmup_requests import build_warmup, run_warmup
 from serving.registry import RELEASE_FILE, WARMUP_FILE, Candidate, LocalRegistry, extra_hashes
-from serving.server.model_versions import ModelVersions, VersionPolicy
+from serving.server.model_versions import ServedVersions, VersionPolicy
 from tests.serving.models import ROW, example, export_model, golden, golden_answers
 
 pytestmark = pytest.mark.integration
@@ -65,9 +65,9 @@ def test_a_push_keeps_the_requests_beside_the_content(model: Path, tmp_path: Pat
     # The same model without them is the same version.
     assert not registry.push(Candidate("shop", run_id="s", folder=model, golden=content)).pushed
     assert run_warmup(registry.path(1), Predictor(model)) == 2
-    assert ModelVersions(registry.folder, VersionPolicy()).refresh().default == 1
+    assert ServedVersions(registry.folder, VersionPolicy()).refresh().default == 1
     (registry.path(1) / WARMUP_FILE).write_bytes(b"")
-    versions = ModelVersions(registry.folder, VersionPolicy())
+    versions = ServedVersions(registry.folder, VersionPolicy())
     assert versions.refresh().default is None
     assert f"{WARMUP_FILE}: is not what was pushed" in versions.explain()
     assert (registry.path(1) / RELEASE_FILE).is_file()

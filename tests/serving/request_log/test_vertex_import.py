@@ -23,7 +23,7 @@ from schemas.features import FeatureSet
 from serving.model.golden_requests import GoldenRequests
 from serving.registry.content import DECLARATION_FILE, GOLDEN_FILE, READ_OPTIONS_FILE
 from serving.registry.protocol import Candidate
-from serving.registry.vertex.config import RequestLog
+from serving.registry.vertex.config import VertexRequestLog
 from serving.registry.vertex.registry import EndpointDeployments
 from serving.request_log.__main__ import main
 from serving.request_log.shards import ERROR, ID, KEY, VERSION, ShardDescription, list_shards, read_rows, write_shard
@@ -340,7 +340,9 @@ def test_the_traffic_of_an_endpoint_is_imported_by_a_command(
     assert (result.exit_code, "there is no such model" in result.stderr) == (5, True)
     model = models.export_model(tmp_path / "model")
     golden = models.golden(model)
-    bench.deployment = bench.deployment.model_copy(update={"request_log": RequestLog(table=TABLE, sampling_rate=1)})
+    bench.deployment = bench.deployment.model_copy(
+        update={"request_log": VertexRequestLog(table=TABLE, sampling_rate=1)}
+    )
     bench.registry().push(Candidate("shop", run_id="run-1", folder=model, tensorflow=(2, 21), golden=golden.to_json()))
     result = invoke(bench, folder, "--since", "1h")
     assert (result.exit_code, result.stdout.splitlines()[0].partition(" since ")[0]) == (

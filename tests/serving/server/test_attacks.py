@@ -25,7 +25,7 @@ from cli.errors import PushError
 from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry, read_record
 from serving.server import command
 from serving.server.http_protocol import MAX_CONNECTIONS
-from serving.server.model_versions import ModelVersions, VersionPolicy, VersionState
+from serving.server.model_versions import ServedVersions, VersionPolicy, VersionStatus
 from tests.conftest import ROOT
 from tests.serving.models import ROW, example, export_model, push
 from tests.serving.running import RunningServer, registry_of
@@ -358,7 +358,7 @@ def _spoil(folder: Path, how: str) -> None:
 def test_a_version_of_anything_keeps_no_other_from_being_followed(
     registry: LocalRegistry, models: list[Path], how: str, reason: str
 ) -> None:
-    versions = ModelVersions(registry.folder, VersionPolicy.parse("all"))
+    versions = ServedVersions(registry.folder, VersionPolicy.parse("all"))
     assert versions.refresh().default == 1
     push(registry, models[1])
     push(registry, models[2])
@@ -373,7 +373,7 @@ def test_an_error_that_nobody_foresaw_is_one_versions_own(
 ) -> None:
     from serving.server import model_versions
 
-    versions = ModelVersions(registry.folder, VersionPolicy.parse("all"))
+    versions = ServedVersions(registry.folder, VersionPolicy.parse("all"))
     versions.refresh()
     push(registry, models[1])
 
@@ -392,7 +392,7 @@ def test_a_ledger_that_is_a_pipe_is_an_error_in_time(registry: LocalRegistry) ->
     (registry.folder / "registry.json").unlink()
     os.mkfifo(registry.folder / "registry.json")
     with pytest.raises(PushError, match=r"registry\.json: cannot be read"):
-        ModelVersions(registry.folder, VersionPolicy()).refresh()
+        ServedVersions(registry.folder, VersionPolicy()).refresh()
     with pytest.raises(OSError, match="is not a regular file"):
         read_record(registry.folder / "registry.json")
 
@@ -401,16 +401,16 @@ def test_a_ledger_that_is_a_pipe_is_an_error_in_time(registry: LocalRegistry) ->
 def test_a_champion_whose_folder_is_gone_is_served_from_memory(
     registry: LocalRegistry, models: list[Path], policy: str
 ) -> None:
-    versions = ModelVersions(registry.folder, VersionPolicy.parse(policy))
+    versions = ServedVersions(registry.folder, VersionPolicy.parse(policy))
     push(registry, models[1])
     assert versions.refresh().default == 2
     shutil.move(registry.folder / "2", registry.folder.parent / "gone")
     snapshot = versions.refresh()
     assert (snapshot.default, 2 in snapshot.served) == (2, True)
     gone = f"{registry.folder / '2'}: is gone; the model in memory is served"
-    assert snapshot.states[2] == VersionState("AVAILABLE", gone)
+    assert snapshot.states[2] == VersionStatus("AVAILABLE", gone)
     shutil.move(registry.folder.parent / "gone", registry.folder / "2")
-    assert versions.refresh().states[2] == VersionState("AVAILABLE")
+    assert versions.refresh().states[2] == VersionStatus("AVAILABLE")
 
 
 def test_the_watch_goes_on_after_anything(registry: LocalRegistry, models: list[Path]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cli.errors import ConfigError, PushError
 from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry
-from serving.server.model_versions import ModelVersions, VersionPolicy
+from serving.server.model_versions import ServedVersions, VersionPolicy
 from tests.serving.models import ROW, export_model, push
 from tests.serving.running import RunningServer, registry_of
 
@@ -54,7 +54,7 @@ def test_other_policies_are_refused(text: str) -> None:
 
 def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
-    versions = ModelVersions(registry.folder, VersionPolicy())
+    versions = ServedVersions(registry.folder, VersionPolicy())
     assert versions.refresh().default == 1
     push(registry, models[1])
     assert (versions.refresh().default, sorted(versions.snapshot.served)) == (2, [2])
@@ -71,10 +71,10 @@ def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, mo
 def test_labels_and_numbers_are_served_together(registry: LocalRegistry, models: list[Path]) -> None:
     for model in models[:3]:
         push(registry, model)
-    now = ModelVersions(registry.folder, VersionPolicy.parse("labels")).refresh()
+    now = ServedVersions(registry.folder, VersionPolicy.parse("labels")).refresh()
     assert (sorted(now.served), now.default, dict(now.labels)) == ([2, 3], 3, {"champion": 3, "previous": 2})
     registry.rollback()
-    now = ModelVersions(registry.folder, VersionPolicy.parse("all")).refresh()
+    now = ServedVersions(registry.folder, VersionPolicy.parse("all")).refresh()
     assert (sorted(now.served), now.default) == ([1, 2, 3], 2)
 
 
@@ -112,7 +112,7 @@ def test_a_version_that_nobody_vouches_for_is_not_taken_up(
     registry: LocalRegistry, models: list[Path], damage: Callable[[Path], None], message: str
 ) -> None:
     push(registry, models[0])
-    versions = ModelVersions(registry.folder, VersionPolicy.parse("latest"))
+    versions = ServedVersions(registry.folder, VersionPolicy.parse("latest"))
     versions.refresh()
     push(registry, models[1])
     damage(registry.folder / "2")
@@ -124,7 +124,7 @@ def test_wrong_answers_keep_a_version_out_until_its_files_change(
     registry: LocalRegistry, models: list[Path], tmp_path: Path
 ) -> None:
     push(registry, models[0])
-    versions = ModelVersions(registry.folder, VersionPolicy())
+    versions = ServedVersions(registry.folder, VersionPolicy())
     versions.refresh()
     push(registry, models[1], wrong=0.1)
     now = versions.refresh()
@@ -146,7 +146,7 @@ def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
     registry: LocalRegistry, models: list[Path]
 ) -> None:
     push(registry, models[0])
-    versions = ModelVersions(registry.folder, VersionPolicy())
+    versions = ServedVersions(registry.folder, VersionPolicy())
     versions.refresh()
     ledger = registry.folder / "registry.json"
     text = ledger.read_text()
@@ -163,11 +163,11 @@ def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
 def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     push(registry, models[1], wrong=0.1)
-    assert ModelVersions(registry.folder, VersionPolicy()).refresh().default is None
-    assert ModelVersions(registry.folder, VersionPolicy.parse("all")).refresh().default is None
+    assert ServedVersions(registry.folder, VersionPolicy()).refresh().default is None
+    assert ServedVersions(registry.folder, VersionPolicy.parse("all")).refresh().default is None
     # Whoever asks for versions by number, or for the latest that can be served, gets one of those.
-    assert ModelVersions(registry.folder, VersionPolicy.parse("1")).refresh().default == 1
-    assert ModelVersions(registry.folder, VersionPolicy.parse("latest:2")).refresh().default == 1
+    assert ServedVersions(registry.folder, VersionPolicy.parse("1")).refresh().default == 1
+    assert ServedVersions(registry.folder, VersionPolicy.parse("latest:2")).refresh().default == 1
 
 
 def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegistry, models: list[Path]) -> None:
@@ -175,7 +175,7 @@ def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegis
         push(registry, model)
     registry.rollback()
     for text, default in {"1": 1, "1,9": 1, "1,3": 3, "1,2": 2, "latest": 3, "latest:2": 3}.items():
-        assert ModelVersions(registry.folder, VersionPolicy.parse(text)).refresh().default == default, text
+        assert ServedVersions(registry.folder, VersionPolicy.parse(text)).refresh().default == default, text
 
 
 @pytest.mark.integration

@@ -17,7 +17,7 @@ from cli.errors import ConfigError
 from serving.model.predictor import Predictor
 from serving.registry import Candidate, LocalRegistry
 from serving.server.label_share import LabelShare
-from serving.server.model_versions import ModelVersions, VersionPolicy
+from serving.server.model_versions import ServedVersions, VersionPolicy
 from tests.serving.models import ROW, export_model, push
 from tests.serving.running import RunningServer, ask, registry_of
 
@@ -225,4 +225,4 @@ def test_versions_without_a_champion_beside_them_have_no_shadow(
     push(registry, exported[0])
     labelled = replace(VersionPolicy.parse(policy), labels=frozenset({"candidate"}))
     with pytest.raises(ConfigError, match=f"^--shadow and --split: expected the folder of all versions, .*{reason}$"):
-        ModelVersions(registry.folder / below, labelled)
+        ServedVersions(registry.folder / below, labelled)

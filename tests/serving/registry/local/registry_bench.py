@@ -10,7 +10,12 @@ from serving.registry import TF_SERVING_FILE, Candidate, LocalRegistry, PushedVe
 
 # Children start at once, and have what the parent has: nothing is imported again.
 PROCESSES = multiprocessing.get_context("fork")
-CANDIDATE, CHAMPION, PREVIOUS, RETIRED = State.CANDIDATE, State.CHAMPION, State.PREVIOUS, State.RETIRED
+CANDIDATE, CHAMPION, PREVIOUS, RETIRED = (
+    State.CANDIDATE,
+    State.CHAMPION,
+    State.PREVIOUS,
+    State.RETIRED,
+)
 
 
 def model(folder: Path, content: str = "weights", files: int = 1) -> Path:

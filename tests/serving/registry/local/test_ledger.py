@@ -8,7 +8,7 @@ import pytest
 from cli.errors import PushError
 from serving.registry import LEDGER_FILE, LocalRegistry
 from serving.registry.local.ledger import Ledger
-from serving.server.model_versions import ModelVersions, VersionPolicy
+from serving.server.model_versions import ServedVersions, VersionPolicy
 from tests.serving.registry.local.registry_bench import CANDIDATE, CHAMPION, PREVIOUS, Push, model, models, push
 
 
@@ -43,7 +43,7 @@ def test_a_copy_of_a_version_is_never_finished_nor_promoted_nor_counted_as_the_s
 
 def test_the_server_offers_no_copy_whatever_versions_it_is_asked_for(registry: LocalRegistry) -> None:
     shutil.copytree(registry.path(3), registry.path(9))
-    versions = ModelVersions(registry.folder, VersionPolicy("all"))
+    versions = ServedVersions(registry.folder, VersionPolicy("all"))
     assert sorted(versions._list_versions()[0]) == [1, 2, 3]
     (registry.folder / LEDGER_FILE).unlink()
     assert sorted(versions._list_versions()[0]) == [1, 2, 3, 9]

@@ -71,7 +71,12 @@ def test_a_push_replaces_the_champion_and_keeps_one_previous_version(tmp_path: P
 def test_a_push_without_promotion_waits_and_takes_the_place_of_the_one_that_waited(tmp_path: Path) -> None:
     registry = LocalRegistry(tmp_path / "r", "income")
     first = push(tmp_path / "r", model(tmp_path / "a", "a"), promote=False)
-    assert (first.version, first.traffic, registry.champion(), registry.state(1)) == (1, {}, None, State.CANDIDATE)
+    assert (first.version, first.traffic, registry.champion(), registry.state(1)) == (
+        1,
+        {},
+        None,
+        State.CANDIDATE,
+    )
     push(tmp_path / "r", model(tmp_path / "b", "b"))
     third = push(tmp_path / "r", model(tmp_path / "c", "c"), promote=False)
     assert (third.version, third.traffic) == (3, {2: 100})

@@ -121,7 +121,12 @@ def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
         push(tmp_path / "r", model(tmp_path / name, name), promote=name not in "bf")
     registry = LocalRegistry(tmp_path / "r", "income")
     registry.rollback(3)
-    retired, previous, champion, candidate = State.RETIRED, State.PREVIOUS, State.CHAMPION, State.CANDIDATE
+    retired, previous, champion, candidate = (
+        State.RETIRED,
+        State.PREVIOUS,
+        State.CHAMPION,
+        State.CANDIDATE,
+    )
     assert registry.ledger().states == {1: retired, 2: retired, 3: champion, 4: retired, 5: previous, 6: candidate}
     # As by another tool; and copied by hand.
     (registry.folder / "1" / RELEASE_FILE).unlink()

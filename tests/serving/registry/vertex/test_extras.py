@@ -12,12 +12,12 @@ from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
 from serving.registry.protocol import PushedVersion
-from serving.registry.vertex.config import BatchPrediction, Monitoring
-from serving.registry.vertex.extras import TrainingData, set_up_extras
+from serving.registry.vertex.config import BatchPrediction, VertexMonitoring
+from serving.registry.vertex.extras import VersionTrainingData, set_up_extras
 from serving.registry.vertex.names import is_same_resource
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
-_TRAINING = TrainingData(
+_TRAINING = VersionTrainingData(
     label_kind="binary",
     label="income",
     features=["age", "hours"],
@@ -77,7 +77,7 @@ def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> N
             writer.write(f"row {number}".encode())
             writer.write(b"another")
     run_extras(
-        bench, bench.push(0.1), monitoring=Monitoring(skew_threshold=0.2, drift_threshold=None, interval_hours=6)
+        bench, bench.push(0.1), monitoring=VertexMonitoring(skew_threshold=0.2, drift_threshold=None, interval_hours=6)
     )
     client = bench.vertex().jobs
     (job,) = client.list_model_deployment_monitoring_jobs(parent=bench.place.parent)
@@ -92,7 +92,7 @@ def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> N
     assert [record.numpy() for record in tf.data.TFRecordDataset(sample)] == [b"row 0", b"another"]
     assert "prediction_drift_detection_config" not in objective.objective_config
 
-    run_extras(bench, bench.push(0.2, "run-2"), monitoring=Monitoring(emails=("on-call@example.com",)))
+    run_extras(bench, bench.push(0.2, "run-2"), monitoring=VertexMonitoring(emails=("on-call@example.com",)))
     (changed,) = client.list_model_deployment_monitoring_jobs(parent=bench.place.parent)
     assert changed.name == job.name
     watched = {config.deployed_model_id for config in changed.model_deployment_monitoring_objective_configs}

@@ -4,7 +4,7 @@ import pytest
 from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
-from serving.registry.vertex.config import RequestLog
+from serving.registry.vertex.config import VertexRequestLog
 from serving.registry.vertex.request_log import FIELD, RequestLogSetting
 from tests.vertex_fixtures import PROJECT, Bench
 
@@ -15,11 +15,11 @@ SETTING = RequestLogSetting(TABLE, 0.5)
 @pytest.fixture
 def logging_bench(bench: Bench) -> Bench:
     (bench.server.emulator.bigquery / PROJECT / "logs").mkdir(parents=True)
-    configure(bench, RequestLog(table=TABLE, sampling_rate=0.5))
+    configure(bench, VertexRequestLog(table=TABLE, sampling_rate=0.5))
     return bench
 
 
-def configure(bench: Bench, request_log: RequestLog | None) -> None:
+def configure(bench: Bench, request_log: VertexRequestLog | None) -> None:
     bench.deployment = bench.deployment.model_copy(update={"request_log": request_log})
 
 
@@ -46,7 +46,7 @@ def test_a_push_sets_the_request_log_once(logging_bench: Bench) -> None:
 
 def test_the_key_takes_effect_though_the_model_is_pushed_already(logging_bench: Bench) -> None:
     push(logging_bench, 0.1, "run-1")
-    configure(logging_bench, RequestLog(table=TABLE, sampling_rate=1))
+    configure(logging_bench, VertexRequestLog(table=TABLE, sampling_rate=1))
     plan = logging_bench.registry().plan(logging_bench.candidate(0.1))
     assert plan.is_done
     assert plan.lines[-1] == (f"request log: 100 % of the requests to {TABLE}; before: 50 % of the requests to {TABLE}")
@@ -72,13 +72,13 @@ def test_without_the_key_a_setting_stays_and_a_rate_of_0_turns_it_off(logging_be
     configure(logging_bench, None)
     push(logging_bench, 0.2, "run-2")
     assert logging_bench.endpoint().request_log == SETTING
-    configure(logging_bench, RequestLog(table=TABLE, sampling_rate=0))
+    configure(logging_bench, VertexRequestLog(table=TABLE, sampling_rate=0))
     assert f"request log: off; before: {SETTING} (endpoint census-income)" in push(logging_bench, 0.3, "run-3")
     assert logging_bench.endpoint().request_log is None
 
 
 def test_a_dataset_that_does_not_exist_ends_the_push_before_any_traffic_moves(bench: Bench) -> None:
-    configure(bench, RequestLog(table=TABLE))
+    configure(bench, VertexRequestLog(table=TABLE))
     with pytest.raises(PushError, match=r"^push\.vertex\.request_log: .*Not found: Dataset my-project:logs"):
         bench.push(0.1)
     assert not bench.endpoint().deployed
@@ -93,4 +93,4 @@ def test_a_permission_that_is_missing_is_named(logging_bench: Bench) -> None:
 @pytest.mark.parametrize("table", ["requests", "logs.requests", "bq://my-project.logs.requests", "gs://logs/requests"])
 def test_a_table_without_its_project_is_rejected_in_the_config(table: str) -> None:
     with pytest.raises(ValueError, match=r"expected PROJECT\.DATASET\.TABLE"):
-        RequestLog(table=table)
+        VertexRequestLog(table=table)
