@@ -27,6 +27,7 @@ from pipeline.outcomes.quality_drop import (
     select_metrics,
 )
 from pipeline.run.advice import ask
+from schemas.bootstrap import Interval
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
 from serving.outcomes.store import Summary, read_summary
@@ -210,7 +211,7 @@ def _document(live: LiveMetrics, version: _Version | None, settings: LiveSetting
         interval, expected = live.intervals.get(name), offline.get(name)
         verdict = ""
         if value is not None and interval is not None and expected is not None:
-            verdict = _judge(name, compare(value, interval, expected))
+            verdict = _judge(name, compare(name, value, interval, expected))
         metrics[name] = {
             "value": value,
             "interval": interval,
@@ -222,7 +223,7 @@ def _document(live: LiveMetrics, version: _Version | None, settings: LiveSetting
     return {**live.group._asdict(), "rows": live.rows, "metrics": metrics}
 
 
-def _judge(name: str, change: tuple[float, float]) -> str:
+def _judge(name: str, change: Interval | None) -> str:
     from oncall.evaluations import judge_change
 
     return judge_change(name, change)

@@ -167,8 +167,10 @@ def find_interval(metric: Metric, value: float | None, error: float | None, rows
       error: its standard error; None if there is none.
       rows: number of effective rows.
     """
-    if value is None or error is None or not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return None
+    if error is None:
+        return _find_uniform_interval(value, rows) if metric.is_share_of_rows else None
     margin = _quantile(rows) * error
     if metric.scale == "share" and 0 < value < 1:
         center, margin = special.logit(value), margin / (value * (1 - value))
@@ -177,6 +179,18 @@ def find_interval(metric: Metric, value: float | None, error: float | None, rows
         factor = math.exp(margin / value)
         return Interval(value / factor, value * factor)
     return Interval(value - margin, value + margin)
+
+
+def _find_uniform_interval(value: float, rows: float) -> Interval | None:
+    """Return the interval of a share that all rows have, or none has; None for another share, or a single row.
+
+    All replicates are alike then. Wilson (1927), Probable Inference.
+    """
+    share = round(value, 12)
+    if share not in (0, 1) or rows < 2:
+        return None
+    margin = _quantile(rows) ** 2 / (rows + _quantile(rows) ** 2)
+    return Interval(1 - margin, 1.0) if share else Interval(0.0, margin)
 
 
 def find_difference(difference: float | None, error: float | None, rows: float) -> Interval | None:

@@ -150,7 +150,9 @@ def _compare(
         value, interval, expected = live.values.get(name), live.intervals.get(name), offline.get(OVERALL, {}).get(name)
         if value is None or interval is None or expected is None:
             continue
-        change = compare(value, interval, expected)
+        change = compare(name, value, interval, expected)
+        if change is None:
+            continue
         margin = max((b.max_regression for b in evaluation.change_thresholds if b.metric == name), default=0.0)
         if (change.high < -margin) if METRICS[name].better == "higher" else (change.low > margin):
             metric = METRICS[name]
@@ -197,8 +199,14 @@ def select_metrics(evaluation: Evaluation, summary: Summary) -> list[str]:
     return names or [name for name in metrics_of(summary.kind) if METRICS[name].rank == 1]
 
 
-def compare(value: float, interval: Interval, offline: OfflineValue) -> Interval:
-    """Return the interval of live - offline, two independent samples; an offline value without an interval is exact."""
+def compare(metric: str, value: float, interval: Interval, offline: OfflineValue) -> Interval | None:
+    """Return the interval of live - offline, two independent samples.
+
+    An offline value without an interval is exact. None if it is a perfect or the worst share: its rows are alike, and
+    the spread is not known.
+    """
+    if offline.interval is None and METRICS[metric].scale == "share" and offline.value in (0, 1):
+        return None
     low, high = offline.interval if offline.interval is not None else (offline.value, offline.value)
     difference = value - offline.value
     return Interval(
