@@ -124,7 +124,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
         return Check(CHECK, False, str(error), todo)
     about = f"version {version.number}"
     if drops:
-        return Check(CHECK, False, f"{about}: {'; '.join(map(str, drops))}", todo, about)
+        return Check(CHECK, False, f"{about}: {'; '.join(map(str, drops))}", todo, about, trained_by=version.run)
     basis = "its evaluation and thresholds" if described.offline else "the thresholds of its config"
     return Check(CHECK, True, f"{about}: not significantly below {basis} in the last {WINDOW_DAYS} days", about=about)
 

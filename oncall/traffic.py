@@ -389,7 +389,7 @@ def check_traffic(store: RunStore, folder: Path | None, model: str | None, log: 
     message += f" and {len(findings) - _MAX_CHECKED} more findings" if len(findings) > _MAX_CHECKED else ""
     names = dict.fromkeys(finding.feature for finding in findings)
     about = f"version {report.training.version}"
-    return Check(TRAFFIC, not findings, message, todo, about, parts=(*names,))
+    return Check(TRAFFIC, not findings, message, todo, about, trained_by=report.training.run_id, parts=(*names,))
 
 
 def _find_statistics(metadata: Metadata, outputs: Outputs) -> Artifact | None:
