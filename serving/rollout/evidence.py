@@ -136,24 +136,29 @@ def add_metrics(text: str, evidence: dict[int, VersionEvidence]) -> None:
                     entry.shadow_errors += count
 
 
-def read_quality(file: Path, metric: str) -> dict[int, LiveQuality]:
-    """Return a metric of each version by the document of `python -m oncall outcomes --json`.
+def read_quality(file: Path, metric: str = "") -> tuple[str, dict[int, LiveQuality]]:
+    """Return the name of a metric, and its values by version, of the document of `python -m oncall outcomes --json`.
 
     Args:
       file: The document.
-      metric: Name of the metric.
+      metric: Name of the metric; empty for the first that the command compares with the evaluation.
 
     Raises:
+      ConfigError: It has no such metric.
       DataError: It cannot be read, or is another document.
     """
     try:
-        groups = json.loads(file.read_bytes())["groups"]
-        overall = [group for group in groups if not group["week"] and group["slice"] == _ALL_ROWS]
+        document = json.loads(file.read_bytes())
+        metric = metric or str(document["metrics"][0])
+        overall = [group for group in document["groups"] if not group["week"] and group["slice"] == _ALL_ROWS]
+        names = list(dict.fromkeys(name for group in overall for name in group["metrics"]))
         quality = {int(group["version"]): _read_metric(group, metric) for group in overall}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else repr(error)
         raise DataError(f"{file}: is not a document of python -m oncall outcomes --json: {reason}") from error
-    return {version: value for version, value in quality.items() if value is not None}
+    if names and metric not in names:
+        raise ConfigError(f"--metric: {file} has no '{metric}'; expected one of {', '.join(names)}")
+    return metric, {version: value for version, value in quality.items() if value is not None}
 
 
 def _read_metric(group: Mapping[str, Any], metric: str) -> LiveQuality | None:
