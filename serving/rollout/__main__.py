@@ -11,7 +11,7 @@ import click
 
 from cli.errors import ConfigError
 from cli.terminal import refusals
-from serving.registry import LocalRegistry
+from serving.registry import LocalRegistry, State
 from serving.rollout.evidence import LiveQuality, read_quality, read_servers
 from serving.rollout.rule import QUESTIONS, Bounds
 from serving.rollout.step import carry_out, decide
@@ -123,11 +123,13 @@ def main(
         if not folder.is_dir():
             raise ConfigError(f"--model-dir: {model_dir} is not a folder; expected the model's, in its registry")
         registry = LocalRegistry(folder.parent, folder.name)
+        ledger = registry.ledger()
+        candidate = ledger.find_by_state(State.CANDIDATE)
         step = decide(
-            registry.ledger(),
+            ledger,
             questions,
             Bounds(min_requests, max_more_errors, max_latency_ratio, max_changed),
-            read_servers(servers, _read_token(token_file), ca_file),
+            read_servers(servers, _read_token(token_file), ca_file, candidate),
             quality,
             higher_is_better=better == "higher",
         )

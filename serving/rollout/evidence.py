@@ -68,12 +68,15 @@ class LiveQuality:
     high: float
 
 
-def read_servers(urls: Sequence[str], token: str, authorities: Path | None = None) -> dict[int, VersionEvidence]:
+def read_servers(
+    urls: Sequence[str], token: str, authorities: Path | None = None, candidate: int | None = None
+) -> dict[int, VersionEvidence]:
     """Return the measurements of all versions, together over servers.
 
     Args:
       urls: Addresses of the servers.
       token: Bearer token; empty for none.
+      candidate: Candidate, to count only the requests that were shared with it; None for all.
       authorities: File of the authorities of the servers' certificates; None for those of the system.
 
     Raises:
@@ -96,7 +99,7 @@ def read_servers(urls: Sequence[str], token: str, authorities: Path | None = Non
                 urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_SECONDS, context=context
             ) as response:
                 text = response.read(_MAX_BYTES).decode()
-            add_metrics(text, evidence)
+            add_metrics(text, evidence, candidate)
         except urllib.error.HTTPError as error:
             with error:
                 raise DataError(
@@ -109,8 +112,14 @@ def read_servers(urls: Sequence[str], token: str, authorities: Path | None = Non
     return evidence
 
 
-def add_metrics(text: str, evidence: dict[int, VersionEvidence]) -> None:
+def add_metrics(text: str, evidence: dict[int, VersionEvidence], candidate: int | None = None) -> None:
     """Add one server's metrics in Prometheus's text format to the measurements by version.
+
+    Args:
+      text: The metrics.
+      evidence: Measurements, which are added to.
+      candidate: Candidate, to count only the requests that were shared with it. Earlier ones of the champion are of
+        other clients, and of another traffic. None for all.
 
     Raises:
       ValueError: The text is not of that format.
@@ -120,6 +129,8 @@ def add_metrics(text: str, evidence: dict[int, VersionEvidence]) -> None:
             version = sample.labels.get("version", "")
             name = sample.name.removeprefix(_PREFIX)
             if not version.isdecimal() or not name.startswith(("split_", "shadow_")):
+                continue
+            if candidate is not None and sample.labels.get("other", str(candidate)) != str(candidate):
                 continue
             entry = evidence.setdefault(int(version), VersionEvidence())
             count = int(sample.value)
