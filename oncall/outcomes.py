@@ -12,7 +12,7 @@ from cli.terminal import command, flags
 from oncall.check import Check
 from oncall.evaluations import read_metrics_by_slice
 from oncall.model_versions import ModelVersion, ModelVersions
-from oncall.request_log import find_request_log
+from oncall.request_log import check_model, find_request_log
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from pipeline.config.pipeline_config import PipelineConfig
@@ -31,7 +31,7 @@ from schemas.bootstrap import Interval
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
 from serving.outcomes.store import Summary, read_summary
-from serving.request_log.shards import RequestLogError, list_shards
+from serving.request_log.shards import RequestLogError, Shard, list_shards
 
 CHECK = "live quality"
 
@@ -75,7 +75,7 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
         settings.seed,
     )
     live, notes = measure_outcomes(log, summary, settings)
-    notes += _describe_join(log, summary)
+    notes += _describe_join(log, summary, model_versions.name)
     if not any(metrics.rows for metrics in live):
         notes.append("no prediction has a label yet")
     names = select_metrics(settings.evaluation, summary)
@@ -114,7 +114,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
     version = next((v for v in model_versions.list_versions() if v.number == champion), None)
     todo = ask("outcomes", here=store.location_flags + flags(log=log))
     try:
-        list_shards(log)
+        check_model(list_shards(log), model_versions.name)
         summary = read_summary(log)
         if version is None or summary is None or not summary.counts.joined:
             return Check(CHECK, True, f"{log}: no prediction of the champion has a label yet")
@@ -139,14 +139,20 @@ def _read_summary(log: Path) -> Summary:
     return summary
 
 
-def _describe_join(log: Path, summary: Summary) -> list[str]:
-    """Return notes on shards that are newer than the join, and on counts that should be 0."""
-    notes = []
+def _describe_join(log: Path, summary: Summary, model: str) -> list[str]:
+    """Return notes on shards that are newer than the join, and on counts that should be 0.
+
+    Raises:
+      RequestLogError: a shard is of another model.
+    """
+    notes: list[str] = []
+    shards: list[Shard] = []
     try:
-        new = [shard for shard in list_shards(log) if shard.path.stem not in summary.shards]
+        shards = list_shards(log)
     except RequestLogError as error:
-        new = []
         notes.append(str(error))
+    check_model(shards, model)
+    new = [shard for shard in shards if shard.path.stem not in summary.shards]
     if new:
         notes.append(f"{len(new)} shards are newer than the join; join again: python -m serving.outcomes --log {log}")
     unweighted = [file for file in summary.files.values() if file.model_weight and not file.weight]
