@@ -150,3 +150,12 @@ def test_a_log_without_labels_is_named(tmp_path: Path) -> None:
     write_log(tmp_path, "1", build_rows(["a"]))
     result = write_span(tmp_path)
     assert (result.exit_code, "no labels were joined yet" in result.stderr) == (3, True)
+
+
+def test_the_log_is_that_of_the_config(folder: Path) -> None:
+    command = ["span", "--config", str(folder / "config.yaml")]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, "--log: is missing" in result.stderr) == (2, True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "monitoring": {"request_log": "log"}}))
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, "2 rows" in result.stdout) == (0, True), result.stderr
