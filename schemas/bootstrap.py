@@ -39,6 +39,10 @@ _MAX_UNDEFINED = 0.05
 Array = NDArray[Any]
 
 
+# Low and high.
+Ends = tuple[float, float]
+
+
 class Interval(NamedTuple):
     """An interval of 95 % confidence."""
 
@@ -199,6 +203,18 @@ def find_difference(difference: float | None, error: float | None, rows: float) 
         return None
     margin = _quantile(rows) * error
     return Interval(difference - margin, difference + margin)
+
+
+def find_change(before: float, before_ends: Ends, after: float, after_ends: Ends) -> Interval:
+    """Return the interval of after - before, of two independent samples with intervals of their own.
+
+    Zou and Donner (2008), Construction of Confidence Limits About Effect Measures: A General Approach.
+    """
+    (low_before, high_before), (low_after, high_after) = before_ends, after_ends
+    return Interval(
+        after - before - math.hypot(after - low_after, high_before - before),
+        after - before + math.hypot(high_after - after, before - low_before),
+    )
 
 
 def _quantile(rows: float) -> float:

@@ -1,12 +1,10 @@
 """Judges whether the live quality of a version is significantly below that of its evaluation, or misses a threshold.
 
 The interval of the difference of live and offline values is that of two independent samples, from the intervals of
-both. So chance excuses a difference on few rows. Zou and Donner (2008), Construction of Confidence Limits About Effect
-Measures: A General Approach.
+both. So chance excuses a difference on few rows.
 """
 
 import datetime
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +15,7 @@ import pyarrow.parquet as pq
 
 from components.config import ChangeThreshold, Evaluation, Threshold
 from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, measure_outcomes
-from schemas.bootstrap import Interval
+from schemas.bootstrap import Interval, find_change
 from schemas.metrics import METRICS, metrics_of
 from schemas.slices import OVERALL
 from serving.outcomes.store import FOLDER, Summary, read_summary
@@ -207,9 +205,4 @@ def compare(metric: str, value: float, interval: Interval, offline: OfflineValue
     """
     if offline.interval is None and METRICS[metric].scale == "share" and offline.value in (0, 1):
         return None
-    low, high = offline.interval if offline.interval is not None else (offline.value, offline.value)
-    difference = value - offline.value
-    return Interval(
-        difference - math.hypot(value - interval.low, high - offline.value),
-        difference + math.hypot(interval.high - value, offline.value - low),
-    )
+    return find_change(offline.value, offline.interval or (offline.value, offline.value), value, interval)
