@@ -214,7 +214,7 @@ def _format(described: "LabelFile | None", summary: "Summary", is_new: bool, log
         ("repeated", "labels say what another label of the same key says"),
         ("contradicted", "keys have labels that say different things; the latest is joined"),
         ("future", "labels are from the future; they are joined when their time has come"),
-        ("early", "predictions have a label from before them, which is not joined; is the time in another zone?"),
+        ("early", "predictions have a label from before them, which is not joined, perhaps of another time zone"),
         ("without_key", "predictions were logged without a key; no label belongs to them"),
     ):
         if count := getattr(counts, name):

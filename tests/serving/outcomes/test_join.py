@@ -133,7 +133,7 @@ def test_a_label_from_the_future_waits_and_one_from_before_is_not_joined(folder:
     assert document["examples"] == {"future": f"{labels}: row 2", "early": f"{labels}: row 3"}
     text = join(folder).stdout
     assert f"1 labels are from the future; they are joined when their time has come, such as {labels}: row 2" in text
-    assert "1 predictions have a label from before them, which is not joined; is the time in another zone?" in text
+    assert "1 predictions have a label from before them, which is not joined, perhaps of another time zone" in text
 
 
 def test_rows_without_a_key_or_a_label_are_counted(folder: Path) -> None:
