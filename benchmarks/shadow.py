@@ -85,7 +85,7 @@ def _read_counts(url: str) -> str:
         return int(float(values[0])) if values else None
 
     asked, dropped = read(r'shadow_rows_total\{version="2"\}'), read("shadow_dropped_rows_total")
-    requests = read(r'split_requests_total\{outcome="answered",version="2"\}')
+    requests = read(r'split_requests_total\{other="2",outcome="answered",version="2"\}')
     if dropped is not None:
         return f"{asked or 0:,} rows, {dropped:,} dropped"
     return f"{requests:,} requests" if requests is not None else ""

@@ -24,12 +24,23 @@ from pipeline.config import pipeline_config
 from pipeline.config.monitoring import Monitoring
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.traffic.judgement import FeatureTraffic, judge_window, list_findings
-from pipeline.traffic.window import TrafficColumns, open_log, read_window
+from pipeline.traffic.window import TrafficColumns, read_window
 from schemas.curated.schema_file import load_schema
 from schemas.data import TRAIN_SPLIT, FileSplit
 from schemas.features import ColumnType
 from schemas.tables.typed_columns import Table
-from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION, ShardDescription, write_shard
+from serving.request_log.shards import (
+    ERROR,
+    ID,
+    KEY,
+    LOG_FIELDS,
+    ROW,
+    TIME,
+    VERSION,
+    ShardDescription,
+    list_shards,
+    write_shard,
+)
 
 CONFIGS = ("census", "income_kdd")
 WINDOW_ROWS, WINDOWS = 5_000, 200
@@ -102,7 +113,7 @@ def judge_rows(traffic: Traffic, rows: pa.Table, folder: Path) -> list[FeatureTr
     write_shard(
         folder / "requests-1.parquet", table, ShardDescription(model=traffic.config.push.model_name, sample=1.0)
     )
-    shards = open_log(folder, traffic.config.push.model_name)
+    shards = list_shards(folder)
     since = _NOW - datetime.timedelta(hours=1)
     window = read_window(shards, traffic.columns, _VERSION, since=since, until=_NOW)
     return judge_window(

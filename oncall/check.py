@@ -14,6 +14,7 @@ class Check:
       todo: command to try if it does not hold.
       about: run or version that the check is about.
       run: run that the message names.
+      trained_by: run that trained the version; ML Metadata keeps an alert of the check there.
       parts: parts of the subject, such as features; a further one is news, one that recovers is not.
     """
 
@@ -23,4 +24,5 @@ class Check:
     todo: str = ""
     about: str = ""
     run: str = ""
+    trained_by: str = ""
     parts: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from cli.errors import ConfigError
+from cli.errors import ConfigError, RunRootError
 from cli.terminal import say
 from oncall.check import Check
 from oncall.checks import CHAMPION, DATABASE, document_checks
@@ -64,10 +64,21 @@ def notify(store: LocalRunStore, checks: Sequence[Check]) -> str:
         for name, incident in incidents.items():
             incident.notified = now if due else incident.notified
             incident.pending = name in reported and notifier.is_pending(outcome)
+        _record_findings(store, [failed[name] for name in failed if name in due])
     elif resolved and not failed:
         outcome = notifier.notify(config, _create_recovery(store, newest, checks, resolved), prints=True)
     notifier.try_write("what was told", lambda: alert_state.write(store.root))
     return outcome
+
+
+def _record_findings(store: LocalRunStore, checks: Sequence[Check]) -> None:
+    """Write alerts about a version into ML Metadata, with its run."""
+    for check in checks:
+        if check.trained_by:
+            try:
+                store.record_finding(check.trained_by, check.name, check.message)
+            except RunRootError as error:
+                say(f"{check.name}: not written into ML Metadata: {error}", "warning")
 
 
 def _read_config(newest: RunRecord | None) -> Alerts:

@@ -70,6 +70,9 @@ Outputs = Mapping[str, Mapping[str, list[Artifact]]]
 class Metadata(Protocol):
     """The queries to ML Metadata."""
 
+    def get_findings(self, run_id: str) -> Mapping[str, str]:
+        """Return the latest findings about the version that a run trained, by the name of the check."""
+
     def get_run_executions(self, run_id: str) -> list[Execution]:
         """Return the executions of a run, in order; none if ML Metadata has no such run."""
 

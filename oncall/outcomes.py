@@ -13,7 +13,7 @@ from cli.terminal import command, flags
 from oncall.check import Check
 from oncall.evaluations import read_metrics_by_slice
 from oncall.model_versions import ModelVersion, ModelVersions
-from oncall.request_log import find_request_log
+from oncall.request_log import check_model, find_request_log
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from pipeline.config.pipeline_config import PipelineConfig
@@ -32,7 +32,7 @@ from schemas.bootstrap import Interval
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
 from serving.outcomes.store import JoinSummary, read_summary
-from serving.request_log.shards import RequestLogError, list_shards
+from serving.request_log.shards import RequestLogError, Shard, list_shards
 
 CHECK = "live quality"
 
@@ -149,7 +149,7 @@ def read_outcomes(store: RunStore, log: Path | None, folder: Path | None, model:
         settings.seed,
     )
     live, notes = measure_outcomes(log, summary, settings)
-    notes += _describe_join(log, summary)
+    notes += _describe_join(log, summary, model_versions.name)
     if not any(metrics.rows for metrics in live):
         notes.append("no prediction has a label yet")
     names = select_metrics(settings.evaluation, summary)
@@ -183,7 +183,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
     version = next((v for v in model_versions.list_versions() if v.number == champion), None)
     todo = ask("outcomes", here=store.location_flags + flags(log=log))
     try:
-        list_shards(log)
+        check_model(list_shards(log), model_versions.name)
         summary = read_summary(log)
         if version is None or summary is None or not summary.counts.joined:
             return Check(CHECK, True, f"{log}: no prediction of the champion has a label yet")
@@ -193,7 +193,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
         return Check(CHECK, False, str(error), todo)
     about = f"version {version.number}"
     if drops:
-        return Check(CHECK, False, f"{about}: {'; '.join(map(str, drops))}", todo, about)
+        return Check(CHECK, False, f"{about}: {'; '.join(map(str, drops))}", todo, about, trained_by=version.run)
     basis = "its evaluation and thresholds" if described.offline else "the thresholds of its config"
     return Check(CHECK, True, f"{about}: not significantly below {basis} in the last {WINDOW_DAYS} days", about=about)
 
@@ -208,14 +208,20 @@ def _read_summary(log: Path) -> JoinSummary:
     return summary
 
 
-def _describe_join(log: Path, summary: JoinSummary) -> list[str]:
-    """Return notes on shards that are newer than the join, and on counts that should be 0."""
-    notes = []
+def _describe_join(log: Path, summary: JoinSummary, model: str) -> list[str]:
+    """Return notes on shards that are newer than the join, and on counts that should be 0.
+
+    Raises:
+      RequestLogError: a shard is of another model.
+    """
+    notes: list[str] = []
+    shards: list[Shard] = []
     try:
-        new = [shard for shard in list_shards(log) if shard.path.stem not in summary.shards]
+        shards = list_shards(log)
     except RequestLogError as error:
-        new = []
         notes.append(str(error))
+    check_model(shards, model)
+    new = [shard for shard in shards if shard.path.stem not in summary.shards]
     if new:
         notes.append(f"{len(new)} shards are newer than the join; join again: python -m serving.outcomes --log {log}")
     unweighted = [file for file in summary.files.values() if file.model_weight and not file.weight]
@@ -280,7 +286,7 @@ def _compare_group(live: LiveMetrics, version: _Version | None) -> LiveGroup:
         interval, expected = live.intervals.get(name), offline.get(name)
         verdict = ""
         if value is not None and interval is not None and expected is not None:
-            verdict = _judge(name, compare(value, interval, expected))
+            verdict = _judge(name, compare(name, value, interval, expected))
         metrics[name] = LiveMetric(
             value=value,
             interval=interval,
@@ -292,7 +298,7 @@ def _compare_group(live: LiveMetrics, version: _Version | None) -> LiveGroup:
     return LiveGroup(*live.group, rows=live.rows, metrics=metrics)
 
 
-def _judge(name: str, change: tuple[float, float]) -> str:
+def _judge(name: str, change: Interval | None) -> str:
     from oncall.evaluations import judge_change
 
     return judge_change(name, change)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -155,11 +155,15 @@ def show_run(store: RunStore, name: str) -> CommandResult:
     if run.record is None:
         return _show_without_record(store, run)
     record, error = run.record, ""
-    try:
-        # A rehearsal leaves nothing in ML Metadata.
-        makers = {} if record.kind == Kind.REHEARSAL else _find_makers(store, run.run_id)
-    except RunRootError as caught:
-        makers, error = {}, str(caught)
+    makers: Mapping[str, str] = {}
+    findings: Mapping[str, str] = {}
+    # A rehearsal leaves nothing in ML Metadata.
+    if record.kind != Kind.REHEARSAL:
+        try:
+            makers = _find_makers(store, run.run_id)
+            findings = store.metadata.get_findings(run.run_id)
+        except RunRootError as caught:
+            error = str(caught)
     judgement = read_judgement(store, run.run_id)
     activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
     reason = cause(record, run.state) if activity is None else str(activity)
@@ -181,6 +185,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         "decision": judgement.decision,
         "weight_column": judgement.weight_column,
         "challengers": dict(judgement.challengers),
+        "findings": dict(findings),
         "nodes": nodes,
     }
     table = ResultTable(
@@ -191,6 +196,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
     )
     code = RunRootError.exit_code if error else 0
     head = _format_record(record, run, judgement, document["resumed_by"], reason)
+    head += format_labels(("finding", f"{name}: {text}") for name, text in findings.items())
     tries = format_labels(("try", line) for line in document["try"])
     return CommandResult(document, [*head, table, *tries], code, error)
 
@@ -235,7 +241,7 @@ def _find_makers(store: RunStore, run_id: str) -> dict[str, str]:
     return {node: store.metadata.get_run_and_node(makers[id_].id)[0] for node, id_ in first.items() if id_ in makers}
 
 
-def _describe_node(record: RunRecord, state: RunState, name: str, makers: dict[str, str]) -> dict[str, Any]:
+def _describe_node(record: RunRecord, state: RunState, name: str, makers: Mapping[str, str]) -> dict[str, Any]:
     node = record.nodes.get(name)
     if node is None:
         return {"node": name, "state": "not reached", "seconds": None, "made_by": "", "error": ""}

@@ -23,7 +23,7 @@ from oncall.evaluations import read_judgement, read_plots
 from oncall.gate_inputs import read_gate_inputs
 from oncall.metadata import Artifact, Metadata, Outputs
 from oncall.model_versions import ModelVersions
-from oncall.request_log import find_request_log, read_monitoring
+from oncall.request_log import check_model, find_request_log, read_monitoring
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from oncall.text_format import format_labels, shorten
@@ -42,14 +42,13 @@ from pipeline.traffic.judgement import (
 from pipeline.traffic.window import (
     LogWindow,
     TrafficColumns,
-    open_log,
     parse_since,
     read_first_outputs,
     read_window,
 )
 from schemas.data import TRAIN_SPLIT
 from schemas.features import ColumnType
-from serving.request_log.shards import Shard
+from serving.request_log.shards import Shard, list_shards
 
 _PROBABILITY, _PREDICTED_LABEL = "probability", "predicted_label"
 _FIRST_DAYS = 1
@@ -220,7 +219,8 @@ def read_traffic(
         )
     model_versions = store.find_model_versions(folder, model)
     training = _read_training_data(store, model_versions, version)
-    shards = open_log(place, training.model)
+    shards = list_shards(place)
+    check_model(shards, training.model)
     window = read_window(shards, training.columns, training.version, since=start, until=now)
     if window.rows.get(training.version, 0) < monitoring.min_rows:
         return TrafficReport(place, training, window, monitoring.min_rows)
@@ -396,7 +396,7 @@ def check_traffic(store: RunStore, folder: Path | None, model: str | None, log: 
     message += f" and {len(findings) - _MAX_CHECKED} more findings" if len(findings) > _MAX_CHECKED else ""
     names = dict.fromkeys(finding.feature for finding in findings)
     about = f"version {report.training.version}"
-    return Check(TRAFFIC, not findings, message, todo, about, parts=(*names,))
+    return Check(TRAFFIC, not findings, message, todo, about, trained_by=report.training.run_id, parts=(*names,))
 
 
 def _find_statistics(metadata: Metadata, outputs: Outputs) -> Artifact | None:

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from cli.counts import count_text
+from cli.errors import ConfigError
 from cli.interrupts import Interrupts, leave_at_once, leaves_at_once
 from cli.terminal import INTERRUPTED_EXIT_CODE, command, refusals
 from pipeline.init.command import init
@@ -76,7 +77,12 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
 
 
 @main.command()
-@click.option("--log", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The request log.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The request log.  [default: monitoring.request_log of the config]",
+)
 @click.option("--split", default="train", show_default=True, help="Split whose `files` name the new file.")
 @click.option("--since", metavar="TIME", help="First time of prediction, such as 2026-11-01; UTC without an offset.")
 @click.option("--until", metavar="TIME", help="End of the times of prediction, excluded.")
@@ -87,7 +93,7 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
 @click.option("--config", "config_file", default="configs/census.yaml", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def span(
-    log: Path,
+    log: Path | None,
     split: str,
     since: str | None,
     until: str | None,
@@ -109,6 +115,9 @@ def span(
     from pipeline.outcomes.training_span import parse_time, write_span
 
     loaded = pipeline_config.load(config_file, settings)
+    if log is None and loaded.monitoring.request_log is None:
+        raise ConfigError("--log: is missing; name the folder of the request log, or set monitoring.request_log")
+    log = log or Path(str(loaded.monitoring.request_log))
     times = {"since": parse_time(since, "--since"), "until": parse_time(until, "--until")}
     written = write_span(loaded, log, split=split, output=output, **times)
     if as_json:

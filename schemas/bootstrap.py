@@ -39,6 +39,10 @@ _MAX_UNDEFINED = 0.05
 Array = NDArray[Any]
 
 
+# Low and high.
+Ends = tuple[float, float]
+
+
 class Interval(NamedTuple):
     """An interval of 95 % confidence."""
 
@@ -167,8 +171,10 @@ def find_interval(metric: Metric, value: float | None, error: float | None, rows
       error: its standard error; None if there is none.
       rows: number of effective rows.
     """
-    if value is None or error is None or not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return None
+    if error is None:
+        return _find_uniform_interval(value, rows) if metric.is_share_of_rows else None
     margin = _quantile(rows) * error
     if metric.scale == "share" and 0 < value < 1:
         center, margin = special.logit(value), margin / (value * (1 - value))
@@ -179,12 +185,36 @@ def find_interval(metric: Metric, value: float | None, error: float | None, rows
     return Interval(value - margin, value + margin)
 
 
+def _find_uniform_interval(value: float, rows: float) -> Interval | None:
+    """Return the interval of a share that all rows have, or none has; None for another share, or a single row.
+
+    All replicates are alike then. Wilson (1927), Probable Inference.
+    """
+    share = round(value, 12)
+    if share not in (0, 1) or rows < 2:
+        return None
+    margin = _quantile(rows) ** 2 / (rows + _quantile(rows) ** 2)
+    return Interval(1 - margin, 1.0) if share else Interval(0.0, margin)
+
+
 def find_difference(difference: float | None, error: float | None, rows: float) -> Interval | None:
     """Return the interval of a difference; arguments as for `find_interval`."""
     if difference is None or error is None or not math.isfinite(difference):
         return None
     margin = _quantile(rows) * error
     return Interval(difference - margin, difference + margin)
+
+
+def find_change(before: float, before_ends: Ends, after: float, after_ends: Ends) -> Interval:
+    """Return the interval of after - before, of two independent samples with intervals of their own.
+
+    Zou and Donner (2008), Construction of Confidence Limits About Effect Measures: A General Approach.
+    """
+    (low_before, high_before), (low_after, high_after) = before_ends, after_ends
+    return Interval(
+        after - before - math.hypot(after - low_after, high_before - before),
+        after - before + math.hypot(high_after - after, before - low_before),
+    )
 
 
 def _quantile(rows: float) -> float:

@@ -58,6 +58,7 @@ class Metric:
       number_format: format of its value.
       vertex_name: field of the evaluation in Vertex AI's Model Registry; empty if there is none.
       scale: values that it may have: from 0 to 1, above 0, or any. Its interval has no others.
+      is_share_of_rows: whether it is the share of the rows that have a property.
       has_interval: whether the value would be another on other rows.
     """
 
@@ -79,6 +80,7 @@ class Metric:
     number_format: str = ".4f"
     vertex_name: str = ""
     scale: Literal["share", "positive", "number"] = "number"
+    is_share_of_rows: bool = False
     has_interval: bool = True
 
     def compute(self, counts: "Counts") -> float:
@@ -179,6 +181,7 @@ METRICS: Mapping[str, Metric] = {
             rank=1,
             default_bound_of=("multiclass",),
             scale="share",
+            is_share_of_rows=True,
         ),
         Metric(
             "precision",

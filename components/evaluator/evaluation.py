@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -295,14 +295,17 @@ def summarize(
         change_failures, change_warnings = _judge_changes(evaluation, metrics, baseline, errors, rows)
         failures += change_failures
         warnings += change_warnings
+    intervals = _intervals(metrics, errors)
     summary = Summary(
         metrics=metrics,
         failures=failures,
         warnings=warnings,
         baseline={name: values for name, values in baseline.items() if name not in small},
         weight_column=weight or "",
-        intervals=_intervals(metrics, errors),
-        without_interval=_why_without_interval(metrics.get(OVERALL, {}), errors.get(OVERALL)),
+        intervals=intervals,
+        without_interval=_why_without_interval(
+            metrics.get(OVERALL, {}), intervals.get(OVERALL, {}), errors.get(OVERALL)
+        ),
         changes=_differences(metrics, baseline, errors, BASELINE) if baseline else {},
     )
     if evaluation is None or rows is None:
@@ -328,7 +331,9 @@ def _intervals(metrics: Metrics, errors: Mapping[str, SliceErrors]) -> dict[str,
     return intervals
 
 
-def _why_without_interval(metrics: Mapping[str, float | None], errors: SliceErrors | None) -> dict[str, str]:
+def _why_without_interval(
+    metrics: Mapping[str, float | None], intervals: Container[str], errors: SliceErrors | None
+) -> dict[str, str]:
     """Return the metrics that have a value and no interval, each with the reason."""
     reasons = {}
     for name, value in metrics.items():
@@ -336,7 +341,7 @@ def _why_without_interval(metrics: Mapping[str, float | None], errors: SliceErro
             continue
         if name not in METRICS or errors is None:
             reasons[name] = "it is not computed from counts of rows"
-        elif errors.errors.get(CANDIDATE, {}).get(name) is None:
+        elif name not in intervals:
             rows = count_text(errors.rows, "row", "are")
             reasons[name] = f"{rows} too few, or resampled rows do not change it"
     return reasons

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from components.pusher.last_push import LastPush
 
 _MAX_IDS_PER_QUERY = 500
+# Custom properties of a run's context: the latest finding of a check.
+_FINDING_PREFIX = "finding: "
 
 
 class LocalMetadata:
@@ -24,7 +26,7 @@ class LocalMetadata:
 
         Args:
           database: database of the run root.
-          writable: whether artifacts may be changed; only for the holder of the run root's lock.
+          writable: whether it may be changed; artifacts only by the holder of the run root's lock.
 
         Raises:
           RunRootError: it cannot be read.
@@ -58,6 +60,20 @@ class LocalMetadata:
 
     def _get_run_context(self, run_id: str) -> "mlmd.Context | None":
         return self._call(self._store.get_context_by_type_and_name, "pipeline_run", run_id)
+
+    def get_findings(self, run_id: str) -> dict[str, str]:
+        """Return the latest findings about the version that a run trained, by the name of the check."""
+        context = self._get_run_context(run_id)
+        properties = _read_properties(context) if context is not None else {}
+        prefix = _FINDING_PREFIX
+        return {name.removeprefix(prefix): text for name, text in properties.items() if name.startswith(prefix)}
+
+    def set_finding(self, run_id: str, name: str, text: str) -> None:
+        """Set the finding of a check, on the context of a run's executions, if ML Metadata has the run."""
+        context = self._get_run_context(run_id)
+        if context is not None:
+            context.custom_properties[f"{_FINDING_PREFIX}{name}"].string_value = text
+            self._call(self._store.put_contexts, [context])
 
     def get_run_executions(self, run_id: str) -> list[Execution]:
         """Return the executions of a run, in order; none if ML Metadata has no such run."""

@@ -1,5 +1,6 @@
 """The runs of one run root: their records, and ML Metadata for what the records lack."""
 
+import datetime
 import itertools
 import os
 import re
@@ -79,6 +80,15 @@ class LocalRunStore:
         if self.database_error:
             raise self.database_error
         return LocalMetadata(self.root.database)
+
+    def record_finding(self, run_id: str, name: str, text: str) -> None:
+        """Write a finding about the version that a run trained into ML Metadata, in place of an earlier one.
+
+        Raises:
+          RunRootError: it cannot be written.
+        """
+        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        LocalMetadata(self.root.database, writable=True).set_finding(run_id, name, f"{time} {text}")
 
     @cached_property
     def database_error(self) -> RunRootError | None:

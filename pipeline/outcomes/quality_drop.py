@@ -1,12 +1,10 @@
 """Judges whether the live quality of a version is significantly below that of its evaluation, or misses a threshold.
 
 The interval of the difference of live and offline values is that of two independent samples, from the intervals of
-both. So chance excuses a difference on few rows. Zou and Donner (2008), Construction of Confidence Limits About Effect
-Measures: A General Approach.
+both. So chance excuses a difference on few rows.
 """
 
 import datetime
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ import pyarrow.parquet as pq
 from cli.counts import count_text
 from components.config import ChangeThreshold, Evaluation, Threshold
 from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, measure_outcomes
-from schemas.bootstrap import Interval
+from schemas.bootstrap import Interval, find_change
 from schemas.metrics import METRICS, metrics_of
 from schemas.slices import OVERALL
 from serving.outcomes.store import FOLDER, JoinSummary, read_summary
@@ -152,7 +150,9 @@ def _compare(
         value, interval, expected = live.values.get(name), live.intervals.get(name), offline.get(OVERALL, {}).get(name)
         if value is None or interval is None or expected is None:
             continue
-        change = compare(value, interval, expected)
+        change = compare(name, value, interval, expected)
+        if change is None:
+            continue
         margin = max((b.max_regression for b in evaluation.change_thresholds if b.metric == name), default=0.0)
         if (change.high < -margin) if METRICS[name].better == "higher" else (change.low > margin):
             metric = METRICS[name]
@@ -199,11 +199,12 @@ def select_metrics(evaluation: Evaluation, summary: JoinSummary) -> list[str]:
     return names or [name for name in metrics_of(summary.kind) if METRICS[name].rank == 1]
 
 
-def compare(value: float, interval: Interval, offline: OfflineValue) -> Interval:
-    """Return the interval of live - offline, two independent samples; an offline value without an interval is exact."""
-    low, high = offline.interval if offline.interval is not None else (offline.value, offline.value)
-    difference = value - offline.value
-    return Interval(
-        difference - math.hypot(value - interval.low, high - offline.value),
-        difference + math.hypot(interval.high - value, offline.value - low),
-    )
+def compare(metric: str, value: float, interval: Interval, offline: OfflineValue) -> Interval | None:
+    """Return the interval of live - offline, two independent samples.
+
+    An offline value without an interval is exact. None if it is a perfect or the worst share: its rows are alike, and
+    the spread is not known.
+    """
+    if offline.interval is None and METRICS[metric].scale == "share" and offline.value in (0, 1):
+        return None
+    return find_change(offline.value, offline.interval or (offline.value, offline.value), value, interval)

@@ -76,7 +76,7 @@ def write_span(
     summary = read_summary(log)
     if summary is None:
         raise RequestLogError(
-            f"{log}: no labels were joined yet: python -m serving.outcomes FILE --key COLUMN --log {log}"
+            f"{log}: no labels were joined yet: python -m serving.outcomes FILE --key COLUMN --log {log} --model FOLDER"
         )
     _check_config(config, summary, split)
     target = output or _find_target(config.data, split)

@@ -292,10 +292,10 @@ def _end(request: _RunRequest, file: RecordFile, summary: RunSummary, reason: st
             error=error,
             reason=reason,
             summary=summary.recorded_texts,
-            metrics=dict(summary.evaluator.metrics) if summary.evaluator is not None else {},
-            intervals=dict(summary.evaluator.intervals) if summary.evaluator is not None else {},
+            metrics=summary.evaluator.metrics if summary.evaluator is not None else {},
+            intervals=summary.evaluator.intervals if summary.evaluator is not None else {},
             warnings=summary.warnings,
-            measures=dict(summary.measures),
+            measures=summary.measures,
             data_hash=hash_data(request.config, examples.fingerprint if examples is not None else ""),
         )
     except OSError as problem:

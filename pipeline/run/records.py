@@ -124,7 +124,7 @@ class RunRecord(BaseModel):
       measures: Seconds and rates of its nodes, and the size of its push, by name (pipeline/run/measures.py).
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
 
     run_id: str
     pipeline: str
@@ -442,9 +442,7 @@ class RecordFile:
 
     def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str], **fields: Any) -> None:
         """Set the end of the run, and further fields: `metrics`, `intervals`, `warnings`, `measures`."""
-        self.record = self.record.model_copy(update=fields)
-        self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
-        self.record.summary, self.record.ended = dict(summary), time.time()
+        self._set(exit_code=exit_code, error=error, reason=reason, summary=summary, ended=time.time(), **fields)
         for node in self.record.nodes.values():
             if node.state == "failed":
                 # Its traceback is written after its end.
@@ -453,8 +451,13 @@ class RecordFile:
 
     def update(self, **fields: object) -> None:
         """Set fields that follow the end: `summary`, `alert`."""
-        self.record = self.record.model_copy(update=fields)
+        self._set(**fields)
         self._write()
+
+    def _set(self, **fields: object) -> None:
+        # Assigned values take the types of their fields, unlike those of `model_copy`.
+        for name, value in fields.items():
+            setattr(self.record, name, value)
 
 
 def newest_records(root: RunRoot) -> Iterator[RunRecord]:

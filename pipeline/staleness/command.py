@@ -20,7 +20,8 @@ from schemas.declaration import did_you_mean
 if TYPE_CHECKING:
     from pipeline.config.pipeline_config import PipelineConfig
     from pipeline.staleness.configs import StalenessPlan
-    from pipeline.staleness.decay import Ends, Measurement
+    from pipeline.staleness.decay import Measurement
+    from schemas.bootstrap import Ends
 
 _FILE_WIDTH = 200
 
@@ -111,19 +112,20 @@ def _run(plan: "StalenessPlan", metrics: Sequence[str], root: Path, *, as_json: 
         click.echo(to_json(document))
         return
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, emoji=False)
-    console.print(_build_table(measurements, chosen))
+    console.print(_build_table(measurements, chosen, weight=plan.configs[0].data.weight_column))
     for line in [*conclusions, *(f"warning   {text}" for text in warnings)]:
         console.print(Text(line), soft_wrap=True, highlight=False)
 
 
-def _build_table(measurements: "Sequence[Measurement]", metrics: Sequence[str]) -> Table:
+def _build_table(measurements: "Sequence[Measurement]", metrics: Sequence[str], *, weight: str | None) -> Table:
     from pipeline.staleness.decay import compare_spans
     from schemas.metrics import describe_metric
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("span", no_wrap=True)
     table.add_column("ahead", justify="right")
-    table.add_column("rows", justify="right")
+    # As Evaluator's table has it.
+    table.add_column("rows" if weight is None else "weight", justify="right")
     for name in metrics:
         table.add_column(describe_metric(name).title, no_wrap=True)
         table.add_column("change", no_wrap=True)

@@ -1,13 +1,11 @@
 """The decay of a model's metrics over later spans, with intervals. Imports no TensorFlow."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from schemas.bootstrap import Ends, find_change
 from schemas.metrics import EXAMPLE_COUNT, describe_metric
-
-Ends = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -45,19 +43,14 @@ class MetricChange:
 
 
 def compare_spans(first: Measurement, later: Measurement, metric: str) -> MetricChange:
-    """Return the change of a metric between two spans, whose rows are different ones.
-
-    The interval is MOVER's, of the intervals of both: Zou and Donner 2008, https://doi.org/10.1002/sim.3095.
-    """
+    """Return the change of a metric between two spans, whose rows are different ones."""
     before, after = first.metrics.get(metric), later.metrics.get(metric)
     if before is None or after is None:
         return MetricChange(None, None, False)
     value = after - before
     if metric not in first.intervals or metric not in later.intervals:
         return MetricChange(value, None, False)
-    (low_before, high_before), (low_after, high_after) = first.intervals[metric], later.intervals[metric]
-    low = value - math.hypot(after - low_after, high_before - before)
-    high = value + math.hypot(high_after - after, before - low_before)
+    low, high = find_change(before, first.intervals[metric], after, later.intervals[metric])
     better = describe_metric(metric).better
     is_worse = (better == "higher" and high < 0) or (better == "lower" and low > 0)
     return MetricChange(value, (low, high), is_worse)

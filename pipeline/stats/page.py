@@ -221,7 +221,7 @@ def _view(
     write = time_writer(notes.time_format, _samples(first)) if notes.time_format and not is_text else number
     bins_by_split = _categories(by_split) if is_text else _bins(by_split, write)
     hardly_repeats = is_text and all(map(_hardly_repeats, by_split.values()))
-    if is_masked or hardly_repeats:
+    if is_masked or hardly_repeats or not all(map(_has_distribution, by_split.values())):
         bins_by_split = Bins([], [], [[] for _ in by_split], are_exact=True)
     totals = [_total(feature, counts) for feature, counts in zip(by_split.values(), bins_by_split.counts, strict=True)]
     shares = [[count / total for count in counts] for counts, total in zip(bins_by_split.counts, totals, strict=True)]
@@ -259,6 +259,15 @@ def _view(
     )
 
 
+def _has_distribution(feature: statistics_pb2.FeatureNameStatistics) -> bool:
+    """Whether the values are known if there are any; of live traffic, some columns are only counted."""
+    if not _common(feature).num_non_missing:
+        return True
+    if feature.HasField("string_stats"):
+        return bool(feature.string_stats.rank_histogram.buckets)
+    return not math.isnan(quantile(feature, 0.5))
+
+
 def _hardly_repeats(feature: statistics_pb2.FeatureNameStatistics) -> bool:
     values = feature.string_stats.common_stats.tot_num_values
     return bool(values >= _MIN_VALUES and feature.string_stats.unique > _HARDLY_REPEATED * values)
@@ -294,7 +303,7 @@ def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, 
         numbers |= {"weighted mean": _short(weighted.mean), "weighted std dev": _short(weighted.std_dev)}
     # Without any number TFDV's statistics are all 0.
     has_numbers = number_counts(feature).total if has_counts(feature) else present
-    return numbers if has_numbers else dict.fromkeys(numbers, NO_VALUE)
+    return numbers if has_numbers and _has_distribution(feature) else dict.fromkeys(numbers, NO_VALUE)
 
 
 def _samples(feature: statistics_pb2.FeatureNameStatistics) -> list[float]:
@@ -303,17 +312,16 @@ def _samples(feature: statistics_pb2.FeatureNameStatistics) -> list[float]:
 
 def _time_numbers(feature: statistics_pb2.FeatureNameStatistics, write: Writer) -> dict[str, str]:
     stats = feature.num_stats
-    quantiles = {_title(share): write(quantile(feature, share)) for share in QUANTILES}
+    quantiles = {_title(share): quantile(feature, share) for share in QUANTILES}
     # Times are wide: the first ones are seen without scrolling.
-    numbers = {
-        "min": write(stats.min),
-        "median": quantiles.pop("median"),
-        "max": write(stats.max),
-        "mean": write(stats.mean),
+    times = {"min": stats.min, "median": quantiles.pop("median"), "max": stats.max, "mean": stats.mean}
+    if not _common(feature).num_non_missing or not _has_distribution(feature):
+        return dict.fromkeys([*times, "std dev", *quantiles], NO_VALUE)
+    return {
+        **{title: write(value) for title, value in times.items()},
         "std dev": duration(stats.std_dev),
-        **quantiles,
+        **{title: write(value) for title, value in quantiles.items()},
     }
-    return numbers if _common(feature).num_non_missing else dict.fromkeys(numbers, NO_VALUE)
 
 
 def _title(share: float) -> str:
@@ -336,7 +344,7 @@ def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, st
         weighted, total = stats.weighted_string_stats, stats.common_stats.weighted_common_stats.num_non_missing
         of_top = sum(b.sample_count for b in weighted.rank_histogram.buckets if top and b.label == top[0].label)
         numbers["its weighted share"] = percent(of_top / total if total else 0.0)
-    return numbers
+    return numbers if _has_distribution(feature) else dict.fromkeys(numbers, NO_VALUE)
 
 
 def _categories(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:

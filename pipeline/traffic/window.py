@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -22,7 +21,6 @@ from serving.request_log.shards import (
     VERSION,
     RequestLogError,
     Shard,
-    list_shards,
     read_rows,
 )
 
@@ -103,22 +101,6 @@ def parse_since(text: str, now: datetime.datetime) -> datetime.datetime:
     if start >= now:
         raise ConfigError(f"--since {text}: is not in the past; it is {now:%Y-%m-%d %H:%M} UTC")
     return start
-
-
-def open_log(folder: Path, model: str) -> list[Shard]:
-    """Return the shards of a model's log.
-
-    Raises:
-      RequestLogError: The folder has none, one cannot be read, or one is of another model.
-    """
-    shards = list_shards(folder)
-    for shard in shards:
-        if shard.description.model != model:
-            raise RequestLogError(
-                f"{shard.path}: is of the model '{shard.description.model}', and the serving version is of '{model}'; "
-                "name the log of that model with --log"
-            )
-    return shards
 
 
 def read_window(

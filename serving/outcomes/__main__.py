@@ -215,7 +215,7 @@ def _format(described: "LabelFile | None", summary: "JoinSummary", is_new: bool,
         ("repeated", "label", "equal to another of the same key"),
         ("contradicted", "key", "with labels that differ; the latest is joined"),
         ("future", "label", "from the future; joined when its time has come"),
-        ("early", "prediction", "with a label from before it, which is not joined; is the time in another zone?"),
+        ("early", "prediction", "with a label from before it, which is not joined, perhaps of another time zone"),
         ("without_key", "prediction", "logged without a key, which no label can belong to"),
     ):
         if count := getattr(counts, name):

@@ -12,19 +12,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 
-from schemas.features import MISSING
 from schemas.tables.log_columns import PREDICTION_PREFIX, is_log_column
-from schemas.tables.time_format import EPOCHS, TimeFormat
 from serving.model.inputs import ModelInput
 from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.session_model import list_specs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.input_fields import build_field
+from serving.request_log.input_fields import build_field, find_writer
 from serving.request_log.shards import LOG_FIELDS, RequestLogError
 
 _BYTES_SUFFIX = "_bytes"
@@ -130,50 +127,7 @@ def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> LogLayout:
 
 
 def _build_input(field: ModelInput) -> LoggedColumn:
-    return LoggedColumn(build_field(field), field.name, _find_writer(field))
-
-
-def _find_writer(field: ModelInput) -> Callable[[Any], pa.Array]:
-    rule = field.rule
-    if rule.times is not None:
-        return partial(_write_times, rule.times)
-    match rule.kind:
-        case "float":
-            return _write_floats
-        case "int":
-            return _write_integers
-        case "string":
-            if rule.items is not None and rule.items.numbers is None:
-                return partial(_write_lists, rule.items.delimiter)
-            return _write_required_strings if rule.required else _write_strings
-
-
-def _write_floats(values: list[Any]) -> pa.Array:
-    # Through NumPy: Arrow refuses integers that a double cannot hold exactly.
-    return pa.array(np.array(values, np.float64), pa.float64(), from_pandas=True)
-
-
-def _write_integers(values: list[Any]) -> pa.Array:
-    numbers = np.array(values, np.int64)
-    return pa.array(numbers, pa.int64(), mask=numbers == MISSING["int"])
-
-
-def _write_required_strings(values: list[Any]) -> pa.Array:
-    return pa.array(values, pa.string())
-
-
-def _write_strings(values: list[Any]) -> pa.Array:
-    strings = pa.array(values, pa.string())
-    return pc.if_else(pc.equal(strings, ""), pa.scalar(None, pa.string()), strings)
-
-
-def _write_lists(delimiter: str, values: list[Any]) -> pa.Array:
-    return pc.split_pattern(_write_strings(values), delimiter)
-
-
-def _write_times(times: TimeFormat, values: list[Any]) -> pa.Array:
-    written = [None if value == MISSING["int"] else times.write(value) for value in values]
-    return pa.array(written, pa.string()).cast(pa.int64()) if times.format in EPOCHS else pa.array(written, pa.string())
+    return LoggedColumn(build_field(field), field.name, find_writer(field))
 
 
 def _build_tensor(column: str, source: str, spec: tf.TensorSpec, *, is_bytes: bool) -> LoggedColumn:

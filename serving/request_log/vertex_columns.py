@@ -6,19 +6,16 @@ the rules read them back unchanged.
 
 import base64
 import json
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from schemas.features import MISSING
 from schemas.tables.log_columns import PREDICTION_PREFIX
-from schemas.tables.time_format import EPOCHS
-from serving.model.inputs import Inputs, ModelInput, RequestError, convert_rows
+from serving.model.inputs import Inputs, RequestError, convert_rows
 from serving.registry.content import parse_json
-from serving.request_log.input_fields import build_field
+from serving.request_log.input_fields import build_field, find_writer
 from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION
 from serving.request_log.vertex_table import LoggedRequest
 
@@ -158,10 +155,14 @@ class VersionRows:
         for _, row, _, outputs in answered:
             for name, value in outputs.items():
                 _check_type(types, name, value, row)
-        inputs = [(column, columns[name]) for name, column in self.inputs.items() if column.column not in self.masked]
+        inputs = [
+            (column.column, find_writer(column)(columns[name]).to_pylist())
+            for name, column in self.inputs.items()
+            if column.column not in self.masked
+        ]
         for index, (request, row, instance, outputs) in enumerate(answered):
             log = {TIME: request.time, ID: request.id, ROW: row, KEY: self._read_key(instance), VERSION: self.number}
-            values = {column.column: _convert_value(column, converted[index]) for column, converted in inputs}
+            values = {name: written[index] for name, written in inputs}
             rows.append({**log, **values, **{f"{PREDICTION_PREFIX}{name}": _decode(v) for name, v in outputs.items()}})
         self._output_types = types
         return rows
@@ -197,26 +198,6 @@ class VersionRows:
         ]
         schema = pa.schema(fields)
         return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
-
-
-def _convert_value(column: ModelInput, value: Any) -> Any:
-    """Return a value of the model as the training table has it; None for a missing one."""
-    rule = column.rule
-    match rule.kind:
-        case "float":
-            return None if math.isnan(value) else float(value)
-        case "int":
-            if value == MISSING["int"]:
-                return None
-            if rule.times is None:
-                return int(value)
-            text = rule.times.write(value)
-            return int(text) if rule.times.format in EPOCHS else text
-        case "string":
-            if value == "" and not rule.required:
-                return None
-            is_list = rule.items is not None and rule.items.numbers is None
-            return value.split(rule.items.delimiter) if is_list and rule.items is not None else value
 
 
 def _check_type(types: dict[str, pa.DataType], name: str, value: Any, row: int) -> None:

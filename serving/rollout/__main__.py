@@ -4,14 +4,15 @@ python -m serving.rollout --model-dir runs/census-income/registry/census-income 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from cli.errors import ConfigError
 from cli.terminal import refusals
-from serving.registry import LocalRegistry
-from serving.rollout.evidence import read_quality, read_servers
+from serving.registry import LocalRegistry, State
+from serving.rollout.evidence import LiveQuality, read_quality, read_servers
 from serving.rollout.rule import QUESTIONS, Bounds
 from serving.rollout.step import carry_out, decide
 
@@ -82,7 +83,11 @@ cannot be read or changed; 130 interrupted. Without --yes nothing is changed."""
     metavar="FILE",
     help="Output of python -m oncall outcomes --json, for --judge quality.",
 )
-@click.option("--metric", default="auc", show_default=True, help="Metric of --outcomes.")
+@click.option(
+    "--metric",
+    default="",
+    help="Metric of --outcomes.  [default: the first that is compared with the evaluation]",
+)
 @click.option("--yes", is_flag=True, help="Do it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def main(
@@ -107,20 +112,25 @@ def main(
 
         if ("quality" in questions) != (outcomes is not None):
             raise ConfigError("--outcomes: the file and --judge quality belong together; name both or none")
+        quality: Mapping[int, LiveQuality] = {}
+        if outcomes is not None:
+            metric, quality = read_quality(outcomes, metric)
         better = METRICS[metric].better if metric in METRICS else None
-        if better is None:
+        if better is None and outcomes is not None:
             names = ", ".join(name for name, entry in METRICS.items() if entry.better is not None)
             raise ConfigError(f"--metric: '{metric}' has no direction; expected one of {names}")
         folder = model_dir.absolute()
         if not folder.is_dir():
             raise ConfigError(f"--model-dir: {model_dir} is not a folder; expected the model's, in its registry")
         registry = LocalRegistry(folder.parent, folder.name)
+        ledger = registry.ledger()
+        candidate = ledger.find_by_state(State.CANDIDATE)
         step = decide(
-            registry.ledger(),
+            ledger,
             questions,
             Bounds(min_requests, max_more_errors, max_latency_ratio, max_changed),
-            read_servers(servers, _read_token(token_file), ca_file),
-            {} if outcomes is None else read_quality(outcomes, metric),
+            read_servers(servers, _read_token(token_file), ca_file, candidate),
+            quality,
             higher_is_better=better == "higher",
         )
         changed = yes and carry_out(registry, step)

@@ -68,12 +68,15 @@ class LiveQuality:
     high: float
 
 
-def read_servers(urls: Sequence[str], token: str, authorities: Path | None = None) -> dict[int, VersionEvidence]:
+def read_servers(
+    urls: Sequence[str], token: str, authorities: Path | None = None, candidate: int | None = None
+) -> dict[int, VersionEvidence]:
     """Return the measurements of all versions, together over servers.
 
     Args:
       urls: Addresses of the servers.
       token: Bearer token; empty for none.
+      candidate: Candidate, to count only the requests that were shared with it; None for all.
       authorities: File of the authorities of the servers' certificates; None for those of the system.
 
     Raises:
@@ -96,7 +99,7 @@ def read_servers(urls: Sequence[str], token: str, authorities: Path | None = Non
                 urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_SECONDS, context=context
             ) as response:
                 text = response.read(_MAX_BYTES).decode()
-            add_metrics(text, evidence)
+            add_metrics(text, evidence, candidate)
         except urllib.error.HTTPError as error:
             with error:
                 raise DataError(
@@ -109,8 +112,14 @@ def read_servers(urls: Sequence[str], token: str, authorities: Path | None = Non
     return evidence
 
 
-def add_metrics(text: str, evidence: dict[int, VersionEvidence]) -> None:
+def add_metrics(text: str, evidence: dict[int, VersionEvidence], candidate: int | None = None) -> None:
     """Add one server's metrics in Prometheus's text format to the measurements by version.
+
+    Args:
+      text: The metrics.
+      evidence: Measurements, which are added to.
+      candidate: Candidate, to count only the requests that were shared with it. Earlier ones of the champion are of
+        other clients, and of another traffic. None for all.
 
     Raises:
       ValueError: The text is not of that format.
@@ -120,6 +129,8 @@ def add_metrics(text: str, evidence: dict[int, VersionEvidence]) -> None:
             version = sample.labels.get("version", "")
             name = sample.name.removeprefix(_PREFIX)
             if not version.isdecimal() or not name.startswith(("split_", "shadow_")):
+                continue
+            if candidate is not None and sample.labels.get("other", str(candidate)) != str(candidate):
                 continue
             entry = evidence.setdefault(int(version), VersionEvidence())
             count = int(sample.value)
@@ -136,24 +147,29 @@ def add_metrics(text: str, evidence: dict[int, VersionEvidence]) -> None:
                     entry.shadow_errors += count
 
 
-def read_quality(file: Path, metric: str) -> dict[int, LiveQuality]:
-    """Return a metric of each version by the document of `python -m oncall outcomes --json`.
+def read_quality(file: Path, metric: str = "") -> tuple[str, dict[int, LiveQuality]]:
+    """Return the name of a metric, and its values by version, of the document of `python -m oncall outcomes --json`.
 
     Args:
       file: The document.
-      metric: Name of the metric.
+      metric: Name of the metric; empty for the first that the command compares with the evaluation.
 
     Raises:
+      ConfigError: It has no such metric.
       DataError: It cannot be read, or is another document.
     """
     try:
-        groups = json.loads(file.read_bytes())["groups"]
-        overall = [group for group in groups if not group["week"] and group["slice"] == _ALL_ROWS]
+        document = json.loads(file.read_bytes())
+        metric = metric or str(document["metrics"][0])
+        overall = [group for group in document["groups"] if not group["week"] and group["slice"] == _ALL_ROWS]
+        names = list(dict.fromkeys(name for group in overall for name in group["metrics"]))
         quality = {int(group["version"]): _read_metric(group, metric) for group in overall}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else repr(error)
         raise DataError(f"{file}: is not a document of python -m oncall outcomes --json: {reason}") from error
-    return {version: value for version, value in quality.items() if value is not None}
+    if names and metric not in names:
+        raise ConfigError(f"--metric: {file} has no '{metric}'; expected one of {', '.join(names)}")
+    return metric, {version: value for version, value in quality.items() if value is not None}
 
 
 def _read_metric(group: Mapping[str, Any], metric: str) -> LiveQuality | None:

@@ -36,8 +36,8 @@ class SplitMetrics:
         """Args:
         options: Namespace and registry of the server's metrics.
         """
-        self.requests = Counter("split_requests", "Requests by version and outcome.", ["version", "outcome"], **options)
-        self.seconds = Histogram(
-            "split_request_seconds", "Time to answer, by version.", ["version"], buckets=_SECONDS, **options
-        )
+        # `other` is the labelled version of that time, empty without one.
+        by_version = ["version", "other"]
+        self.requests = Counter("split_requests", "Requests by outcome.", [*by_version, "outcome"], **options)
+        self.seconds = Histogram("split_request_seconds", "Time to answer.", by_version, buckets=_SECONDS, **options)
         self.keys = Counter("split_keys", "Requests by the source of their key.", ["source"], **options)

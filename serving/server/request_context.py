@@ -20,12 +20,14 @@ class RequestContext:
       request_id: ID of the request.
       split_key: Key of its header `x-split-key`; empty without one.
       split_version: Number of the version that the split chose; None if the request was not split.
+      split_other: Number of the labelled version that the requests were shared with; empty if there was none.
       shadow_jobs: Calls of the shadow once the answer has gone out.
     """
 
     request_id: str
     split_key: str = ""
     split_version: int | None = None
+    split_other: str = ""
     shadow_jobs: "list[ShadowJob]" = field(default_factory=list)
 
 

@@ -58,7 +58,7 @@ class Split:
         served = default
         if other is not None and source != "mixed" and self._label_share.has(f"split {other.content_hash}", key):
             served = other
-        context.split_version = served.number
+        context.split_version, context.split_other = served.number, str(other.number) if other is not None else ""
         return served
 
     def _find_key(self, context: RequestContext, keys: Iterable[str]) -> tuple[str, str]:
@@ -80,11 +80,11 @@ class Split:
         """
         if context.split_version is None:
             return
-        version = str(context.split_version)
+        versions = str(context.split_version), context.split_other
         outcome = _OUTCOMES.get(status, _OTHER_OUTCOME)
-        self._metrics.requests.labels(version, outcome).inc()
+        self._metrics.requests.labels(*versions, outcome).inc()
         if outcome == "answered":
-            self._metrics.seconds.labels(version).observe(seconds)
+            self._metrics.seconds.labels(*versions).observe(seconds)
 
 
 def check_split_key(settings: ServerSettings, served: ServedVersion | None) -> None:

@@ -225,6 +225,11 @@ def test_traffic_is_told_once_and_again_only_for_a_further_feature(
     assert "UTC: age differs from the training data; age: " in document["why"]
     assert [command.split(" --run-root")[0] for command in document["next"]] == ["python -m oncall traffic"]
 
+    (finding,) = json.loads(oncall("show", FIRST, "--json").stdout)["findings"].items()
+    assert finding[0] == "live traffic"
+    assert "UTC: age differs from the training data; age: " in finding[1]
+    assert f"finding    live traffic: {finding[1][:30]}" in oncall("show", FIRST).stdout
+
     # More rows of the same: other numbers, and no news.
     write_log(log, changed, name="2")
     assert (oncall("check", "--alert").output, len(hook.documents)) == ("", 1)

@@ -17,7 +17,7 @@ from tests.oncall.run_roots import Runs
 from tests.serving.outcomes.logs import FEATURES, build_rows, join_labels, write_labels, write_log, write_model
 
 ROWS = 1_200
-DESCRIPTION = ShardDescription(model="census", sample=0.5, key="person", masked=("race",))
+DESCRIPTION = ShardDescription(model="census-income", sample=0.5, key="person", masked=("race",))
 
 
 def predict(seed: int, shuffled: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -174,3 +174,15 @@ def test_newer_shards_are_named(good: Path, document: Callable[..., Any]) -> Non
     write_log(good.parent, "9", build_rows(["z"]))
     notes = document("outcomes", "--log", good)["notes"]
     assert f"1 shards are newer than the join; join again: python -m serving.outcomes --log {good}" in notes
+
+
+def test_a_log_of_another_model_is_named(good: Path, oncall: Oncall) -> None:
+    write_log(good.parent, "9", build_rows(["z"]), ShardDescription(model="flights", sample=1.0))
+    message = "is of the model 'flights', and the serving version is of 'census-income'"
+    result = oncall("outcomes", "--log", good)
+    assert (result.exit_code, message in result.stderr) == (3, True)
+    result = oncall("check", "--log", good)
+    assert (result.exit_code, "live quality" in result.stdout and message in " ".join(result.stdout.split())) == (
+        1,
+        True,
+    )

@@ -117,6 +117,16 @@ def test_an_interval_keeps_to_the_values_of_its_metric() -> None:
     assert find_difference(0.1, 0.2, 50) == error
 
 
+def test_rows_that_are_all_right_or_all_wrong_have_the_interval_of_wilson() -> None:
+    accuracy = METRICS["accuracy"]
+    expected = stats.binomtest(4000, 4000).proportion_ci(method="wilson")
+    assert find_interval(accuracy, 1.0, None, 4000) == pytest.approx((expected.low, 1), abs=1e-5)
+    assert find_interval(accuracy, 0.0, None, 4000) == pytest.approx((0, 1 - expected.low), abs=1e-5)
+    assert find_interval(accuracy, 1.0, None, 1) is None
+    assert find_interval(accuracy, 0.5, None, 4000) is None
+    assert find_interval(METRICS["auc"], 1.0, None, 4000) is None
+
+
 def test_without_evidence_there_is_no_interval() -> None:
     replicates = np.random.default_rng(1).normal(size=200)
     assert standard_error(replicates, 1) is None

@@ -92,9 +92,11 @@ def test_slices_have_the_names_of_the_evaluation_and_enough_rows(tmp_path: Path)
 
 def test_a_difference_has_the_interval_of_two_samples() -> None:
     offline = OfflineValue(0.9, (0.88, 0.92))
-    low, high = compare(0.8, Interval(0.77, 0.83), offline)
-    assert (low, high) == pytest.approx((-0.1 - math.hypot(0.03, 0.02), -0.1 + math.hypot(0.03, 0.02)))
-    assert compare(0.8, Interval(0.7, 0.85), OfflineValue(0.9)) == pytest.approx((-0.2, -0.05))
+    change = compare("auc", 0.8, Interval(0.77, 0.83), offline)
+    assert change == pytest.approx((-0.1 - math.hypot(0.03, 0.02), -0.1 + math.hypot(0.03, 0.02)))
+    assert compare("auc", 0.8, Interval(0.7, 0.85), OfflineValue(0.9)) == pytest.approx((-0.2, -0.05))
+    # Of an AUC of 1 on a few rows, nothing is known.
+    assert compare("auc", 0.99, Interval(0.98, 0.995), OfflineValue(1.0)) is None
 
 
 def summarize(tmp_path: Path) -> JoinSummary:

@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "label": {"column": "income", "positive": ">50K", "negative": "<=50K"},
     "training": {"epochs": 1},
     "evaluation": {"split": "eval"},
-    "push": {"model_name": "census"},
+    "push": {"model_name": "census-income"},
 }
 
 
@@ -105,7 +105,7 @@ def test_a_masked_column_and_one_that_is_not_logged_are_named(tmp_path: Path) ->
     write_model(tmp_path)
     write_config(tmp_path)
     rows = build_rows(["a"]).drop_columns(["job"])
-    write_log(tmp_path, "1", rows, ShardDescription(model="census", sample=1.0, masked=("job",)))
+    write_log(tmp_path, "1", rows, ShardDescription(model="census-income", sample=1.0, masked=("job",)))
     join_labels(tmp_path, write_labels(tmp_path / "one.csv", "person,income", "a,>50K"))
     result = write_span(tmp_path)
     assert result.exit_code == 3
@@ -150,3 +150,12 @@ def test_a_log_without_labels_is_named(tmp_path: Path) -> None:
     write_log(tmp_path, "1", build_rows(["a"]))
     result = write_span(tmp_path)
     assert (result.exit_code, "no labels were joined yet" in result.stderr) == (3, True)
+
+
+def test_the_log_is_that_of_the_config(folder: Path) -> None:
+    command = ["span", "--config", str(folder / "config.yaml")]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, "--log: is missing" in result.stderr) == (2, True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "monitoring": {"request_log": "log"}}))
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, "2 rows" in result.stdout) == (0, True), result.stderr

@@ -120,7 +120,10 @@ def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> No
     for node in file.record.expected[:6]:
         file.node_started(node)
         file.node_finished(node, "complete", "")
-    file.end(exit_code=0, error="", reason="", summary={})
+    # As Evaluator's JSON has them.
+    file.end(exit_code=0, error="", reason="", summary={}, intervals={"overall": {"auc": [0.8, 1]}}, warnings=("old",))
+    assert (file.record.flat_intervals, file.record.warnings) == ({"overall: auc": (0.8, 1.0)}, ["old"])
+    assert only(root) == file.record
     assert (only(root).state(locked=False), only(root).succeeded) == (RunState.INCOMPLETE, False)
     file.update(alert="posted")
     assert (only(root).alert, only(root).until) == ("posted", "Gate")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from pipeline.staleness import command
 from pipeline.staleness.decay import Measurement, compare_spans, select_metrics, summarize_decay
 
 
@@ -66,3 +67,9 @@ def test_the_conclusion_names_the_first_span_that_is_worse() -> None:
 def test_named_metrics_are_printed() -> None:
     assert select_metrics(measure(1, 0.9), ["accuracy"]) == ["accuracy"]
     assert "auc" in select_metrics(measure(1, 0.9), [])
+
+
+def test_weighted_rows_are_not_called_rows() -> None:
+    measurement = Measurement(span=1, name="1", rows=716.2, metrics={"auc": 0.9}, intervals={})
+    for weight, heading in ((None, "rows"), ("importance", "weight")):
+        assert command._build_table([measurement], ["auc"], weight=weight).columns[2].header == heading

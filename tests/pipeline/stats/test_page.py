@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components.sensitive_statistics import mark_sensitive
 from pipeline.stats.bins import BINS
@@ -316,3 +317,23 @@ def test_times_are_shown_as_times() -> None:
     assert (numbers["seen"]["min"], numbers["seen"]["max"]) == ("2023-01-01 00:00", "2023-01-31 05:28")
     assert {view.kind for view in views.values()} == {"time"}
     assert views["day"].labels[0].startswith("2023-01-01") and views["open"].labels[-1].endswith("17:15")
+
+
+def test_a_column_that_is_only_counted_has_no_picture_and_no_numbers() -> None:
+    columns = {
+        "seen": [1_672_531_200.0 + 90_061 * n for n in range(30)],
+        "size": [1.0, 2.0] * 15,
+        "text": ["a", "b"] * 15,
+    }
+    train = statistics_of(columns).datasets[0]
+    live = statistics_pb2.DatasetFeatureStatistics(num_examples=40)
+    for feature in train.features:
+        is_text = feature.HasField("string_stats")
+        counted = live.features.add(path=feature.path, type=feature.type)
+        (counted.string_stats if is_text else counted.num_stats).common_stats.num_non_missing = 30
+    notes = FeatureNotes.read({"features": {"seen": {"kind": "timestamp"}}})
+    for view in features({"train": train, "live": live}, [], notes):
+        before, now = view.sides
+        assert {*now.numbers.values()} == {"none"}, view.name
+        assert "none" not in before.numbers.values()
+        assert (view.labels, now.missing) == ([], 0.25)

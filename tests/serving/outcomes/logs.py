@@ -35,12 +35,12 @@ FEATURES = FeatureSet.model_validate(
         "label": {"column": "income", "positive": ">50K", "negative": "<=50K"},
     }
 )
-DESCRIPTION = ShardDescription(model="census", sample=1.0, key="person")
+DESCRIPTION = ShardDescription(model="census-income", sample=1.0, key="person")
 
 
 def write_model(folder: Path, features: FeatureSet = FEATURES) -> Path:
-    """Write what a command reads that only needs the declarations of version 1 of the model census."""
-    version = folder / "registry" / "census" / "1"
+    """Write what a command reads that only needs the declarations of version 1 of the model census-income."""
+    version = folder / "registry" / "census-income" / "1"
     version.mkdir(parents=True)
     (version / "saved_model.pb").touch()
     (version / DECLARATION_FILE).parent.mkdir()
@@ -101,7 +101,7 @@ def join(folder: Path, *arguments: object) -> Result:
 
 def join_labels(folder: Path, source: Path, *arguments: object) -> Any:
     """Join a file by the column `person`; return the document."""
-    model = folder / "registry" / "census" / "1"
+    model = folder / "registry" / "census-income" / "1"
     key = () if "--key" in arguments else ("--key", "person")
     result = join(folder, source, *key, "--model", model, "--json", *arguments)
     return json.loads(result.stdout)

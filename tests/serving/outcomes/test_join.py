@@ -133,14 +133,14 @@ def test_a_label_from_the_future_waits_and_one_from_before_is_not_joined(folder:
     assert document["examples"] == {"future": f"{labels}: row 2", "early": f"{labels}: row 3"}
     text = join(folder).stdout
     assert f"1 label from the future; joined when its time has come, such as {labels}: row 2" in text
-    assert "1 prediction with a label from before it, which is not joined; is the time in another zone?" in text
+    assert "1 prediction with a label from before it, which is not joined, perhaps of another time zone" in text
 
 
 def test_rows_without_a_key_or_a_label_are_counted(folder: Path) -> None:
     labels = write_labels(folder / "labels.csv", "person,income", ",>50K", "a,", "b,<=50K")
     document = join_labels(folder, labels)
     assert (document["file"]["without_key"], document["file"]["without_label"], document["file"]["rows"]) == (1, 1, 1)
-    text = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census").stdout
+    text = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census-income").stdout
     assert f"{labels}: 1 label; none is new\n  1 row without a key, left out" in text
 
 
@@ -223,7 +223,7 @@ def test_a_wrong_file_is_one_line_and_changes_nothing(
 ) -> None:
     key = () if "--key" in arguments else ("--key", "person")
     labels = write_labels(folder / "labels.csv", *lines)
-    result = join(folder, labels, *key, "--model", folder / "registry" / "census", *arguments)
+    result = join(folder, labels, *key, "--model", folder / "registry" / "census-income", *arguments)
     assert result.exit_code == code
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, result.stderr
@@ -241,7 +241,7 @@ def test_bad_labels_may_be_left_out(folder: Path) -> None:
 def test_a_log_without_keys_another_folder_and_another_model_are_named(tmp_path: Path) -> None:
     write_model(tmp_path)
     labels = write_labels(tmp_path / "labels.csv", "person,income", "a,>50K")
-    arguments = (labels, "--key", "person", "--model", tmp_path / "registry" / "census")
+    arguments = (labels, "--key", "person", "--model", tmp_path / "registry" / "census-income")
     (tmp_path / "log").mkdir()
     result = join(tmp_path, *arguments)
     assert (result.exit_code, "has no shard of a request log" in result.stderr) == (3, True)
@@ -252,7 +252,7 @@ def test_a_log_without_keys_another_folder_and_another_model_are_named(tmp_path:
     write_log(tmp_path, "1", build_rows(["a"]), ShardDescription(model="iris", sample=1.0))
     result = join(tmp_path, *arguments)
     assert result.exit_code == 2
-    assert "is 'census', and " in result.stderr
+    assert "is 'census-income', and " in result.stderr
     assert "is a log of 'iris'; name the folder of that model" in result.stderr
     result = join(tmp_path)
     assert (result.exit_code, "has no labels yet; name a file" in result.stderr) == (3, True)
@@ -263,7 +263,7 @@ def test_a_log_without_keys_another_folder_and_another_model_are_named(tmp_path:
 def test_a_foreign_file_and_labels_of_another_kind_are_named(folder: Path) -> None:
     labels = write_labels(folder / "labels.csv", "person,income", "a,>50K")
     join_labels(folder, labels)
-    result = join(folder, labels, "--key", "person", "--by-id", "--model", folder / "registry" / "census")
+    result = join(folder, labels, "--key", "person", "--by-id", "--model", folder / "registry" / "census-income")
     assert result.exit_code == 3
     assert "has labels by key, and these are by id; a log has labels of one kind" in result.stderr
     (folder / "log" / "outcomes" / "labels-1.parquet").write_text("mine")
@@ -292,7 +292,7 @@ def test_ctrl_c_leaves_the_last_join_and_nothing_else(folder: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_two_processes_wait(folder: Path) -> None:
     labels = write_labels(folder / "one.csv", "person,income", "a,>50K")
     with open_outcomes(folder / "log") as outcomes:
-        result = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census")
+        result = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census-income")
         assert result.exit_code == 3
         assert "another process joins labels; run the same command when it has ended" in result.stderr
         (outcomes / ".unfinished-1").mkdir()
@@ -304,7 +304,9 @@ def test_what_a_killed_process_left_is_removed_and_two_processes_wait(folder: Pa
 
 def test_a_join_that_needs_more_memory_names_the_flag(folder: Path) -> None:
     labels = write_labels(folder / "one.csv", "person,income", "a,>50K")
-    result = join(folder, labels, "--key", "person", "--model", folder / "registry" / "census", "--memory", "1KB")
+    result = join(
+        folder, labels, "--key", "person", "--model", folder / "registry" / "census-income", "--memory", "1KB"
+    )
     assert result.exit_code == 3
     assert "the join needs more memory than --memory 1KB; allow more" in result.stderr
     assert [*(folder / "log" / "outcomes").glob(".unfinished-*")] == []

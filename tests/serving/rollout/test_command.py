@@ -92,10 +92,20 @@ def test_a_candidate_that_decides_otherwise_is_rejected_and_stays_so(tmp_path: P
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "registry" / "shop-model"
     flags = ("--model-dir", str(folder), "--server", "http://127.0.0.1:9")
+    file = tmp_path / "outcomes.json"
+    metrics = {name: {"value": 1.0, "interval": [0.9, 1.1]} for name in ("accuracy", "calibration")}
+    group = {"version": 2, "week": "", "slice": "overall", "rows": 500, "metrics": metrics}
+    file.write_text(json.dumps({"metrics": ["accuracy"], "groups": [group]}))
+    quality = ("--judge", "quality", "--outcomes", str(file))
     for more, code, message in (
         (flags, 2, "shop-model is not a folder; expected the model's, in its registry"),
         ((*flags, "--judge", "quality"), 2, "--outcomes: the file and --judge quality belong together"),
-        ((*flags, "--metric", "beauty"), 2, "--metric: 'beauty' has no direction; expected one of "),
+        (
+            (*flags, *quality, "--metric", "calibration"),
+            2,
+            "--metric: 'calibration' has no direction; expected one of ",
+        ),
+        ((*flags, *quality, "--metric", "auc"), 2, "has no 'auc'; expected one of accuracy, calibration"),
     ):
         outcome = _run(*more)
         assert (outcome.exit_code, message in outcome.stderr) == (code, True), outcome.stderr
@@ -115,9 +125,9 @@ def test_outcomes_are_read_from_the_document_of_oncall(tmp_path: Path) -> None:
         {"version": 2, "week": week, "slice": name, "rows": rows, "metrics": metrics}
         for week, name, rows in (("", "overall", 500), ("2026-W47", "overall", 70), ("", "sex=Male", 200))
     ]
-    file.write_text(json.dumps({"groups": groups}))
-    assert read_quality(file, "auc") == {2: LiveQuality(500, 0.8, 0.78, 0.82)}
-    assert read_quality(file, "accuracy") == {}
+    file.write_text(json.dumps({"metrics": ["auc"], "groups": groups}))
+    assert read_quality(file) == ("auc", {2: LiveQuality(500, 0.8, 0.78, 0.82)})
+    assert read_quality(file, "accuracy") == ("accuracy", {})
     file.write_text("{}")
     with pytest.raises(DataError, match=r"outcomes\.json: is not a document of python -m oncall outcomes --json"):
-        read_quality(file, "auc")
+        read_quality(file)

@@ -148,12 +148,14 @@ def test_without_a_champion_or_a_version_before_nothing_is_judged() -> None:
 
 def test_servers_are_added_up() -> None:
     text = """# TYPE model_server_split_requests_total counter
-model_server_split_requests_total{outcome="answered",version="2"} 7
-model_server_split_requests_total{outcome="failed",version="2"} 1
-model_server_split_requests_total{outcome="not answered",version="2"} 5
+model_server_split_requests_total{other="2",outcome="answered",version="2"} 7
+model_server_split_requests_total{other="2",outcome="failed",version="2"} 1
+model_server_split_requests_total{other="2",outcome="not answered",version="2"} 5
+model_server_split_requests_total{other="2",outcome="answered",version="1"} 9
+model_server_split_requests_total{other="",outcome="answered",version="1"} 100
 # TYPE model_server_split_request_seconds histogram
-model_server_split_request_seconds_bucket{le="0.01",version="2"} 6
-model_server_split_request_seconds_bucket{le="+Inf",version="2"} 7
+model_server_split_request_seconds_bucket{le="0.01",other="2",version="2"} 6
+model_server_split_request_seconds_bucket{le="+Inf",other="2",version="2"} 7
 # TYPE model_server_shadow_rows_total counter
 model_server_shadow_rows_total{version="2"} 30
 # TYPE model_server_rows_total counter
@@ -162,6 +164,10 @@ model_server_rows_total{version="2"} 30
     evidence: dict[int, VersionEvidence] = {}
     for _ in range(2):
         add_metrics(text, evidence)
-    assert evidence.keys() == {2}
+    assert {version: entry.requests for version, entry in evidence.items()} == {1: 218, 2: 16}
     assert (evidence[2].requests, evidence[2].errors, evidence[2].shadow_rows) == (16, 2, 60)
     assert evidence[2].buckets == {0.01: 12, math.inf: 14}
+    # The candidate is compared with the champion of the same time.
+    evidence = {}
+    add_metrics(text, evidence, candidate=2)
+    assert (evidence[1].requests, evidence[2].requests, evidence[2].shadow_rows) == (9, 8, 30)

@@ -156,8 +156,8 @@ def test_requests_are_counted_by_version_and_outcome(registry: LocalRegistry, se
     assert serving.post("/predict", {"instances": [{**ROW, "shop_name": inside, "size": "wide"}]})[0] == 400
     after = read_metrics(serving)
     for name in (
-        'split_requests_total{outcome="answered",version="2"}',
-        'split_requests_total{outcome="rejected",version="2"}',
-        'split_request_seconds_count{version="2"}',
+        'split_requests_total{other="2",outcome="answered",version="2"}',
+        'split_requests_total{other="2",outcome="rejected",version="2"}',
+        'split_request_seconds_count{other="2",version="2"}',
     ):
         assert after[name] == before.get(name, 0.0) + 1
