@@ -41,8 +41,9 @@ from serving.request_log.streams import Stream, StreamNames, convert_stream, del
 _LOG = logging.getLogger(__name__)
 # Each write costs as much as 700 rows, however few it has. A worker that is killed loses at most a second.
 _WAIT_SECONDS = 0.25
-# A write takes this long: it rests after each column, so that no request waits for the interpreter until all are done.
-_WRITE_SECONDS = 0.25
+# A write rests between columns, so that no request waits for the interpreter until all are done: at most so long in
+# all, and each time after so much work, since the caches are cold after each rest.
+_REST_SECONDS, _WORK_SECONDS = 0.25, 0.0005
 _RETRY_SECONDS = 30.0
 _LAST_ROWS_SECONDS = 5.0
 _MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
@@ -261,7 +262,7 @@ class RequestLog:
             self._wake.wait(_WAIT_SECONDS)
             self._wake.clear()
             waiting = [self._flushes.get() for _ in range(self._flushes.qsize())]
-            self._write_entries(0.0 if waiting else _WRITE_SECONDS)
+            self._write_entries(0.0 if waiting else _REST_SECONDS)
             for each in waiting:
                 each.set()
 
@@ -278,7 +279,7 @@ class RequestLog:
         self._taken[1] += sum(entry.size for entry in entries)
 
     def _write(self, entries: Sequence[Entry], seconds: float) -> None:
-        """Write entries, those of one version together, in some seconds unless a flush waits."""
+        """Write entries, those of one version together; rest for so many seconds at most, and not if a flush waits."""
         groups: dict[int, list[Entry]] = {}
         for entry in entries:
             groups.setdefault(id(entry.version), []).append(entry)
@@ -357,11 +358,12 @@ class RequestLog:
                 VERSION: pa.array(np.full(len(owners), version.number, np.int64)),
                 ERROR: pa.nulls(len(owners), pa.string()),
             }
-            values = []
+            values, started = [], time.thread_time()
             for array in table.layout.write(_join_parts(entries)):
                 values.append(array)
-                if not self._wake.is_set():
+                if time.thread_time() - started > _WORK_SECONDS and not self._wake.is_set():
                     time.sleep(seconds / len(table.schema))
+                    started = time.thread_time()
         batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=table.schema)
         if column is None or self._sample.is_all:
             return batch
