@@ -13,8 +13,8 @@ from benchmarks import outcomes, request_log, shadow
 @click.command()
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
-@click.option("--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of a measurement.")
+@click.option("--rounds", type=click.IntRange(1), default=48, show_default=True)
+@click.option("--seconds", type=click.IntRange(1), default=2, show_default=True, help="Length of a measurement.")
 @click.option("--outcomes", "pairs", type=click.IntRange(1), default=10_000_000, show_default=True, help="Labels.")
 @click.pass_context
 def main(context: click.Context, registry: Path, model: str, rounds: int, seconds: int, pairs: int) -> None:

@@ -5,7 +5,8 @@
 Each round measures all servers for some seconds each, in an order of its own, at 64 connections as fast as they
 answer. A ratio is that of two measurements of one round. The median of the rounds has an interval that needs no
 distribution: two of the ordered ratios, chosen by the binomial distribution. The processor time of a request is that
-of the server alone, and depends least on what else the machine does.
+of the server alone, and depends least on what else the machine does. A second server without a log has the ratios of
+chance: two processes of one program differ by some percent for as long as they run.
 """
 
 import contextlib
@@ -18,7 +19,6 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -30,8 +30,8 @@ from benchmarks.serving import read_champion, start_server, wrk
 from serving.registry import LocalRegistry
 
 CONNECTIONS = 64
-_BASE = "no log"
-_SAMPLES: Mapping[str, float] = {"sample 0.1": 0.1, "sample 1.0": 1.0}
+# Names of the servers, the base of the ratios first; samples of their logs.
+_SAMPLES: Mapping[str, float | None] = {"no log": None, "no log, again": None, "sample 0.1": 0.1, "sample 1.0": 1.0}
 _CONFIDENCE = 0.95
 
 
@@ -42,10 +42,10 @@ class MeasuredServer:
     url: str
     process: psutil.Process
 
-    def measure(self, body: str, seconds: float) -> dict[str, float]:
+    def measure(self, body: str, seconds: float, connections: int) -> dict[str, float]:
         """Return requests a second, milliseconds of percentiles, and microseconds of processor time a request."""
         before = self._read_cpu_seconds()
-        result = wrk(f"{self.url}/predict", body, CONNECTIONS, seconds)
+        result = wrk(f"{self.url}/predict", body, connections, seconds)
         cpu = (self._read_cpu_seconds() - before) / (result["rate"] * seconds)
         return {**result, "cpu": cpu * 1e6}
 
@@ -83,8 +83,8 @@ def find_interval(ratios: Sequence[float]) -> MedianInterval:
 @click.command()
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
-@click.option("--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of a measurement.")
+@click.option("--rounds", type=click.IntRange(1), default=48, show_default=True)
+@click.option("--seconds", type=click.IntRange(1), default=2, show_default=True, help="Length of a measurement.")
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Rows of a request.")
 def main(registry: Path, model: str, rounds: int, seconds: int, rows: int) -> None:
     """Measure p99, rows a second and processor time with and without a request log, and print the ratios."""
@@ -92,13 +92,15 @@ def main(registry: Path, model: str, rounds: int, seconds: int, rows: int) -> No
     _, row = read_champion(versions)
     body = json.dumps({"instances": [row] * rows})
     with contextlib.ExitStack() as stack:
-        servers = {_BASE: open_server(stack, versions.folder)}
+        servers = {}
         for name, sample in _SAMPLES.items():
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            servers[name] = open_server(stack, versions.folder, "--log-requests", folder, "--sample", str(sample))
+            flags = () if sample is None else ("--log-requests", folder, "--sample", str(sample))
+            servers[name] = open_server(stack, versions.folder, *flags)
         measured = measure_rounds(servers, body, rounds, seconds)
         counts = {name: _read_counts(server.url) for name, server in servers.items()}
-    Console(width=140).print(_table(measured, counts, rows))
+    title = f"census, {rows} row{'s' * (rows > 1)} a request, {CONNECTIONS} connections, {rounds} rounds"
+    print_ratios(title, measured, counts)
 
 
 def open_server(stack: contextlib.ExitStack, folder: Path, *flags: str) -> MeasuredServer:
@@ -109,21 +111,21 @@ def open_server(stack: contextlib.ExitStack, folder: Path, *flags: str) -> Measu
 
 
 def measure_rounds(
-    servers: Mapping[str, MeasuredServer], body: str, rounds: int, seconds: int
+    servers: Mapping[str, MeasuredServer], body: str, rounds: int, seconds: int, connections: int = CONNECTIONS
 ) -> dict[str, list[dict[str, float]]]:
     """Return the measurements of each server, after a first one that warms it up."""
     for server in servers.values():
-        server.measure(body, 2)
+        server.measure(body, 2, connections)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     shuffle = random.Random(1)
     for number in range(rounds):
         for name in shuffle.sample(sorted(servers), len(servers)):
-            measured[name].append(servers[name].measure(body, seconds))
+            measured[name].append(servers[name].measure(body, seconds, connections))
         click.echo(f"round {number + 1} of {rounds}", err=True)
     return measured
 
 
-def _read_counts(url: str) -> tuple[int, int]:
+def _read_counts(url: str) -> str:
     """Return the rows that a server has logged and dropped."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
@@ -131,26 +133,30 @@ def _read_counts(url: str) -> tuple[int, int]:
         sum(float(value) for value in re.findall(rf"^model_server_{name}_total\S* (\S+)$", text, re.MULTILINE))
         for name in ("logged_rows", "log_dropped_rows")
     )
-    return int(logged), int(dropped)
+    return f"{logged:,.0f} rows, {dropped:,.0f} dropped" if logged or dropped else ""
 
 
-def _table(measured: Mapping[str, Any], counts: Mapping[str, tuple[int, int]], rows: int) -> Table:
-    title = f"census, {rows} row{'s' * (rows > 1)} a request, {CONNECTIONS} connections, {len(measured[_BASE])} rounds"
+def print_ratios(title: str, measured: Mapping[str, list[dict[str, float]]], counts: Mapping[str, str]) -> None:
+    """Print the medians of each server, and the intervals of the ratios to the first one.
+
+    Args:
+      title: Title of the table.
+      measured: Measurements of each server, one a round.
+      counts: Rows of each server that took another way.
+    """
     table = Table(box=None, title=title, title_justify="left")
-    headings = ("", "p99 ms", "rows/s", "CPU us", "p99, ratio", "rows/s, ratio", "CPU, ratio", "logged", "dropped")
-    for heading in headings:
-        table.add_column(heading, justify="left" if not heading else "right")
+    for heading in ("", "p99 ms", "requests/s", "CPU us", "p99, ratio", "requests/s, ratio", "CPU, ratio", "counted"):
+        table.add_column(heading, justify="right" if heading else "left")
     keys = ("p99", "rate", "cpu")
+    base = next(iter(measured.values()))
     for name, results in measured.items():
-        values = {key: np.array([result[key] for result in results]) for key in keys}
-        ratios = [""] * len(keys)
-        if name != _BASE:
-            base = measured[_BASE]
-            ratios = [str(find_interval(values[key] / np.array([result[key] for result in base]))) for key in keys]
-        p99, rate, cpu = (np.median(values[key]) for key in keys)
-        logged, dropped = counts[name]
-        table.add_row(name, f"{p99:.2f}", f"{rate * rows:,.0f}", f"{cpu:,.0f}", *ratios, f"{logged:,}", f"{dropped:,}")
-    return table
+        medians = [f"{np.median([result[key] for result in results]):,.{2 * (key == 'p99')}f}" for key in keys]
+        ratios = [
+            "" if results is base else str(find_interval([a[key] / b[key] for a, b in zip(results, base, strict=True)]))
+            for key in keys
+        ]
+        table.add_row(name, *medians, *ratios, counts[name])
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

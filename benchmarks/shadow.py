@@ -3,12 +3,11 @@
     make run && python -m benchmarks.shadow        # needs wrk: apt-get install wrk
 
 The candidate has the champion's own graph, so that a request costs the same with either. Rounds and intervals are
-those of `benchmarks.request_log`.
+those of `benchmarks.request_log`. The processor time of a request has the shadow's in it.
 """
 
 import contextlib
 import json
-import random
 import re
 import shutil
 import tempfile
@@ -17,18 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.request_log import find_interval
-from benchmarks.serving import read_champion, start_server, wrk
+from benchmarks.request_log import CONNECTIONS, measure_rounds, open_server, print_ratios
+from benchmarks.serving import read_champion
 from serving.registry import GOLDEN_FILE, Candidate, LocalRegistry
 
-_CONNECTIONS = 64
-_BASE = "neither"
+# Names of the servers, the base of the ratios first, and their flags.
 _FLAGS: Mapping[str, Sequence[str]] = {
-    _BASE: (),
+    "neither": (),
+    "neither, again": (),
     "shadow 0.2": ("--shadow", "candidate=0.2"),
     "split 0.1": ("--split", "candidate=0.1"),
 }
@@ -37,30 +33,20 @@ _FLAGS: Mapping[str, Sequence[str]] = {
 @click.command()
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
-@click.option("--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of a measurement.")
-@click.option("--connections", type=click.IntRange(1), default=_CONNECTIONS, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=48, show_default=True)
+@click.option("--seconds", type=click.IntRange(1), default=2, show_default=True, help="Length of a measurement.")
+@click.option("--connections", type=click.IntRange(1), default=CONNECTIONS, show_default=True)
 def main(registry: Path, model: str, rounds: int, seconds: int, connections: int) -> None:
-    """Measure p99 and requests a second with a shadow and with a split, and print the ratios."""
+    """Measure p99, requests a second and processor time with a shadow and with a split, and print the ratios."""
     version, row = read_champion(LocalRegistry(registry, model))
     body = json.dumps({"instances": [row]})
     with contextlib.ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = _push_twice(version, temporary, model)
-        urls = {}
-        for name, flags in _FLAGS.items():
-            process, urls[name] = start_server(folder, 1, *flags)
-            stack.callback(process.wait, 60)
-            stack.callback(process.terminate)
-            wrk(f"{urls[name]}/predict", body, connections, 2)
-        measured: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
-        shuffle = random.Random(1)
-        for number in range(rounds):
-            for name in shuffle.sample(sorted(urls), len(urls)):
-                measured[name].append(wrk(f"{urls[name]}/predict", body, connections, seconds))
-            click.echo(f"round {number + 1} of {rounds}", err=True)
-        counts = {name: _read_counts(url) for name, url in urls.items()}
-    Console(width=120).print(_table(measured, counts, connections))
+        servers = {name: open_server(stack, folder, *flags) for name, flags in _FLAGS.items()}
+        measured = measure_rounds(servers, body, rounds, seconds, connections)
+        counts = {name: _read_counts(server.url) for name, server in servers.items()}
+    print_ratios(f"single rows, {connections} connections, {rounds} rounds", measured, counts)
 
 
 def _push_twice(version: Path, temporary: Path, model: str) -> Path:
@@ -89,20 +75,6 @@ def _read_counts(url: str) -> str:
     if dropped is not None:
         return f"{asked or 0:,} rows, {dropped:,} dropped"
     return f"{requests:,} requests" if requests is not None else ""
-
-
-def _table(measured: Mapping[str, list[dict[str, float]]], counts: Mapping[str, str], connections: int) -> Table:
-    title = f"single rows, {connections} connections, {len(measured[_BASE])} rounds"
-    table = Table(box=None, title=title, title_justify="left")
-    for heading in ("", "p99 ms", "requests/s", "p99, ratio", "requests/s, ratio", "candidate"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for name, results in measured.items():
-        cells = [f"{np.median([result[key] for result in results]):,.2f}" for key in ("p99", "rate")]
-        for key in ("p99", "rate"):
-            ratios = [result[key] / base[key] for result, base in zip(results, measured[_BASE], strict=True)]
-            cells.append("" if name == _BASE else str(find_interval(ratios)))
-        table.add_row(name, *cells, counts[name])
-    return table
 
 
 if __name__ == "__main__":

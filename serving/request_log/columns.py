@@ -4,7 +4,7 @@ The log has values to which the table's rules were applied, and the rules read t
 time is written in its format, a missing value is a null.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -79,17 +79,12 @@ class LogLayout:
         """All fields of a row, those of the log first."""
         return [*LOG_FIELDS, *(column.field for column in [*self.inputs, *self.outputs])]
 
-    def write(self, parts: Sequence[CallPart]) -> list[pa.Array]:
-        """Return the inputs and outputs of parts of calls as arrays of all their rows."""
-        inputs = [
-            column.write([*chain.from_iterable(call.columns[column.source][rows] for call, rows in parts)])
-            for column in self.inputs
-        ]
-        outputs = [
-            column.write(np.concatenate([call.outputs[column.source][rows] for call, rows in parts]))
-            for column in self.outputs
-        ]
-        return [*inputs, *outputs]
+    def write(self, parts: Sequence[CallPart]) -> Iterator[pa.Array]:
+        """Yield the inputs and outputs of parts of calls as arrays of all their rows."""
+        for column in self.inputs:
+            yield column.write([*chain.from_iterable(call.columns[column.source][rows] for call, rows in parts)])
+        for column in self.outputs:
+            yield column.write(np.concatenate([call.outputs[column.source][rows] for call, rows in parts]))
 
 
 def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> LogLayout:

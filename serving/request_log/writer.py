@@ -1,8 +1,8 @@
 """Writes the request log of one worker, beside the requests: no answer waits for it.
 
-A request appends its entry to a bounded queue. Four times a second or more often, one thread makes record batches of
-the entries and appends them to streams; another turns streams into shards and keeps the disk budget. Entries that find
-the queue full, and rows that cannot be written, are dropped and counted.
+A request appends its entry to a bounded queue. Twice a second, one thread makes record batches of the entries and
+appends them to streams; another turns streams into shards and keeps the disk budget. Entries that find the queue full,
+and rows that cannot be written, are dropped and counted.
 """
 
 import logging
@@ -22,7 +22,7 @@ from cli.errors import ConfigError
 from serving.request_log.columns import CallPart, LoggedVersion, LogLayout, build_layout
 from serving.request_log.entries import Entry, read_keys
 from serving.request_log.reasons import Reasons
-from serving.request_log.sampling import is_sampled
+from serving.request_log.sampling import Sample
 from serving.request_log.settings import FOLDER_FLAG, KEY_FLAG, RequestLogSettings
 from serving.request_log.shards import (
     ERROR,
@@ -39,7 +39,11 @@ from serving.request_log.shards import (
 from serving.request_log.streams import Stream, StreamNames, convert_stream, delete_oldest, recover_streams
 
 _LOG = logging.getLogger(__name__)
-_FLUSH_SECONDS = 0.25
+# Each write costs as much as 700 rows, however few it has. A worker that is killed loses at most a second.
+_WAIT_SECONDS = 0.25
+# A write rests between columns, so that no request waits for the interpreter until all are done: at most so long in
+# all, and each time after so much work, since the caches are cold after each rest.
+_REST_SECONDS, _WORK_SECONDS = 0.25, 0.0005
 _RETRY_SECONDS = 30.0
 _LAST_ROWS_SECONDS = 5.0
 _MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
@@ -181,6 +185,8 @@ class RequestLog:
           ConfigError: rows of the default version cannot be logged, or the key is sensitive.
         """
         self._settings, self._model_name, self._counts = settings, model_name, counts
+        self._sample = Sample(settings.sample)
+        self._header, self._key_column = settings.header, settings.key_column
         self._find_default = find_default
         self._names = StreamNames()
         self._reasons = Reasons()
@@ -209,12 +215,11 @@ class RequestLog:
           identity: ID of the request.
           headers: Headers of the request, by names in lower case.
         """
-        header = self._settings.header
-        header_key = (headers.get(header) or None) if header is not None else None
+        header_key = (headers.get(self._header) or None) if self._header is not None else None
         # Keys of rows are read later, beside the requests.
-        if self._settings.key_column is None and not is_sampled(header_key or identity, self._settings.sample):
+        if self._key_column is None and not self._sample.has(header_key or identity):
             return None
-        return Entry(self._append, identity, header_key, self._settings.key_column)
+        return Entry(self._append, identity, header_key, self._key_column)
 
     def flush(self, seconds: float = _LAST_ROWS_SECONDS) -> bool:
         """Return whether all entries so far were written, or dropped, within some seconds."""
@@ -236,7 +241,7 @@ class RequestLog:
         if added[0] - taken[0] + rows > _MAX_WAITING_ROWS or added[1] - taken[1] > _MAX_WAITING_BYTES:
             self._counts.add_dropped(QUEUE, rows)
             return
-        if entry.call is not None and self._settings.sample < 1:
+        if entry.call is not None and not self._sample.is_all:
             # The other requests of the call are not logged, and their rows do not wait.
             entry.call, entry.start = entry.call.select(entry.start, rows), 0
         added[0] += rows
@@ -245,26 +250,26 @@ class RequestLog:
 
     def _has_sampled_row(self, entry: Entry) -> bool:
         """Return whether a row may be in the sample; keys of several rows, and of tf.Example, are read later."""
-        column, keys = self._settings.key_column, entry.keys
-        if column is None or self._settings.sample >= 1 or entry.rows > 1:
+        column, keys = self._key_column, entry.keys
+        if column is None or self._sample.is_all or entry.rows > 1:
             return True
         if isinstance(keys, tuple) and isinstance(keys[0], bytes):
             return True
-        return is_sampled(read_keys(keys, 1, column)[0] or entry.identity, self._settings.sample)
+        return self._sample.has(read_keys(keys, 1, column)[0] or entry.identity)
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(_FLUSH_SECONDS)
+            self._wake.wait(_WAIT_SECONDS)
             self._wake.clear()
             waiting = [self._flushes.get() for _ in range(self._flushes.qsize())]
-            self._write_entries()
+            self._write_entries(0.0 if waiting else _REST_SECONDS)
             for each in waiting:
                 each.set()
 
-    def _write_entries(self) -> None:
+    def _write_entries(self, seconds: float) -> None:
         entries = [self._entries.popleft() for _ in range(len(self._entries))]
         try:
-            self._write(entries)
+            self._write(entries, seconds)
             self._rotate()
         except Exception:
             # An error of this program must not end the log of the worker.
@@ -273,8 +278,8 @@ class RequestLog:
         self._taken[0] += sum(entry.rows for entry in entries)
         self._taken[1] += sum(entry.size for entry in entries)
 
-    def _write(self, entries: Sequence[Entry]) -> None:
-        """Write entries, those of one version together."""
+    def _write(self, entries: Sequence[Entry], seconds: float) -> None:
+        """Write entries, those of one version together; rest for so many seconds at most, and not if a flush waits."""
         groups: dict[int, list[Entry]] = {}
         for entry in entries:
             groups.setdefault(id(entry.version), []).append(entry)
@@ -283,7 +288,7 @@ class RequestLog:
             if table is None:
                 self._counts.add_dropped(COLUMNS, sum(entry.rows for entry in group))
                 continue
-            for batch in self._build_batches(table, group):
+            for batch in self._build_batches(table, group, seconds / len(groups)):
                 if batch.num_rows:
                     self._append_batch(table, batch)
 
@@ -317,10 +322,10 @@ class RequestLog:
         schema = build_schema(layout.fields, description)
         return _Table(layout, schema, schema.to_string(show_schema_metadata=True))
 
-    def _build_batches(self, table: _Table, entries: Sequence[Entry]) -> Iterable[pa.RecordBatch]:
+    def _build_batches(self, table: _Table, entries: Sequence[Entry], seconds: float) -> Iterable[pa.RecordBatch]:
         """Yield batches of rows; entries that cannot be converted are dropped."""
         try:
-            yield self._build_batch(table, entries)
+            yield self._build_batch(table, entries, seconds)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError) as error:
             if len(entries) == 1:
                 self._counts.add_dropped(COLUMNS, entries[0].rows)
@@ -329,14 +334,14 @@ class RequestLog:
                 )
                 return
             for entry in entries:
-                yield from self._build_batches(table, [entry])
+                yield from self._build_batches(table, [entry], 0.0)
 
-    def _build_batch(self, table: _Table, entries: Sequence[Entry]) -> pa.RecordBatch:
+    def _build_batch(self, table: _Table, entries: Sequence[Entry], seconds: float) -> pa.RecordBatch:
         """Return the rows of entries of one version, or of rejected requests, that are in the sample."""
         counts = [entry.rows for entry in entries]
         owners = np.repeat(np.arange(len(entries)), counts)
         firsts = np.cumsum([0, *counts[:-1]])
-        column, version = self._settings.key_column, entries[0].version
+        column, version = self._key_column, entries[0].version
         keys = [key for entry in entries for key in read_keys(entry.keys, entry.rows, column)]
         log = {
             TIME: pa.array(np.array([entry.microseconds for entry in entries])[owners], pa.timestamp("us", "UTC")),
@@ -353,12 +358,17 @@ class RequestLog:
                 VERSION: pa.array(np.full(len(owners), version.number, np.int64)),
                 ERROR: pa.nulls(len(owners), pa.string()),
             }
-            values = table.layout.write(_join_parts(entries))
+            values, started = [], time.thread_time()
+            for array in table.layout.write(_join_parts(entries)):
+                values.append(array)
+                if time.thread_time() - started > _WORK_SECONDS and not self._wake.is_set():
+                    time.sleep(seconds / len(table.schema))
+                    started = time.thread_time()
         batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=table.schema)
-        if column is None or self._settings.sample >= 1:
+        if column is None or self._sample.is_all:
             return batch
         names = [key or entries[owner].identity for key, owner in zip(keys, owners.tolist(), strict=True)]
-        return batch.filter(pa.array([is_sampled(name, self._settings.sample) for name in names]))
+        return batch.filter(pa.array([self._sample.has(name) for name in names]))
 
     def _append_batch(self, table: _Table, batch: pa.RecordBatch) -> None:
         try:

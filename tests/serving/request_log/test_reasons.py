@@ -3,7 +3,7 @@
 import pytest
 
 from serving.request_log.reasons import Reasons, find_reason
-from serving.request_log.sampling import is_sampled, write_key
+from serving.request_log.sampling import Sample, write_key
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,13 @@ def test_reasons_are_bounded() -> None:
 
 def test_a_sample_is_the_same_everywhere_and_has_its_share() -> None:
     keys = [str(number) for number in range(10_000)]
-    sampled = [key for key in keys if is_sampled(key, 0.1)]
+    tenth, fifth, everything = Sample(0.1), Sample(0.2), Sample(1.0)
+    sampled = [key for key in keys if tenth.has(key)]
     assert 900 < len(sampled) < 1100
     # A smaller sample is a part of a larger one, in this process as in any other.
-    assert {*sampled} < {key for key in keys if is_sampled(key, 0.2)}
+    assert {*sampled} < {key for key in keys if fifth.has(key)}
     assert sampled[:3] == ["12", "52", "67"]
-    assert all(is_sampled(key, 1.0) for key in keys[:10])
+    assert all(everything.has(key) for key in keys[:10])
 
 
 def test_a_key_is_a_string() -> None:
