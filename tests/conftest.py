@@ -2,12 +2,14 @@
 
 import csv
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+
+from pipeline.run.fast_imports import pause_garbage_collection
 
 pytest_plugins = ["tests.vertex_fixtures", "tests.database_servers", "tests.bigquery_fixtures"]
 
@@ -17,6 +19,13 @@ CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
 
 # Fixtures that start servers.
 _INTEGRATION_FIXTURES, _PROOF_FIXTURES = {"server", "bench", "warehouse"}, {"mariadb", "postgresql", "database_server"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what the test files import out of garbage collection, as a run does with its imports."""
+    with pause_garbage_collection():
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

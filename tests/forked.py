@@ -33,6 +33,8 @@ LOADED = [
     "serving.server.command",
     "serving.server.worker",
     "vertex_runner",
+    # Last, with all of them loaded.
+    "tests.freeze",
 ]
 # OpenBLAS and Arrow's allocator start threads as they load.
 _ENVIRONMENT = {
