@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import importlib
+import sys
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -23,9 +25,12 @@ _INTEGRATION_FIXTURES, _PROOF_FIXTURES = {"server", "bench", "warehouse"}, {"mar
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep what the test files import out of garbage collection, as a run does with its imports."""
+    """Keep what the test files import out of garbage collection, and speed up Beam, as a run does."""
     with pause_garbage_collection():
-        return (yield)
+        session = yield
+        if "apache_beam" in sys.modules:
+            importlib.import_module("pipeline.run.dag_runner")
+    return session
 
 
 @pytest.hookimpl(tryfirst=True)
