@@ -34,6 +34,8 @@ LOADED = [
     "serving.server.command",
     "serving.server.worker",
     "vertex_runner",
+    # Last, with all of them loaded.
+    "tests.freeze",
 ]
 _ENVIRONMENT = {**ONE_THREAD, "PYTHONPATH": str(ROOT)}
 

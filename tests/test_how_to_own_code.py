@@ -92,8 +92,9 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     config["evaluation"]["thresholds"] = [{"metric": "highest_prediction", "lower_bound": 0.5}]
     config["push"]["config"] = {"folder": str(tmp_path / "models")}
     file.write_text(yaml.safe_dump(config))
-    # The process that others fork from cannot import the package of the page.
+    # For the first run, a process of its own, and for those that fork.
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{file.parent}")
+    monkeypatch.syspath_prepend(file.parent)
     summary = read_summary(start_local_runner(file, tmp_path / "run", "--json"))
     assert summary["error"] is None
     assert get_states(summary)["ModelCard"] == "complete"
@@ -101,13 +102,13 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     assert summary["facts"]["Evaluator"]["metrics"]["overall"]["highest_prediction"] > 0.5
     (card,) = (tmp_path / "run" / "artifacts" / "ModelCard" / "card").glob("*/*")
     assert card.read_text() == "Census income"
-    again = read_summary(start_local_runner(file, tmp_path / "run", "--json"))
+    again = run_json(file, tmp_path / "run")
     assert {name for name, state in get_states(again).items() if state == "complete"} <= {
         *("History", "Gate", "Baseline", "Pusher")
     }
     features = file.parent / "features.py"
     features.write_text(features.read_text().replace('outputs["age"] *', '2 * outputs["age"] *'))
-    changed = read_summary(start_local_runner(file, tmp_path / "run", "--json", "--until", "Trainer"))
+    changed = run_json(file, tmp_path / "run", "--until", "Trainer")
     assert get_states(changed)["Transform"] == "complete"
 
 

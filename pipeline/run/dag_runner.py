@@ -29,8 +29,10 @@ from cli.errors import PipelineError, RunRootError
 from pipeline.config.node_names import NEVER_CACHED
 from pipeline.database.database import Database
 from pipeline.database.sqlite import SQLiteFile
-from pipeline.run import inventory, locks
+from pipeline.run import fast_beam, inventory, locks
 from schemas.user_code import UserCode
+
+fast_beam.install()
 
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 

@@ -11,6 +11,7 @@ _SLACK_RATIO, _SLACK_BYTES = 1.05, 3.0
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_no_component_reads_or_writes_more_for_a_row_than_was_kept() -> None:
     kept, measured = json.loads(COUNTS_FILE.read_text()), count_bytes()
     assert {*measured} == {*kept}

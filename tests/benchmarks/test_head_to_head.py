@@ -144,6 +144,7 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_the_command_resumes_measures_stale_cells_again_and_names_missing_ones(run: Run, tmp_path: Path) -> None:
     models = ("--model", "pipeline", "--model", "scikit-learn", "--seeds", "1", "--json")
     first = run(*models)

@@ -15,6 +15,7 @@ _PASSED = {"seconds": [0.01], "rows": 1, "swaps": 1, "kills": 1, "resident_bytes
 
 
 @pytest.mark.integration
+@pytest.mark.proof
 def test_a_short_soak_loses_no_valid_request(tmp_path: Path) -> None:
     registry = registry_of(tmp_path / "registry")
     push(registry, export_model(tmp_path / "model"))

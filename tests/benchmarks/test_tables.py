@@ -50,6 +50,7 @@ def test_an_unknown_data_set_is_named() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_a_table_of_scikit_learn_beside_the_trees(tmp_path: Path) -> None:
     done = CliRunner().invoke(tables.main, ["--only", "breast_cancer", "--json", "--keep", str(tmp_path)])
     assert done.exit_code == 0, done.output

@@ -15,7 +15,7 @@ from tests.conftest import census_rows
 from tests.drill.drill import Drill, assert_says
 from tests.drill.samples import assert_sample
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 Rows = list[dict[str, str]]
 

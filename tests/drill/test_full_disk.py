@@ -12,7 +12,7 @@ from tests.faults import injections
 from tests.faults.processes import Place
 from tests.faults.small_disk import mount_small_disk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 _MEGABYTES = 64
 

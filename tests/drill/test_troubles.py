@@ -23,7 +23,7 @@ from tests.drill.drill import Drill, assert_says, find_command, proposed_command
 from tests.drill.samples import assert_sample
 from tests.faults import injections
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 Trouble = Callable[[Drill], None]
 TROUBLES: dict[str, Trouble] = {}

@@ -19,7 +19,7 @@ from tests.oncall.run_roots import NAME
 from tests.oncall.vertex_jobs import PARENT, VertexJobs
 from tests.vertex_fixtures import PROJECT, REGION, Bench, EmulatorServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.proof]
 
 
 @pytest.fixture

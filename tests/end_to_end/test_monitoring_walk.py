@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.database_servers import free_port
 from tests.end_to_end.test_tutorial import normalise, read_steps, run_steps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 
 def test_a_shift_is_seen_learnt_and_served(tmp_path: Path) -> None:

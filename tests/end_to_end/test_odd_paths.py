@@ -14,7 +14,7 @@ from tests import forked
 from tests.commands import parse_command
 from tests.conftest import CENSUS_CONFIG, ROOT, census_rows, write_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 ODD = "a [b] c#d%20é?*"
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -26,7 +27,7 @@ def read_values(events: EventAccumulator, tag: str) -> list[float]:
 
 def test_train_and_eval_share_a_chart_beside_graph_histograms_and_hyper_parameters(tmp_path: Path) -> None:
     source = write_source(tmp_path / "rows.gz")
-    _, history = fit(
+    network, history = fit(
         train=source,
         evaluation=source,
         model=Model(),
@@ -38,5 +39,11 @@ def test_train_and_eval_share_a_chart_beside_graph_histograms_and_hyper_paramete
     assert read_values(train, "epoch_loss") == pytest.approx(history.metrics["loss"])
     assert read_values(validation, "epoch_loss") == pytest.approx(history.metrics["val_log_loss"], rel=1e-4)
     assert train.Graph().node
-    assert any("hidden_1" in tag for tag in train.PluginTagToContent("histograms"))
+    weights = {f"{weight.path}/histogram": weight for layer in network.layers for weight in layer.weights}
+    assert any("hidden_1" in tag for tag in weights)
+    assert {*train.PluginTagToContent("histograms")} == {*weights}
+    for tag, weight in weights.items():
+        buckets = tf.make_ndarray(train.Tensors(tag)[-1].tensor_proto)
+        assert (buckets[0, 0], buckets[-1, 1]) == pytest.approx((np.min(weight), np.max(weight))), tag
+        assert buckets[:, 2].sum() == np.size(weight), tag
     assert "_hparams_/session_start_info" in train.PluginTagToContent("hparams")

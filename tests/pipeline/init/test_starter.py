@@ -4,7 +4,6 @@ import csv
 import gzip
 import random
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pipeline.init.source import slug
 from schemas.curated.schema_file import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from schemas.tables.typed_columns import Table
+from tests import forked
 from tests.commands import parse_command
 from tests.conftest import ROOT
 
@@ -28,10 +28,7 @@ ROWS = 600
 
 
 def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", "init", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=120
-    )
+    return forked.run("pipeline", "init", *arguments, folder=folder)
 
 
 def load_and_check(folder: Path, name: str) -> PipelineConfig:

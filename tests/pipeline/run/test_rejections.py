@@ -1,8 +1,7 @@
-"""Errors of local_runner.py before anything starts: one clear line, its exit code, nothing lost. Loads no TensorFlow."""
+"""Errors of local_runner.py before anything starts: one clear line, its exit code, nothing lost."""
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,15 +9,14 @@ import pytest
 
 from pipeline.run.rejections import RejectionFile
 from pipeline.run.run_root import RunRoot
-from tests.conftest import ROOT
+from tests import forked
 from tests.pipeline.alerts.webhooks import receiver, status
 
 pytestmark = pytest.mark.integration
 
 
 def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(run_root)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    return forked.run("local_runner.py", "--config", str(config), "--run-root", str(run_root), *arguments)
 
 
 def check_rejection(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
