@@ -236,3 +236,21 @@ def check_folder(folder: Path, flag: str) -> None:
             raise ConfigError(f"{flag}: {error}") from error
         if is_foreign:
             raise ConfigError(f"{flag}: {path}: is not a stream of a request log; move it to another folder")
+
+
+def check_model(folder: Path, flag: str, model: str) -> None:
+    """Check that the newest shard of a log, if it has one, is of a model.
+
+    Raises:
+      ConfigError: It is of another model: no command reads a log of two.
+    """
+    for path in sorted([*folder.glob(SHARD_PATTERN), *folder.glob(STREAM_PATTERN)], reverse=True):
+        shard = open_shard(path)
+        if shard is None:
+            continue
+        if shard.description.model != model:
+            raise ConfigError(
+                f"{flag}: {path}: is of the model '{shard.description.model}', and this server has '{model}'; name "
+                "another folder"
+            )
+        return

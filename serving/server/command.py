@@ -326,7 +326,9 @@ def _serve(
     tls: "TlsFiles | None",
     access: "AccessRules",
 ) -> None:
-    from serving.server.settings import ServerSettings
+    from serving.request_log.settings import FOLDER_FLAG
+    from serving.request_log.streams import check_model
+    from serving.server.settings import ServerSettings, find_model_name
 
     settings = ServerSettings(model_dir=model_dir, request_log=_read_log_settings(values, workers), **values)
     if settings.oncall_url is not None and not settings.oncall_url.startswith(("http://", "https://")):
@@ -337,6 +339,8 @@ def _serve(
     if check:
         _check(settings, folder)
         return
+    if (log := settings.request_log) is not None:
+        check_model(log.folder, FOLDER_FLAG, settings.model_name or find_model_name(folder))
     if workers > 1 and grpc_port == 0:
         raise ConfigError("--grpc-port 0: several workers share one port; give its number")
     _warn_of_root()

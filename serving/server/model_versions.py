@@ -32,6 +32,7 @@ from serving.registry import (
     read_record,
 )
 from serving.registry.data_time import DataTime
+from serving.server.settings import find_model_name, is_version
 
 _LOG = logging.getLogger(__name__)
 # TF Serving's words: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/get_model_status.proto
@@ -205,7 +206,7 @@ class ServedVersions:
           ConfigError: labelled versions cannot be served beside a champion.
         """
         self.folder, self._policy, self._allow_unvalidated = folder, policy, allow_unvalidated
-        self._single = (folder / "saved_model.pb").is_file()
+        self._single = is_version(folder)
         if policy.labels and (self._single or policy.kind in ("latest", "numbers")):
             reason = f"{folder} is one version" if self._single else f"--versions {policy.kind} has another default"
             raise ConfigError(
@@ -223,7 +224,7 @@ class ServedVersions:
 
     @property
     def model_name(self) -> str:
-        return self.folder.parent.name if self._single and self.folder.name.isdecimal() else self.folder.name
+        return find_model_name(self.folder)
 
     def refresh(self) -> Snapshot:
         """Read the folder, load new versions, drop removed ones; block while loading.

@@ -1,6 +1,7 @@
 """Settings of the model server."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving.request_log.settings import RequestLogSettings
 from serving.server.label_share import LabelShare
@@ -54,3 +55,13 @@ class ServerSettings:
     def experiment_labels(self) -> frozenset[str]:
         """Labels of versions that are loaded for the shadow or the split."""
         return frozenset(part.label for part in (self.shadow, self.split) if part is not None)
+
+
+def is_version(folder: Path) -> bool:
+    """Return whether a folder is one version, rather than the folder of all."""
+    return (folder / "saved_model.pb").is_file()
+
+
+def find_model_name(folder: Path) -> str:
+    """Return the name of the model of a folder of versions, or of one version."""
+    return folder.parent.name if is_version(folder) and folder.name.isdecimal() else folder.name

@@ -190,6 +190,17 @@ def test_two_workers_have_a_stream_each(registry: LocalRegistry, tmp_path: Path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".parquet"}
 
 
+def test_a_log_of_another_model_is_named_at_the_start(
+    serving: RunningServer, registry: LocalRegistry, log: Path
+) -> None:
+    assert serving.post("/predict", {"instances": [EXAMPLE_ROW]})[0] == 200
+    read(log, 1)
+    flags = ["--model-dir", str(registry.folder), "--model-name", "other", "--log-requests", str(log)]
+    result = CliRunner().invoke(main, flags)
+    assert result.exit_code == 2
+    assert f"is of the model '{registry.folder.name}', and this server has 'other'; name another" in result.output
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
