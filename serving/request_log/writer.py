@@ -40,10 +40,10 @@ from serving.request_log.streams import Stream, StreamNames, convert_stream, del
 
 _LOG = logging.getLogger(__name__)
 # Each write costs as much as 700 rows, however few it has. A worker that is killed loses at most a second.
-_WAIT_SECONDS = 0.25
-# A write rests between columns, so that no request waits for the interpreter until all are done: at most so long in
-# all, and each time after so much work, since the caches are cold after each rest.
-_REST_SECONDS, _WORK_SECONDS = 0.25, 0.0005
+_WAIT_SECONDS = 0.4
+# A long write rests after so much work, so that no request waits for the interpreter until all of it is done. Rests
+# are few, since the caches are cold after each. Those of one version take so long at most.
+_WORK_SECONDS, _REST_SECONDS = 0.003, 0.1
 _RETRY_SECONDS = 30.0
 _LAST_ROWS_SECONDS = 5.0
 _MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
@@ -262,14 +262,14 @@ class RequestLog:
             self._wake.wait(_WAIT_SECONDS)
             self._wake.clear()
             waiting = [self._flushes.get() for _ in range(self._flushes.qsize())]
-            self._write_entries(0.0 if waiting else _REST_SECONDS)
+            self._write_entries()
             for each in waiting:
                 each.set()
 
-    def _write_entries(self, seconds: float) -> None:
+    def _write_entries(self) -> None:
         entries = [self._entries.popleft() for _ in range(len(self._entries))]
         try:
-            self._write(entries, seconds)
+            self._write(entries)
             self._rotate()
         except Exception:
             # An error of this program must not end the log of the worker.
@@ -278,8 +278,8 @@ class RequestLog:
         self._taken[0] += sum(entry.rows for entry in entries)
         self._taken[1] += sum(entry.size for entry in entries)
 
-    def _write(self, entries: Sequence[Entry], seconds: float) -> None:
-        """Write entries, those of one version together; rest for so many seconds at most, and not if a flush waits."""
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Write entries, those of one version together."""
         groups: dict[int, list[Entry]] = {}
         for entry in entries:
             groups.setdefault(id(entry.version), []).append(entry)
@@ -288,7 +288,7 @@ class RequestLog:
             if table is None:
                 self._counts.add_dropped(COLUMNS, sum(entry.rows for entry in group))
                 continue
-            for batch in self._build_batches(table, group, seconds / len(groups)):
+            for batch in self._build_batches(table, group):
                 if batch.num_rows:
                     self._append_batch(table, batch)
 
@@ -322,10 +322,10 @@ class RequestLog:
         schema = build_schema(layout.fields, description)
         return _Table(layout, schema, schema.to_string(show_schema_metadata=True))
 
-    def _build_batches(self, table: _Table, entries: Sequence[Entry], seconds: float) -> Iterable[pa.RecordBatch]:
+    def _build_batches(self, table: _Table, entries: Sequence[Entry]) -> Iterable[pa.RecordBatch]:
         """Yield batches of rows; entries that cannot be converted are dropped."""
         try:
-            yield self._build_batch(table, entries, seconds)
+            yield self._build_batch(table, entries)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError) as error:
             if len(entries) == 1:
                 self._counts.add_dropped(COLUMNS, entries[0].rows)
@@ -334,9 +334,9 @@ class RequestLog:
                 )
                 return
             for entry in entries:
-                yield from self._build_batches(table, [entry], 0.0)
+                yield from self._build_batches(table, [entry])
 
-    def _build_batch(self, table: _Table, entries: Sequence[Entry], seconds: float) -> pa.RecordBatch:
+    def _build_batch(self, table: _Table, entries: Sequence[Entry]) -> pa.RecordBatch:
         """Return the rows of entries of one version, or of rejected requests, that are in the sample."""
         counts = [entry.rows for entry in entries]
         owners = np.repeat(np.arange(len(entries)), counts)
@@ -362,7 +362,7 @@ class RequestLog:
             for array in table.layout.write(_join_parts(entries)):
                 values.append(array)
                 if time.thread_time() - started > _WORK_SECONDS and not self._wake.is_set():
-                    time.sleep(seconds / len(table.schema))
+                    time.sleep(_REST_SECONDS / len(table.schema))
                     started = time.thread_time()
         batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=table.schema)
         if column is None or self._sample.is_all:
