@@ -130,7 +130,8 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.transport.close()
             elif not self.transport.can_write_eof():
                 self._schedule_close()
-        if self._is_full or self._is_lingering:
+            return
+        if self._is_full:
             return
         self._unset_keepalive_if_required()
         self._piece_bytes = len(data)
