@@ -211,12 +211,7 @@ def _list_columns(predictor: Predictor | TensorPredictor) -> list[str]:
 
 def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[str], most: int) -> pa.Table:
     """Return the latest rows that a version answered, in the order of the log."""
-    shards = list_shards(folder)
-    for shard in shards:
-        if shard.description.model != model_name:
-            raise RequestLogError(
-                f"{shard.path}: is of the model '{shard.description.model}'; expected a log of '{model_name}'"
-            )
+    shards = list_shards(folder, model_name)
     tables: list[pa.Table] = []
     rows = 0
     for shard in reversed(shards):

@@ -180,7 +180,7 @@ def test_a_log_that_does_not_fit_is_named(exported: list[Path], tmp_path: Path) 
     with pytest.raises(RequestLogError, match=message):
         replay(log, "shop-model", 1, predictor, ReplayOptions())
     log = write_log(tmp_path / "other", exported[0], name="house-model")
-    with pytest.raises(RequestLogError, match=r"is of the model 'house-model'; expected a log of 'shop-model'$"):
+    with pytest.raises(RequestLogError, match=r"is of the model 'house-model', expected 'shop-model'; name"):
         replay(log, "shop-model", 1, predictor, ReplayOptions())
     log = write_log(tmp_path / "slices", exported[0])
     with pytest.raises(RequestLogError, match=r"has no column 'region'; a replay needs it$"):
