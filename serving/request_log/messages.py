@@ -1,4 +1,4 @@
-"""What a worker of the server and the process that writes its log tell each other by pipes. Imports no TensorFlow.
+"""Messages between a worker of the server and the process that writes its log. Imports no TensorFlow.
 
 A message is a pickle; both are processes of one program. The columns of rows are pickles of their own behind it, so
 that no long one keeps a thread that answers requests from running.
@@ -85,7 +85,7 @@ Message = LogStart | LogTable | LogRows
 
 @dataclass(slots=True)
 class LogReport:
-    """What the writing process has done since its last report.
+    """The work of the writing process since its last report.
 
     Attributes:
       rows, size: Number of rows that it has taken, and the size of their content.
