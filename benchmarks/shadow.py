@@ -64,7 +64,10 @@ def _push_twice(version: Path, temporary: Path, model: str) -> Path:
 
 
 def _read_counts(url: str) -> str:
-    """Return the rows of the shadow and those that it dropped, or the requests of the split's smaller part."""
+    """Return the rows of the shadow and those that it dropped, or the requests of the split's smaller part.
+
+    Behind them stands the mean number of rows in a call of the model: a split has calls of its own for each version.
+    """
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
 
@@ -73,10 +76,11 @@ def _read_counts(url: str) -> str:
         return int(float(values[0])) if values else None
 
     asked, dropped = read(r'shadow_rows_total\{version="2"\}'), read("shadow_dropped_rows_total")
+    calls = f"{(read('batch_rows_sum') or 0) / (read('batch_rows_count') or 1):.0f} rows a call"
     requests = read(r'split_requests_total\{other="2",outcome="answered",version="2"\}')
     if dropped is not None:
-        return f"{asked or 0:,} rows, {dropped:,} dropped"
-    return f"{requests:,} requests" if requests is not None else ""
+        return f"{asked or 0:,} rows, {dropped:,} dropped; {calls}"
+    return f"{requests:,} requests; {calls}" if requests is not None else calls
 
 
 if __name__ == "__main__":
