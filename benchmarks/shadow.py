@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.request_log import CONNECTIONS, measure_rounds, open_server, print_ratios
+from benchmarks.request_log import CONNECTIONS, MeasuredServer, measure_rounds, open_server, print_ratios
 from benchmarks.serving import read_champion
 from serving.registry import GOLDEN_FILE, Candidate, LocalRegistry
 
@@ -33,7 +33,7 @@ _FLAGS: Mapping[str, Sequence[str]] = {
 @click.command()
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=48, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--seconds", type=click.IntRange(1), default=2, show_default=True, help="Length of a measurement.")
 @click.option("--connections", type=click.IntRange(1), default=CONNECTIONS, show_default=True)
 def main(registry: Path, model: str, rounds: int, seconds: int, connections: int) -> None:
@@ -43,9 +43,11 @@ def main(registry: Path, model: str, rounds: int, seconds: int, connections: int
     with contextlib.ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = _push_twice(version, temporary, model)
-        servers = {name: open_server(stack, folder, *flags) for name, flags in _FLAGS.items()}
-        measured = measure_rounds(servers, body, rounds, seconds, connections)
-        counts = {name: _read_counts(server.url) for name, server in servers.items()}
+
+        def start(servers: contextlib.ExitStack) -> dict[str, MeasuredServer]:
+            return {name: open_server(servers, folder, *flags) for name, flags in _FLAGS.items()}
+
+        measured, counts = measure_rounds(start, _read_counts, body, rounds, seconds, connections)
     print_ratios(f"single rows, {connections} connections, {rounds} rounds", measured, counts)
 
 
@@ -62,7 +64,10 @@ def _push_twice(version: Path, temporary: Path, model: str) -> Path:
 
 
 def _read_counts(url: str) -> str:
-    """Return the rows of the shadow and those that it dropped, or the requests of the split's smaller part."""
+    """Return the rows of the shadow and those that it dropped, or the requests of the split's smaller part.
+
+    Behind them stands the mean number of rows in a call of the model: a split has calls of its own for each version.
+    """
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
 
@@ -71,10 +76,11 @@ def _read_counts(url: str) -> str:
         return int(float(values[0])) if values else None
 
     asked, dropped = read(r'shadow_rows_total\{version="2"\}'), read("shadow_dropped_rows_total")
+    calls = f"{(read('batch_rows_sum') or 0) / (read('batch_rows_count') or 1):.0f} rows a call"
     requests = read(r'split_requests_total\{other="2",outcome="answered",version="2"\}')
     if dropped is not None:
-        return f"{asked or 0:,} rows, {dropped:,} dropped"
-    return f"{requests:,} requests" if requests is not None else ""
+        return f"{asked or 0:,} rows, {dropped:,} dropped; {calls}"
+    return f"{requests:,} requests; {calls}" if requests is not None else calls
 
 
 if __name__ == "__main__":

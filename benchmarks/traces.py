@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.request_log import CONNECTIONS, find_interval, measure_rounds, open_server
+from benchmarks.request_log import CONNECTIONS, MeasuredServer, find_interval, measure_rounds, open_server
 from benchmarks.serving import read_champion
 from serving.registry import LocalRegistry
 
@@ -35,7 +35,7 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
-@click.option("--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of a measurement.")
+@click.option("--seconds", type=click.IntRange(1), default=4, show_default=True, help="Length of a measurement.")
 def main(registry: Path, model: str, rounds: int, seconds: int) -> None:
     """Measure with and without traces, and print the ratios with their intervals."""
     versions = LocalRegistry(registry, model)
@@ -46,14 +46,17 @@ def main(registry: Path, model: str, rounds: int, seconds: int) -> None:
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         stack.callback(receiver.shutdown)
         endpoint = f"http://127.0.0.1:{receiver.server_port}"
-        servers = {
-            "no traces": open_server(stack, versions.folder),
-            "traces": open_server(stack, versions.folder, "--otlp-endpoint", endpoint),
-        }
-        measured = measure_rounds(servers, body, rounds, seconds)
+
+        def start(servers: contextlib.ExitStack) -> dict[str, MeasuredServer]:
+            return {
+                "no traces": open_server(servers, versions.folder),
+                "traces": open_server(servers, versions.folder, "--otlp-endpoint", endpoint),
+            }
+
+        measured, _ = measure_rounds(start, lambda _: "", body, rounds, seconds)
     print(f"with traces, of those without, at {CONNECTIONS} connections, {rounds} rounds:")
     for key, title in (("rate", "rows a second"), ("cpu", "processor time a request")):
-        without, traced = ([result[key] for result in measured[name]] for name in servers)
+        without, traced = ([result[key] for result in measured[name]] for name in measured)
         print(f"  {title}: {find_interval([a / b for a, b in zip(traced, without, strict=True)])}")
 
 

@@ -13,7 +13,7 @@ from cli.terminal import command, flags
 from oncall.check import Check
 from oncall.evaluations import read_metrics_by_slice
 from oncall.model_versions import ModelVersion, ModelVersions
-from oncall.request_log import check_model, find_request_log
+from oncall.request_log import find_request_log
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from pipeline.config.pipeline_config import PipelineConfig
@@ -183,7 +183,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
     version = next((v for v in model_versions.list_versions() if v.number == champion), None)
     todo = ask("outcomes", here=store.location_flags + flags(log=log))
     try:
-        check_model(list_shards(log), model_versions.name)
+        list_shards(log, model_versions.name)
         summary = read_summary(log)
         if version is None or summary is None or not summary.counts.joined:
             return Check(CHECK, True, f"{log}: no prediction of the champion has a label yet")
@@ -220,7 +220,8 @@ def _describe_join(log: Path, summary: JoinSummary, model: str) -> list[str]:
         shards = list_shards(log)
     except RequestLogError as error:
         notes.append(str(error))
-    check_model(shards, model)
+    for shard in shards:
+        shard.check_model(model)
     new = [shard for shard in shards if shard.path.stem not in summary.shards]
     if new:
         notes.append(f"{len(new)} shards are newer than the join; join again: python -m serving.outcomes --log {log}")

@@ -1,6 +1,5 @@
 """The request log that a command reads: section `monitoring` of the newest run's config."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -8,23 +7,8 @@ from pydantic import ValidationError
 from cli.errors import DataError
 from oncall.run_store import RunStore
 from pipeline.config.monitoring import Monitoring
-from serving.request_log.shards import RequestLogError, Shard
 
 _SECTION = "monitoring"
-
-
-def check_model(shards: Iterable[Shard], model: str) -> None:
-    """Check that shards are of a model.
-
-    Raises:
-      RequestLogError: One is of another model.
-    """
-    for shard in shards:
-        if shard.description.model != model:
-            raise RequestLogError(
-                f"{shard.path}: is of the model '{shard.description.model}', and the serving version is of '{model}'; "
-                "name the log of that model with --log"
-            )
 
 
 def read_monitoring(store: RunStore) -> Monitoring:

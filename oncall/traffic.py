@@ -23,7 +23,7 @@ from oncall.evaluations import read_judgement, read_plots
 from oncall.gate_inputs import read_gate_inputs
 from oncall.metadata import Artifact, Metadata, Outputs
 from oncall.model_versions import ModelVersions
-from oncall.request_log import check_model, find_request_log, read_monitoring
+from oncall.request_log import find_request_log, read_monitoring
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from oncall.text_format import format_labels, shorten
@@ -219,8 +219,7 @@ def read_traffic(
         )
     model_versions = store.find_model_versions(folder, model)
     training = _read_training_data(store, model_versions, version)
-    shards = list_shards(place)
-    check_model(shards, training.model)
+    shards = list_shards(place, training.model)
     window = read_window(shards, training.columns, training.version, since=start, until=now)
     if window.rows.get(training.version, 0) < monitoring.min_rows:
         return TrafficReport(place, training, window, monitoring.min_rows)

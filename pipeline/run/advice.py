@@ -8,6 +8,7 @@ from cli.terminal import RUNNER_SCRIPTS, command, runner
 from pipeline.run.causes import failed_node
 from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, RunState, command_line
 from pipeline.run.rejections import Rejection
+from serving.registry.local.errors import RegistryFileError
 
 _NO_SPACE = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
 _NO_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|out of memory|Cannot allocate memory", re.IGNORECASE)
@@ -71,7 +72,7 @@ def suggest_commands(
 def suggest_after_rejection(rejection: Rejection, here: str) -> list[str]:
     """Return the commands for a run that was not started, by its exit code; none if the error is enough."""
     match rejection.exit_code:
-        case PushError.exit_code if "cannot be written" in rejection.why:
+        case PushError.exit_code if rejection.error == RegistryFileError.__name__:
             return [ask_doctor(here)]
         case PushError.exit_code:
             return [ask("serving", here=here, note="which versions are taken")]

@@ -22,6 +22,7 @@ class Rejection(BaseModel):
     Attributes:
       pipeline: Name of the pipeline.
       why: Reason; may have several lines.
+      error: Name of the error's class.
       exit_code: Exit code of the command.
       command: Arguments of the command, with the program's name.
       folder: Current folder of the command, which its relative paths start from.
@@ -32,6 +33,7 @@ class Rejection(BaseModel):
 
     pipeline: str
     why: str
+    error: str = ""
     exit_code: int
     command: list[str]
     folder: str = ""
@@ -61,6 +63,7 @@ class RejectionFile:
         return Rejection(
             pipeline=pipeline,
             why=str(error),
+            error=type(error).__name__,
             exit_code=error.exit_code,
             command=command,
             folder=os.getcwd(),

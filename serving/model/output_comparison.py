@@ -30,10 +30,12 @@ class OutputComparison:
     Attributes:
       changed: Whether the decision on a row differs, [rows].
       differences: Largest difference of a score, [rows]; 0 of a model without scores.
+      is_numeric: Whether decisions are numbers, so that the tolerance decides.
     """
 
     changed: NDArray[np.bool_]
     differences: NDArray[np.float64]
+    is_numeric: bool = False
 
 
 def compare_outputs(before: Arrays, after: Arrays, tolerance: float = DEFAULT_TOLERANCE) -> OutputComparison:
@@ -62,6 +64,7 @@ def compare_outputs(before: Arrays, after: Arrays, tolerance: float = DEFAULT_TO
     return OutputComparison(
         np.asarray(np.stack([part.changed for part in parts]).any(axis=0)),
         np.stack([part.differences for part in parts]).max(axis=0),
+        any(part.is_numeric for part in parts),
     )
 
 
@@ -75,7 +78,7 @@ def _compare_numbers(before: NDArray[Any], after: NDArray[Any], tolerance: float
     old, new = (values.astype(np.float64).reshape(rows, -1) for values in (before, after))
     differences = np.abs(new - old)
     changed = np.asarray((differences > tolerance * np.abs(old)).any(axis=1))
-    return OutputComparison(changed, differences.max(axis=1, initial=0.0))
+    return OutputComparison(changed, differences.max(axis=1, initial=0.0), is_numeric=True)
 
 
 def _compare_tensors(name: str, before: NDArray[Any], after: NDArray[Any], tolerance: float) -> OutputComparison:

@@ -78,6 +78,7 @@ class ReplayResult:
       since, until: Times of the first and the last row, as ISO 8601.
       slices: Slices with enough rows, the most changed first.
       small_slices: Number of slices with too few rows.
+      tolerance: Largest relative difference that is no other decision; None if no decision is a number.
       reason: Reason why nothing is judged; empty if the rows are enough.
     """
 
@@ -92,6 +93,7 @@ class ReplayResult:
     until: str = ""
     slices: Sequence[SliceDecisions] = field(default_factory=tuple)
     small_slices: int = 0
+    tolerance: float | None = None
     reason: str = ""
 
     @property
@@ -114,7 +116,11 @@ class ReplayResult:
         """The result in a few words."""
         if self.reason:
             return f"replay not judged: {self.reason}"
-        return f"replay: {self.share:.2%} of {self.rows:,} decisions of version {self.version} changed"
+        return f"replay: {self.share:.2%} of {self.rows:,} decisions of version {self.version} changed{self._bound}"
+
+    @property
+    def _bound(self) -> str:
+        return "" if self.tolerance is None else f" by more than the tolerance of {self.tolerance:.4g}"
 
     def find_excess(self, max_changed: float) -> str:
         """Return why a bound is exceeded, overall or in a slice; empty if it is kept, or nothing is judged.
@@ -133,8 +139,8 @@ class ReplayResult:
                     else ""
                 )
                 return (
-                    f"{part.changed:,} of {part.rows:,} decisions{where} differ from those of version {self.version} "
-                    f"({part.share:.2%}); at most {max_changed:.2%} may{rejected}"
+                    f"{part.changed:,} of {part.rows:,} decisions{where} differ from those of version {self.version}"
+                    f"{self._bound} ({part.share:.2%}); at most {max_changed:.2%} may{rejected}"
                 )
         return ""
 
@@ -170,7 +176,7 @@ def replay(
             version, count, reason=f"{count:,} logged rows of version {version}; at least {options.min_rows:,} needed"
         )
     changed, differences = np.ones(count, bool), np.full(count, np.nan)
-    rejection = ""
+    rejection, is_numeric = "", False
     for start in range(0, count, _BATCH_ROWS):
         batch = rows.slice(start, _BATCH_ROWS)
         indices, outputs, reason = _predict(predictor, {name: batch.column(name).to_pylist() for name in columns})
@@ -182,6 +188,7 @@ def replay(
             comparison = compare_outputs(logged, outputs, options.tolerance)
         except OutputsDifferError as error:
             raise RequestLogError(f"{folder}: {error}; the log is of a model with another label") from error
+        is_numeric = is_numeric or comparison.is_numeric
         changed[start + indices], differences[start + indices] = comparison.changed, comparison.differences
     slices = list(_count_slices(rows, changed, options))
     judged = [part for part in slices if part.rows >= options.min_slice_rows]
@@ -199,6 +206,7 @@ def replay(
         times["max"].isoformat(timespec="seconds"),
         tuple(sorted(judged, key=lambda part: (-part.share, part.name))),
         len(slices) - len(judged),
+        options.tolerance if is_numeric else None,
     )
 
 
@@ -211,12 +219,7 @@ def _list_columns(predictor: Predictor | TensorPredictor) -> list[str]:
 
 def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[str], most: int) -> pa.Table:
     """Return the latest rows that a version answered, in the order of the log."""
-    shards = list_shards(folder)
-    for shard in shards:
-        if shard.description.model != model_name:
-            raise RequestLogError(
-                f"{shard.path}: is of the model '{shard.description.model}'; expected a log of '{model_name}'"
-            )
+    shards = list_shards(folder, model_name)
     tables: list[pa.Table] = []
     rows = 0
     for shard in reversed(shards):

@@ -1,14 +1,7 @@
-"""The columns of a request log: those of the training table, from the inputs that a model was given, and its outputs.
+"""The columns of a version in a request log: those of the training table, and the outputs of its model."""
 
-The log has values to which the table's rules were applied, and the rules read them back unchanged. A list is a list, a
-time is written in its format, a missing value is a null.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,18 +9,15 @@ import tensorflow as tf
 
 from schemas.tables.log_columns import PREDICTION_PREFIX, is_log_column
 from serving.model.inputs import ModelInput
-from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.session_model import list_specs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.input_fields import build_field, find_writer
-from serving.request_log.shards import LOG_FIELDS, RequestLogError
+from serving.request_log.layout import LoggedColumn, LogLayout, write_tensor
+from serving.request_log.shards import RequestLogError
 
 _BYTES_SUFFIX = "_bytes"
-
-# Rows of a call of the model.
-CallPart = tuple[ModelCall, slice]
 
 
 class LoggedVersion(Protocol):
@@ -44,47 +34,6 @@ class LoggedVersion(Protocol):
     @property
     def predictor(self) -> Predictor | TensorPredictor:
         """Its model."""
-
-
-@dataclass(frozen=True)
-class LoggedColumn:
-    """One column of a log that is an input or an output.
-
-    Attributes:
-      field: Its name and type.
-      source: Name of the input or output.
-      write: Function from the values of all rows to an Arrow array.
-    """
-
-    field: pa.Field
-    source: str
-    write: Callable[[Any], pa.Array]
-
-
-@dataclass(frozen=True)
-class LogLayout:
-    """The columns of a version.
-
-    Attributes:
-      inputs, outputs: Their columns.
-      masked: Sensitive inputs that are left out.
-    """
-
-    inputs: Sequence[LoggedColumn]
-    outputs: Sequence[LoggedColumn]
-    masked: Sequence[str]
-
-    @property
-    def fields(self) -> list[pa.Field]:
-        """All fields of a row, those of the log first."""
-        return [*LOG_FIELDS, *(column.field for column in [*self.inputs, *self.outputs])]
-
-    def write(self, parts: Sequence[CallPart]) -> Iterator[pa.Array]:
-        """Yield the inputs and outputs of parts of calls as arrays of all their rows."""
-        for column in self.inputs:
-            yield column.write([*chain.from_iterable(call.columns[column.source][rows] for call, rows in parts)])
-        for column in self.outputs:
-            yield column.write(np.concatenate([call.outputs[column.source][rows] for call, rows in parts]))
 
 
 def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> LogLayout:
@@ -141,37 +90,4 @@ def _build_tensor(column: str, source: str, spec: tf.TensorSpec, *, is_bytes: bo
         ) from error
     for _ in range(max(spec.shape.rank - 1, 0)):
         type_ = pa.list_(type_)
-    return LoggedColumn(pa.field(column, type_), source, partial(_write_tensor, type_))
-
-
-def _write_tensor(type_: pa.DataType, values: Any) -> pa.Array:
-    if isinstance(values, list):
-        # One array a row, of any size.
-        if not pa.types.is_nested(type_):
-            return _write_tensor(type_, np.array([value.item() for value in values], object).reshape(-1))
-        sizes = [len(value) for value in values]
-        items: Any = [item for value in values for item in value]
-        if not pa.types.is_nested(type_.value_type):
-            items = np.concatenate(values) if values else np.array([])
-        return _as_lists(sizes, _write_tensor(type_.value_type, items))
-    if values.ndim > 1:
-        rows = values.reshape(-1, *values.shape[2:])
-        return _as_lists([values.shape[1]] * len(values), _write_tensor(type_.value_type, rows))
-    if values.dtype != np.object_:
-        return pa.array(values, type_)
-    if pa.types.is_string(type_):
-        return _decode(values.tolist())
-    return pa.array(values.tolist(), type_)
-
-
-def _as_lists(sizes: Sequence[int], items: pa.Array) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), items)
-
-
-def _decode(values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values, pa.binary()).cast(pa.string())
-    except pa.ArrowInvalid:
-        # As the answer has them.
-        return pa.array([value.decode(errors="replace") for value in values], pa.string())
+    return LoggedColumn(pa.field(column, type_), source, partial(write_tensor, type_))

@@ -8,17 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from schemas.tables import examples
 from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.columns import LoggedVersion
-from serving.request_log.sampling import write_key
+from serving.request_log.keys import Keys
 
 _CURRENT: ContextVar["Entry | None"] = ContextVar("request_log_entry", default=None)
-
-# Keys of the rows of a request: that of all, values by row, or the serialized tf.Example that have them.
-Keys = str | tuple[Any, ...] | None
 
 
 class Entry:
@@ -97,26 +93,6 @@ class Entry:
             return
         self.error, self.size = error, size
         self._append(self)
-
-
-def read_keys(keys: Keys, rows: int, column: str | None) -> list[str | None]:
-    """Return the keys of a request, one a row; this may take a while."""
-    if not isinstance(keys, tuple):
-        return [keys] * rows
-    if len(keys) != rows or column is None:
-        return [None] * rows
-    if isinstance(keys[0], bytes):
-        return _read_example_keys(keys, column)
-    return [write_key(value) for value in keys]
-
-
-def _read_example_keys(records: Sequence[bytes], column: str) -> list[str | None]:
-    keys: list[str | None] = [None] * len(records)
-    for part in examples.decode(records, {column}):
-        if column in part.columns.schema.names:
-            strings = part.columns.column(column).to_pylist()
-            keys[part.start : part.start + len(strings)] = strings
-    return [write_key(key) for key in keys]
 
 
 def note_prediction(version: LoggedVersion, call: ModelCall, start: int, rows: int) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from typing import Any
 
 # Other decisions by a key, such as a split of traffic, do not depend on this one.
 _HASH = hashlib.blake2b(digest_size=8, person=b"request-log")
@@ -30,23 +29,3 @@ class Sample:
         digest = _HASH.copy()
         digest.update(key.encode("utf-8", "surrogatepass"))
         return digest.digest() < self._end
-
-
-def write_key(value: Any) -> str | None:
-    """Return a key of a request as a string; None for a value that is not a key."""
-    if isinstance(value, list) and len(value) == 1:
-        # Columns of shape [rows, 1].
-        (value,) = value
-    match value:
-        case str():
-            return value or None
-        case bool():
-            return str(value).lower()
-        case int():
-            return str(value)
-        case float():
-            # 42.0 is the 42 of another client.
-            return str(int(value)) if value.is_integer() else repr(value)
-        case bytes():
-            return value.decode(errors="replace") or None
-    return None

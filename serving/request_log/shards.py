@@ -24,6 +24,7 @@ FORMAT = 1
 SHARD_PATTERN = "requests-*.parquet"
 # A worker appends to a stream; its end may be cut off. It becomes a shard when it is rotated.
 STREAM_PATTERN = "requests-*.arrow"
+FILE_MODE = 0o640
 _DESCRIPTION_KEY = b"request_log"
 
 TIME, ID, ROW, KEY = "_request_time", "_request_id", "_request_row", "_request_key"
@@ -104,6 +105,17 @@ class Shard:
             if name not in self.schema.names:
                 raise RequestLogError(f"{self.path}: has no column '{name}'; {purpose} needs it")
 
+    def check_model(self, model: str) -> None:
+        """Check that the shard is of a model.
+
+        Raises:
+          RequestLogError: It is of another one.
+        """
+        if self.description.model != model:
+            raise RequestLogError(
+                f"{self.path}: is of the model '{self.description.model}', expected '{model}'; name another folder"
+            )
+
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in the order of the log.
 
@@ -126,17 +138,24 @@ class Shard:
             raise RequestLogError(f"{self.path}: cannot be read: {error}") from error
 
 
-def list_shards(folder: Path) -> list[Shard]:
+def list_shards(folder: Path, model: str | None = None) -> list[Shard]:
     """Return the shards of a log, those that workers still write among them, in the order of their names.
 
+    Args:
+      folder: Folder of the log.
+      model: Name of the model that all must be of; None for any.
+
     Raises:
-      RequestLogError: There is no such folder, no shard, or one that is not of this format.
+      RequestLogError: There is no such folder, no shard, or one that is not of this format, or of another model.
     """
     if not folder.is_dir():
         raise RequestLogError(f"{folder}: there is no such folder; a server writes one with --log-requests")
     # First the streams: one that becomes a shard meanwhile is listed by both, and counts once.
     by_name = {path.stem: path for path in [*list_streams(folder), *folder.glob(SHARD_PATTERN)]}
     shards = [shard for _, path in sorted(by_name.items()) if (shard := open_shard(path)) is not None]
+    if model is not None:
+        for shard in shards:
+            shard.check_model(model)
     if not shards:
         raise RequestLogError(f"{folder}: has no shard of a request log; a server writes them with --log-requests")
     return shards
@@ -186,7 +205,7 @@ def write_shard(path: Path, rows: pa.Table, description: ShardDescription) -> No
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, FILE_MODE)) as file:
             pq.write_table(describe(rows, description), file, compression="zstd")
             file.flush()
             # A name that outlives a power failure has its content.

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from cli.errors import ConfigError
 from serving.request_log.shards import (
+    FILE_MODE,
     SHARD_PATTERN,
     STREAM_PATTERN,
     RequestLogError,
@@ -29,7 +30,7 @@ from serving.request_log.shards import (
 
 # The first bytes of an Arrow IPC stream: https://arrow.apache.org/docs/format/Columnar.html
 _STREAM_START = b"\xff\xff\xff\xff"
-_FOLDER_MODE, _FILE_MODE = 0o750, 0o640
+_FOLDER_MODE = 0o750
 
 
 class StreamNames:
@@ -107,7 +108,7 @@ def _create_locked(folder: Path, names: StreamNames) -> tuple[Path, int]:
         path = folder / names.choose(time.time_ns() // 1000)
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, _FILE_MODE)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, FILE_MODE)
         except FileExistsError:
             continue
         # Another worker may have taken the new file for that of a dead one.
@@ -248,9 +249,8 @@ def check_model(folder: Path, flag: str, model: str) -> None:
         shard = open_shard(path)
         if shard is None:
             continue
-        if shard.description.model != model:
-            raise ConfigError(
-                f"{flag}: {path}: is of the model '{shard.description.model}', and this server has '{model}'; name "
-                "another folder"
-            )
+        try:
+            shard.check_model(model)
+        except RequestLogError as error:
+            raise ConfigError(f"{flag}: {error}") from error
         return

@@ -226,13 +226,7 @@ class _Import:
         self._known = {*skipped}
         if not any(self._folder.glob(SHARD_PATTERN)):
             return
-        shards = list_shards(self._folder)
-        for shard in shards:
-            if shard.description.model != self._options.model:
-                raise RequestLogError(
-                    f"{shard.path}: is of the model '{shard.description.model}', not of '{self._options.model}'; "
-                    "choose another --folder"
-                )
+        shards = list_shards(self._folder, self._options.model)
         for batch in read_rows(shards, [ID], since=since):
             self._known.update(batch.column(ID).to_pylist())
 

@@ -1,55 +1,34 @@
-"""Writes the request log of one worker, beside the requests: no answer waits for it.
+"""Writes the rows of one worker to streams, and turns these into shards. Imports no TensorFlow.
 
-A request appends its entry to a bounded queue. Twice a second, one thread makes record batches of the entries and
-appends them to streams; another turns streams into shards and keeps the disk budget. Entries that find the queue full,
-and rows that cannot be written, are dropped and counted.
+Rows that cannot be written are dropped and counted.
 """
 
 import logging
 import queue
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from cli.errors import ConfigError
-from serving.request_log.columns import CallPart, LoggedVersion, LogLayout, build_layout
-from serving.request_log.entries import Entry, read_keys
+from serving.request_log.keys import read_keys
+from serving.request_log.layout import LogLayout
+from serving.request_log.messages import LogRows
 from serving.request_log.reasons import Reasons
 from serving.request_log.sampling import Sample
-from serving.request_log.settings import FOLDER_FLAG, KEY_FLAG, RequestLogSettings
-from serving.request_log.shards import (
-    ERROR,
-    ID,
-    KEY,
-    LOG_FIELDS,
-    ROW,
-    TIME,
-    VERSION,
-    RequestLogError,
-    ShardDescription,
-    build_schema,
-)
+from serving.request_log.settings import RequestLogSettings
+from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION, ShardDescription, build_schema
 from serving.request_log.streams import Stream, StreamNames, convert_stream, delete_oldest, recover_streams
 
 _LOG = logging.getLogger(__name__)
-# Each write costs as much as 700 rows, however few it has. A worker that is killed loses at most a second.
-_WAIT_SECONDS = 0.4
-# A long write rests after so much work, so that no request waits for the interpreter until all of it is done. Rests
-# are few, since the caches are cold after each. Those of one version take so long at most.
-_WORK_SECONDS, _REST_SECONDS = 0.003, 0.1
 _RETRY_SECONDS = 30.0
-_LAST_ROWS_SECONDS = 5.0
-_MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
 # Versions with different columns that are written side by side, such as those of a canary.
 _MAX_STREAMS = 4
-QUEUE, DISK, COLUMNS = "queue", "disk", "columns"
+# Why rows are dropped.
+DISK, COLUMNS = "disk", "columns"
 
 
 class LogCounts(Protocol):
@@ -59,7 +38,7 @@ class LogCounts(Protocol):
         """Count rows that were written."""
 
     def add_dropped(self, reason: str, rows: int) -> None:
-        """Count rows that were dropped: `queue`, `disk` or `columns`."""
+        """Count rows that were dropped: `queue`, `disk`, `columns` or `process`."""
 
     def add_deleted(self, shards: int) -> None:
         """Count shards that the budget deleted."""
@@ -77,24 +56,6 @@ class _Table:
     text: str
 
 
-def check_version(settings: RequestLogSettings, version: LoggedVersion) -> LogLayout:
-    """Return the columns of a version, if its requests can be logged.
-
-    Raises:
-      ConfigError: A column has a name of the log's own, has values that no table has, or the key is sensitive.
-    """
-    column, predictor = settings.key_column, version.predictor
-    if column is not None and not settings.log_sensitive and column in predictor.inputs.sensitive_columns:
-        raise ConfigError(
-            f"{KEY_FLAG} {column}: the column is sensitive, and the log would have its values; name another key, or "
-            "give --log-sensitive"
-        )
-    try:
-        return build_layout(version, log_sensitive=settings.log_sensitive)
-    except RequestLogError as error:
-        raise ConfigError(f"{FOLDER_FLAG} {settings.folder}: {error}") from error
-
-
 class _Shards:
     """Turns streams into shards in a thread of its own, which ends with the process."""
 
@@ -109,11 +70,11 @@ class _Shards:
         """Turn a stream that is complete into a shard, later."""
         self._closed.put(stream)
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the streams so far are shards, at most so long; the next server takes those that remain."""
+    def wait(self) -> None:
+        """Wait until the streams so far are shards; the next server takes those that cannot be."""
         done = threading.Event()
         self._closed.put(done)
-        done.wait(seconds)
+        done.wait()
 
     def _run(self) -> None:
         try:
@@ -165,209 +126,98 @@ class _Shards:
             _LOG.error("request log: %s", message)
 
 
-class RequestLog:
-    """The log of one worker."""
+class LogWriter:
+    """Writes the rows of one worker; used by one thread."""
 
-    def __init__(
-        self,
-        settings: RequestLogSettings,
-        model_name: str,
-        counts: LogCounts,
-        find_default: Callable[[], LoggedVersion | None],
-    ) -> None:
+    def __init__(self, settings: RequestLogSettings, model: str, counts: LogCounts) -> None:
         """Args:
-        settings: settings of the log.
-        model_name: name of the model.
-        counts: counts for metrics.
-        find_default: function that returns the version whose columns a rejected request has.
-
-        Raises:
-          ConfigError: rows of the default version cannot be logged, or the key is sensitive.
+        settings: Settings of the log.
+        model: Name of the model.
+        counts: Counts of the log.
         """
-        self._settings, self._model_name, self._counts = settings, model_name, counts
-        self._sample = Sample(settings.sample)
-        self._header, self._key_column = settings.header, settings.key_column
-        self._find_default = find_default
-        self._names = StreamNames()
-        self._reasons = Reasons()
-        self._entries: deque[Entry] = deque()
-        # Each is written by one thread only: the event loop's, and the writer's.
-        self._added, self._taken = [0, 0], [0, 0]
-        # By number and signature. A version may be dropped, and its model with it. The table is None if its requests
-        # cannot be logged.
-        self._tables: dict[tuple[int, str], tuple[weakref.ref[LoggedVersion], _Table | None]] = {}
+        self._settings, self._model, self._counts = settings, model, counts
+        self._sample, self._key_column = Sample(settings.sample), settings.key_column
+        self._names, self._reasons = StreamNames(), Reasons()
+        self._tables: dict[int, _Table] = {}
         # By the text of their schema.
         self._streams: dict[str, Stream] = {}
-        self._is_closing = False
         self._disk_error = ""
-        self._flushes: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
-        self._wake = threading.Event()
-        default = find_default()
-        if default is not None:
-            check_version(settings, default)
         self._shards = _Shards(settings, counts)
-        threading.Thread(target=self._run, name="request-log", daemon=True).start()
 
-    def start_entry(self, identity: str, headers: Mapping[str, str]) -> Entry | None:
-        """Return the entry of a request, current from now on; None if the request is not in the sample.
-
-        Args:
-          identity: ID of the request.
-          headers: Headers of the request, by names in lower case.
-        """
-        header_key = (headers.get(self._header) or None) if self._header is not None else None
-        # Keys of rows are read later, beside the requests.
-        if self._key_column is None and not self._sample.has(header_key or identity):
-            return None
-        return Entry(self._append, identity, header_key, self._key_column)
-
-    def flush(self, seconds: float = _LAST_ROWS_SECONDS) -> bool:
-        """Return whether all entries so far were written, or dropped, within some seconds."""
-        done = threading.Event()
-        self._flushes.put(done)
-        self._wake.set()
-        return done.wait(seconds)
-
-    def close(self) -> None:
-        """Write what is left, and turn it into shards, within some seconds."""
-        self._is_closing = True
-        if self.flush():
-            self._shards.wait(_LAST_ROWS_SECONDS)
-
-    def _append(self, entry: Entry) -> None:
-        if not self._has_sampled_row(entry):
-            return
-        added, taken, rows = self._added, self._taken, entry.rows
-        if added[0] - taken[0] + rows > _MAX_WAITING_ROWS or added[1] - taken[1] > _MAX_WAITING_BYTES:
-            self._counts.add_dropped(QUEUE, rows)
-            return
-        if entry.call is not None and not self._sample.is_all:
-            # The other requests of the call are not logged, and their rows do not wait.
-            entry.call, entry.start = entry.call.select(entry.start, rows), 0
-        added[0] += rows
-        added[1] += entry.size
-        self._entries.append(entry)
-
-    def _has_sampled_row(self, entry: Entry) -> bool:
-        """Return whether a row may be in the sample; keys of several rows, and of tf.Example, are read later."""
-        column, keys = self._key_column, entry.keys
-        if column is None or self._sample.is_all or entry.rows > 1:
-            return True
-        if isinstance(keys, tuple) and isinstance(keys[0], bytes):
-            return True
-        return self._sample.has(read_keys(keys, 1, column)[0] or entry.identity)
-
-    def _run(self) -> None:
-        while True:
-            self._wake.wait(_WAIT_SECONDS)
-            self._wake.clear()
-            waiting = [self._flushes.get() for _ in range(self._flushes.qsize())]
-            self._write_entries()
-            for each in waiting:
-                each.set()
-
-    def _write_entries(self) -> None:
-        entries = [self._entries.popleft() for _ in range(len(self._entries))]
-        try:
-            self._write(entries)
-            self._rotate()
-        except Exception:
-            # An error of this program must not end the log of the worker.
-            self._counts.add_failure()
-            _LOG.exception("request log: rows may be lost")
-        self._taken[0] += sum(entry.rows for entry in entries)
-        self._taken[1] += sum(entry.size for entry in entries)
-
-    def _write(self, entries: Sequence[Entry]) -> None:
-        """Write entries, those of one version together."""
-        groups: dict[int, list[Entry]] = {}
-        for entry in entries:
-            groups.setdefault(id(entry.version), []).append(entry)
-        for group in groups.values():
-            table = self._find_table(group[0].version)
-            if table is None:
-                self._counts.add_dropped(COLUMNS, sum(entry.rows for entry in group))
-                continue
-            for batch in self._build_batches(table, group):
-                if batch.num_rows:
-                    self._append_batch(table, batch)
-
-    def _find_table(self, version: LoggedVersion | None) -> _Table | None:
-        """Return the columns of a version, those of the default for rejections; None if they cannot be logged."""
-        rejected = version is None
-        if version is None:
-            version = self._find_default()
-        table = None if version is None else self._find_version_table(version)
-        return self._build_table(LogLayout((), (), ())) if table is None and rejected else table
-
-    def _find_version_table(self, version: LoggedVersion) -> _Table | None:
-        key = (version.number, version.signature)
-        owner, table = self._tables.get(key, (None, None))
-        if owner is None or owner() is not version:
-            try:
-                table = self._build_table(check_version(self._settings, version))
-            except ConfigError as error:
-                table = None
-                _LOG.error("requests of version %d are not logged: %s", version.number, error)
-            self._tables[key] = (weakref.ref(version), table)
-        return table
-
-    def _build_table(self, layout: LogLayout) -> _Table:
+    def add_table(self, number: int, layout: LogLayout) -> None:
+        """Take the columns that rows name by a number."""
         description = ShardDescription(
-            model=self._model_name,
+            model=self._model,
             sample=self._settings.sample,
             key=self._settings.key,
             masked=tuple(layout.masked),
         )
         schema = build_schema(layout.fields, description)
-        return _Table(layout, schema, schema.to_string(show_schema_metadata=True))
+        self._tables[number] = _Table(layout, schema, schema.to_string(show_schema_metadata=True))
 
-    def _build_batches(self, table: _Table, entries: Sequence[Entry]) -> Iterable[pa.RecordBatch]:
-        """Yield batches of rows; entries that cannot be converted are dropped."""
+    def write(self, rows: LogRows) -> None:
+        """Append those rows to a stream that are in the sample."""
+        table = self._tables[rows.table]
+        for batch in self._build_batches(table, rows):
+            if batch.num_rows:
+                self._append_batch(table, batch)
+
+    def rotate(self) -> None:
+        """Turn streams that are large, old or damaged into shards, beside the writing."""
+        now = time.monotonic()
+        surplus = max(len(self._streams) - _MAX_STREAMS, 0)
+        oldest = sorted(self._streams, key=lambda key: self._streams[key].started)[:surplus]
+        for key, stream in list(self._streams.items()):
+            is_old = now - stream.started >= self._settings.shard_seconds
+            is_large = stream.size >= self._settings.shard_bytes
+            if stream.is_damaged or is_old or is_large or key in oldest:
+                self._shards.take(self._streams.pop(key))
+
+    def close(self) -> None:
+        """Turn all streams into shards."""
+        for stream in self._streams.values():
+            self._shards.take(stream)
+        self._streams.clear()
+        self._shards.wait()
+
+    def _build_batches(self, table: _Table, rows: LogRows) -> Iterable[pa.RecordBatch]:
+        """Yield batches of rows; requests that cannot be converted are dropped."""
         try:
-            yield self._build_batch(table, entries)
+            yield self._build_batch(table, rows)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError) as error:
-            if len(entries) == 1:
-                self._counts.add_dropped(COLUMNS, entries[0].rows)
+            if len(rows.identities) == 1:
+                self._counts.add_dropped(COLUMNS, rows.rows)
                 _LOG.error(
-                    "request %s is not logged: its values do not fit: %s", entries[0].identity, type(error).__name__
+                    "request %s is not logged: its values do not fit: %s", rows.identities[0], type(error).__name__
                 )
                 return
-            for entry in entries:
-                yield from self._build_batches(table, [entry])
+            for request in rows.split():
+                yield from self._build_batches(table, request)
 
-    def _build_batch(self, table: _Table, entries: Sequence[Entry]) -> pa.RecordBatch:
-        """Return the rows of entries of one version, or of rejected requests, that are in the sample."""
-        counts = [entry.rows for entry in entries]
-        owners = np.repeat(np.arange(len(entries)), counts)
-        firsts = np.cumsum([0, *counts[:-1]])
-        column, version = self._key_column, entries[0].version
-        keys = [key for entry in entries for key in read_keys(entry.keys, entry.rows, column)]
+    def _build_batch(self, table: _Table, rows: LogRows) -> pa.RecordBatch:
+        """Return the rows that are in the sample."""
+        owners = np.repeat(np.arange(len(rows.counts)), rows.counts)
+        firsts = np.cumsum([0, *rows.counts[:-1]])
+        column, count = self._key_column, len(owners)
+        keys = [key for own, many in zip(rows.keys, rows.counts, strict=True) for key in read_keys(own, many, column)]
         log = {
-            TIME: pa.array(np.array([entry.microseconds for entry in entries])[owners], pa.timestamp("us", "UTC")),
-            ID: pa.array([entry.identity for entry in entries], pa.string()).take(pa.array(owners)),
-            ROW: pa.array(np.arange(len(owners)) - firsts[owners], pa.int32()),
+            TIME: pa.array(np.array(rows.microseconds)[owners], pa.timestamp("us", "UTC")),
+            ID: pa.array(rows.identities, pa.string()).take(pa.array(owners)),
+            ROW: pa.array(np.arange(count) - firsts[owners], pa.int32()),
             KEY: pa.array(keys, pa.string()),
         }
-        if version is None:
-            reasons = [self._reasons.find(entry.error) for entry in entries]
-            log |= {VERSION: pa.nulls(len(owners), pa.int64()), ERROR: pa.array(reasons, pa.string())}
-            values = [pa.nulls(len(owners), field.type) for field in table.layout.fields[len(LOG_FIELDS) :]]
+        if rows.version is None:
+            reasons = [self._reasons.find(error) for error in rows.errors]
+            log |= {VERSION: pa.nulls(count, pa.int64()), ERROR: pa.array(reasons, pa.string())}
+            values = [pa.nulls(count, field.type) for field in table.layout.fields[len(LOG_FIELDS) :]]
         else:
-            log |= {
-                VERSION: pa.array(np.full(len(owners), version.number, np.int64)),
-                ERROR: pa.nulls(len(owners), pa.string()),
-            }
-            values, started = [], time.thread_time()
-            for array in table.layout.write(_join_parts(entries)):
-                values.append(array)
-                if time.thread_time() - started > _WORK_SECONDS and not self._wake.is_set():
-                    time.sleep(_REST_SECONDS / len(table.schema))
-                    started = time.thread_time()
+            versions = pa.array(np.full(count, rows.version, np.int64))
+            log |= {VERSION: versions, ERROR: pa.nulls(count, pa.string())}
+            values = [each.write(own) for each, own in zip(table.layout.columns, rows.columns, strict=True)]
         batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=table.schema)
         if column is None or self._sample.is_all:
             return batch
-        names = [key or entries[owner].identity for key, owner in zip(keys, owners.tolist(), strict=True)]
+        names = [key or rows.identities[owner] for key, owner in zip(keys, owners.tolist(), strict=True)]
         return batch.filter(pa.array([self._sample.has(name) for name in names]))
 
     def _append_batch(self, table: _Table, batch: pa.RecordBatch) -> None:
@@ -396,27 +246,3 @@ class RequestLog:
         if stream is None:
             stream = self._streams[table.text] = Stream(self._settings.folder, self._names, table.schema)
         return stream
-
-    def _rotate(self) -> None:
-        """Hand streams that are large, old or damaged to those who make shards of them."""
-        now = time.monotonic()
-        surplus = max(len(self._streams) - _MAX_STREAMS, 0)
-        oldest = sorted(self._streams, key=lambda key: self._streams[key].started)[:surplus]
-        for key, stream in list(self._streams.items()):
-            is_old = now - stream.started >= self._settings.shard_seconds
-            is_large = stream.size >= self._settings.shard_bytes
-            if self._is_closing or stream.is_damaged or is_old or is_large or key in oldest:
-                self._shards.take(self._streams.pop(key))
-
-
-def _join_parts(entries: Sequence[Entry]) -> list[CallPart]:
-    """Return the rows of entries, those that follow each other in one call as one part."""
-    parts: list[CallPart] = []
-    for entry in entries:
-        assert entry.call is not None
-        start, end = entry.start, entry.start + entry.rows
-        if parts and parts[-1][0] is entry.call and parts[-1][1].stop == start:
-            parts[-1] = (entry.call, slice(parts[-1][1].start, end))
-        else:
-            parts.append((entry.call, slice(start, end)))
-    return parts

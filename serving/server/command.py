@@ -428,7 +428,7 @@ def _run(
 
 
 def _check(settings: "ServerSettings", folder: Path) -> None:
-    from serving.request_log.writer import check_version
+    from serving.request_log.worker_log import check_version
     from serving.server.metrics import Metrics
     from serving.server.model_versions import END
     from serving.server.service import open_versions

@@ -18,13 +18,14 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
 class RequestLogMetrics:
-    """Metrics of the request log; `serving.request_log.writer.Counts` is their protocol."""
+    """Metrics of the request log; `serving.request_log.writer.LogCounts` is their protocol."""
 
     def __init__(self, common: Mapping[str, Any]) -> None:
         self._logged = Counter("logged_rows", "Rows that the request log has written.", **common)
         self._dropped = Counter(
             "log_dropped_rows",
-            "Rows that the request log has dropped: its queue or the disk was full, or a version's columns do not fit.",
+            "Rows that the request log has dropped: its queue or the disk was full, a version's columns do not fit, or "
+            "the process that writes it was killed.",
             ["reason"],
             **common,
         )

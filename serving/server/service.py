@@ -20,7 +20,7 @@ from serving.model.model_call import Outputs
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
-from serving.request_log.writer import RequestLog
+from serving.request_log.worker_log import RequestLog
 from serving.server import events, tracing
 from serving.server.batching import Batcher, OverloadedError
 from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics

@@ -178,7 +178,7 @@ def test_newer_shards_are_named(good: Path, document: Callable[..., Any]) -> Non
 
 def test_a_log_of_another_model_is_named(good: Path, oncall: Oncall) -> None:
     write_log(good.parent, "9", build_rows(["z"]), ShardDescription(model="flights", sample=1.0))
-    message = "is of the model 'flights', and the serving version is of 'census-income'"
+    message = "is of the model 'flights', expected 'census-income'"
     result = oncall("outcomes", "--log", good)
     assert (result.exit_code, message in result.stderr) == (3, True)
     result = oncall("check", "--log", good)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +13,16 @@ from pipeline.database.database import LOCKED
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run import local
 from pipeline.run.rejections import RejectionFile
+from serving.registry.local.errors import RegistryFault, RegistryFileError
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import NAME, Runs
 
 GOOD, BAD = "20260101T000000.000000", "20260102T000000.000000"
 Document = Callable[..., Any]
+_DENIED = partial(RegistryFileError, path=Path("registry"), fault=RegistryFault.DENIED)
 
 
-def refuse(runs: Runs, why: str = "/data/train.csv: no such file", kind: type[Any] = DataError) -> None:
+def refuse(runs: Runs, why: str = "/data/train.csv: no such file", kind: Callable[[str], Any] = DataError) -> None:
     """Record a rejection, as local_runner.py does with --quiet."""
     local.record_rejection(runs.root, NAME, kind(why), ["local_runner.py", "--config", "a b.yaml", "--quiet"])
 
@@ -44,9 +48,15 @@ def test_a_refusal_is_said_by_every_command(runs: Runs, oncall: Oncall, document
 
 @pytest.mark.parametrize(
     ("kind", "todo"),
-    [(PushError, "python -m oncall serving "), (RunRootError, "python -m oncall doctor ")],
+    [
+        (PushError, "python -m oncall serving "),
+        (_DENIED, "python -m oncall doctor "),
+        (RunRootError, "python -m oncall doctor "),
+    ],
 )
-def test_what_to_do_depends_on_why_it_was_refused(kind: type[Any], todo: str, runs: Runs, document: Document) -> None:
+def test_what_to_do_depends_on_why_it_was_refused(
+    kind: Callable[[str], Any], todo: str, runs: Runs, document: Document
+) -> None:
     runs.run(GOOD)
     refuse(runs, "no", kind)
     assert document("why", "latest")["try"][-1].startswith(todo)

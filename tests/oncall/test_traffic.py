@@ -226,7 +226,7 @@ def damage(runs: Runs, log: Path, what: str) -> None:
         ("missing folder", 3, "there is no such folder; a server writes one with --log-requests"),
         ("foreign file", 3, "requests-2.parquet: is not a shard of a request log"),
         ("other format", 3, "requests-2.parquet: has format 9; this program reads format 1"),
-        ("other model", 3, "is of the model 'flights', and the serving version is of 'census-income'; name the log"),
+        ("other model", 3, "is of the model 'flights', expected 'census-income'; name another folder"),
         (
             "other columns",
             3,

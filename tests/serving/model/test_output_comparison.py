@@ -14,6 +14,7 @@ def test_a_binary_decision_is_the_label_and_not_the_probability() -> None:
     before = {"predicted_label": _strings("no", "no", "yes"), "probability": np.array([0.1, 0.49, 0.9], np.float32)}
     after = {"predicted_label": _strings("no", "yes", "yes"), "probability": np.array([0.4, 0.51, 0.9], np.float32)}
     comparison = compare_outputs(before, after)
+    assert not comparison.is_numeric
     assert comparison.changed.tolist() == [False, True, False]
     assert comparison.differences.tolist() == pytest.approx([0.3, 0.02, 0.0])
 
@@ -37,6 +38,7 @@ def test_classes_are_compared_by_name_and_a_new_one_counts() -> None:
 def test_a_number_changes_beyond_a_relative_tolerance() -> None:
     before, after = {"prediction": np.array([100.0, 100.0, 0.0])}, {"prediction": np.array([100.9, 98.9, 0.0])}
     comparison = compare_outputs(before, after, tolerance=0.01)
+    assert comparison.is_numeric
     assert comparison.changed.tolist() == [False, True, False]
     assert comparison.differences.tolist() == pytest.approx([0.9, 1.1, 0.0])
     assert compare_outputs(before, after, tolerance=0.02).changed.tolist() == [False, False, False]

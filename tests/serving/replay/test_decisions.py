@@ -105,6 +105,15 @@ def test_the_model_that_answered_decides_alike(exported: list[Path], tmp_path: P
     assert result.headline == "replay: 0.00% of 120 decisions of version 1 changed"
 
 
+def test_a_bound_of_numbers_names_the_tolerance() -> None:
+    result = ReplayResult(3, rows=200, changed=150, tolerance=0.01)
+    assert result.headline == "replay: 75.00% of 200 decisions of version 3 changed by more than the tolerance of 0.01"
+    assert result.find_excess(0.05) == (
+        "150 of 200 decisions differ from those of version 3 by more than the tolerance of 0.01 (75.00%); at most "
+        "5.00% may"
+    )
+
+
 def test_changed_decisions_are_counted_overall_and_by_slice(exported: list[Path], tmp_path: Path) -> None:
     before, after = (_predict(model, ROWS) for model in exported)
     changed = [
@@ -180,7 +189,7 @@ def test_a_log_that_does_not_fit_is_named(exported: list[Path], tmp_path: Path) 
     with pytest.raises(RequestLogError, match=message):
         replay(log, "shop-model", 1, predictor, ReplayOptions())
     log = write_log(tmp_path / "other", exported[0], name="house-model")
-    with pytest.raises(RequestLogError, match=r"is of the model 'house-model'; expected a log of 'shop-model'$"):
+    with pytest.raises(RequestLogError, match=r"is of the model 'house-model', expected 'shop-model'; name"):
         replay(log, "shop-model", 1, predictor, ReplayOptions())
     log = write_log(tmp_path / "slices", exported[0])
     with pytest.raises(RequestLogError, match=r"has no column 'region'; a replay needs it$"):

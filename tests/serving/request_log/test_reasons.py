@@ -2,8 +2,9 @@
 
 import pytest
 
+from serving.request_log.keys import write_key
 from serving.request_log.reasons import Reasons, find_reason
-from serving.request_log.sampling import Sample, write_key
+from serving.request_log.sampling import Sample
 
 
 @pytest.mark.parametrize(

@@ -47,14 +47,14 @@ def read_ids(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size, as a disk without space does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+def full_disk(size: int, process: int = 0) -> Iterator[None]:
+    """Let no file of a process, by default of this one, grow beyond a size, as a disk without space does."""
+    before = resource.prlimit(process, resource.RLIMIT_FSIZE)
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.prlimit(process, resource.RLIMIT_FSIZE, before)
 
 
 def test_names_sort_by_time_also_when_the_clock_goes_back(tmp_path: Path) -> None:

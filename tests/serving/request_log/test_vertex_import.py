@@ -304,7 +304,7 @@ def test_a_log_that_cannot_be_read_and_a_folder_that_has_another_are_named(log: 
     (shard,) = list_shards(log.folder)
     write_shard(log.folder / "requests-0.parquet", pq.read_table(shard.path), ShardDescription(model="m", sample=1))
     with pytest.raises(
-        DataError, match=r"requests-0\.parquet: is of the model 'm', not of 'shop'; choose another --fo"
+        DataError, match=r"requests-0\.parquet: is of the model 'm', expected 'shop'; name another folder"
     ):
         log.run()
     (log.folder / "requests-0.parquet").unlink()

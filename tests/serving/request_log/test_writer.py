@@ -1,7 +1,8 @@
-"""The log of a worker: what it writes, drops and counts, and what it does not log."""
+"""The log of a worker: what its process writes, what is dropped and counted, and what is not logged."""
 
 import copy
 import logging
+import threading
 import time
 import weakref
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 import tensorflow as tf
@@ -20,15 +22,18 @@ from serving.model.inputs import build_inputs
 from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
+from serving.request_log import worker_log
 from serving.request_log.entries import note_prediction, note_row_keys
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, RequestLogError, list_shards, read_rows
-from serving.request_log.writer import RequestLog, check_version
+from serving.request_log.worker_log import RequestLog, check_version
 from tests.serving.models import FEATURES, export_model
 from tests.serving.models import ROW as EXAMPLE_ROW
 from tests.serving.request_log.test_streams import full_disk
 
 SMALL_ROW = {"color": "red", "size": 0.5}
+# How long a busy machine may take.
+_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,29 @@ class Version:
 class Counts:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def wait(self, **expected: int) -> None:
+        """Wait until the counts are these: threads and a process write."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.counts == expected, 120), self.counts
 
     def add_logged(self, rows: int) -> None:
-        self.counts["logged"] += rows
+        self._add("logged", rows)
 
     def add_dropped(self, reason: str, rows: int) -> None:
-        self.counts[reason] += rows
+        self._add(reason, rows)
 
     def add_deleted(self, shards: int) -> None:
-        self.counts["deleted"] += shards
+        self._add("deleted", shards)
 
     def add_failure(self) -> None:
-        self.counts["failures"] += 1
+        self._add("failures", 1)
+
+    def _add(self, name: str, number: int) -> None:
+        with self._changed:
+            self.counts[name] += number
+            self._changed.notify_all()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +100,13 @@ def open_log(tmp_path: Path, version: Version, counts: Counts) -> Iterator[Open]
 
     yield open_log
     for log in logs:
-        log.close()
+        log.close(_SECONDS)
+
+
+def find_process() -> psutil.Process:
+    """Return the process that writes the log of this one."""
+    (process,) = [each for each in psutil.Process().children() if each.cmdline()[-1] == "serving.request_log.process"]
+    return process
 
 
 def send(log: RequestLog, version: Version, rows: list[Any], identity: str = "r", error: str = "") -> None:
@@ -108,7 +130,7 @@ def test_rows_and_rejections_share_a_shard(tmp_path: Path, version: Version, cou
     send(log, version, [EXAMPLE_ROW], "one")
     send(log, version, [EXAMPLE_ROW, SMALL_ROW], "two")
     send(log, version, [], "bad", "instances[0]: size: expected a finite number, found 'old'")
-    assert log.flush()
+    counts.wait(logged=4)
     (shard,) = list_shards(tmp_path)
     assert shard.input_columns == ["color", "size", "shop name", "rank", "weight"]
     assert [(r[ID], r[ROW], r[VERSION], r[KEY], r["rank"], r[ERROR]) for r in read(tmp_path)] == [
@@ -134,7 +156,7 @@ def test_requests_of_one_call_have_their_own_rows(
         assert entry is not None
         note_prediction(version, call, start, rows)
         entry.finish()
-    assert log.flush()
+    log.close(_SECONDS)
     logged = read(tmp_path)
     assert [(row[ID], row["size"]) for row in logged] == [("a", 0.0), ("b", 1.0), ("c", 2.0), ("e", 4.0), ("d", 3.0)]
     predicted = call.outputs["probability"]
@@ -144,7 +166,7 @@ def test_requests_of_one_call_have_their_own_rows(
 def test_a_key_that_the_table_does_not_have_is_taken_out(tmp_path: Path, version: Version, open_log: Open) -> None:
     log = open_log(key="customer")
     send(log, version, [{**EXAMPLE_ROW, "customer": 7}, {**SMALL_ROW, "customer": "8"}, SMALL_ROW])
-    assert log.flush()
+    log.close(_SECONDS)
     assert [row[KEY] for row in read(tmp_path)] == ["7", "8", None]
     assert "customer" not in list_shards(tmp_path)[0].schema.names
 
@@ -155,7 +177,7 @@ def test_a_sample_by_key_has_all_rows_of_a_key(tmp_path: Path, version: Version,
     send(log, version, rows)
     for row in rows:
         send(log, version, [row])
-    assert log.flush()
+    log.close(_SECONDS)
     logged = Counter(row[KEY] for row in read(tmp_path))
     assert 10 < len(logged) < 40
     assert {*logged.values()} == {2}
@@ -167,31 +189,33 @@ def test_a_full_disk_drops_rows_and_the_log_resumes(
     caplog.set_level(logging.INFO)
     log = open_log()
     send(log, version, [EXAMPLE_ROW], "before")
-    assert log.flush()
+    counts.wait(logged=1)
     (stream,) = tmp_path.iterdir()
-    with full_disk(stream.stat().st_size + 50):
-        for identity in ("lost-1", "lost-2"):
+    with full_disk(stream.stat().st_size + 50, find_process().pid):
+        for number, identity in enumerate(("lost-1", "lost-2"), 1):
             send(log, version, [EXAMPLE_ROW], identity)
-            assert log.flush()
-    assert counts.counts == {"logged": 1, "disk": 2, "failures": 2}
+            counts.wait(logged=1, disk=number, failures=number)
     send(log, version, [EXAMPLE_ROW], "after")
-    assert log.flush()
+    counts.wait(logged=2, disk=2, failures=2)
     assert [row[ID] for row in read(tmp_path)] == ["before", "after"]
+    log.close(_SECONDS)
     assert [record.getMessage() for record in caplog.records] == [
         f"request log: {tmp_path}: cannot be written: File too large; rows are dropped until it can",
         f"request log: {tmp_path} can be written again",
     ]
 
 
-def test_a_folder_that_is_removed_is_made_again(tmp_path: Path, version: Version, open_log: Open) -> None:
+def test_a_folder_that_is_removed_is_made_again(
+    tmp_path: Path, version: Version, counts: Counts, open_log: Open
+) -> None:
     log = open_log()
     send(log, version, [EXAMPLE_ROW], "lost")
-    assert log.flush()
+    counts.wait(logged=1)
     (stream,) = tmp_path.iterdir()
     stream.unlink()
     tmp_path.rmdir()
     send(log, version, [EXAMPLE_ROW], "logged")
-    assert log.flush()
+    counts.wait(logged=2)
     assert [row[ID] for row in read(tmp_path)] == ["logged"]
 
 
@@ -201,7 +225,7 @@ def test_a_version_that_is_dropped_is_not_kept_in_memory(tmp_path: Path, version
     send(log, other, [EXAMPLE_ROW])
     dropped = weakref.ref(other)
     del other
-    assert log.flush()
+    log.close(_SECONDS)
     assert dropped() is None
     assert [row[VERSION] for row in read(tmp_path)] == [2]
 
@@ -218,21 +242,74 @@ def test_what_does_not_fit_the_queue_is_dropped(version: Version, counts: Counts
     assert counts.counts == {"queue": 70_000}
 
 
+def test_a_process_that_does_not_write_holds_no_answer(version: Version, counts: Counts, open_log: Open) -> None:
+    log = open_log()
+    send(log, version, [SMALL_ROW])
+    counts.wait(logged=1)
+    process = find_process()
+    process.suspend()
+    columns = {name: values * 30_000 for name, values in version.predictor.convert_rows([SMALL_ROW]).items()}
+    call = ModelCall(columns, version.predictor.predict_columns(columns))
+    for _ in range(3):
+        entry = log.start_entry("large", {})
+        assert entry is not None
+        note_prediction(version, call, 0, 30_000)
+        entry.finish()
+    counts.wait(logged=1, queue=30_000)
+    process.resume()
+    counts.wait(logged=60_001, queue=30_000)
+
+
+def test_another_process_writes_after_one_that_was_killed(
+    tmp_path: Path,
+    version: Version,
+    counts: Counts,
+    open_log: Open,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_log, "_RETRY_SECONDS", 0.0)
+    log = open_log()
+    send(log, version, [SMALL_ROW], "before")
+    counts.wait(logged=1)
+    killed = find_process()
+    killed.suspend()
+    other = replace(version, number=2)
+    send(log, other, [SMALL_ROW, SMALL_ROW], "lost")
+    # Once the rows are in the pipe, nothing needs the version.
+    sent = weakref.ref(other)
+    del other
+    while sent() is not None:
+        threading.Event().wait(0.01)
+    killed.kill()
+    counts.wait(logged=1, process=2, failures=1)
+    send(log, version, [SMALL_ROW], "after")
+    counts.wait(logged=2, process=2, failures=1)
+    log.close(_SECONDS)
+    assert [row[ID] for row in read(tmp_path)] == ["before", "after"]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".parquet"}
+    assert (
+        "request log: the process that writes it ended with signal 9; 2 rows are lost, and another is started"
+        in caplog.text
+    )
+
+
 def test_size_and_age_rotate_and_the_budget_deletes(
     tmp_path: Path, version: Version, counts: Counts, open_log: Open
 ) -> None:
     log = open_log(shard_bytes=1, budget_bytes=1)
     for number in range(3):
         send(log, version, [EXAMPLE_ROW], str(number))
-        assert log.flush()
-    log.close()
+        # Each write is one of its own.
+        counts.wait(logged=number + 1, deleted=number + 1)
+    log.close(_SECONDS)
     assert counts.counts == {"logged": 3, "deleted": 3}
     assert not [*tmp_path.iterdir()]
     old = open_log(shard_seconds=1e-9)
     send(old, version, [EXAMPLE_ROW], "a")
-    assert old.flush()
+    counts.wait(logged=4, deleted=3)
     send(old, version, [EXAMPLE_ROW], "b")
-    old.close()
+    old.close(_SECONDS)
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".parquet", ".parquet"]
     assert [row[ID] for row in read(tmp_path)] == ["a", "b"]
 
@@ -252,12 +329,12 @@ def mark(predictor: Predictor, renamed: str = "weight", *, sensitive: tuple[str,
     return marked
 
 
-def test_sensitive_columns_are_not_logged(tmp_path: Path, version: Version, open_log: Open) -> None:
+def test_sensitive_columns_are_not_logged(tmp_path: Path, version: Version, counts: Counts, open_log: Open) -> None:
     marked = replace(version, number=2, predictor=mark(version.predictor, sensitive=("color", "customer")))  # type: ignore[arg-type]
     log = open_log()
     send(log, version, [EXAMPLE_ROW])
     send(log, marked, [EXAMPLE_ROW])
-    assert log.flush()
+    counts.wait(logged=2)
     # A version with other columns has a shard of its own.
     plain, masked = sorted(list_shards(tmp_path), key=lambda shard: len(shard.description.masked))
     assert (plain.description.masked, masked.description.masked) == ((), ("color",))
@@ -297,7 +374,7 @@ def test_a_model_of_tensors_is_logged_by_its_tensors(tmp_path: Path, counts: Cou
     log = RequestLog(RequestLogSettings(tmp_path / "log"), "own", counts, lambda: version)
     send(log, version, [{"text": {"b64": "/w=="}, "point": [1, 2]}, {"text": "b", "point": [3, 4]}])
     send(log, version, [{"text": "c", "point": [0.5, 1]}])
-    log.close()
+    log.close(_SECONDS)
     rows = read(tmp_path / "log")
     assert [(row["text"], row["point"], row["_prediction_sum"]) for row in rows] == [
         (b"\xff", [1, 2], 3),

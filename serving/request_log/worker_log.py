@@ -1,0 +1,365 @@
+"""The request log of one worker: no answer waits for it.
+
+A request appends its entry to a bounded queue. A thread sends the rows of the entries to a process, which writes them.
+Entries that find the queue full, and rows that cannot be written, are dropped and counted.
+"""
+
+import contextlib
+import logging
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from cli.errors import ConfigError
+from serving.model.model_call import ModelCall
+from serving.request_log.columns import LoggedVersion, build_layout
+from serving.request_log.entries import Entry
+from serving.request_log.keys import read_keys
+from serving.request_log.layout import LogLayout
+from serving.request_log.messages import LogReport, LogRows, LogStart, LogTable, Message, write_message
+from serving.request_log.sampling import Sample
+from serving.request_log.settings import FOLDER_FLAG, KEY_FLAG, RequestLogSettings
+from serving.request_log.shards import RequestLogError
+from serving.request_log.writer import COLUMNS, LogCounts
+
+_LOG = logging.getLogger(__name__)
+# A worker that is killed loses what waits so long.
+_WAIT_SECONDS = 0.2
+_MESSAGE_ENTRIES = 256
+# A process that ended sooner is not started again at once.
+_RETRY_SECONDS = 30.0
+_CLOSE_SECONDS = 10.0
+_MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
+# Why rows are dropped.
+QUEUE, PROCESS = "queue", "process"
+
+
+def check_version(settings: RequestLogSettings, version: LoggedVersion) -> LogLayout:
+    """Return the columns of a version, if its requests can be logged.
+
+    Raises:
+      ConfigError: A column has a name of the log's own, has values that no table has, or the key is sensitive.
+    """
+    column, predictor = settings.key_column, version.predictor
+    if column is not None and not settings.log_sensitive and column in predictor.inputs.sensitive_columns:
+        raise ConfigError(
+            f"{KEY_FLAG} {column}: the column is sensitive, and the log would have its values; name another key, or "
+            "give --log-sensitive"
+        )
+    try:
+        return build_layout(version, log_sensitive=settings.log_sensitive)
+    except RequestLogError as error:
+        raise ConfigError(f"{FOLDER_FLAG} {settings.folder}: {error}") from error
+
+
+class _Tables:
+    """The columns of versions, by the numbers that a process knows them by."""
+
+    def __init__(self, settings: RequestLogSettings, find_default: Callable[[], LoggedVersion | None]) -> None:
+        self._settings, self._find_default = settings, find_default
+        # By number and signature. A version may be dropped, and its model with it. The table is None if its requests
+        # cannot be logged.
+        self._tables: dict[tuple[int, str], tuple[weakref.ref[LoggedVersion], LogTable | None]] = {}
+        self._plain = LogTable(0, LogLayout())
+        self._last = 0
+        self._sent: set[int] = set()
+
+    def find(self, version: LoggedVersion | None) -> LogTable | None:
+        """Return the columns of a version, those of the default for rejections; None if they cannot be logged."""
+        if version is not None:
+            return self._find_version(version)
+        default = self._find_default()
+        return (None if default is None else self._find_version(default)) or self._plain
+
+    def is_new(self, table: LogTable) -> bool:
+        """Return whether a table was not asked for since the process was started."""
+        is_new = table.number not in self._sent
+        self._sent.add(table.number)
+        return is_new
+
+    def forget_process(self) -> None:
+        """All tables are new to another process."""
+        self._sent.clear()
+
+    def _find_version(self, version: LoggedVersion) -> LogTable | None:
+        key = (version.number, version.signature)
+        owner, table = self._tables.get(key, (None, None))
+        if owner is None or owner() is not version:
+            try:
+                table = LogTable(self._last + 1, check_version(self._settings, version))
+                self._last += 1
+            except ConfigError as error:
+                table = None
+                _LOG.error("requests of version %d are not logged: %s", version.number, error)
+            self._tables[key] = (weakref.ref(version), table)
+        return table
+
+
+class _WriterProcess:
+    """A process that writes; one thread sends to it, and another takes its reports.
+
+    Attributes:
+      sent: Numbers of rows and bytes that were sent to it.
+      taken: Numbers of rows and bytes that it has written, or dropped.
+      started: Seconds of the monotonic clock at its start.
+    """
+
+    def __init__(self, settings: RequestLogSettings, model: str, take_report: Callable[[LogReport], None]) -> None:
+        """Start it.
+
+        Raises:
+          OSError: It cannot be started.
+        """
+        self.sent, self.taken = [0, 0], [0, 0]
+        self.started = time.monotonic()
+        self._take_report = take_report
+        command = [sys.executable, "-m", "serving.request_log.process"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._input, self._output = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        self._reader = threading.Thread(target=self._read, name="request-log-reports", daemon=True)
+        self._reader.start()
+        self.send(LogStart(settings, model))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, and all of its reports were taken."""
+        return not self._reader.is_alive()
+
+    def send(self, message: Message) -> None:
+        """Send a message; one to a process that has ended is lost."""
+        if isinstance(message, LogRows):
+            self.sent[0] += message.rows
+            self.sent[1] += message.size
+        try:
+            write_message(self._input, message)
+        except BrokenPipeError:
+            self._reader.join()
+
+    def end(self) -> int:
+        """Let it write the rest; return its exit code. A negative one is that of a signal."""
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
+        self._reader.join()
+        self._output.close()
+        return self._process.wait()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                report: LogReport = pickle.load(self._output)
+            except (EOFError, pickle.UnpicklingError):
+                return
+            self.taken[0] += report.rows
+            self.taken[1] += report.size
+            self._take_report(report)
+
+
+class RequestLog:
+    """The log of one worker."""
+
+    def __init__(
+        self,
+        settings: RequestLogSettings,
+        model_name: str,
+        counts: LogCounts,
+        find_default: Callable[[], LoggedVersion | None],
+    ) -> None:
+        """Args:
+        settings: settings of the log.
+        model_name: name of the model.
+        counts: counts for metrics.
+        find_default: function that returns the version whose columns a rejected request has.
+
+        Raises:
+          ConfigError: rows of the default version cannot be logged, or the key is sensitive.
+        """
+        self._settings, self._model_name, self._counts = settings, model_name, counts
+        self._sample = Sample(settings.sample)
+        self._header, self._key_column = settings.header, settings.key_column
+        self._tables = _Tables(settings, find_default)
+        self._entries: deque[Entry] = deque()
+        # Rows and bytes that were added, and those that no process has any more. Each is written by one thread only:
+        # the event loop's, and the sender's.
+        self._added, self._settled = [0, 0], [0, 0]
+        self._process: _WriterProcess | None = None
+        self._retry_at = 0.0
+        self._is_closing = False
+        self._wake = threading.Event()
+        default = find_default()
+        if default is not None:
+            check_version(settings, default)
+        self._sender = threading.Thread(target=self._run, name="request-log", daemon=True)
+        self._sender.start()
+
+    def start_entry(self, identity: str, headers: Mapping[str, str]) -> Entry | None:
+        """Return the entry of a request, current from now on; None if the request is not in the sample.
+
+        Args:
+          identity: ID of the request.
+          headers: Headers of the request, by names in lower case.
+        """
+        header_key = (headers.get(self._header) or None) if self._header is not None else None
+        # Keys of rows are read later, beside the requests.
+        if self._key_column is None and not self._sample.has(header_key or identity):
+            return None
+        return Entry(self._append, identity, header_key, self._key_column)
+
+    def close(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """Write what is left, and turn it into shards, within some seconds; the process takes longer if it must."""
+        self._is_closing = True
+        self._wake.set()
+        self._sender.join(seconds)
+
+    def _append(self, entry: Entry) -> None:
+        if not self._has_sampled_row(entry):
+            return
+        added, settled, process, rows = self._added, self._settled, self._process, entry.rows
+        taken = process.taken if process is not None else (0, 0)
+        waiting_rows, waiting_bytes = (added[n] - settled[n] - taken[n] for n in (0, 1))
+        if waiting_rows + rows > _MAX_WAITING_ROWS or waiting_bytes > _MAX_WAITING_BYTES:
+            self._counts.add_dropped(QUEUE, rows)
+            return
+        if entry.call is not None and not self._sample.is_all:
+            # The other requests of the call are not logged, and their rows do not wait.
+            entry.call, entry.start = entry.call.select(entry.start, rows), 0
+        added[0] += rows
+        added[1] += entry.size
+        self._entries.append(entry)
+
+    def _has_sampled_row(self, entry: Entry) -> bool:
+        """Return whether a row may be in the sample; keys of several rows, and of tf.Example, are read later."""
+        column, keys = self._key_column, entry.keys
+        if column is None or self._sample.is_all or entry.rows > 1:
+            return True
+        if isinstance(keys, tuple) and isinstance(keys[0], bytes):
+            return True
+        return self._sample.has(read_keys(keys, 1, column)[0] or entry.identity)
+
+    def _run(self) -> None:
+        is_closing = False
+        while not is_closing:
+            # What was added before it closes is sent in this round.
+            is_closing = self._is_closing
+            try:
+                self._keep_process()
+                self._send_entries()
+            except Exception:
+                # An error of this program must not end the log of the worker.
+                self._counts.add_failure()
+                _LOG.exception("request log: rows may be lost")
+            if not is_closing:
+                self._wake.wait(_WAIT_SECONDS)
+                self._wake.clear()
+        if self._process is not None:
+            self._settle(self._process)
+
+    def _keep_process(self) -> None:
+        """Start a process if there is none; settle one that has ended."""
+        now = time.monotonic()
+        if self._process is not None:
+            if not self._process.has_ended:
+                return
+            self._retry_at = self._process.started + _RETRY_SECONDS
+            self._settle(self._process)
+            self._process = None
+        if now < self._retry_at:
+            return
+        self._tables.forget_process()
+        try:
+            self._process = _WriterProcess(self._settings, self._model_name, self._take_report)
+        except OSError as error:
+            self._retry_at = now + _RETRY_SECONDS
+            self._counts.add_failure()
+            _LOG.error("request log: no process can be started to write it; rows are dropped: %s", error.strerror)
+
+    def _settle(self, process: _WriterProcess) -> None:
+        """End a process, and count the rows that it has not taken."""
+        code = process.end()
+        lost = process.sent[0] - process.taken[0]
+        if code:
+            self._counts.add_failure()
+            _LOG.error(
+                "request log: the process that writes it ended with %s; %d rows are lost, and another is started",
+                *(f"signal {-code}" if code < 0 else f"exit code {code}", lost),
+            )
+        if lost:
+            self._counts.add_dropped(PROCESS, lost)
+        self._settled = [before + sent for before, sent in zip(self._settled, process.sent, strict=True)]
+
+    def _send_entries(self) -> None:
+        """Send the entries so far, those of one version together."""
+        groups: dict[int, list[Entry]] = {}
+        for entry in [self._entries.popleft() for _ in range(len(self._entries))]:
+            groups.setdefault(id(entry.version), []).append(entry)
+        for group in groups.values():
+            for start in range(0, len(group), _MESSAGE_ENTRIES):
+                self._send_rows(group[start : start + _MESSAGE_ENTRIES])
+
+    def _send_rows(self, entries: Sequence[Entry]) -> None:
+        """Send entries of one version, or rejected ones; drop them if no process takes them."""
+        process, version = self._process, entries[0].version
+        rows, size = sum(entry.rows for entry in entries), sum(entry.size for entry in entries)
+        table = self._tables.find(version) if process is not None else None
+        if process is None or table is None:
+            self._counts.add_dropped(PROCESS if process is None else COLUMNS, rows)
+            self._settled = [self._settled[0] + rows, self._settled[1] + size]
+            return
+        if self._tables.is_new(table):
+            process.send(table)
+        process.send(
+            LogRows(
+                table.number,
+                None if version is None else version.number,
+                [entry.identity for entry in entries],
+                [entry.microseconds for entry in entries],
+                [entry.rows for entry in entries],
+                [entry.keys for entry in entries],
+                [entry.error for entry in entries],
+                size,
+                [] if version is None else [*_gather_columns(table.layout, entries)],
+            )
+        )
+
+    def _take_report(self, report: LogReport) -> None:
+        """Take a report of the process, in a thread of its own."""
+        if report.logged:
+            self._counts.add_logged(report.logged)
+        for reason, rows in report.dropped.items():
+            self._counts.add_dropped(reason, rows)
+        if report.deleted:
+            self._counts.add_deleted(report.deleted)
+        for _ in range(report.failures):
+            self._counts.add_failure()
+        for level, line in report.lines:
+            _LOG.log(level, "%s", line)
+
+
+def _gather_columns(layout: LogLayout, entries: Sequence[Entry]) -> Iterator[Any]:
+    """Yield the values of each column: a list of an input, an array of an output."""
+    parts = _join_parts(entries)
+    for column in layout.inputs:
+        yield [*chain.from_iterable(call.columns[column.source][rows] for call, rows in parts)]
+    for column in layout.outputs:
+        yield np.concatenate([call.outputs[column.source][rows] for call, rows in parts])
+
+
+def _join_parts(entries: Sequence[Entry]) -> list[tuple[ModelCall, slice]]:
+    """Return the rows of entries, those that follow each other in one call as one part."""
+    parts: list[tuple[ModelCall, slice]] = []
+    for entry in entries:
+        assert entry.call is not None
+        start, end = entry.start, entry.start + entry.rows
+        if parts and parts[-1][0] is entry.call and parts[-1][1].stop == start:
+            parts[-1] = (entry.call, slice(parts[-1][1].start, end))
+        else:
+            parts.append((entry.call, slice(start, end)))
+    return parts
