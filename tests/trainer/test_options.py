@@ -194,9 +194,9 @@ def test_a_logarithm_that_is_calibrated_predicts_the_mean_unless_the_error_on_ev
     assert means == [pytest.approx(1, rel=1e-3), pytest.approx(1 / factors[0], rel=1e-3)]
 
 
-def test_a_thousand_classes_of_which_some_have_one_row(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "rows.gz", "multiclass", 1_200, classes=1_000)
+def test_hundreds_of_classes_of_which_some_have_one_row(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.gz", "multiclass", 400, classes=300)
     network, history = fit_network(source, epochs=2, label_smoothing=0.1, calibration="temperature")
     outputs, _ = predictions(network, source)
-    assert outputs.shape == (1_200, 1_000) and np.isfinite(outputs).all()
-    assert history.metrics["val_log_loss"][-1] == pytest.approx(np.log(1_000), rel=0.1)
+    assert outputs.shape == (400, 300) and np.isfinite(outputs).all()
+    assert history.metrics["val_log_loss"][-1] == pytest.approx(np.log(300), rel=0.1)
