@@ -35,23 +35,6 @@ def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
     return (random.random(count) < predictions).astype(np.int64), predictions
 
 
-@pytest.mark.integration
-def test_every_metric_equals_that_of_tfma(tmp_path: Path) -> None:
-    labels, predictions = rows(200)
-    config = config_pb2.EvalConfig(
-        model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="prediction")],
-        slicing_specs=[config_pb2.SlicingSpec()],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name=c) for c in STOCK.values()])],
-    )
-    frame = pd.DataFrame({"label": labels, "prediction": predictions})
-    result = tfma.analyze_raw_data(frame, eval_config=config, output_path=str(tmp_path))
-    stock = list(result.get_metrics_for_slice(()).values())
-    counts = BinaryCounts()
-    counts.add(labels, predictions)
-    ours = [METRICS[name].compute(counts) for name in STOCK]
-    np.testing.assert_allclose(sorted(ours), sorted(v["doubleValue"] for v in stock), rtol=1e-6)
-
-
 # The metrics that TFMA has, by its names. Repeated rows test the others below.
 WEIGHTED: dict[str, dict[str, str]] = {
     "binary": STOCK,

@@ -107,18 +107,6 @@ def test_every_optimizer_changes_its_own_part_and_no_other(name: OptimizerName, 
         np.testing.assert_allclose(old, new, atol=1e-20)
 
 
-def test_training_learns_the_rule_and_a_seed_repeats_it(source: Source) -> None:
-    settings = training(epochs=30, deep_optimizer=Optimizer(name="adam", learning_rate=0.01))
-    histories = [
-        fit(
-            train=source, evaluation=source, model=Model(hidden_units=(8,)), training=settings, seed=4, log_folder=None
-        )[1]
-        for _ in range(2)
-    ]
-    assert histories[0].metrics["val_auc"][-1] > 0.99
-    np.testing.assert_allclose(histories[0].metrics["val_log_loss"], histories[1].metrics["val_log_loss"], rtol=1e-4)
-
-
 def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> None:
     evaluation = write_source(tmp_path / "noisy.gz", flipped=5)
     settings = training(epochs=30, early_stopping=EarlyStopping(metric="log_loss", patience=2))

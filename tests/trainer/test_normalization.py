@@ -28,8 +28,7 @@ def layer_inputs(network: WideAndDeep, source: Source) -> list[np.ndarray]:
     return [value.numpy().astype(np.float64) for value in values]
 
 
-@pytest.mark.parametrize("normalization", ["batch", "batch_renorm"])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize(("normalization", "dropout"), [("batch", 0.5), ("batch_renorm", 0.0)])
 def test_statistics_are_those_of_all_rows_after_few_steps(
     normalization: Normalization, dropout: float, tmp_path: Path
 ) -> None:

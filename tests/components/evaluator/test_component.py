@@ -3,7 +3,9 @@
 import json
 import random
 import re
+import shutil
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +45,9 @@ pytestmark = pytest.mark.integration
 
 ROWS = 500
 FILES = 2
+_BEAM_ARGS = beam_args(load(CENSUS_CONFIG))
+
+made: dict[str, Any] = {}
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +191,7 @@ def _evaluate(
         }
     )
     context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=beam_args(load(CENSUS_CONFIG)),
+        beam_pipeline_args=_BEAM_ARGS,
         tmp_dir=str(folder),
         unique_id="1",
     )
@@ -209,16 +214,13 @@ def _evaluate(
     return Summary.read(str(folder / "evaluation"))
 
 
-made: dict[str, Any] = {}
-
-
 def _requests(rows: list[dict[str, Any]]) -> list[bytes]:
     """Return the rows without their label, which no request has."""
     return [example({name: value for name, value in row.items() if name != "bought"}) for row in rows]
 
 
-def _is_blessed() -> bool:
-    return bool(made["blessing"].get_int_custom_property("blessed"))
+def _is_blessed(artifacts: dict[str, Any] = made) -> bool:
+    return bool(artifacts["blessing"].get_int_custom_property("blessed"))
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -249,12 +251,46 @@ def learnable(rows: list[dict[str, Any]], able: dict[str, Path]) -> list[dict[st
     return [{**row, "bought": label} for row, label in zip(rows, labels, strict=True)]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation whose rows and outputs are in a folder, with its artifacts."""
+
+    folder: Path
+    summary: Summary
+    artifacts: dict[str, Any]
+
+
+def _evaluate_able(
+    folder: Path, learnable: list[dict[str, Any]], models: dict[str, Path], evaluation: dict[str, Any]
+) -> Evaluated:
+    shares = dict(Counter(row["bought"] for row in learnable))
+    summary = _evaluate(_write(folder, learnable), models, folder, evaluation, train=shares)
+    return Evaluated(folder, summary, dict(made))
+
+
+@pytest.fixture(scope="module")
+def compared(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Evaluated:
+    """Return the evaluation of two able models."""
+    return _evaluate_able(tmp_path_factory.mktemp("compared"), learnable, able, {})
+
+
+@pytest.fixture(scope="module")
+def alone(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Evaluated:
+    """Return the evaluation of an able model without a baseline or thresholds."""
+    folder, candidate = tmp_path_factory.mktemp("alone"), {"candidate": able["candidate"]}
+    return _evaluate_able(folder, learnable, candidate, {"thresholds": []})
+
+
 def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_ml_metadata(
-    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+    learnable: list[dict[str, Any]], compared: Evaluated
 ) -> None:
     shares = dict(Counter(row["bought"] for row in learnable))
-    summary = _evaluate(_write(tmp_path, learnable), able, tmp_path, train=shares)
-    assert (summary.failures, summary.warnings, _is_blessed()) == ([], [], True)
+    summary, made = compared.summary, compared.artifacts
+    assert (summary.failures, summary.warnings, _is_blessed(made)) == ([], [], True)
     comparison = summary.constant_predictor
     assert json.loads(made["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)) == comparison
     # It predicts each row as it is, so its loss is the one that is measured.
@@ -280,14 +316,11 @@ def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_m
 
 
 def test_intervals_do_not_depend_on_the_batches_that_rows_come_in(
-    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compared: Evaluated, able: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    examples = _write(tmp_path, learnable)
-    (tmp_path / "large").mkdir()
-    (tmp_path / "small").mkdir()
-    large = _evaluate(examples, able, tmp_path / "large")
+    large = compared.summary
     monkeypatch.setattr(sliced_predictions, "_ROWS_PREDICTED_TOGETHER", 7)
-    small = _evaluate(examples, able, tmp_path / "small")
+    small = _evaluate(compared.folder, able, tmp_path)
     assert {*small.intervals} == {*large.intervals}
     for where, intervals in large.intervals.items():
         for name, interval in intervals.items():
@@ -313,16 +346,6 @@ def test_a_change_may_be_asked_to_be_significant(
     assert "at most 0 above the last blessed model's" in line
     assert (line in summary.warnings, line.endswith("it may be chance")) == (low <= 0, low <= 0)
     assert is_chance == (low <= 0)
-
-
-def test_a_split_of_one_class_has_no_interval_of_what_it_does_not_define(
-    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
-) -> None:
-    summary = _evaluate(_write(tmp_path, [{**row, "bought": "no"} for row in learnable]), able, tmp_path)
-    undefined = {name for name, value in summary.metrics["overall"].items() if value is None}
-    assert "auc" in undefined and not undefined & {*summary.intervals["overall"]}
-    assert "log_loss" in summary.intervals["overall"]
-    assert any("undefined" in failure for failure in summary.failures)
 
 
 def test_one_row_has_no_interval(learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path) -> None:
@@ -365,9 +388,8 @@ class _Max(beam.CombineFn):
 """
 
 
-@pytest.mark.parametrize("names", [["candidate"], ["candidate", "baseline"]])
 def test_metrics_of_tfma_of_keras_and_of_the_user_are_measured_and_judged(
-    names: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(_OWN_METRIC)
     evaluation = {
@@ -383,9 +405,9 @@ def test_metrics_of_tfma_of_keras_and_of_the_user_are_measured_and_judged(
             {"metric": "binary_accuracy", "upper_bound": 0.1, "slice_by": ["color"]},
             {"metric": "auc", "lower_bound": 0.1},
         ],
-        "change_thresholds": [{"metric": "mean_prediction", "max_regression": 0}] if len(names) > 1 else [],
+        "change_thresholds": [{"metric": "mean_prediction", "max_regression": 0}],
     }
-    summary = _evaluate(_write(tmp_path, learnable), {name: able[name] for name in names}, tmp_path, evaluation)
+    summary = _evaluate(_write(tmp_path, learnable), able, tmp_path, evaluation)
     answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(learnable))["probability"]
     labels = np.array([row["bought"] == "yes" for row in learnable])
     overall = summary.metrics["overall"]
@@ -473,25 +495,38 @@ class _Largest(beam.CombineFn):
 """
 
 
-@pytest.mark.parametrize("takes_batches", [False, True])
-def test_a_metric_of_the_user_gets_the_features_that_it_asks_for(
-    takes_batches: bool, learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+def test_a_metric_of_the_user_gets_the_features_that_it_asks_for_and_plots_are_optional(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
 ) -> None:
-    (tmp_path / "own.py").write_text(_OWN_FEATURE_METRIC.replace("BATCHES", str(takes_batches)))
-    metrics = {"metrics": [f"{tmp_path / 'own.py'}:Largest"], "thresholds": [], "change_thresholds": []}
-    summary = _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path, metrics)
+    metrics: list[Any] = ["auc", {"class_name": "MeanPrediction"}]
+    for name, takes_batches in (("of_rows", False), ("of_batches", True)):
+        file = tmp_path / f"{name}.py"
+        file.write_text(_OWN_FEATURE_METRIC.replace("BATCHES", str(takes_batches)))
+        metrics.append({"class_name": f"{file}:Largest", "name": name})
+    asked = {"metrics": metrics, "thresholds": [], "plots": False}
+    summary = _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path, asked)
+    answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(learnable))["probability"]
     sizes = [row["size"] for row in learnable if row.get("size") is not None]
-    red = sum(row.get("color") == "red" for row in learnable)
-    assert summary.metrics["overall"]["largest"] == pytest.approx(max(sizes) + 1000 * red)
+    expected = pytest.approx(max(sizes) + 1000 * sum(row.get("color") == "red" for row in learnable))
+    overall = summary.metrics["overall"]
+    assert (overall["of_rows"], overall["of_batches"]) == (expected, expected)
+    assert overall["mean_prediction"] == pytest.approx(answers.mean(), rel=1e-5)
+    assert overall["auc"] > 0.8
+    assert summary.plots == {}
 
 
-@pytest.mark.parametrize("names", [["candidate"], ["candidate", "baseline"]])
+@pytest.mark.parametrize(("evaluated", "model"), [("alone", None), ("compared", "candidate")])
 def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
-    names: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+    evaluated: str,
+    model: str | None,
+    learnable: list[dict[str, Any]],
+    able: dict[str, Path],
+    request: pytest.FixtureRequest,
 ) -> None:
-    summary = _evaluate(_write(tmp_path, learnable), {name: able[name] for name in names}, tmp_path)
-    model = "candidate" if len(names) > 1 else None
-    plots = dict(tfma.load_eval_result(str(tmp_path / "evaluation"), model_name=model).plots)[()][""][""]
+    evaluation: Evaluated = request.getfixturevalue(evaluated)
+    summary = evaluation.summary
+    stored = tfma.load_eval_result(str(evaluation.folder / "evaluation"), model_name=model)
+    plots = dict(stored.plots)[()][""][""]
     answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(learnable))["probability"]
     labels = np.array([row["bought"] == "yes" for row in learnable])
     matrices = plots["confusionMatrixAtThresholds"]["matrices"]
@@ -511,28 +546,12 @@ def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
     assert summary.plots["predictions"] == bins
 
 
-def test_an_evaluation_without_plots_is_complete(
-    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
-) -> None:
-    evaluation = {"plots": False, "metrics": ["auc"]}
-    summary = _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path, evaluation)
-    assert summary.plots == {}
-    assert summary.metrics["overall"]["auc"] > 0.8
-
-
-@pytest.mark.parametrize("models", [["candidate"], ["candidate", "baseline"]])
 def test_without_thresholds_the_constant_predictor_decides(
-    models: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], examples: Path, tmp_path: Path
+    alone: Evaluated, able: dict[str, Path], examples: Path, tmp_path: Path
 ) -> None:
-    asked = {"thresholds": [], "change_thresholds": []}
-    shares = dict(Counter(row["bought"] for row in learnable))
-    judged = {name: able[name] for name in models}
-    (tmp_path / "able").mkdir()
-    summary = _evaluate(_write(tmp_path, learnable), judged, tmp_path / "able", asked, train=shares)
-    assert (summary.failures, _is_blessed()) == ([], True)
+    assert (alone.summary.failures, _is_blessed(alone.artifacts)) == ([], True)
     # On rows whose labels the model has not learned.
-    (tmp_path / "unable").mkdir()
-    summary = _evaluate(examples, judged, tmp_path / "unable", asked)
+    summary = _evaluate(examples, able, tmp_path, {"thresholds": [], "change_thresholds": []})
     assert [failure.split(":")[0] for failure in summary.failures] == ["constant predictor"]
     assert not _is_blessed()
 
@@ -588,6 +607,9 @@ def test_an_undefined_metric_fails_a_threshold_on_all_rows_and_says_why(
     ]
     assert summary.failures[0].startswith("rows of test by class: 'yes' 0, each class must have at least 5 ")
     assert not _is_blessed()
+    undefined = {name for name, value in summary.metrics["overall"].items() if value is None}
+    assert not undefined & {*summary.intervals["overall"]}
+    assert "log_loss" in summary.intervals["overall"]
 
 
 def test_an_undefined_metric_warns_in_a_slice(
@@ -677,14 +699,27 @@ def _confusion(folder: Path, rows: list[dict[str, Any]]) -> np.ndarray:
     return np.array([[counts[label, predicted] for predicted in ("no", "yes")] for label in ("no", "yes")])
 
 
-@pytest.mark.parametrize("thresholds", [(0.2, None), (0.2, 0.9), (None, 0.9)])
+@pytest.fixture(scope="module")
+def deciding(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the able models, each with a threshold of its own."""
+    folder = tmp_path_factory.mktemp("deciding")
+    for name, offset, threshold in (("candidate", -12.0, 0.2), ("baseline", -11.0, 0.9)):
+        export_model(folder / name / "Format-Serving", offset, decided_at(threshold))
+    return {name: folder / name for name in ("candidate", "baseline")}
+
+
+@pytest.mark.parametrize("thresholds", [(0.2, None), (None, 0.9)])
 def test_each_model_is_measured_by_the_labels_that_it_serves(
-    thresholds: tuple[float | None, float | None], learnable: list[dict[str, Any]], tmp_path: Path
+    thresholds: tuple[float | None, float | None],
+    learnable: list[dict[str, Any]],
+    able: dict[str, Path],
+    deciding: dict[str, Path],
+    tmp_path: Path,
 ) -> None:
-    models = {}
-    for name, offset, threshold in zip(("candidate", "baseline"), (-12.0, -11.0), thresholds, strict=True):
-        decision = None if threshold is None else decided_at(threshold)
-        models[name] = export_model(tmp_path / name / "Format-Serving", offset, decision).parent
+    models = {
+        name: (able if threshold is None else deciding)[name]
+        for name, threshold in zip(("candidate", "baseline"), thresholds, strict=True)
+    }
     has_costs = thresholds[0] is not None
     bounds = {"change_thresholds": [{"metric": "mean_cost", "max_regression": 9}]} if has_costs else {}
     summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, bounds, has_costs=has_costs)
@@ -712,24 +747,25 @@ def test_each_model_is_measured_by_the_labels_that_it_serves(
     assert summary.failures == []
 
 
-def test_a_threshold_may_be_on_the_mean_cost_of_a_single_model(learnable: list[dict[str, Any]], tmp_path: Path) -> None:
-    export_model(tmp_path / "candidate" / "Format-Serving", -12.0, decided_at(0.2))
+def test_a_threshold_may_be_on_the_mean_cost_of_a_single_model(
+    learnable: list[dict[str, Any]], deciding: dict[str, Path], tmp_path: Path
+) -> None:
     bounds = [{"metric": "mean_cost", "upper_bound": 4.0}, {"metric": "mean_cost", "upper_bound": 0.1}]
     asked = {"thresholds": bounds, "slice_by": []}
     folder = _write(tmp_path, learnable)
-    summary = _evaluate(folder, {"candidate": tmp_path / "candidate"}, tmp_path, asked, has_costs=True)
-    confusion = _confusion(tmp_path / "candidate", learnable)
+    summary = _evaluate(folder, {"candidate": deciding["candidate"]}, tmp_path, asked, has_costs=True)
+    confusion = _confusion(deciding["candidate"], learnable)
     cost = (confusion[0, 1] + 5 * confusion[1, 0]) / ROWS
     assert 0.1 < cost < 4
     assert summary.failures == [f"mean_cost {cost:.4f}; at most 0.1 expected"]
     assert summary.decision["baseline_threshold"] is None
 
 
-def test_a_damaged_threshold_is_named(examples: Path, tmp_path: Path) -> None:
-    folder = export_model(tmp_path / "candidate" / "Format-Serving", -12.0, decided_at(0.2))
-    (folder / DECISION_FILE).write_text("{")
+def test_a_damaged_threshold_is_named(examples: Path, deciding: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(deciding["candidate"], tmp_path / "candidate")
+    (folder / "Format-Serving" / DECISION_FILE).write_text("{")
     with pytest.raises(PipelineError, match=r"assets.extra/decision.json: is damaged; train the model again"):
-        _evaluate(examples, {"candidate": folder.parent}, tmp_path)
+        _evaluate(examples, {"candidate": folder}, tmp_path)
 
 
 def test_examples_without_counted_labels_are_rejected(examples: Path, able: dict[str, Path], tmp_path: Path) -> None:

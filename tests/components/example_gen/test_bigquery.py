@@ -21,9 +21,7 @@ from components.example_gen.component import (
     example_gen,
 )
 from pipeline.config.beam_args import beam_args
-from pipeline.config.pipeline_config import PipelineConfig, load
-from pipeline.vertex.compiler import compile_job
-from pipeline.vertex.rehearsal import Rehearsal
+from pipeline.config.pipeline_config import load
 from schemas.data import Data
 from schemas.features import FeatureSet
 from schemas.tables import bigquery
@@ -31,11 +29,11 @@ from tests.bigquery_fixtures import PROJECT, Warehouse
 from tests.conftest import CENSUS_CONFIG, census_rows
 
 FEATURES = load(CENSUS_CONFIG).feature_set
-_TAKEN: dict[str, Any] = {
+TAKEN_SPLITS: dict[str, Any] = {
     "young": {"source": "train", "column": "age", "below": 25},
     "eval": {"source": "train", "fraction": 0.2},
 }
-_SETTINGS = {"missing_values": ["", "?"], "ignored_columns": ["fnlwgt"]}
+SETTINGS = {"missing_values": ["", "?"], "ignored_columns": ["fnlwgt"]}
 
 
 def census_table(rows: int) -> pa.Table:
@@ -56,7 +54,7 @@ def _to_typed(column: list[str]) -> pa.Array:
 def run(folder: Path, data: dict[str, Any], features: FeatureSet = FEATURES, workers: int = 1) -> Any:
     """Run the executor; return its artifact."""
     component = example_gen(
-        data=Data.model_validate({**_SETTINGS, **data}), features=features, code_fingerprint="", files_are_here=False
+        data=Data.model_validate({**SETTINGS, **data}), features=features, code_fingerprint="", files_are_here=False
     )
     examples = standard_artifacts.Examples()
     examples.uri = str(folder)
@@ -86,17 +84,18 @@ def get_properties(examples: Any) -> list[str]:
     return [examples.get_string_custom_property(name) for name in names]
 
 
-@pytest.mark.parametrize("rows", [4000, 300])
-@pytest.mark.parametrize("source", [{"table": "shop.census"}, {"query": "SELECT * FROM shop.census"}])
+@pytest.mark.parametrize(
+    ("source", "rows"), [({"table": "shop.census"}, 300), ({"query": "SELECT * FROM shop.census"}, 4000)]
+)
 def test_a_table_of_bigquery_gives_the_rows_and_splits_of_the_same_file(
     warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, str], rows: int
 ) -> None:
     path = warehouse.write("census", census_table(rows))
-    data = {"format": "parquet", "base": str(path.parent), "splits": {"train": {"files": path.name}, **_TAKEN}}
+    data = {"format": "parquet", "base": str(path.parent), "splits": {"train": {"files": path.name}, **TAKEN_SPLITS}}
     of_file = run(tmp_path / "file", data)
     # In several streams.
     monkeypatch.setattr(bigquery, "PIECE_BYTES", path.stat().st_size // 3)
-    splits = {"train": source, **_TAKEN}
+    splits = {"train": source, **TAKEN_SPLITS}
     of_table, by_workers = (run_bigquery(tmp_path / str(workers), splits, workers=workers) for workers in (1, 3))
     assert len([*(tmp_path / "1" / "Split-train").iterdir()]) > 2
     records = read_records(of_table)
@@ -161,7 +160,7 @@ def test_an_unchanged_table_is_reused_and_a_changed_one_is_read(warehouse: Wareh
     data = {
         "format": "bigquery",
         "bigquery": {"project": PROJECT},
-        "splits": {"train": {"table": "shop.census"}, **_TAKEN},
+        "splits": {"train": {"table": "shop.census"}, **TAKEN_SPLITS},
     }
     (tmp_path / "artifacts").mkdir()
     states = _States()
@@ -171,7 +170,7 @@ def test_an_unchanged_table_is_reused_and_a_changed_one_is_read(warehouse: Wareh
             pipeline_name="p",
             pipeline_root=str(tmp_path / "artifacts"),
             components=[
-                example_gen(data=Data.model_validate({**_SETTINGS, **data}), features=FEATURES, code_fingerprint="")
+                example_gen(data=Data.model_validate({**SETTINGS, **data}), features=FEATURES, code_fingerprint="")
             ],
             enable_cache=True,
             beam_pipeline_args=beam_args(load(CENSUS_CONFIG)),
@@ -183,31 +182,3 @@ def test_an_unchanged_table_is_reused_and_a_changed_one_is_read(warehouse: Wareh
     warehouse.write("census", census_table(299))
     run_node(3)
     assert states.states == [dag_runner.COMPLETE, dag_runner.CACHED, dag_runner.COMPLETE]
-
-
-@pytest.mark.slow
-def test_on_vertex_the_driver_before_the_cache_asks_bigquery(warehouse: Warehouse, tmp_path: Path) -> None:
-    config = load(CENSUS_CONFIG)
-    assert config.vertex is not None
-    warehouse.write("census", census_table(300))
-    splits = {
-        "train": {"table": "shop.census"},
-        "test": {"query": "SELECT * FROM shop.census WHERE age > 30"},
-        **_TAKEN,
-    }
-    data = {**_SETTINGS, "format": "bigquery", "bigquery": {"project": PROJECT}, "splits": splits}
-    vertex = {**config.vertex.model_dump(), "input_base": None, "pipeline_root": "gs://bucket/root", "image": "image:1"}
-    job = compile_job(PipelineConfig.model_validate({**config.model_dump(), "data": data, "vertex": vertex}))
-    dag = job["pipelineSpec"]["root"]["dag"]
-    dag["tasks"] = {"ExampleGen": dag["tasks"]["ExampleGen"]}
-    (tmp_path / "storage" / "bucket").mkdir(parents=True)
-
-    def run_job(number: int) -> tuple[str, str]:
-        rehearsal = Rehearsal(job, tmp_path / "rehearsal", job_id=f"run-{number}", storage=tmp_path / "storage")
-        result = rehearsal.run()["ExampleGen"]
-        return result.state, result.error
-
-    assert run_job(1) == ("SUCCEEDED", "")
-    assert run_job(2) == ("CACHED", "")
-    warehouse.write("census", census_table(299))
-    assert run_job(3) == ("SUCCEEDED", "")

@@ -1,6 +1,8 @@
 """A model is served by the real server before it is pushed; one that cannot be is refused, and why is said."""
 
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tfx.utils import proto_utils
 from cli.errors import NotBlessedError
 from components.config import InfraValidation, Replay
 from components.evaluator.golden_requests import GOLDEN_NAME
+from components.infra_validator import component
 from components.infra_validator.component import InfraValidator, ServerExecutor, validate
 from components.infra_validator.replay import ReplayContext
 from components.infra_validator.summary import InfraValidatorSummary
@@ -70,6 +73,20 @@ def test_a_model_that_is_served_as_it_should_be_is_blessed(
     assert [p for p in psutil.Process().children(recursive=True) if "serving" in p.cmdline()] == []
 
 
+@pytest.fixture(scope="module")
+def running(model: Path) -> Iterator[Any]:
+    """Yield one server of the model, as `_server` starts it."""
+    with component._server(model, 120) as server:
+        yield server
+
+
+@pytest.fixture
+def one_server(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have InfraValidator use the server that runs."""
+    monkeypatch.setattr(component, "_server", lambda folder, timeout: nullcontext(running))
+
+
+@pytest.mark.usefixtures("one_server")
 def test_a_replay_is_part_of_the_measurements(model: Path, tmp_path: Path) -> None:
     registry = registry_of(tmp_path / "registry")
     push(registry, model)
@@ -92,22 +109,30 @@ def test_a_replay_is_part_of_the_measurements(model: Path, tmp_path: Path) -> No
     assert lines == [("replay", "10.00% of 30 decisions of color=red changed")]
 
 
-def test_wrong_answers_and_budgets_are_refused_by_name(model: Path, answers: GoldenRequests, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("one_server")
+def test_wrong_answers_and_budgets_are_refused_by_name(model: Path, answers: GoldenRequests) -> None:
     other = GoldenRequests(answers.instances, [{**row, "probability": 0.123} for row in answers.predictions])
     more = GoldenRequests([{**answers.instances[0], "price": 3}], answers.predictions[:1])
+    for requests, settings, message in (
+        (other, {}, r"infra validation: wrong answer to a golden request: request 0: probability is"),
+        (more, {}, r"the server refuses a golden request: instances\[0\]: 'price' is unknown"),
+        (answers, {"max_latency_ms": 1e-6}, r"95 of 100 rows are answered within \d+\.\d ms; at most 1e-06"),
+        (answers, {"max_memory_mb": 10}, r"the server takes \d+ MB; at most 10 are allowed \(infra_validation"),
+    ):
+        with pytest.raises(NotBlessedError, match=message):
+            validate(model, requests, InfraValidation.model_validate(settings))
+
+
+def test_a_server_that_does_not_start_is_refused(model: Path, answers: GoldenRequests, tmp_path: Path) -> None:
     half = tmp_path / "half"
     half.mkdir()
     (half / "saved_model.pb").write_bytes((model / "saved_model.pb").read_bytes()[:100])
-    for folder, requests, settings, message in (
-        (model, other, {}, r"infra validation: wrong answer to a golden request: request 0: probability is"),
-        (model, more, {}, r"the server refuses a golden request: instances\[0\]: 'price' is unknown"),
-        (model, answers, {"max_latency_ms": 1e-6}, r"95 of 100 rows are answered within \d+\.\d ms; at most 1e-06"),
-        (model, answers, {"max_memory_mb": 10}, r"the server takes \d+ MB; at most 10 are allowed \(infra_validation"),
-        (model, answers, {"timeout_seconds": 0.2}, "the server did not start within 0.2 s"),
-        (half, answers, {}, "no model can be loaded from it"),
+    for folder, settings, message in (
+        (model, {"timeout_seconds": 0.2}, "the server did not start within 0.2 s"),
+        (half, {}, "no model can be loaded from it"),
     ):
         with pytest.raises(NotBlessedError, match=message):
-            validate(folder, requests, InfraValidation.model_validate(settings))
+            validate(folder, answers, InfraValidation.model_validate(settings))
 
 
 class Doubling(tf.Module):
@@ -118,31 +143,31 @@ class Doubling(tf.Module):
         return {"y": 2 * size}
 
 
-@pytest.mark.parametrize("num_examples", [None, 3])
-def test_a_model_of_another_origin_is_sent_rows_if_there_are_examples(num_examples: int | None, tmp_path: Path) -> None:
+def test_a_model_of_another_origin_is_sent_rows_if_there_are_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     foreign = Doubling()
     tf.saved_model.save(foreign, str(tmp_path / "Format-Serving"), signatures={"serving_default": foreign.call})
     (tmp_path / "Split-train").mkdir()
     with tf.io.TFRecordWriter(str(tmp_path / "Split-train" / "data.gz"), "GZIP") as writer:
         for number in range(5):
             writer.write(example({"size": float(number)}))
-    model, examples, blessing = (
-        standard_artifacts.Model(),
-        standard_artifacts.Examples(),
-        standard_artifacts.InfraBlessing(),
-    )
-    model.uri, examples.uri, blessing.uri = str(tmp_path), str(tmp_path), str(tmp_path / "blessing")
-    examples.split_names = '["train"]'
-    (tmp_path / "blessing").mkdir()
-    spec = infra_validator_pb2.RequestSpec(num_examples=num_examples or 0)
+    model, examples = standard_artifacts.Model(), standard_artifacts.Examples()
+    model.uri, examples.uri, examples.split_names = str(tmp_path), str(tmp_path), '["train"]'
     limits = infra_validator_pb2.ValidationSpec(max_loading_time_seconds=120, num_tries=2)
     properties = {"validation_spec": proto_utils.proto_to_json(limits)}
-    if num_examples is not None:
-        properties["request_spec"] = proto_utils.proto_to_json(spec)
-    ServerExecutor().Do({"model": [model], "examples": [examples]}, {"blessing": [blessing]}, properties)
-    measured = json.loads(blessing.get_string_custom_property("measured"))
-    assert measured["golden_requests"] == (num_examples or 0)
-    assert model_utils.is_infra_validated(blessing)
+    spec = proto_utils.proto_to_json(infra_validator_pb2.RequestSpec(num_examples=3))
+    with component._server(tmp_path / "Format-Serving", 120) as server:
+        monkeypatch.setattr(component, "_server", lambda folder, timeout: nullcontext(server))
+        for count, request_spec in ((0, {}), (3, {"request_spec": spec})):
+            blessing = standard_artifacts.InfraBlessing()
+            blessing.uri = str(tmp_path / f"blessing-{count}")
+            Path(blessing.uri).mkdir()
+            ServerExecutor().Do(
+                {"model": [model], "examples": [examples]}, {"blessing": [blessing]}, properties | request_spec
+            )
+            assert json.loads(blessing.get_string_custom_property("measured"))["golden_requests"] == count
+            assert model_utils.is_infra_validated(blessing)
 
 
 def test_a_serving_spec_is_for_the_stock_executor(

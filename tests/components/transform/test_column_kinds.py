@@ -1,39 +1,21 @@
-"""Runs real TFT over times, lists, texts, vectors and derived columns; other libraries give the expected values."""
+"""Runs Transform over times, lists, texts, vectors and derived columns; other libraries give the expected values."""
 
 import math
-import tempfile
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_transform.beam as tft_beam
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import QuantileTransformer, RobustScaler
-from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from components.transform.preprocessing import preprocessing_fn
+from components.transform.component import BatchedExecutor
 from schemas.features import FeatureSet
+from tests.components.transform.test_component import Place, read_columns
 
 pytestmark = pytest.mark.integration
 
-DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 LABEL = {"column": "y", "positive": "yes", "negative": "no"}
 Rows = list[dict[str, Any]]
-
-
-def transform(features: dict[str, Any], rows: Rows) -> dict[str, np.ndarray]:
-    """Return the transformed columns of rows, which are the training split too."""
-    declared = FeatureSet.model_validate({"features": features, "label": LABEL})
-    spec = {name: tf.io.VarLenFeature(DTYPES[kind]) for name, kind in declared.column_types.items()}
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    data = [{name: [{"y": "no", **row}[name]] if name in {"y": 0, **row} else [] for name in spec} for row in rows]
-    config = {"feature_set": declared.model_dump_json()}
-    with tempfile.TemporaryDirectory() as folder, tft_beam.Context(temp_dir=folder):
-        (transformed, _), _ = (data, metadata) | tft_beam.AnalyzeAndTransformDataset(
-            lambda inputs: preprocessing_fn(inputs, custom_config=config)
-        )
-    return {name: np.array([row[name] for row in transformed]) for name in transformed[0]}
 
 
 def bag(columns: dict[str, np.ndarray], name: str, row: int) -> dict[int, float]:
@@ -84,16 +66,22 @@ FIRST_ROWS: Rows = [
 ]  # fmt: skip
 
 
+TEXT_COLUMNS = ("sum", "mean", "sqrtn", "text", "characters")
+
+
 @pytest.fixture(scope="module")
-def columns() -> dict[str, np.ndarray]:
+def columns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """Return the transformed columns of all rows, from one analysis."""
-    rows: Rows = [{"normal": value, "robust": value} for value in LOGNORMAL]
+    empty = {"y": "no", **dict.fromkeys(TEXT_COLUMNS, "")}
+    rows: Rows = [{**empty, "normal": value, "robust": value} for value in LOGNORMAL]
     for row, values in zip(rows, FIRST_ROWS, strict=False):
         row.update({**values, **dict.fromkeys(("sum", "mean", "sqrtn"), values.get("genres", ""))})
     for row, text in zip(rows, TEXTS, strict=False):
         row["text"] = text
     del rows[-1]["robust"]
-    return transform(FEATURES, rows)
+    features = FeatureSet.model_validate({"features": FEATURES, "label": LABEL})
+    place = Place(tmp_path_factory.mktemp("columns"), features, {"train": [rows]})
+    return read_columns(place.run(BatchedExecutor, "made", ("train",)), "train")
 
 
 def test_the_parts_of_a_time(columns: dict[str, np.ndarray]) -> None:

@@ -36,6 +36,8 @@ ALL_KINDS = FeatureSet.model_validate(
             "z": {"kind": "numeric", "missing": "mean"},
             "log": {"kind": "numeric", "scale": "log_z_score", "missing": 0.0},
             "unit": {"kind": "numeric", "scale": "min_max", "missing": 3.0},
+            "far": {"kind": "numeric"},
+            "wide": {"kind": "numeric", "scale": "min_max"},
             "raw": {"kind": "numeric", "scale": "identity", "buckets": {"kind": "boundaries", "boundaries": [1, 2]}},
             "quarter": {"kind": "numeric", "buckets": {"kind": "quantiles", "count": 4}, "missing": "mean"},
             "gain": {"kind": "numeric", "scale": "none", "buckets": {"kind": "nonzero_quantiles", "count": 3}},
@@ -92,6 +94,9 @@ def _rows(features: FeatureSet, count: int, seed: int) -> list[Row]:
             "z": float(random.normal(5, 2)),
             "log": float(random.lognormal(3, 2)),
             "unit": float(random.integers(0, 50)),
+            # Neighbours in float32, and a range wider than float32.
+            "far": 16_777_214.0 + number % 2,
+            "wide": 3e38 * (number % 3 - 1),
             "raw": float(random.normal(1.5, 1)),
             "quarter": float(random.integers(0, 90)),
             "gain": float(random.choice([0, 0, 0, 1, 20, 300])),
@@ -171,7 +176,7 @@ class Place:
         return self.folder / name
 
 
-def _columns(made: Path, split: str) -> dict[str, Any]:
+def read_columns(made: Path, split: str) -> dict[str, Any]:
     """Return the transformed columns, [rows], of all shards in order."""
     spec = tft.TFTransformOutput(str(made / "graph")).transformed_feature_spec()
     files = sorted(map(str, (made / "examples" / f"Split-{split}").iterdir()))
@@ -192,7 +197,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_every_row_is_encoded_as_stock_transform_does_it(made: tuple[Path, Path]) -> None:
     for split, rows in (("train", 700), ("eval", 50)):
-        theirs, ours = _columns(made[0], split), _columns(made[1], split)
+        theirs, ours = read_columns(made[0], split), read_columns(made[1], split)
         assert {len(column) for column in ours.values()} == {rows}
         assert theirs.keys() == ours.keys()
         for name, expected in theirs.items():

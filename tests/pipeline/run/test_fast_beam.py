@@ -1,11 +1,17 @@
 """Beam's answers are its own, and are found once."""
 
+import concurrent
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import apache_beam as beam
+import pytest
 from apache_beam.coders import VarIntCoder
+from apache_beam.internal.cloudpickle import cloudpickle
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.worker.statecache import objsize
 from apache_beam.transforms import userstate
 from apache_beam.transforms.core import CallableWrapperDoFn
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
@@ -45,3 +51,25 @@ def test_views_share_the_values_of_their_options() -> None:
     view.direct_num_workers = 5
     assert options.view_as(StandardOptions).view_as(DirectOptions).direct_num_workers == 5
     assert PipelineOptions([]).view_as(DirectOptions).direct_num_workers == 1
+
+
+def test_submodules_and_globals_are_those_of_the_modules_that_are_loaded_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dag_runner.fast_beam
+    find, iterate = cloudpickle._find_imported_submodules, objsize.traverse._iter_modules_globals
+
+    def use() -> Any:
+        return concurrent.futures.thread, beam.io, concurrent.added  # type: ignore[attr-defined]
+
+    def modules() -> list[ModuleType]:
+        dependencies = [concurrent, beam, sys, 3]
+        submodules: list[ModuleType] = find(use.__code__, iter(dependencies))
+        assert submodules == find.__wrapped__(use.__code__, dependencies)
+        assert len(iterate()) == len([*iterate.__wrapped__()])
+        return submodules
+
+    before = modules()
+    assert {"concurrent.futures", "concurrent.futures.thread", "apache_beam.io"} <= {m.__name__ for m in before}
+    added = ModuleType("concurrent.added")
+    monkeypatch.setitem(sys.modules, "concurrent.added", added)
+    assert {*modules()} - {*before} == {added}
+    assert any(space is vars(added) for space in iterate())
