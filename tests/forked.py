@@ -31,6 +31,7 @@ LOADED = [
     "pipeline.__main__",
     "pipeline.vertex.compiler",
     "serving.registry.__main__",
+    "serving.registry.vertex.registry",
     "serving.server.command",
     "serving.server.worker",
     "vertex_runner",
@@ -59,10 +60,53 @@ def call(program: str, arguments: list[str], fault: Fault | None = None) -> None
     script = program.removesuffix(".py")
     main = importlib.import_module(script if script != program else f"{program}.__main__").main
     sys.argv = [program if script != program else f"{program}/__main__.py", *arguments]
-    prepared_server.prepare()
+    if not program.startswith("serving"):
+        prepared_server.prepare()
     if fault is not None:
         fault()
     main(arguments)
+
+
+class Command:
+    """A command that runs, in a session of its own, with what tests need of `subprocess.Popen`.
+
+    Attributes:
+      pid: ID of the process and its group.
+    """
+
+    def __init__(self, program: str, *arguments: str, folder: Path = ROOT) -> None:
+        """Args:
+        program: Script of the repository's root or name of a package, as `call` takes it.
+        arguments: Arguments of the program.
+        folder: Working directory.
+        """
+        self._words = [program, *arguments]
+        self._outputs = tempfile.TemporaryDirectory()
+        self._files = (Path(self._outputs.name) / "stdout", Path(self._outputs.name) / "stderr")
+        self._process = context().Process(
+            target=_child, args=(program, arguments, folder, dict(os.environ), self._files)
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the command runs."""
+        return self._process.exitcode
+
+    def finish(self, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """Wait for the end.
+
+        Raises:
+          subprocess.TimeoutExpired: the command was killed.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(self._words, timeout)
+        out, err = (file.read_text() for file in self._files)
+        self._outputs.cleanup()
+        return subprocess.CompletedProcess(self._words, self._process.exitcode, out, err)
 
 
 def run(program: str, *arguments: str, folder: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess[str]:
@@ -77,17 +121,7 @@ def run(program: str, *arguments: str, folder: Path = ROOT, timeout: float = 600
     Raises:
       subprocess.TimeoutExpired: the command was killed.
     """
-    with tempfile.TemporaryDirectory() as outputs:
-        files = (Path(outputs) / "stdout", Path(outputs) / "stderr")
-        process = context().Process(target=_child, args=(program, arguments, folder, dict(os.environ), files))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            assert process.pid is not None
-            os.killpg(process.pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired([program, *arguments], timeout)
-        out, err = (file.read_text() for file in files)
-        return subprocess.CompletedProcess([program, *arguments], process.exitcode, out, err)
+    return Command(program, *arguments, folder=folder).finish(timeout)
 
 
 def _child(

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cli.interrupts import leaves_at_once
@@ -42,25 +43,40 @@ def _connect(python_path: str) -> socket.socket:
 
 
 class ForkedServer(subprocess.Popen[str]):
-    """`python -m serving` with pipes for its standard output and errors."""
+    """`python -m serving` with pipes, or other files, for its standard output and errors."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
-        super().__init__(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        *,
+        constants: Mapping[str, float] = MappingProxyType({}),
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> None:
+        """Args:
+        arguments: arguments of the command.
+        environment: variables of the process.
+        constants: values for constants of modules, by MODULE:NAME, where the product's own would only take time.
+        stdout, stderr: files as of `subprocess.Popen`.
+        """
+        self._environment, self._constants = dict(environment), dict(constants)
+        super().__init__(arguments, stdout=stdout, stderr=stderr, text=True)
 
     def _execute_child(self, args: list[str], *rest: Any) -> None:
-        *_, stdout, _, stderr = rest[9:15]
+        streams = rest[9:15]
+        *_, stdout, _, stderr = streams
         server = _connect(self._environment["PYTHONPATH"])
         prctl = ctypes.CDLL(None).prctl
         # The server's parent ends before the answer, and this process takes its place.
         prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
-            socket.send_fds(server, [json.dumps([args, self._environment]).encode()], [stdout, stderr])
+            message = json.dumps([args, self._environment, self._constants])
+            socket.send_fds(server, [message.encode()], [stdout, stderr])
             self.pid, self._child_created = int(server.recv(16)), True
         finally:
             prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-        os.close(stdout)
-        os.close(stderr)
+        self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 
 
 def serve(descriptor: int) -> None:
@@ -91,12 +107,17 @@ def serve(descriptor: int) -> None:
             os.close(descriptor)
 
 
-def _become_server(arguments: list[str], environment: dict[str, str], streams: list[int]) -> None:
+def _become_server(
+    arguments: list[str], environment: dict[str, str], constants: dict[str, float], streams: list[int]
+) -> None:
     os.environ.clear()
     os.environ.update(environment)
     for number, stream in enumerate(streams, 1):
         os.dup2(stream, number)
         os.close(stream)
+    for place, value in constants.items():
+        module, _, name = place.partition(":")
+        setattr(sys.modules[module], name, value)
     sys.argv[1:] = arguments
     # As in a terminal: the tests may run under nohup, whose SIG_IGN a server respects.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

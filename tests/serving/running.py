@@ -8,14 +8,16 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.conftest import ROOT
 from tests.serving.forked_servers import ForkedServer
 
 # Whatever the image does not install cannot be imported.
-_ONLY_LOCKED = os.pathsep.join([str(ROOT / "tests" / "serving" / "locked"), str(ROOT)])
+LOCKED_ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "serving" / "locked"), str(ROOT)])}
 
 
 class RunningServer:
@@ -27,16 +29,23 @@ class RunningServer:
       grpc: HOST:PORT of gRPC, if it was asked for.
     """
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, *arguments: str, constants: Mapping[str, float] = MappingProxyType({}), **environment: str
+    ) -> None:
+        """Args:
+        arguments: flags of the command.
+        constants: values for constants of modules, by MODULE:NAME, where the product's own would only take time.
+        environment: further variables.
+        """
         words = [
             *arguments,
             *([] if "--drain" in arguments else ["--drain", "0"]),
             *([] if "--port" in arguments or "AIP_HTTP_PORT" in environment else ["--port", "0"]),
         ]
-        variables = {**os.environ, "PYTHONPATH": _ONLY_LOCKED, **environment}
+        variables = {**os.environ, **LOCKED_ENVIRONMENT, **environment}
         self.process: subprocess.Popen[str]
-        # Variables are read as modules load, and several workers are started by the program itself.
-        if environment or "--workers" in arguments:
+        # The program itself starts several workers, whose metrics depend on a variable as modules load.
+        if "--workers" in arguments:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "serving", *words],
                 cwd=ROOT,
@@ -46,7 +55,7 @@ class RunningServer:
                 text=True,
             )
         else:
-            self.process = ForkedServer(words, variables)
+            self.process = ForkedServer(words, variables, constants=constants)
         self.events: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self._ready = threading.Event()

@@ -34,6 +34,7 @@ from serving.batch.progress import Progress
 from serving.batch.storage import OutputFolder
 from serving.beam.arguments import RUNNER_CLASSES
 from serving.registry import Candidate, LocalRegistry
+from tests import forked
 from tests.conftest import ROOT
 from tests.serving.models import golden_answers
 from tests.vertex_fixtures import BUCKET, Bench
@@ -520,15 +521,12 @@ def test_how_the_training_data_was_read_is_the_default(models: Path, batch: Call
         assert table.column("row").to_pylist() == rows_of
 
 
-def start(*arguments: object) -> "subprocess.Popen[str]":
+def start(*arguments: object) -> forked.Command:
     """In a session of its own, as a terminal's Ctrl-C reaches the processes of one."""
-    command = [sys.executable, "-m", "serving.batch", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return forked.Command("serving.batch", *map(str, arguments))
 
 
-def wait_for_parts(output: Path, count: int, process: "subprocess.Popen[str]") -> None:
+def wait_for_parts(output: Path, count: int, process: forked.Command) -> None:
     deadline = time.monotonic() + 60
     while len(list(output.glob("part-*"))) < count:
         assert process.poll() is None and time.monotonic() < deadline
@@ -537,11 +535,9 @@ def wait_for_parts(output: Path, count: int, process: "subprocess.Popen[str]") -
 
 def test_a_process_that_ends_with_an_error_has_its_exit_code(models: Path, tmp_path: Path) -> None:
     write(tmp_path / "a.csv", "")
-    process = start(tmp_path / "a.csv", tmp_path / "out", "--model", models)
-    assert without_progress(process.communicate(timeout=120)[1]) == (
-        f"error: {tmp_path}/a.csv: holds no rows; expected a header and rows\n"
-    )
-    assert process.returncode == 3
+    done = start(tmp_path / "a.csv", tmp_path / "out", "--model", models).finish()
+    assert without_progress(done.stderr) == f"error: {tmp_path}/a.csv: holds no rows; expected a header and rows\n"
+    assert done.returncode == 3
 
 
 def without_progress(printed: str) -> str:
@@ -558,19 +554,19 @@ def test_a_run_that_is_killed_and_one_that_is_interrupted_are_gone_on_with(
     command = [tmp_path / "in", tmp_path / "out", "--model", models, "--key", "id", "--rows-per-part", 1_000]
     killed = start(*command)
     wait_for_parts(tmp_path / "out", 5, killed)
-    killed.kill()
-    assert without_progress(killed.communicate()[1]) == ""
+    os.kill(killed.pid, signal.SIGKILL)
+    assert without_progress(killed.finish().stderr) == ""
     after_kill = len(list((tmp_path / "out").glob("part-*")))
     interrupted = start(*command)
     wait_for_parts(tmp_path / "out", after_kill + 5, interrupted)
     assert "another run is writing there" in batch(*command, code=5)
     os.killpg(interrupted.pid, signal.SIGINT)
-    printed, errors = interrupted.communicate(timeout=30)
-    assert (printed, without_progress(errors)) == (
+    done = interrupted.finish()
+    assert (done.returncode, done.stdout, without_progress(done.stderr)) == (
+        130,
         "",
         "interrupted; finished parts are kept: run the same command again to continue\n",
     )
-    assert interrupted.returncode == 130
     reused = len(list((tmp_path / "out").glob("part-*")))
     assert reused < 300
     (tmp_path / "out" / "_unfinished-of-a-killed-run").touch()
@@ -585,9 +581,9 @@ def test_two_workers_write_what_one_writes(models: Path, batch: Callable[..., st
     for index in range(3):
         write(tmp_path / "in" / f"{index}.csv", text(many(50, start=index * 50)))
     two = start(tmp_path / "in", tmp_path / "two", "--model", models, "--workers", 2, "--json")
-    out, err = two.communicate(timeout=120)
-    assert (two.returncode, err) == (0, "")
-    assert (json.loads(out)["rows"], json.loads(out)["files"]) == (150, 3)
+    done = two.finish()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (json.loads(done.stdout)["rows"], json.loads(done.stdout)["files"]) == (150, 3)
     batch(tmp_path / "in", tmp_path / "one", "--model", models)
     assert predictions(tmp_path / "two").equals(predictions(tmp_path / "one"))
 

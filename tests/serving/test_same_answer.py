@@ -15,7 +15,7 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,26 +129,15 @@ NUMBERS = [
     "16777217",
     "9007199254740993",
 ]
-ODD = [
-    *["", "?", "NA", "NaN", "nan", "-nan", "inf", "-Infinity", "1e39", "1e400", "3.3e38", "-1e38", "1e-50", "0x10"],
-    *["1_0", "1,5", "1e", "old", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e300"],
-    *[
-        "true",
-        "True",
-        " red",
-        "red ",
-        "a\nb",
-        "a\rb",
-        "\x1f",
-        "٣",
-        "é",
-        "e\u0301",
-        "🙂",
-        "None",
-        "null",
-        "85711",
-        "z" * 300,
-    ],
+# Each may be missing, or too large, for one column and not for another.
+EXTREMES = [
+    *["", "?", "NA", "NaN", "nan", "-nan", "inf", "-Infinity", "1e39", "1e400", "3.3e38", "-1e38", "1e-50", "1e300"],
+    *["9223372036854775807", "9223372036854775808", "-9223372036854775808", "85711"],
+]
+# None is a number.
+STRINGS = [
+    *["0x10", "1_0", "1,5", "1e", "old", "true", "True", " red", "red ", "a\nb", "a\rb", "\x1f", "٣", "é", "e\u0301"],
+    *["🙂", "None", "null", "z" * 300],
 ]
 # For times, lists, texts and vectors.
 ODD_OF_KINDS = [
@@ -161,7 +150,7 @@ _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
 def values(kind: str) -> strategies.SearchStrategy[str]:
-    return strategies.sampled_from([*NUMBERS, *ODD, *ODD_OF_KINDS]) | strategies.sampled_from(
+    return strategies.sampled_from([*NUMBERS, *EXTREMES, *STRINGS, *ODD_OF_KINDS]) | strategies.sampled_from(
         [row[kind] for row in ROWS]
     )
 
@@ -175,8 +164,12 @@ few_odd = strategies.builds(
     strategies.sets(strategies.sampled_from(sorted(FEATURES.raw_features)), max_size=2),
 )
 _DATATYPES = {str: "BYTES", int: "INT64", float: "FP64"}
-# What a route returns: a probability and a label, or the column and the reason.
-Answer = tuple[float, str] | str
+Row = dict[str, str]
+# A probability and a label.
+Prediction = tuple[float, str]
+# Take the rows of one file or request, and return their predictions, or the column and the reason of its error.
+Route = Callable[[list[dict[str, Any]]], list[Prediction] | str]
+Evaluate = Callable[[list[Row]], list[Prediction | str]]
 
 
 @pytest.fixture(scope="module", params=[DATA, COMMAS], ids=["points", "commas"])
@@ -185,25 +178,22 @@ def data(request: pytest.FixtureRequest) -> Data:
 
 
 @pytest.fixture(scope="module")
-def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a pushed version of a model with every kind of feature, whose output depends on each transformed column."""
-    import tensorflow_transform as tft
+def transform(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what Transform learns from the rows."""
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
     from components.transform.preprocessing import preprocessing_fn
-    from serving.model.served_model import ServedModel, TransformGraph
     from serving.model.signatures import DTYPES
 
-    folder = tmp_path_factory.mktemp("model")
+    folder = tmp_path_factory.mktemp("transform")
     spec: dict[str, Any] = {
         name: tf.io.FixedLenFeature([], DTYPES[kind])
         if name == "bought" or FEATURES.raw_features[name].missing is None
         else tf.io.VarLenFeature(DTYPES[kind])
         for name, kind in FEATURES.column_types.items()
     }
-    rows = [_write_numbers(row, data) for row in ROWS]
-    table = Table.of(str(_write_csv(folder / "train.csv", rows)), data, FEATURES, max_bad_rows=0)
+    table = Table.of(str(_write_csv(folder / "train.csv", ROWS)), DATA, FEATURES, max_bad_rows=0)
     optional = {name for name, kind in spec.items() if isinstance(kind, tf.io.VarLenFeature)}
     train = [
         {k: v if k not in optional else [] if v is None else [v] for k, v in row.items()}
@@ -219,6 +209,17 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         _ = graph | tft_beam.WriteTransformFn(str(folder / "transform"))
     metadata_io.write_metadata(metadata, str(folder / "transform" / "metadata"))
+    return folder / "transform"
+
+
+@pytest.fixture(scope="module")
+def version(data: Data, transform: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a pushed version of a model with every kind of feature, whose output depends on each transformed column."""
+    import tensorflow_transform as tft
+
+    from serving.model.served_model import ServedModel, TransformGraph
+
+    folder = tmp_path_factory.mktemp("model")
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training
@@ -226,11 +227,11 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tf.reduce_sum(values * 0.1 / tf.range(1.0, values.shape[1] + 1.0), axis=1, keepdims=True)
 
     options = data.read_options("bought")
-    graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
+    graph = TransformGraph(tft.TFTransformOutput(str(transform)))
     decision = DecisionThreshold() if data is DATA else decided_at(THRESHOLDS[data.csv.decimal])
     served = ServedModel(network, {}, graph, FEATURES, "00ff", options, decision)
     served.export(str(folder / "exported"))
-    instance = {safe_name(name): value for name, value in rows[0].items()}
+    instance = {safe_name(name): value for name, value in _write_numbers(ROWS[0], data).items()}
     golden = golden_answers(folder / "exported", [instance]).to_json()
     LocalRegistry(folder, "mine").push(Candidate("p", 1, "r", 1, folder=folder / "exported", golden=golden))
     return folder / "mine" / "1"
@@ -254,158 +255,176 @@ def server(version: Path, log: Path) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def routes(
-    data: Data, version: Path, predictor: Predictor, server: RunningServer, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Callable[[dict[str, str]], Answer]]:
-    folder = tmp_path_factory.mktemp("rows")
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+def evaluate(data: Data, version: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
+    """Return the function that has rows read as by ExampleGen and predicted as by Evaluator, or the error of each."""
+    path = tmp_path_factory.mktemp("evaluated") / "rows.csv"
     signature = tf.saved_model.load(str(version)).signatures[SERVING_EXAMPLES]
 
-    def evaluate(row: dict[str, str]) -> Answer:
-        """Return the prediction of a row that ExampleGen reads and Evaluator predicts."""
-        table = Table.of(str(_write_csv(folder / "row.csv", [row])), data, FEATURES, max_bad_rows=0)
-        batches = list(table.batches())
-        if table.bad_rows:
-            return _reason(summary(table)[0])
-        (record,) = serialize_columns(batches[0].values).to_pylist()
-        outputs = signature(examples=tf.constant([record]))
-        probability = float(outputs["probability"][0])
-        return (
-            (probability, outputs["predicted_label"][0].numpy().decode()) if np.isfinite(probability) else "not finite"
-        )
+    def answer(rows: list[Row]) -> list[Prediction | str]:
+        table = Table.of(str(_write_csv(path, rows)), data, FEATURES, max_bad_rows=len(rows))
+        answers: dict[int, Prediction | str] = {}
+        for batch in table.batches():
+            outputs = signature(examples=tf.constant(serialize_columns(batch.values).to_pylist()))
+            labels = [label.decode() for label in outputs["predicted_label"].numpy()]
+            for row, probability, label in zip(batch.rows, outputs["probability"].numpy(), labels, strict=True):
+                answers[int(row)] = (float(probability), label) if np.isfinite(probability) else "not finite"
+        for bad, line in zip(table.bad_rows, table.describe(table.bad_rows), strict=True):
+            answers[bad.row] = _reason(line)
+        assert len(answers) == len(rows)
+        return [answers[number] for number in sorted(answers)]
 
-    def batch(format: Format, write: Callable[[Path, dict[str, str]], None]) -> Callable[[dict[str, str]], Answer]:
-        def answer(row: dict[str, str]) -> Answer:
-            path = folder / f"row.{format}"
-            write(path, row)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def routes(
+    data: Data, version: Path, predictor: Predictor, server: RunningServer, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Route]:
+    """Return each route but the evaluation; one whose name begins with `typed` takes numbers, too."""
+    folder = tmp_path_factory.mktemp("rows")
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+
+    def batch(format: Format, write: Callable[[Path, list[dict[str, Any]]], object]) -> Route:
+        def answer(rows: list[dict[str, Any]]) -> list[Prediction] | str:
+            path = folder / f"rows.{format}"
+            write(path, [{**row, "id": "1"} for row in rows])
             job = Job.model_construct(
-                inputs=(), model="", format=format, reading=read_options(version), keys=("id",), rows_per_part=10
+                inputs=(), model="", format=format, reading=read_options(version), keys=("id",), rows_per_part=100
             )
             table = input_files.open_input(str(path), job, FEATURES, 0)
-            blocks = list(prediction_tables.split_into_blocks(table.batches(), 10))
+            blocks = list(prediction_tables.split_into_blocks(table.batches(), 100))
             if table.bad_rows:
                 return _reason(summary(table)[0])
             try:
-                table_of_one = prediction_tables.predict_block(blocks[0], str(path), ("id",), predictor, FEATURES)
+                predictions = prediction_tables.predict_block(blocks[0], str(path), ("id",), predictor, FEATURES)
             except DataError as error:
                 assert "is not a finite number" in str(error)
                 return "not finite"
-            return table_of_one["probability"][0].as_py(), table_of_one["predicted_label"][0].as_py()
+            return _pairs(predictions["probability"].to_pylist(), predictions["predicted_label"].to_pylist())
 
         return answer
 
-    def post(body: Callable[[dict[str, str]], Any], read: Callable[[Any], Any]) -> Callable[[dict[str, str]], Answer]:
-        def answer(row: dict[str, str]) -> Answer:
-            status, content = server.post("/v1/models/mine:predict", body(row))
+    def post(
+        body: Callable[[list[dict[str, Any]]], Any],
+        read: Callable[[Any], list[Prediction]],
+        path: str = "/v1/models/mine:predict",
+    ) -> Route:
+        def answer(rows: list[dict[str, Any]]) -> list[Prediction] | str:
+            status, content = server.post(path, body(rows))
             if status != 200:
                 assert status == 400, content
                 return _reason(content["error"])
-            prediction = read(content)
-            return prediction["probability"], prediction["predicted_label"]
+            return read(content)
 
         return answer
 
-    def by_grpc(typed: bool) -> Callable[[dict[str, str]], Answer]:
-        def answer(row: dict[str, str]) -> Answer:
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = "mine"
-            for name, value in {**(_convert_numbers(row, data) if typed else row), "id": "1"}.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto([value]))
-            try:
-                outputs = stub.Predict(request, timeout=30).outputs
-            except grpc.RpcError as error:
-                assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
-                return _reason(error.details())
-            return float(outputs["probability"].float_val[0]), outputs["predicted_label"].string_val[0].decode()
-
-        return answer
-
-    def classify(row: dict[str, Any]) -> Answer:
-        """Return the classes by REST, as a probability and the label that the threshold gives."""
-        status, content = server.post("/v1/models/mine:classify", {"examples": [add_columns(row)]})
-        if status != 200:
-            assert status == 400, content
-            return _reason(content["error"])
-        ((negative, _), (positive, probability)) = content["results"][0]
-        return probability, positive if probability > THRESHOLDS[data.csv.decimal] else negative
-
-    def regress_by_grpc(row: dict[str, Any]) -> Answer:
-        request = regression_pb2.RegressionRequest()
-        request.input.example_list.examples.add().ParseFromString(_example(add_columns(row)))
+    def by_grpc(rows: list[dict[str, Any]]) -> list[Prediction] | str:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "mine"
+        for name, values in {**_columns(rows), "id": ["1"] * len(rows)}.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         try:
-            probability = stub.Regress(request, timeout=30).result.regressions[0].value
+            outputs = stub.Predict(request, timeout=30).outputs
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
             return _reason(error.details())
-        return probability, "yes" if probability > THRESHOLDS[data.csv.decimal] else "no"
+        labels = [label.decode() for label in outputs["predicted_label"].string_val]
+        return _pairs(outputs["probability"].float_val, labels)
 
-    def infer(typed: bool) -> Callable[[dict[str, str]], Answer]:
-        """Return the route of the open inference protocol."""
-
-        def answer(row: dict[str, str]) -> Answer:
-            values = add_columns(_convert_numbers(row, data) if typed else row)
-            inputs = [
-                {"name": name, "shape": [1], "datatype": _DATATYPES[type(value)], "data": [value]}
-                for name, value in values.items()
-            ]
-            status, content = server.post("/v2/models/mine/infer", {"inputs": inputs})
-            if status != 200:
-                assert status == 400, content
-                return _reason(content["error"])
-            outputs = {output["name"]: output["data"][0] for output in content["outputs"]}
-            return outputs["probability"], outputs["predicted_label"]
-
-        return answer
+    def regress_by_grpc(rows: list[dict[str, Any]]) -> list[Prediction] | str:
+        request = regression_pb2.RegressionRequest()
+        for row in rows:
+            request.input.example_list.examples.add().ParseFromString(_example(add_columns(row)))
+        try:
+            regressions = stub.Regress(request, timeout=30).result.regressions
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+            return _reason(error.details())
+        probabilities = [regression.value for regression in regressions]
+        return _pairs(
+            probabilities, ["yes" if value > THRESHOLDS[data.csv.decimal] else "no" for value in probabilities]
+        )
 
     def add_columns(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "id": "1", "bought": "yes"}
 
-    def examples(row: dict[str, Any]) -> dict[str, Any]:
-        return {"signature_name": SERVING_EXAMPLES, "instances": [{"b64": _base64(_example(add_columns(row)))}]}
+    def add_to_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [add_columns(row) for row in rows]
 
     def nest(row: dict[str, Any]) -> dict[str, Any]:
         """Return a row of shape [1] each; a list of a column of lists would be another value."""
         return {name: value if name in ("tags", "point") else [value] for name, value in add_columns(row).items()}
 
-    def as_row(content: Any) -> Any:
-        return content["predictions"][0]
+    def examples(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        instances = [{"b64": _base64(_example(row))} for row in add_to_all(rows)]
+        return {"signature_name": SERVING_EXAMPLES, "instances": instances}
 
-    def as_columns(content: Any) -> Any:
-        return {name: column[0] for name, column in content["outputs"].items()}
+    def tensors(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        inputs = [
+            {"name": name, "shape": [len(rows)], "datatype": _DATATYPES[type(values[0])], "data": values}
+            for name, values in _columns(add_to_all(rows)).items()
+        ]
+        return {"inputs": inputs}
 
+    def read_rows(content: Any) -> list[Prediction]:
+        return [(row["probability"], row["predicted_label"]) for row in content["predictions"]]
+
+    def read_columns(content: Any) -> list[Prediction]:
+        return _pairs(content["outputs"]["probability"], content["outputs"]["predicted_label"])
+
+    def read_tensors(content: Any) -> list[Prediction]:
+        outputs = {output["name"]: output["data"] for output in content["outputs"]}
+        return _pairs(outputs["probability"], outputs["predicted_label"])
+
+    def read_classes(content: Any) -> list[Prediction]:
+        """Return the probability, and the label that the threshold gives."""
+        return [
+            (probability, positive if probability > THRESHOLDS[data.csv.decimal] else negative)
+            for (negative, _), (positive, probability) in content["results"]
+        ]
+
+    tfrecord = batch("tfrecord", lambda path, rows: _write_records(path, map(_example, rows)))
+    rows = post(lambda rows: {"instances": add_to_all(rows)}, read_rows)
+    columns = post(lambda rows: {"inputs": _columns(add_to_all(rows))}, read_columns)
+    by_example = post(examples, read_rows)
+    infer = post(tensors, read_tensors, "/v2/models/mine/infer")
+    classify = post(lambda rows: {"examples": add_to_all(rows)}, read_classes, "/v1/models/mine:classify")
     return {
-        "evaluation": evaluate,
-        "batch of csv": batch("csv", lambda path, row: void(_write_csv(path, [row]))),
-        "batch of parquet": batch("parquet", _write_parquet),
-        "batch of tfrecord": batch("tfrecord", lambda path, row: _write_records(path, _example({**row, "id": "1"}))),
-        "typed tfrecord": batch(
-            "tfrecord", lambda path, row: _write_records(path, _example({**_convert_numbers(row, data), "id": "1"}))
-        ),
-        "rows": post(lambda row: {"instances": [add_columns(row)]}, as_row),
-        "python's json": post(lambda row: _as_python_writes_it(add_columns(row)), as_row),
-        "typed rows": post(lambda row: {"instances": [add_columns(_convert_numbers(row, data))]}, as_row),
-        "columns": post(lambda row: {"inputs": {k: [v] for k, v in add_columns(row).items()}}, as_columns),
-        "typed columns": post(
-            lambda row: {"inputs": {k: [v] for k, v in add_columns(_convert_numbers(row, data)).items()}}, as_columns
-        ),
-        "examples": post(examples, as_row),
-        "typed examples": post(lambda row: examples(_convert_numbers(row, data)), as_row),
-        "grpc": by_grpc(typed=False),
-        "typed grpc": by_grpc(typed=True),
-        "open inference": infer(typed=False),
-        "typed open inference": infer(typed=True),
+        "batch of csv": batch("csv", _write_csv),
+        "batch of parquet": batch("parquet", lambda path, rows: pyarrow.parquet.write_table(_table(rows), path)),
+        "batch of tfrecord": tfrecord,
+        "typed tfrecord": tfrecord,
+        "rows": rows,
+        "python's json": post(lambda rows: _as_python_writes_it(add_to_all(rows)), read_rows),
+        "typed rows": rows,
+        "columns": columns,
+        "typed columns": columns,
+        "examples": by_example,
+        "typed examples": by_example,
+        "grpc": by_grpc,
+        "typed grpc": by_grpc,
+        "open inference": infer,
+        "typed open inference": infer,
         "classify": classify,
-        "typed classify": lambda row: classify(_convert_numbers(row, data)),
+        "typed classify": classify,
         "regress by grpc": regress_by_grpc,
-        "columns of one value": post(lambda row: {"instances": [nest(row)]}, as_row),
+        "columns of one value": post(lambda rows: {"instances": [nest(row) for row in rows]}, read_rows),
     }
 
 
-def void(_: object) -> None:
-    """Return nothing."""
+def _pairs(probabilities: Iterable[float], labels: Iterable[str]) -> list[Prediction]:
+    return list(zip(probabilities, labels, strict=True))
 
 
-def _write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.table(_columns(rows))
+
+
+def _write_csv(path: Path, rows: list[Row]) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, ["id", *FEATURES.raw_features, "bought"], quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writeheader()
@@ -414,16 +433,13 @@ def _write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def _write_parquet(path: Path, row: dict[str, str]) -> None:
-    pyarrow.parquet.write_table(pa.table({name: [value] for name, value in {**row, "id": "1"}.items()}), path)
-
-
-def _write_records(path: Path, record: bytes) -> None:
+def _write_records(path: Path, records: Iterable[bytes]) -> None:
     with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(record)
+        for record in records:
+            writer.write(record)
 
 
-def _write_numbers(row: dict[str, str], data: Data) -> dict[str, str]:
+def _write_numbers(row: Row, data: Data) -> Row:
     """Return a row with the numbers of its columns of numbers as a table has them."""
     swapped = str.maketrans(",.", ".,") if data.csv.decimal == "," else {}
     return {
@@ -432,7 +448,7 @@ def _write_numbers(row: dict[str, str], data: Data) -> dict[str, str]:
     }
 
 
-def _convert_numbers(row: dict[str, str], data: Data) -> dict[str, Any]:
+def _convert_numbers(row: Row, data: Data) -> dict[str, Any]:
     """Return a row with numbers in place of the strings that JSON reads back as they were.
 
     The number 5.0 in a column of strings is "5", as it is in Parquet.
@@ -449,10 +465,12 @@ def _convert_numbers(row: dict[str, str], data: Data) -> dict[str, Any]:
     }
 
 
-def _as_python_writes_it(row: dict[str, str]) -> bytes:
+def _as_python_writes_it(rows: list[Row]) -> bytes:
     """Return a request in which numbers that are not finite are NaN and Infinity, as `json.dumps` writes them."""
-    values = {name: float(value) if _is_non_finite(name, value) else value for name, value in row.items()}
-    return json.dumps({"instances": [values]}).encode()
+    instances = [
+        {name: float(value) if _is_non_finite(name, value) else value for name, value in row.items()} for row in rows
+    ]
+    return json.dumps({"instances": instances}).encode()
 
 
 def _is_non_finite(name: str, value: str) -> bool:
@@ -488,33 +506,63 @@ def _reason(error: str) -> str:
     return match[1].strip()
 
 
-def check(row: dict[str, str], data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:
-    row = _write_numbers(row, data)
-    answers = {name: route(row) for name, route in routes.items()}
-    expected = answers["evaluation"]
-    for name, answer in answers.items():
-        if isinstance(expected, str) or isinstance(answer, str):
-            assert answer == expected, (name, answers)
-        else:
-            assert answer[0] == pytest.approx(expected[0], abs=1e-6), (name, answers)
-            assert answer[1] == expected[1] == ("yes" if expected[0] > THRESHOLDS[data.csv.decimal] else "no"), (
-                name,
-                answers,
-            )
+def _body(route: str, row: Row, data: Data) -> dict[str, Any]:
+    """Return a row as a route takes it."""
+    return _convert_numbers(row, data) if route.startswith("typed") else row
 
 
-def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:
+def check(
+    rows: list[Row], data: Data, evaluate: Evaluate, routes: Mapping[str, Route], *, typed: Callable[[Row], bool]
+) -> list[Prediction | str]:
+    """Have rows predicted on every route: good rows together, and each bad one alone.
+
+    Args:
+      rows: rows with numbers as `DATA` has them.
+      data: options of the model's data.
+      evaluate: the route that the others agree with.
+      routes: the others.
+      typed: whether a row, with numbers, is worth typed requests.
+
+    Returns:
+      The answer to each row.
+    """
+    rows = [_write_numbers(row, data) for row in rows]
+    expected = evaluate(rows)
+    for name, route in routes.items():
+        requests: dict[Any, list[int]] = {}
+        bodies = [_body(name, row, data) for row in rows]
+        for place, body in enumerate(bodies):
+            if not name.startswith("typed") or typed(body):
+                # A tensor has one type.
+                good = tuple(map(type, body.values()))
+                requests.setdefault(place if isinstance(expected[place], str) else good, []).append(place)
+        for places in requests.values():
+            answers = route([bodies[place] for place in places])
+            where = (name, [bodies[place] for place in places])
+            if isinstance(answers, str) or isinstance(expected[places[0]], str):
+                assert [answers] == [expected[place] for place in places], where
+                continue
+            assert len(answers) == len(places), where
+            for (probability, label), place in zip(answers, places, strict=True):
+                assert probability == pytest.approx(expected[place][0], abs=1e-6), (*where, expected)
+                assert label == expected[place][1], (*where, expected)
+    threshold = THRESHOLDS[data.csv.decimal]
+    for answer in expected:
+        assert isinstance(answer, str) or answer[1] == ("yes" if answer[0] > threshold else "no")
+    return expected
+
+
+def test_a_row_has_one_answer(data: Data, evaluate: Evaluate, routes: dict[str, Route]) -> None:
     seen: set[str] = set()
     labels: set[tuple[str, bool]] = set()
 
-    @hypothesis.settings(max_examples=80 if data is DATA else 30)
-    @hypothesis.given(row=few_odd)
-    def every_route_agrees(row: dict[str, str]) -> None:
-        check(row, data, routes)
-        answer = routes["rows"](_write_numbers(row, data))
-        seen.add(type(answer).__name__)
-        if isinstance(answer, tuple):
-            labels.add((answer[1], answer[0] > 0.5))
+    @hypothesis.settings(max_examples=16 if data is DATA else 6)
+    @hypothesis.given(rows=strategies.lists(few_odd, min_size=4, max_size=8))
+    def every_route_agrees(rows: list[Row]) -> None:
+        for answer in check(rows, data, evaluate, routes, typed=lambda row: True):
+            seen.add(type(answer).__name__)
+            if isinstance(answer, tuple):
+                labels.add((answer[1], answer[0] > 0.5))
 
     every_route_agrees()
     assert seen == {"str", "tuple"}
@@ -524,16 +572,23 @@ def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, 
 
 @pytest.mark.parametrize("name", FEATURES.raw_features)
 def test_every_odd_value_of_a_kind_has_one_answer(
-    name: str, data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]
+    name: str, data: Data, evaluate: Evaluate, routes: dict[str, Route]
 ) -> None:
-    # Commas only change how numbers are written.
-    is_number = FEATURES.column_types[name] != "string"
-    odd = [*ODD_OF_KINDS, *ODD[::4]] if name in KIND_COLUMNS else [*NUMBERS, *ODD]
-    for value in odd if data is DATA else NUMBERS if is_number else []:
-        row = {**ROWS[1], name: value}
-        has_number = isinstance(_convert_numbers(_write_numbers(row, data), data)[name], int | float)
+    kind = FEATURES.column_types[name]
+    if data is not DATA:
+        # Commas only change how numbers are written.
+        values = NUMBERS if kind != "string" else []
+    elif name in KIND_COLUMNS:
+        values = [*ODD_OF_KINDS, *EXTREMES[::4], *STRINGS[::4]]
+    else:
+        # Columns of numbers share the strings: one function converts them for all.
+        columns = [column for column in FEATURES.raw_features if FEATURES.column_types[column] == kind]
+        shares = 1 if kind == "string" else len(columns)
+        values = [*NUMBERS, *EXTREMES, *STRINGS[columns.index(name) % shares :: shares]]
+    if values:
+        rows = [{**ROWS[1], name: value} for value in values]
         # With a string, a typed request only repeats the other one.
-        check(row, data, {key: route for key, route in routes.items() if has_number or not key.startswith("typed")})
+        check(rows, data, evaluate, routes, typed=lambda row: isinstance(row[name], int | float))
 
 
 def test_the_request_log_is_a_table_with_the_same_answers(
@@ -542,7 +597,7 @@ def test_the_request_log_is_a_table_with_the_same_answers(
     predictor: Predictor,
     server: RunningServer,
     log: Path,
-    routes: dict[str, Callable[[dict[str, str]], Answer]],
+    routes: dict[str, Route],
     tmp_path: Path,
 ) -> None:
     odd = [{**ROWS[1], name: ""} for name in FEATURES.raw_features]
@@ -550,7 +605,7 @@ def test_the_request_log_is_a_table_with_the_same_answers(
     odd += [{**ROWS[1], "at": at} for at in ("2024-02-29", "2024-02-29T10:00:00.5+02:00")]
     for row in [*ROWS, *odd]:
         for name in ("rows", "typed columns", "examples", "grpc"):
-            routes[name](_write_numbers(row, data))
+            routes[name]([_body(name, _write_numbers(row, data), data)])
     # Also the rows of the other tests of this module.
     shards = _wait_for_row(server, log)
     rows = pa.Table.from_batches(read_rows(shards))

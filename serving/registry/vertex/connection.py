@@ -26,6 +26,8 @@ Report = Callable[[str], None]
 
 # One call; a long-running operation answers at once and is polled.
 _CALL_SECONDS = 60.0
+# At most, before the second attempt; at most twice as long before each further one.
+_FIRST_RETRY_SECONDS = 0.5
 _LOOPBACK = ("localhost:", "127.0.0.1:")
 # Variable with the account that an emulator takes its callers to be; it sets it for the tasks of its jobs.
 EMULATOR_ACCOUNT = "VERTEX_EMULATOR_ACCOUNT"
@@ -137,7 +139,7 @@ class VertexClient:
         try:
             for attempt in tenacity.Retrying(
                 retry=tenacity.retry_if_exception_type(TransientError),
-                wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
+                wait=tenacity.wait_random_exponential(multiplier=_FIRST_RETRY_SECONDS, max=30),
                 stop=tenacity.stop_after_delay(seconds),
                 before_sleep=self._report_retry,
             ):

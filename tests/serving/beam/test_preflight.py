@@ -4,7 +4,6 @@ import http.server
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 import pytest
 
 from cli.errors import ConfigError
+from serving.beam import preflight
 from serving.beam.config import BeamOptions
-from serving.beam.preflight import ANSWER_SECONDS, check_beam
+from serving.beam.preflight import check_beam
 from serving.beam.worker_pool import open_pool
 
 REMOTE = {"runner": "dataflow", "sdk_image": "i"}
@@ -22,8 +22,9 @@ REMOTE = {"runner": "dataflow", "sdk_image": "i"}
 
 @contextmanager
 def open_silent_port() -> Iterator[str]:
-    """Accept connections, and answer none."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    """Accept connections, and answer none; nobody waits long for an answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preflight, "ANSWER_SECONDS", 0.2)
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
@@ -55,11 +56,9 @@ def reject(paths: dict[str, str] | None = None, **options: Any) -> str:
 
 def test_a_job_server_that_does_not_answer_is_named_in_seconds() -> None:
     with open_silent_port() as endpoint:
-        started = time.monotonic()
         message = reject(runner="portable", job_endpoint=endpoint)
-        assert time.monotonic() - started < ANSWER_SECONDS + 2
     assert message == (
-        f"beam.job_endpoint: no Beam job server answers at {endpoint} within 5 s; start it, or correct the address"
+        f"beam.job_endpoint: no Beam job server answers at {endpoint} within 0.2 s; start it, or correct the address"
     )
 
 
@@ -75,7 +74,7 @@ def test_a_pool_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with open_silent_port() as endpoint:
         message = reject(runner="prism", prism_binary=str(program), worker_pool=endpoint)
     assert message.startswith(
-        f"beam.worker_pool: no worker pool answers at {endpoint} within 5 s; start it there with `p"
+        f"beam.worker_pool: no worker pool answers at {endpoint} within 0.2 s; start it there with `p"
     )
     with open_pool("127.0.0.1", 0) as port:
         check_beam(BeamOptions(runner="prism", prism_binary=str(program), worker_pool=f"localhost:{port}"), {})

@@ -420,15 +420,6 @@ def test_clients_show_their_certificates_if_an_authority_is_given(folder: Path, 
 
 
 @pytest.mark.integration
-def test_several_workers_share_tls_and_tokens(folder: Path, certificates: Certificates, token_file: Path) -> None:
-    flags = [*certificates.flags(), "--token-file", str(token_file), "--workers", "2"]
-    with RunningServer("--model-dir", str(folder), *flags) as running:
-        context = certificates.client_context()
-        assert ask(request(running, "/predict", body=BODY), context)[0] == 401
-        assert ask(request(running, "/predict", token=TOKEN, body=BODY), context)[0] == 200
-
-
-@pytest.mark.integration
 def test_a_page_of_another_site_is_turned_away_on_the_loopback(folder: Path) -> None:
     with RunningServer("--model-dir", str(folder), "--allowed-host", "mine.example.org") as running:
         for host, code in (("evil.example.org:80", 421), ("mine.example.org:80", 200), ("localhost", 200)):

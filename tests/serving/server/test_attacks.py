@@ -27,8 +27,9 @@ from serving.server import command
 from serving.server.http_protocol import MAX_CONNECTIONS
 from serving.server.model_versions import ServedVersions, VersionPolicy, VersionStatus
 from tests.conftest import ROOT
+from tests.serving.forked_servers import ForkedServer
 from tests.serving.models import ROW, example, export_model, push
-from tests.serving.running import RunningServer, registry_of
+from tests.serving.running import LOCKED_ENVIRONMENT, RunningServer, registry_of
 
 pytestmark = pytest.mark.integration
 
@@ -275,9 +276,9 @@ def test_nobody_has_to_read_the_output(registry: LocalRegistry, stream: str, is_
     """A pipe holds 64 KB, some 300 requests."""
     read, write = os.pipe()
     port = _find_port()
-    command_line = [sys.executable, "-m", "serving", "--model-dir", str(registry.folder), "--port", str(port)]
+    flags = ["--model-dir", str(registry.folder), "--port", str(port), "--drain", "0"]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: write}
-    process = subprocess.Popen([*command_line, "--drain", "0"], cwd=ROOT, **streams)  # type: ignore[call-overload]
+    process = ForkedServer(flags, {**os.environ, **LOCKED_ENVIRONMENT}, **streams)
     os.close(write)
     if is_closed:
         os.close(read)
@@ -308,7 +309,7 @@ def _find_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _wait_until_live(connection: http.client.HTTPConnection, process: "subprocess.Popen[bytes]") -> None:
+def _wait_until_live(connection: http.client.HTTPConnection, process: ForkedServer) -> None:
     waiting = threading.Event()
     for _ in range(600):
         assert process.poll() is None

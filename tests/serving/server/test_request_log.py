@@ -184,20 +184,6 @@ def test_kill_9_leaves_the_rows_and_no_broken_shard(registry: LocalRegistry, tmp
     assert len(read(log, 6)) == 6
 
 
-def test_two_workers_have_a_stream_each(registry: LocalRegistry, tmp_path: Path) -> None:
-    flags = ("--workers", "2", "--log-requests", str(tmp_path), "--sample", "0.5", "--log-key", "customer")
-    keys = [f"c{number}" for number in range(200)]
-    with RunningServer("--model-dir", str(registry.folder), *flags) as running:
-        assert running.post("/predict", {"instances": [EXAMPLE_ROW]})[0] == 200
-        for key in keys * 2:
-            assert running.post("/predict", {"instances": [{**OTHER_ROW, "customer": key}]})[0] == 200
-        assert running.stop() == 0
-    logged = [row[KEY] for row in read(tmp_path, 0, [KEY]) if row[KEY] is not None]
-    assert 60 < len({*logged}) < 140
-    assert all(logged.count(key) == 2 for key in logged)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".parquet"}
-
-
 def test_a_log_of_another_model_is_named_at_the_start(
     serving: RunningServer, registry: LocalRegistry, log: Path
 ) -> None:

@@ -33,7 +33,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> LocalRegistry:
     return made
 
 
-def _expect(registry: LocalRegistry, key: str) -> int:
+def expect_version(registry: LocalRegistry, key: str) -> int:
     """Return the version for a key, by the salt that restarts and workers agree on."""
     salt = f"split {content_hash(registry.path(2))}"
     return 2 if LabelShare("candidate", SHARE).has(salt, key) else 1
@@ -46,11 +46,10 @@ def _predict(server: RunningServer, headers: dict[str, str]) -> int:
     return int(content["predictions"][0]["model_version"])
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_key_has_one_version_after_restarts_and_in_all_workers(registry: LocalRegistry, workers: str) -> None:
-    expected = {key: _expect(registry, key) for key in KEYS}
+def test_a_key_has_one_version_after_restarts(registry: LocalRegistry) -> None:
+    expected = {key: expect_version(registry, key) for key in KEYS}
     assert {*expected.values()} == {1, 2}
-    flags = ("--split", f"candidate={SHARE}", "--workers", workers, *QUICK)
+    flags = ("--split", f"candidate={SHARE}", *QUICK)
     with RunningServer("--model-dir", str(registry.folder), *flags) as server:
         for _ in range(3):
             assert {key: _predict(server, {"x-split-key": key}) for key in KEYS} == expected
@@ -118,8 +117,8 @@ def _by_classify(server: RunningServer, row: dict[str, Any]) -> int:
 def test_a_column_is_the_key_in_all_protocols(
     registry: LocalRegistry, serving: RunningServer, send: Callable[[RunningServer, dict[str, Any]], int]
 ) -> None:
-    inside = next(key for key in KEYS if _expect(registry, key) == 2)
-    outside = next(key for key in KEYS if _expect(registry, key) == 1)
+    inside = next(key for key in KEYS if expect_version(registry, key) == 2)
+    outside = next(key for key in KEYS if expect_version(registry, key) == 1)
     for _ in range(2):
         assert [send(serving, {**ROW, "shop_name": key}) for key in (inside, outside)] == [2, 1]
 
@@ -127,8 +126,8 @@ def test_a_column_is_the_key_in_all_protocols(
 def test_the_header_is_before_the_column_and_several_keys_are_not_split(
     registry: LocalRegistry, serving: RunningServer
 ) -> None:
-    inside = [key for key in KEYS if _expect(registry, key) == 2][:2]
-    outside = next(key for key in KEYS if _expect(registry, key) == 1)
+    inside = [key for key in KEYS if expect_version(registry, key) == 2][:2]
+    outside = next(key for key in KEYS if expect_version(registry, key) == 1)
     body = json.dumps({"instances": [{**ROW, "shop_name": inside[0]}]}).encode()
     _, content = ask(urllib.request.Request(f"{serving.url}/predict", body, {"x-split-key": outside}))
     assert content["predictions"][0]["model_version"] == "1"
@@ -142,7 +141,7 @@ def test_the_header_is_before_the_column_and_several_keys_are_not_split(
 def test_a_request_that_names_a_version_or_a_label_is_not_split(
     registry: LocalRegistry, serving: RunningServer
 ) -> None:
-    inside = next(key for key in KEYS if _expect(registry, key) == 2)
+    inside = next(key for key in KEYS if expect_version(registry, key) == 2)
     body = {"instances": [{**ROW, "shop_name": inside}]}
     for path, version in (("versions/1", "1"), ("labels/champion", "1"), ("labels/candidate", "2")):
         content = _post(serving, f"{MODEL}/{path}:predict", body)
@@ -150,7 +149,7 @@ def test_a_request_that_names_a_version_or_a_label_is_not_split(
 
 
 def test_requests_are_counted_by_version_and_outcome(registry: LocalRegistry, serving: RunningServer) -> None:
-    inside = next(key for key in KEYS if _expect(registry, key) == 2)
+    inside = next(key for key in KEYS if expect_version(registry, key) == 2)
     before = read_metrics(serving)
     assert serving.post("/predict", {"instances": [{**ROW, "shop_name": inside}]})[0] == 200
     assert serving.post("/predict", {"instances": [{**ROW, "shop_name": inside, "size": "wide"}]})[0] == 400

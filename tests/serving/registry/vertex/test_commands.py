@@ -6,18 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cli.errors import PushError
-from serving.model.golden_requests import GoldenRequests
-from serving.registry.protocol import Candidate
-from serving.registry.vertex.config import Deployment, VertexProject
-from serving.registry.vertex.connection import VertexClient
-from serving.registry.vertex.registry import VertexRegistry
 from tests import forked
 from tests.conftest import ROOT
+from tests.serving.registry.vertex.own_process import push_model
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
 
@@ -133,18 +130,6 @@ def test_an_emulator_whose_ca_is_unknown_is_not_waited_for(bench: Bench) -> None
     ), done.stderr
 
 
-def _push(environment: dict[str, str], folder: Path, run: str) -> None:
-    """Push a model in a process of its own."""
-    os.environ.update(environment)
-    place = VertexProject(
-        project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=environment["VERTEX_API_ENDPOINT"]
-    )
-    golden = GoldenRequests([{"x": 0.0}], [{"probability": 0.2}])
-    deployment = Deployment(serving_image="my-image", serving_tensorflow="2.21")
-    registry = VertexRegistry(VertexClient(place, poll_seconds=0.02, report=print), deployment, "census-income")
-    registry.push(Candidate("census-income", None, run, folder=folder, tensorflow=(2, 21), golden=golden.to_json()))
-
-
 @pytest.mark.parametrize("method", ["UploadModel", "DeployModel", "UpdateEndpoint", "MergeVersionAliases"])
 def test_a_push_that_was_killed_is_finished_by_the_next_run(bench: Bench, method: str) -> None:
     """kill -9 while a call hangs that was carried out; the lease is left behind, its holder dead."""
@@ -152,8 +137,8 @@ def test_a_push_that_was_killed_is_finished_by_the_next_run(bench: Bench, method
     bench.fault(method=method, when="after", delay_seconds=6.0)
     calls = bench.server.emulator.faults.calls
     calls.clear()
-    arguments = (dict(os.environ), bench.make_model(0.2))
-    push = forked.context().Process(target=_push, args=(*arguments, "run-2"))
+    arguments = (dict(os.environ), bench.place, bench.make_model(0.2))
+    push = forked.context().Process(target=push_model, args=(*arguments, "run-2"))
     push.start()
     deadline = time.monotonic() + 60
     while method not in calls:
@@ -162,7 +147,7 @@ def test_a_push_that_was_killed_is_finished_by_the_next_run(bench: Bench, method
     time.sleep(0.3)
     push.kill()
     push.join()
-    retry = forked.context().Process(target=_push, args=(*arguments, "run-3"))
+    retry = forked.context().Process(target=push_model, args=(*arguments, "run-3"))
     retry.start()
     retry.join()
     assert retry.exitcode == 0
@@ -172,15 +157,15 @@ def test_a_push_that_was_killed_is_finished_by_the_next_run(bench: Bench, method
 
 
 def test_a_lease_of_another_machine_runs_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.registry.vertex.lease import Lease
+    from serving.registry.vertex import lease
 
-    holder = Lease(bench.vertex(), bench.name, "census-income", "run-1", seconds=2.0)
+    holder = lease.Lease(bench.vertex(), bench.name, "census-income", "run-1", seconds=60.0)
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
         holder.__enter__()
-    with pytest.raises(PushError, match=r"under way: run run-1 .* on elsewhere, since .*its lease ends in [12] s"):
+    with pytest.raises(PushError, match=r"under way: run run-1 .* on elsewhere, since .*its lease ends in \d\d s"):
         bench.push(0.1, "run-2")
-    time.sleep(2.0)
+    monkeypatch.setattr(lease, "time", SimpleNamespace(**{**vars(time), "time": lambda: time.time() + 60}))
     assert bench.push(0.1, "run-2").traffic == {1: 100}
 
 

@@ -11,14 +11,14 @@ def count(bench: Bench, method: str) -> int:
 
 
 def test_a_deployment_that_is_listed_late_is_not_made_again(bench: Bench) -> None:
-    bench.server.emulator.read_lag_seconds = 2.0
+    bench.server.emulator.read_lag_seconds = 0.5
     assert bench.push(0.1).traffic == {1: 100}
     assert count(bench, "DeployModel") == 1
 
 
 def test_a_deployment_that_is_never_listed_is_made_once_and_undeployed(bench: Bench) -> None:
     bench.server.emulator.read_lag_seconds = 3600.0
-    bench.deployment = bench.deployment.model_copy(update={"deadline_seconds": 2.0})
+    bench.deployment = bench.deployment.model_copy(update={"deadline_seconds": 1.0})
     with pytest.raises(PushError, match="is not listed"):
         bench.push(0.1)
     bench.server.emulator.read_lag_seconds = 0.0
@@ -28,7 +28,7 @@ def test_a_deployment_that_is_never_listed_is_made_once_and_undeployed(bench: Be
 
 def test_a_lost_answer_of_a_deployment_that_is_listed_late_makes_no_second_one(bench: Bench) -> None:
     bench.push(0.1)
-    bench.server.emulator.read_lag_seconds = 2.0
+    bench.server.emulator.read_lag_seconds = 0.5
     bench.fault(method="DeployModel", code="UNAVAILABLE", when="after")
     assert bench.push(0.2, "run-2").traffic == {2: 100}
     assert count(bench, "DeployModel") == 2
@@ -44,14 +44,14 @@ def test_a_push_that_fails_after_its_deployment_undeploys_it(bench: Bench) -> No
 
 
 def test_golden_requests_wait_until_the_endpoint_is_ready(bench: Bench) -> None:
-    bench.server.emulator.warm_up_seconds = 1.5
+    bench.server.emulator.warm_up_seconds = 0.3
     assert bench.push(0.1).traffic == {1: 100}
     assert bench.push(0.2, "run-2").traffic == {2: 100}
     assert count(bench, "DeployModel") == 2
 
 
 def test_a_canary_its_promotion_and_its_rollback_wait_until_the_endpoint_is_ready(bench: Bench) -> None:
-    bench.server.emulator.warm_up_seconds = 1.0
+    bench.server.emulator.warm_up_seconds = 0.2
     bench.push(0.1)
     bench.deployment = bench.deployment.model_copy(update={"traffic_steps": (10,)})
     bench.push(0.2, "run-2")
@@ -65,7 +65,7 @@ def test_a_canary_its_promotion_and_its_rollback_wait_until_the_endpoint_is_read
 def test_golden_requests_wait_no_longer_than_the_smoke_timeout(bench: Bench) -> None:
     bench.push(0.1)
     bench.server.emulator.warm_up_seconds = 3600.0
-    bench.deployment = bench.deployment.model_copy(update={"smoke_timeout_seconds": 1.0})
-    with pytest.raises(PushError, match=r"within 1 s \(0 answers of other versions; last error: .*503"):
+    bench.deployment = bench.deployment.model_copy(update={"smoke_timeout_seconds": 0.2})
+    with pytest.raises(PushError, match=r"within 0\.2 s \(0 answers of other versions; last error: .*503"):
         bench.push(0.2, "run-2")
     assert {d.version_id for d in bench.endpoint().deployed} == {"1"}
