@@ -8,6 +8,9 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Those have targets of their own.
 NO_ROOT := and not images and not hosts
 
+# Each process would otherwise compile all modules and tests again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run data serve test test-hosts test-images check unit proofs coverage bench soak quality tables lock docs clean
 .DEFAULT_GOAL := help
 
@@ -46,7 +49,7 @@ check: .venv/installed ## Run the checks of style, types, import directions and 
 	@$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m checks.prose > /dev/null
 
-unit: .venv/installed ## Run the tests that start no pipeline, server or browser.
+unit: .venv/installed ## Run the tests that start no pipeline, training, server or other process.
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not integration and not proof $(NO_ROOT)" $(ARGS)
 
 bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipeline on the same data.

@@ -40,6 +40,7 @@ def run(installation: Path, folder: Path, *command: object) -> str:
     return done.stdout
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("script", "text"),
     [
@@ -51,6 +52,7 @@ def test_an_installed_script_prints_its_help(script: str, text: str, installatio
     assert text in run(installation, tmp_path, installation / "bin" / script, "--help")
 
 
+@pytest.mark.integration
 def test_commands_to_type_name_the_script_of_an_installed_product(installation: Path, tmp_path: Path) -> None:
     code = (
         "from cli.terminal import runner\n"

@@ -23,7 +23,7 @@ from pipeline.config.user_code import check_code
 from pipeline.create_pipeline import create_pipeline
 from tests import forked
 from tests.conftest import CENSUS_CONFIG, ROOT, write_small_census
-from tests.run_commands import get_states, read_summary, run_json, start_local_runner
+from tests.run_commands import get_states, run_json
 from tests.serving.models import example
 from tests.serving.running import RunningServer
 
@@ -92,10 +92,8 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     config["evaluation"]["thresholds"] = [{"metric": "highest_prediction", "lower_bound": 0.5}]
     config["push"]["config"] = {"folder": str(tmp_path / "models")}
     file.write_text(yaml.safe_dump(config))
-    # For the first run, a process of its own, and for those that fork.
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{file.parent}")
     monkeypatch.syspath_prepend(file.parent)
-    summary = read_summary(start_local_runner(file, tmp_path / "run", "--json"))
+    summary = run_json(file, tmp_path / "run")
     assert summary["error"] is None
     assert get_states(summary)["ModelCard"] == "complete"
     assert (tmp_path / "models" / "pushes.txt").read_text() == "census-income 1\n"
@@ -108,7 +106,7 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     }
     features = file.parent / "features.py"
     features.write_text(features.read_text().replace('outputs["age"] *', '2 * outputs["age"] *'))
-    changed = run_json(file, tmp_path / "run", "--until", "Trainer")
+    changed = run_json(file, tmp_path / "run", "--until", "Transform")
     assert get_states(changed)["Transform"] == "complete"
 
 

@@ -63,6 +63,7 @@ def _last_line(program: str, *, legacy_keras: bool) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.integration
 def test_a_run_gives_the_memory_of_its_files_back() -> None:
     """The pool is chosen before Arrow is loaded, and a user's own choice stays."""
     program = (

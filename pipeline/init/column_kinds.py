@@ -22,7 +22,7 @@ from pipeline.profile.time_forms import TimeKind
 from schemas.tables.items import LIST_NULL, LIST_START, split_items
 from schemas.tables.time_format import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date
 from schemas.tables.time_parts import DATE_PARTS, PARTS
-from schemas.tables.times import read_times
+from schemas.tables.times import are_times, read_times
 from schemas.tables.token_limit import TokenLimit
 
 # Formats that are tried, the usual ones first. Of day and month in either order, `_find_format` chooses.
@@ -159,7 +159,7 @@ class _WrittenTimes:
 
     def fits(self, time_format: str) -> NDArray[np.bool_]:
         """Return whether each value has a format."""
-        return np.asarray(read_times(self.values, TimeFormat(time_format))[0].is_valid())
+        return are_times(self.values, TimeFormat(time_format))
 
     def share(self, time_format: str) -> float:
         """Return the share of the rows that have a format."""

@@ -42,6 +42,22 @@ def read_times(strings: pa.Array, times: TimeFormat) -> tuple[pa.Array, Mapping[
       strings: Values, null where one is missing; [n] of string.
       times: How they are written.
     """
+    seconds, problem = _find_problems(strings, times)
+    missing = np.asarray(strings.is_null())
+    problem = np.where(missing, "", problem)
+    faults = {
+        int(row): f"{problem[row]}, found {_quote(strings[int(row)].as_py())}" for row in np.flatnonzero(problem != "")
+    }
+    return pa.array(seconds, pa.int64(), mask=missing | (problem != "")), faults
+
+
+def are_times(strings: pa.Array, times: TimeFormat) -> Booleans:
+    """Return whether each string is a time that `read_times` reads; [n] of string, none of which is null."""
+    return np.asarray(_find_problems(strings, times)[1] == "")
+
+
+def _find_problems(strings: pa.Array, times: TimeFormat) -> tuple[Integers, NDArray[np.str_]]:
+    """Return the seconds of strings, and what is wrong with each; [n]."""
     time_format, time_zone = times.format, times.time_zone
     trimmed = pc.utf8_trim_whitespace(strings)
     if time_format in EPOCHS:
@@ -53,12 +69,7 @@ def read_times(strings: pa.Array, times: TimeFormat) -> tuple[pa.Array, Mapping[
     if has_date(time_format):
         is_far = (problem == "") & ((seconds < MIN_SECONDS) | (seconds >= END_SECONDS))
         problem = np.where(is_far, f"expected a year from {FIRST_YEAR} to {LAST_YEAR}", problem)
-    missing = np.asarray(strings.is_null())
-    problem = np.where(missing, "", problem)
-    faults = {
-        int(row): f"{problem[row]}, found {_quote(strings[int(row)].as_py())}" for row in np.flatnonzero(problem != "")
-    }
-    return pa.array(seconds, pa.int64(), mask=missing | (problem != "")), faults
+    return seconds, problem
 
 
 def _quote(text: str, most: int = 120) -> str:
@@ -79,6 +90,8 @@ def _read_parts(strings: pa.Array, time_format: str, time_zone: str) -> tuple[In
     fits = np.asarray(parts.is_valid())
     names = {parts.type.field(number).name for number in range(parts.type.num_fields)}
     expected = f"expected {describe_format(time_format)}"
+    if not fits.any():
+        return np.zeros(len(strings), np.int64), np.full(len(strings), expected)
 
     def part(name: str, default: int) -> Integers:
         if name not in names:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api_core.future import polling
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 
@@ -24,7 +25,12 @@ def service(
     folder = tmp_path_factory.mktemp("vertex")
     numbers = {PROJECT: PROJECT_NUMBER}
     # Images of Kubeflow Pipelines run as root.
-    with EmulatorServer(folder, tls=tls, operation_seconds=0.01, project_numbers=numbers, run_as=0) as running:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        EmulatorServer(folder, tls=tls, operation_seconds=0.01, project_numbers=numbers, run_as=0) as running,
+    ):
+        # The client's own first wait for an operation is up to a second.
+        patch.setattr(polling.DEFAULT_POLLING, "_initial", 0.02)
         before = dict(os.environ)
         os.environ.update(running.environment())
         aiplatform.init(

@@ -1,10 +1,9 @@
 """The output, the start and the end of a process of local_runner.py, which these tests start as a user does."""
 
+import os
 import signal
 import sqlite3
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 import yaml
 
 from serving.registry import LocalRegistry
-from tests.conftest import ROOT, write_small_census
+from tests.conftest import write_small_census
+from tests.faults.processes import Place
 from tests.run_commands import get_states, run_json, start_local_runner
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,10 @@ def awkward_run(tmp_path_factory: pytest.TempPathFactory) -> AwkwardRun:
     edited = _use_awkward_names(yaml.safe_load(config.read_text()))
     del edited["data"]["schema_file"]
     config.write_text(yaml.safe_dump(edited, sort_keys=False, allow_unicode=True))
-    return AwkwardRun(config, root, start_local_runner(config, root, "--quiet", "--set", "push.version=7"))
+    (folder / "tmp").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder / "tmp"))
+        return AwkwardRun(config, root, start_local_runner(config, root, "--quiet", "--set", "push.version=7"))
 
 
 def test_a_quiet_run_with_awkward_column_names_and_an_inferred_schema_prints_nothing(awkward_run: AwkwardRun) -> None:
@@ -71,6 +74,9 @@ def test_a_quiet_run_with_awkward_column_names_and_an_inferred_schema_prints_not
     assert LocalRegistry(awkward_run.root / "registry", "census-income").numbers() == [7]
     (log, *_) = sorted((awkward_run.root / "logs").iterdir())
     assert "epoch 1 of 3" in log.read_text()
+    # Components, TFX and TensorFlow leave nothing in the machine's folder for temporary files, nor in the run's own.
+    assert list((awkward_run.root.parent / "tmp").iterdir()) == []
+    assert not (awkward_run.root / "temp").exists()
 
 
 def test_a_removed_feature_makes_the_last_blessed_model_incomparable(awkward_run: AwkwardRun) -> None:
@@ -92,20 +98,13 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_run_succeeds(
     small_census: Callable[..., Path], tmp_path: Path
 ) -> None:
     config, root = small_census(), tmp_path / "run"
-    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(root)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "Transform started" in line:
-            break
+    running = Place(config, root).start()
     # The executor's.
-    while not (root / "artifacts" / "Transform").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; the same command continues from the cache" in output
+    running.wait_for((root / "artifacts" / "Transform").exists)
+    assert running.process.pid is not None
+    os.kill(running.process.pid, signal.SIGINT)
+    assert running.wait() == 130
+    assert "interrupted; the same command continues from the cache" in running.read_output()
     with sqlite3.connect(root / "metadata.sqlite") as database:
         running = database.execute("select count(*) from Execution where last_known_state in (1, 2)").fetchone()
     assert running == (0,)

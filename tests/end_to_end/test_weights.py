@@ -3,14 +3,13 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import forked
 from tests.conftest import ROOT
 from tests.end_to_end.test_tutorial import normalise, read_steps, run_steps
 
@@ -87,9 +86,8 @@ def test_batch_prediction_takes_rows_with_and_without_the_weights(survey: tuple[
             writer.writeheader()
             writer.writerows({**row, "weight": "not read"} for row in rows)
         registry = folder / "runs" / "survey" / "registry" / "survey"
-        command = [sys.executable, "-m", "serving.batch", str(folder / f"{name}.csv"), str(folder / name)]
-        command += ["--model", str(registry), "--output-format", "jsonl"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        files = (str(folder / f"{name}.csv"), str(folder / name))
+        done = forked.run("serving.batch", *files, "--model", str(registry), "--output-format", "jsonl")
         assert done.returncode == 0, done.stderr
         (part,) = (folder / name).glob("*.jsonl")
         answers.append(part.read_text().replace(f"{name}.csv", "file"))

@@ -116,6 +116,7 @@ def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Do
     assert checks(document("check"))["pushed by"] is False
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("answer", "status", "ok", "message"),
     [
@@ -137,6 +138,7 @@ def test_the_model_server_must_serve_the_champion(
     assert message in health["checks"][-1]["message"]
 
 
+@pytest.mark.integration
 def test_a_server_that_is_down_is_not_ok_and_a_wrong_url_is_refused(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
     with server(b"") as url:

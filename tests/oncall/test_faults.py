@@ -127,6 +127,7 @@ def test_damage_in_the_middle_is_told_by_the_doctor(runs: Runs, oncall: Oncall) 
     assert oncall("lineage", "1").exit_code == 6
 
 
+@pytest.mark.integration
 def test_a_lock_is_told_from_damage(runs: Runs, oncall: Oncall) -> None:
     runs.run(RUN)
     with closing(sqlite3.connect(runs.root.metadata, isolation_level=None)) as other:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.run.records import RecordFile, RunRecord
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
@@ -116,6 +118,7 @@ def _following(runs: Runs, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.integration
 def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
     with runs.root.lock():
         file = start_run(runs)
@@ -132,6 +135,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
     assert (out, err, process.returncode) == ("the end, without a newline\n", f"run {RUN} FAILED\n", 0)
 
 
+@pytest.mark.integration
 def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs: Runs) -> None:
     with runs.root.lock():
         file = start_run(runs)
@@ -148,6 +152,7 @@ def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs
     assert (out, err, process.returncode) == ("three\n", f"run {RUN} is running\n", 0)
 
 
+@pytest.mark.integration
 def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:
     with runs.root.lock():
         file = start_run(runs)
@@ -159,6 +164,7 @@ def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:
     assert (out, err, process.returncode) == ("", f"run {RUN} CRASHED\n", 0)
 
 
+@pytest.mark.integration
 def test_ctrl_c_leaves_it_quietly(runs: Runs) -> None:
     with runs.root.lock():
         start_run(runs)

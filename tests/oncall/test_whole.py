@@ -1,21 +1,19 @@
 """The tool on a run root of real runs: a good one, one below its threshold, one killed, one with a folder removed."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.run.records import RunRecord
 from tests import forked
-from tests.conftest import ROOT
+from tests.faults import injections
+from tests.faults.processes import Place
+from tests.faults.small import small_config
 from tests.pipeline.alerts.webhooks import SECRET, receiver
 
 pytestmark = pytest.mark.slow
@@ -39,19 +37,11 @@ class _Place:
         return forked.run("local_runner.py", *self._arguments(*settings, until=until)).returncode
 
     def killed_in(self, node: str, *settings: str) -> str:
-        """Start a run and kill it while a node runs; return its id."""
-        before = {*self.root.glob("records/*.json")}
-        command = [sys.executable, str(ROOT / "local_runner.py"), *self._arguments(*settings)]
-        process = subprocess.Popen(command, start_new_session=True)
-        until = time.monotonic() + 300
-        while time.monotonic() < until and process.poll() is None:
-            for file in {*self.root.glob("records/*.json")} - before:
-                if RunRecord.model_validate_json(file.read_bytes()).running_node == node:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                    return file.stem
-            time.sleep(0.05)
-        raise AssertionError(f"{node} was never seen; the run ended with {process.poll()}")
+        """Run the pipeline until it is killed in a node; return the run's id."""
+        place = Place(self.config, self.root)
+        code, output = place.run(*settings, fault=partial(injections.in_executor, node, injections.die))
+        assert code == -signal.SIGKILL, output
+        return max(self.root.glob("records/*.json")).stem
 
     def oncall(self, *arguments: str, code: int = 0) -> Any:
         done = forked.run("oncall", *arguments, "--run-root", str(self.root), "--json")
@@ -71,9 +61,9 @@ def _of(states: dict[str, str], nodes: Sequence[str]) -> set[str]:
 
 
 def test_good_bad_killed_and_damaged_runs_are_told_apart_and_made_good(
-    small_census: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small_census()
+    config = small_config(tmp_path / "data")
     with config.open("a") as file:
         file.write("alerts: {webhook_env: HOOK}\n")
     place = _Place(config, tmp_path / "run")
@@ -113,7 +103,7 @@ def _a_good_run_serves(place: _Place, stopped: str) -> str:
     assert place.oncall("check")["ok"] is True
     assert place.oncall("doctor")["findings"] == []
     (version,) = place.oncall("serving")["versions"]
-    assert (sum(version["rows"].values()), version["fits"]) == (4500, True)
+    assert (sum(version["rows"].values()), version["fits"]) == (1000, True)
     assert version["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
     assert version["fingerprint"].startswith("split:train,num_files:1,")
     up = place.oncall("lineage", "v1")["made_from"]
@@ -131,15 +121,15 @@ def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
     assert cause["try"][0].startswith(f"python -m oncall diff {good} {cause['run']} ")
     written = place.oncall("log", "latest")
     assert (written["node"], "NotBlessedError" in written["lines"][-1]) == ("InfraValidator", True)
-    assert any("epoch 1 of 3" in line for line in place.oncall("log", good, "Trainer")["lines"])
+    assert any("epoch 1 of 8" in line for line in place.oncall("log", good, "Trainer")["lines"])
     assert place.oncall("check", code=1)["checks"][0]["ok"] is False
     changes = place.oncall("diff", good, "latest")
-    assert changes["config"] == {"evaluation.thresholds.0.lower_bound": [0.8, 0.999]}
+    assert changes["config"] == {"evaluation.thresholds.0.lower_bound": [0.3, 0.999]}
     assert (changes["data"], changes["schema"], changes["statistics"]) == ({}, {}, {})
 
 
 def _a_killed_run_is_seen_and_resumed(place: _Place) -> None:
-    killed = place.killed_in("Trainer", "training.epochs=4")
+    killed = place.killed_in("Trainer", "training.epochs=9")
     assert place.oncall("runs")["runs"][0]["state"] == "CRASHED"
     cause = place.oncall("why", "latest")
     assert (cause["run"], cause["state"], cause["node"]) == (killed, "CRASHED", "Trainer")
@@ -164,7 +154,7 @@ def _a_removed_folder_is_made_anew(place: _Place) -> None:
     (graph, *_) = sorted((place.root / "artifacts" / "Transform" / "transform_graph").iterdir())
     shutil.rmtree(graph)
     assert _kinds(place.oncall("doctor", code=1)) == ["missing"]
-    assert place.run("training.epochs=4") == 0
+    assert place.run("training.epochs=9") == 0
     states = place.states()
     assert (states["ExampleGen"], states["Transform"], states["Pusher"]) == ("cached", "complete", "complete")
     # The run has marked it: no resolver finds it either.
@@ -179,6 +169,6 @@ def _what_gc_leaves_is_enough_for_the_next_run(place: _Place) -> None:
     assert done["folders"] == planned["folders"]
     assert not any(Path(folder).exists() for folder in done["folders"])
     assert place.oncall("doctor")["findings"] == []
-    assert place.run("training.epochs=4") == 0
+    assert place.run("training.epochs=9") == 0
     assert _of(place.states(), (*DATA_NODES, *MODEL_NODES)) == {"cached"}
     assert place.oncall("check")["ok"] is True

@@ -75,6 +75,7 @@ def weigh(kind: Any, *part: np.ndarray) -> dict[str, float]:
     return {name: METRICS[name].compute(counts) for name in metrics_of(kind, has_costs=True)}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", LABEL_KINDS)
 def test_weighted_metrics_equal_those_of_tfma_by_its_example_weight_key(kind: str, tmp_path: Path) -> None:
     labels, predictions, weights = weighted_rows(kind)

@@ -28,6 +28,8 @@ Report = Callable[[str], None]
 _CALL_SECONDS = 60.0
 # At most, before the second attempt; at most twice as long before each further one.
 _FIRST_RETRY_SECONDS = 0.5
+# Many operations take no second; each wait is twice as long as the one before.
+_FIRST_POLL_SECONDS = 0.25
 _LOOPBACK = ("localhost:", "127.0.0.1:")
 # Variable with the account that an emulator takes its callers to be; it sets it for the tasks of its jobs.
 EMULATOR_ACCOUNT = "VERTEX_EMULATOR_ACCOUNT"
@@ -40,7 +42,7 @@ class VertexClient:
         """Args:
         place: Project and region.
         report: Function that prints a line on a retry or a wait.
-        poll_seconds: Seconds between two reads of a long-running operation.
+        poll_seconds: Longest time between two reads of a long-running operation; the first ones follow sooner.
         """
         self.place = place
         self.report = report
@@ -186,13 +188,15 @@ class VertexClient:
           PushError: it failed, or took longer than `seconds`.
         """
         deadline = time.monotonic() + seconds
+        pause = min(_FIRST_POLL_SECONDS, self._poll_seconds)
         while True:
             operation = self.retry(lambda: self.operation(client, name), seconds=60)
             if operation.done:
                 break
             if time.monotonic() > deadline:
                 raise PushError(f"{name}: still running after {seconds:g} s; look at it in the console, then run again")
-            time.sleep(self._poll_seconds)
+            time.sleep(pause)
+            pause = min(2 * pause, self._poll_seconds)
             if self.heartbeat is not None:
                 self.heartbeat()
         if operation.HasField("error"):

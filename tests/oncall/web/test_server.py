@@ -34,6 +34,7 @@ def start_server(root: Path, *flags: str) -> Iterator[tuple["subprocess.Popen[st
             process.kill()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_and_ends_quietly_when_told_to(number: signal.Signals, runs: Runs) -> None:
     runs.run(FIRST)
@@ -48,6 +49,7 @@ def test_it_says_where_it_is_and_ends_quietly_when_told_to(number: signal.Signal
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
+@pytest.mark.integration
 def test_a_program_is_told_in_json_and_no_other_machine_gets_in(runs: Runs) -> None:
     runs.run(FIRST)
     with start_server(runs.root.path, "--json") as (_, line):
@@ -60,6 +62,7 @@ def test_a_program_is_told_in_json_and_no_other_machine_gets_in(runs: Runs) -> N
             other.connect(("127.0.0.2", port))
 
 
+@pytest.mark.integration
 def test_a_port_in_use_is_one_line(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -14,6 +14,7 @@ from pipeline.alerts.config import Alerts
 from pipeline.alerts.webhook import NotPostedError, post, read_address
 from tests.pipeline.alerts.webhooks import SECRET, Answer, babbles, closes, drips, hangs, receiver, status
 
+pytestmark = pytest.mark.integration
 DOCUMENT = {"text": "Gate: the data does not fit — 430 > 120"}
 
 

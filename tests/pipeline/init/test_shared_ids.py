@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from tests.pipeline.init.test_starter import init, load_and_check
@@ -10,6 +11,7 @@ from tests.pipeline.init.test_starter import init, load_and_check
 CITIES = [f"city {letter}" for letter in "abcdefghijklmnop"]
 
 
+@pytest.mark.integration
 def test_origin_and_target_share_their_ids(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     lines = ["origin,target,grade,label"]

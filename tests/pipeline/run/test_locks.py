@@ -56,6 +56,7 @@ def _hold(database: Path, how: str) -> Iterator["subprocess.Popen[str]"]:
         yield holder
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE", "BEGIN; SELECT * FROM known"])
 def test_any_lock_is_waited_for_and_its_holder_is_named(how: str, database: Path) -> None:
     message: list[str] = []
@@ -71,6 +72,7 @@ def test_any_lock_is_waited_for_and_its_holder_is_named(how: str, database: Path
     )
 
 
+@pytest.mark.integration
 def test_a_lock_that_is_held_for_too_long_is_an_error(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "LIMIT_SECONDS", 0.3)
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
@@ -85,6 +87,7 @@ def test_what_is_gone_or_elsewhere_is_another_process() -> None:
     assert describe_processes({0, os.getpid()}).startswith(f"process {os.getpid()} (")
 
 
+@pytest.mark.integration
 def test_a_store_waits_in_the_middle_of_a_call(tmp_path: Path) -> None:
     file, message = tmp_path / "metadata.sqlite", list[str]()
     connection = mlmd.ConnectionConfig()

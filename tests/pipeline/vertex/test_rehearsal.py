@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -289,7 +290,7 @@ def test_a_job_ends_with_the_emulator_that_ran_it(
 ) -> None:
     # As if it was killed: it gives no sign to its task any more.
     monkeypatch.setattr(Rehearsal, "cancel", lambda self: None)
-    jobs.submit(vertex, job(task("a", "import time; time.sleep(5)"), task("b", after=("a",))), "small-1")
+    jobs.submit(vertex, job(task("a", "import time; time.sleep(60)"), task("b", after=("a",))), "small-1")
     deadline = time.monotonic() + 30
     while not any(t.state == "RUNNING" for t in jobs.status(vertex, "small-1").tasks):
         assert time.monotonic() < deadline
@@ -300,6 +301,10 @@ def test_a_job_ends_with_the_emulator_that_ran_it(
     done = jobs.status(vertex, "small-1")
     assert (done.state, [status.state for status in done.tasks]) == (state, tasks)
     assert done.tasks[0].error == "The emulator was stopped."
+    # The next job would wait for it.
+    for process in psutil.Process().children(recursive=True):
+        if "REHEARSED_GCS_MOUNT" in "".join(process.cmdline()):
+            process.kill()
 
 
 def test_a_job_ends_though_its_container_cannot_be_started(vertex: VertexClient) -> None:

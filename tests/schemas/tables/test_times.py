@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.tables.time_format import TimeFormat, check_format, check_time_zone, has_date
-from schemas.tables.times import read_times
+from schemas.tables.times import are_times, read_times
 
 EPOCH = datetime.datetime(1970, 1, 1)
 MOMENTS = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2100, 12, 31, 23, 59, 59))
@@ -25,6 +25,7 @@ def read(values: list[str | None], time_format: str, time_zone: str = "UTC") -> 
     ]
     # What is written is read again as the same wall seconds.
     assert read_times(pa.array(written, pa.string()), TimeFormat(time_format, time_zone))[0] == times
+    assert are_times(pa.array(values).drop_null().cast(pa.string()), TimeFormat(time_format, time_zone)).all()
     return times.to_pylist()
 
 
@@ -32,6 +33,7 @@ def fault(value: str, time_format: str) -> str:
     strings = pa.array(["", value], pa.string()).filter(pa.array([False, True]))
     times, faults = read_times(strings, TimeFormat(time_format))
     assert times.to_pylist() == [None]
+    assert are_times(strings, TimeFormat(time_format)).tolist() == [False]
     return faults[0]
 
 

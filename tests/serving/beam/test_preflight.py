@@ -54,6 +54,7 @@ def reject(paths: dict[str, str] | None = None, **options: Any) -> str:
     return str(error.value)
 
 
+@pytest.mark.integration
 def test_a_job_server_that_does_not_answer_is_named_in_seconds() -> None:
     with open_silent_port() as endpoint:
         message = reject(runner="portable", job_endpoint=endpoint)
@@ -67,6 +68,7 @@ def test_another_server_than_a_job_server_is_no_job_server() -> None:
         assert "no Beam job server answers" in reject(runner="portable", job_endpoint=f"localhost:{port}")
 
 
+@pytest.mark.integration
 def test_a_pool_that_does_not_answer_is_named(tmp_path: Path) -> None:
     program = tmp_path / "prism"
     program.write_text("#!/bin/sh\n")
@@ -113,6 +115,7 @@ def test_a_container_needs_docker_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert message.startswith("beam.sdk_image: the job server on this machine starts workers with docker, which is not")
 
 
+@pytest.mark.integration
 def test_a_cluster_is_asked() -> None:
     java = {"job_server_java_launcher": "true"}
     with open_flink(200) as master:

@@ -38,7 +38,7 @@ def local(folder: Path) -> Implementation:
     return Implementation(lambda: LocalRegistry(folder / "registry", "census-income"), make_candidate)
 
 
-@pytest.fixture(params=["local", "vertex"])
+@pytest.fixture(params=["local", pytest.param("vertex", marks=pytest.mark.integration)])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Implementation:
     if request.param == "local":
         return local(tmp_path)

@@ -1,9 +1,13 @@
 """Waits: a deployment is listed late, or its endpoint is not ready."""
 
 import pytest
+from google.longrunning import operations_pb2
 
 from cli.errors import PushError
-from tests.vertex_fixtures import Bench
+from serving.registry.vertex import connection
+from serving.registry.vertex.config import VertexProject
+from serving.registry.vertex.connection import VertexClient
+from tests.vertex_fixtures import PROJECT, REGION, Bench
 
 
 def count(bench: Bench, method: str) -> int:
@@ -69,3 +73,11 @@ def test_golden_requests_wait_no_longer_than_the_smoke_timeout(bench: Bench) -> 
     with pytest.raises(PushError, match=r"within 0\.2 s \(0 answers of other versions; last error: .*503"):
         bench.push(0.2, "run-2")
     assert {d.version_id for d in bench.endpoint().deployed} == {"1"}
+
+
+def test_a_short_operation_is_read_again_soon_and_a_long_one_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    vertex, pauses = VertexClient(VertexProject(project=PROJECT, region=REGION)), list[float]()
+    monkeypatch.setattr(connection.time, "sleep", pauses.append)
+    monkeypatch.setattr(vertex, "operation", lambda client, name: operations_pb2.Operation(done=len(pauses) == 7))
+    assert vertex.wait(None, "operations/1", seconds=60).done
+    assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
