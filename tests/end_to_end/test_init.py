@@ -70,7 +70,7 @@ def test_raw_census(tmp_path: Path) -> None:
 
 
 def test_raw_flights_is_a_regression_with_its_honest_predictor(downloads: Path, tmp_path: Path) -> None:
-    every(downloads / "flights.csv", tmp_path / "flights.csv", 40)
+    every(downloads / "flights.csv", tmp_path / "flights.csv", 160)
     summary = init_and_run(tmp_path, "flights.csv", "--label", "arr_delay")
     assert is_pushed(summary)
     assert summary["facts"]["ExampleGen"]["unlabelled"] > 0

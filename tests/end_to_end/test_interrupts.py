@@ -37,11 +37,11 @@ def _before(place: Any, name: str, act: Callable[[], None] = _send) -> AbstractC
     """Do something before each call of a function."""
     original = getattr(place, name)
 
-    def replaced(*arguments: Any, **named: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
         act()
         return original(*arguments, **named)
 
-    return mock.patch.object(place, name, replaced)
+    return mock.patch.object(place, name, call)
 
 
 def _swallow() -> None:
