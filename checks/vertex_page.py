@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ NOT_RUN = "not run"
 _INDENT = "    "
 _ANY_LINES = "..."
 _EXIT = re.compile(r"\[exit (\d+)\]")
-_EMULATOR = "python -m emulators.vertex --state runs/vertex"
+_EMULATOR = "python -m emulators.vertex --state runs/vertex --operation-seconds 0.5"
 # The job whose Pusher the page has killed by hand.
 _KILLED_JOB = "--job-id wednesday "
 # Folder of the clone in what the page shows.
@@ -141,7 +141,12 @@ def align(expected: Sequence[str], printed: Sequence[str]) -> list[str] | None:
 
 
 class Walk:
-    """A folder in which the commands of the page run, as in a clone."""
+    """A folder in which the commands of the page run, as in a clone.
+
+    Args:
+      folder: An empty folder.
+      setup: Commands of a shell before that of the page.
+    """
 
     def __init__(self, folder: Path, setup: Sequence[str]) -> None:
         self._folder = folder
@@ -195,7 +200,7 @@ class Walk:
         deadline = time.monotonic() + 120
         while self._count_deployments() == deployments and time.monotonic() < deadline:
             time.sleep(0.5)
-        # The operation takes two seconds, and the injected delay thirty.
+        # The operation takes half a second, and the injected delay thirty.
         time.sleep(5)
         tasks = [
             process
@@ -216,12 +221,21 @@ class Walk:
         return int(state.get("calls", []).count("DeployModel"))
 
 
-def check_page(*, write: bool) -> list[str]:
-    """Walk the page and return its mistakes, each with the line, the page's text and what was printed."""
+def check_page(
+    *, write: bool, setup: Sequence[str] = (), prepare: Callable[[Path], None] = lambda folder: None
+) -> list[str]:
+    """Walk the page and return its mistakes, each with the line, the page's text and what was printed.
+
+    Args:
+      write: Whether to put what was printed into the page.
+      setup: Commands of each shell after those of the page's set-up.
+      prepare: Function that changes the folder that stands for the clone.
+    """
     text = PAGE.read_text()
     lines, problems = text.splitlines(), []
     with tempfile.TemporaryDirectory() as name:
-        walk = Walk(Path(name).resolve(), read_setup(text))
+        walk = Walk(Path(name).resolve(), [*read_setup(text), *setup])
+        prepare(Path(name))
         with walk.emulate():
             for listing in read_listings(text):
                 click.echo(f"$ {listing.command}", err=True)

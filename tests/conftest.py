@@ -86,6 +86,27 @@ def write_small_census(
     return folder / "config.yaml"
 
 
+def shorten_census(folder: Path) -> None:
+    """Keep the first rows of a copy of the data, and train on them for fewer epochs.
+
+    Args:
+      folder: Folder with copies of `configs` and `data/census`.
+    """
+    for name, count in (("train", 6000), ("test", 3000)):
+        file = folder / "data" / "census" / f"{name}.csv.gz"
+        lines = gzip.decompress(file.read_bytes()).splitlines(keepends=True)
+        file.write_bytes(gzip.compress(b"".join(lines[: count + 1])))
+    file = folder / "configs" / "census.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["training"]["epochs"] = 3
+    config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
+    config["evaluation"]["challengers"] = {"linear": False, "trees": False}
+    config["evaluation"]["change_thresholds"] = [{"metric": "auc", "max_regression": 0.05}]
+    # A limit that a busy machine meets, too.
+    config["infra_validation"] = {"max_latency_ms": 10_000}
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
 @pytest.fixture
 def small_census(tmp_path: Path) -> Callable[..., Path]:
     """Return `write_small_census` for a folder of the test."""

@@ -20,7 +20,7 @@ from tests import prepared_server
 from tests.forked import context
 
 _MAX_MESSAGE_BYTES = 1 << 20
-_PROGRAMS = ("local_runner.py", "pipeline", "oncall", "serving", "serving.registry")
+_PROGRAMS = ("local_runner.py", "pipeline", "oncall", "serving", "serving.registry", "vertex_runner.py")
 # Hands its arguments, environment and standard streams over, and ends as the process that gets them does.
 _SCRIPT = """#!{python} -SE
 import json, os, socket, sys
@@ -37,7 +37,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
 
 @contextlib.contextmanager
 def open_shell() -> Iterator[str]:
-    """Yield the line of a bash script that makes `python` this one in the lines below it."""
+    """Yield the line of a bash script that puts this `python` first on the path of the lines below it."""
     with (
         tempfile.TemporaryDirectory() as folder,
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening,
@@ -50,8 +50,7 @@ def open_shell() -> Iterator[str]:
         thread = threading.Thread(target=_accept, args=(listening,))
         thread.start()
         try:
-            # An alias leaves the ID of a command in the background to the command itself.
-            yield f"shopt -s expand_aliases\nalias python={script}"
+            yield f"export PATH={folder}:$PATH"
         finally:
             listening.shutdown(socket.SHUT_RDWR)
             thread.join()

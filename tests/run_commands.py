@@ -25,10 +25,11 @@ def run_json(config: Path, run_root: Path, *arguments: str) -> dict[str, Any]:
     return read_summary(forked.run("local_runner.py", *flags, *arguments))
 
 
-def run_written(folder: Path) -> dict[str, Any]:
+def run_written(folder: Path, *settings: str) -> dict[str, Any]:
     """Run the config that `init` has written for the name `mine`, with a latency limit for busy machines."""
-    limit = "infra_validation.max_latency_ms=10000"
-    return run_json(folder / "configs" / "mine.yaml", folder / "run", "--set", limit)
+    changes = ("infra_validation.max_latency_ms=10000", *settings)
+    flags = [flag for change in changes for flag in ("--set", change)]
+    return run_json(folder / "configs" / "mine.yaml", folder / "run", *flags)
 
 
 def read_summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentErro
 from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
 from emulators.vertex.service import Emulator, deletion, list_page, method, to_snake_case
 from emulators.vertex.store import now
-from pipeline.vertex.rehearsal import Rehearsal, TaskResult, list_defaults
+from pipeline.vertex.rehearsal import Rehearsal, TaskResult, list_defaults, make_task_starter
 from serving.registry.vertex.connection import EMULATOR_ACCOUNT
 
 _LOG = logging.getLogger(__name__)
@@ -90,13 +90,17 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
         job = emulator.store.get(name)
         if job.state == v1.PipelineState.PIPELINE_STATE_CANCELLED:
             return
+        folder = emulator.state / "pipelines"
+        if emulator.task_starter is None:
+            emulator.task_starter = make_task_starter(folder, emulator.environment)
         rehearsal = Rehearsal(
             body,
-            emulator.state / "pipelines",
+            folder,
             job_id=job_id,
             storage=emulator.storage,
             environment={**emulator.environment, EMULATOR_ACCOUNT: job.service_account},
             run_as=emulator.run_as,
+            starter=emulator.task_starter,
             started=lambda task: _begin_task(emulator, name, task),
             finished=lambda result: _end_task(emulator, name, result),
         )

@@ -139,6 +139,8 @@ class EmulatorServer:
         self._stop.set()
         self._ticker.join()
         pipelines.cancel_all()
+        if self.emulator.task_starter is not None:
+            self.emulator.task_starter.close()
         self._grpc.stop(grace=1).wait()
         self._storage.__exit__()
 

@@ -17,6 +17,7 @@ from emulators.vertex.iam import IamTable
 from emulators.vertex.names import ProjectNumbers
 from emulators.vertex.operations import Finisher, Operations
 from emulators.vertex.store import Store, cut_page
+from pipeline.vertex.task_starter import TaskStarter
 
 # (emulator, request) -> response message
 Handler = Callable[["Emulator", Any], Any]
@@ -101,6 +102,8 @@ class Emulator:
         self.warm_up_seconds, self.read_lag_seconds = warm_up_seconds, read_lag_seconds
         # By endpoint, on the monotonic clock.
         self.warm_up_ends: dict[str, float] = {}
+        # It starts with the first job, and has TFX loaded for all that follow.
+        self.task_starter: TaskStarter | None = None
         # Variables by which the processes of jobs find this emulator.
         self.environment: dict[str, str] = {}
         self.operations = Operations(self.store, self.faults, operation_seconds)

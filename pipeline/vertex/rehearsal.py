@@ -52,6 +52,7 @@ _PASSED_ON = (
 # TFX's program of a task, with all that it loads.
 _LOADED = ("tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor",)
 _OUTPUT_FILE = "executor_output.json"
+_PACKAGE = "package"
 _REHEARSED_DATAFLOW = "--runner=pipeline.vertex.dataflow.RehearsedDataflowRunner"
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Interrupt|Exit)): (.*)$")
 
@@ -96,6 +97,16 @@ class Records:
             write_atomically(self._file, json.dumps({"artifacts": self.artifacts, "cache": self.cache}, indent=1))
 
 
+def make_task_starter(folder: Path, environment: Mapping[str, str]) -> TaskStarter:
+    """Return the process that the tasks of rehearsals fork from.
+
+    Args:
+      folder: Folder of the rehearsals.
+      environment: Environment of the tasks, on top of the clean one.
+    """
+    return TaskStarter(_LOADED, {**_clean_environment(folder / _PACKAGE, folder), **environment}, folder)
+
+
 def install_package(folder: Path) -> Path:
     """Copy what setup.py packages, and no more, into a folder: what an image would hold of this product.
 
@@ -105,7 +116,7 @@ def install_package(folder: Path) -> Path:
       PipelineError: setup.py fails; with its last line.
     """
     root = Path(__file__).resolve().parent.parent.parent
-    built = folder / "package"
+    built = folder / _PACKAGE
     if not (root / "setup.py").exists():
         # The product is installed, and so this environment has what was packaged.
         built.mkdir(parents=True, exist_ok=True)
@@ -135,6 +146,7 @@ class Rehearsal:
         storage: Path | None = None,
         environment: Mapping[str, str] | None = None,
         run_as: int | None = None,
+        starter: TaskStarter | None = None,
         started: Callable[[str], None] = lambda task: None,
         finished: Callable[[TaskResult], None] = lambda result: None,
     ) -> None:
@@ -146,6 +158,7 @@ class Rehearsal:
         environment: environment of the tasks, on top of the clean one.
         run_as: ID of the image's user, its build argument RUN_AS. 0 may write `/gcs`, others may not. The tasks run as
           this process's own user if it is omitted or 0.
+        starter: process that the tasks of several rehearsals in the folder fork from; one of its own if omitted.
         started, finished: are told of every task.
         """
         self._spec = job["pipelineSpec"]
@@ -156,7 +169,8 @@ class Rehearsal:
         self._environment = dict(environment or {})
         self._run_as = run_as
         self._started, self._finished = started, finished
-        self._starter: TaskStarter | None = None
+        self._starter = starter or make_task_starter(folder, self._environment)
+        self._owns_starter = starter is None
         self._pid: int | None = None
         self._cancelled = threading.Event()
         (folder / "logs" / job_id).mkdir(parents=True, exist_ok=True)
@@ -181,11 +195,11 @@ class Rehearsal:
                 "leave it out"
             )
         package = install_package(self._folder)
-        self._starter = TaskStarter(_LOADED, self._clean_environment(package, self._folder), self._folder)
         try:
             self._run_all(package)
         finally:
-            self._starter.close()
+            if self._owns_starter:
+                self._starter.close()
         return self.results
 
     def _run_all(self, package: Path) -> None:
@@ -383,7 +397,6 @@ class Rehearsal:
         work = self._folder / "work" / name
         self._make_folder(work)
         environment = self._clean_environment(package, work)
-        assert self._starter is not None
         # A process that has loaded TFX as this user could not load the rest as another one.
         is_forked = not self._run_as
         code = self._starter.run(command, environment, work, log, self._started_process) if is_forked else None
@@ -416,21 +429,28 @@ class Rehearsal:
             self.cancel()
 
     def _clean_environment(self, package: Path, work: Path) -> dict[str, str]:
-        """Return what a container would have, and nothing of the shell that started this."""
-        passed = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+        """Return the environment of a task."""
         return {
-            **passed,
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": str(work),
-            "LANG": "C.UTF-8",
-            "PYTHONPATH": str(package),
+            **_clean_environment(package, work),
             "CLOUD_ML_JOB_ID": self._job_id,
             "REHEARSED_GCS_MOUNT": f"{self._mount}/",
             "REHEARSED_GCS_BUCKETS": f"{self._storage}/",
-            # As this checkout's own runs, and no noise from a GPU that is not there.
-            "TF_CPP_MIN_LOG_LEVEL": "1",
             **self._environment,
         }
+
+
+def _clean_environment(package: Path, work: Path) -> dict[str, str]:
+    """Return what a container would have, and nothing of the shell that started this."""
+    passed = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    return {
+        **passed,
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(work),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(package),
+        # As this checkout's own runs, and no noise from a GPU that is not there.
+        "TF_CPP_MIN_LOG_LEVEL": "1",
+    }
 
 
 def list_defaults(component: Mapping[str, Any]) -> dict[str, Any]:

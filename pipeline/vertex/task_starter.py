@@ -81,17 +81,18 @@ class TaskStarter:
             "folder": str(folder),
             "log": str(log),
         }
-        assert self._process.stdin is not None and self._process.stdout is not None
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps(task) + "\n")
-            self._process.stdin.flush()
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
         except BrokenPipeError:
             return None
-        pid = self._process.stdout.readline()
+        pid = process.stdout.readline()
         if not pid:
             return None
         started(int(pid))
-        code = self._process.stdout.readline()
+        code = process.stdout.readline()
         if code:
             return int(code)
         # The process has been killed, as for want of memory. Nothing waits for its task any more.

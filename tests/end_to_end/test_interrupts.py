@@ -1,80 +1,89 @@
 """SIGTERM and Ctrl-C at every stage of a real run: its record says so, nothing stays open, the next run succeeds."""
 
+import contextlib
 import json
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
+from tfx.orchestration.portable.launcher import Launcher
 
+from pipeline.alerts import notifier
 from pipeline.config.nodes import nodes
 from pipeline.config.pipeline_config import load
+from pipeline.run import dag_runner, local
 from pipeline.run.records import RecordFile, RunState, create_record, newest_records
 from pipeline.run.run_root import RunRoot
+from tests import forked
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
-# Each interrupts ExampleGen of one run, in this process, so that TFX is loaded once: see _STAGES.
-PROGRAM = """
-import contextlib, json, os, pathlib, signal, sys
-from unittest import mock
-from pipeline.config import pipeline_config as config
-from pipeline.run import dag_runner as runner, local
-from pipeline.alerts import notifier
-from pipeline.run.records import newest_records
-from pipeline.run.run_root import RunRoot
-from tfx.orchestration.portable.launcher import Launcher
 
-def send(): os.kill(os.getpid(), signal.SIGTERM)
+def _send() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
-def before(place, name, act=send):
+
+def _before(place: Any, name: str, act: Callable[[], None] = _send) -> AbstractContextManager[Any]:
+    """Do something before each call of a function."""
     original = getattr(place, name)
-    def replaced(*arguments, **named):
+
+    def call(*arguments: Any, **named: Any) -> Any:
         act()
         return original(*arguments, **named)
-    return mock.patch.object(place, name, replaced)
 
-def swallowed():
-    try: send()
-    except KeyboardInterrupt: pass
+    return mock.patch.object(place, name, call)
 
-def became_another():
-    try: send()
-    except KeyboardInterrupt: raise RuntimeError("a bundle failed") from None
+
+def _swallow() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        _send()
+
+
+def _raise_another_error() -> None:
+    _swallow()
+    raise RuntimeError("a bundle failed")
+
 
 @contextlib.contextmanager
-def twice():
-    with before(Launcher, "_run_executor"), before(runner, "_settle"):
+def _interrupt_twice() -> Iterator[None]:
+    with _before(Launcher, "_run_executor"), _before(dag_runner, "_settle"):
         yield
 
-STAGES = {
-    "before the first node": before(local, "_settle_unfinished"),
-    "driver": before(Launcher, "_prepare_execution"),
-    "executor": before(Launcher, "_run_executor"),
-    "executor, another error": before(Launcher, "_run_executor", became_another),
-    "executor, swallowed": before(Launcher, "_run_executor", swallowed),
-    "publish": before(Launcher, "_publish_successful_execution"),
-    "between": before(local.RunView, "node_finished"),
-    "while it settles": twice(),
-    "summary": before(local, "serving_text"),
-    "alert": before(notifier, "post"),
-}
-loaded = config.load(sys.argv[1], ["alerts.webhook_env=HOOK", "alerts.events=[success]"])
-root, found = pathlib.Path(sys.argv[2]), {}
-for stage, patched in STAGES.items():
-    until = "ExampleGen" if stage in ("summary", "alert") else None
-    with patched:
-        code = local.run(loaded, run_root=root, use_cache=False, output="quiet", until=until)
-    record = next(newest_records(RunRoot(root)))
-    nodes = {name: node.state for name, node in record.nodes.items()}
-    found[stage] = [code, record.state(locked=False), record.reason, nodes, record.alert]
-json.dump(found, sys.stdout)
-"""
+
+def _interrupt_at_every_stage(config: Path, root: Path, results_file: Path) -> None:
+    """Interrupt ExampleGen of one run after the other in this process, and write how each ended."""
+    os.environ["HOOK"] = "http://127.0.0.1:9/never"
+    stages = {
+        "before the first node": _before(local, "_settle_unfinished"),
+        "driver": _before(Launcher, "_prepare_execution"),
+        "executor": _before(Launcher, "_run_executor"),
+        "executor, another error": _before(Launcher, "_run_executor", _raise_another_error),
+        "executor, swallowed": _before(Launcher, "_run_executor", _swallow),
+        "publish": _before(Launcher, "_publish_successful_execution"),
+        "between": _before(local.RunView, "node_finished"),
+        "while it settles": _interrupt_twice(),
+        "summary": _before(local, "serving_text"),
+        "alert": _before(notifier, "post"),
+    }
+    loaded, results = load(config, ["alerts.webhook_env=HOOK", "alerts.events=[success]"]), {}
+    for stage, patched in stages.items():
+        until = "ExampleGen" if stage in ("summary", "alert") else None
+        with patched:
+            code = local.run(loaded, run_root=root, use_cache=False, output="quiet", until=until)
+        record = next(newest_records(RunRoot(root)))
+        nodes = {name: node.state for name, node in record.nodes.items()}
+        results[stage] = [code, record.state(locked=False), record.reason, nodes, record.alert]
+    results_file.write_text(json.dumps(results))
 
 
 def _running(root: Path) -> int:
@@ -83,15 +92,13 @@ def _running(root: Path) -> int:
     return int(count)
 
 
-def test_sigterm_at_every_stage_is_on_record(
-    small_census: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, root = small_census(), tmp_path / "run"
-    monkeypatch.setenv("HOOK", "http://127.0.0.1:9/never")
-    command = [sys.executable, "-c", PROGRAM, str(config), str(root)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
+def test_sigterm_at_every_stage_is_on_record(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    root, results_file = tmp_path / "run", tmp_path / "results.json"
+    process = forked.context().Process(target=_interrupt_at_every_stage, args=(small_census(), root, results_file))
+    process.start()
+    process.join(600)
+    assert process.exitcode == 0
+    results = json.loads(results_file.read_text())
     begun = {"ExampleGen": "failed"}
     aborted = {
         "before the first node": {},

@@ -3,7 +3,6 @@
 They run on fewer rows than a reader's, for fewer epochs: numbers are not compared.
 """
 
-import gzip
 import os
 import re
 import shutil
@@ -12,9 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shorten_census
 from tests.database_servers import free_port
 from tests.forked_shell import open_shell
 
@@ -38,7 +36,7 @@ def run_steps(steps: list[tuple[str, list[str]]], folder: Path) -> list[str]:
     """Run the commands in one shell, in a folder with the data and configs of the repository; return their outputs."""
     for name in ("configs", "schemas", "data/census"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    _shorten_runs(folder)
+    shorten_census(folder)
     (folder / "local_runner.py").symlink_to(ROOT / "local_runner.py")
     mark = "end of a command"
     script = "\n".join(f"{command}\necho; echo '{mark}'" for command, _ in steps)
@@ -62,23 +60,6 @@ def run_steps(steps: list[tuple[str, list[str]]], folder: Path) -> list[str]:
         )
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout.replace(f"{folder}/", "").split(f"\n{mark}\n")[:-1]
-
-
-def _shorten_runs(folder: Path) -> None:
-    """Keep the first rows of the data, and train on them for fewer epochs with thresholds that such a model meets."""
-    for name, count in (("train", 3000), ("test", 1500)):
-        file = folder / "data" / "census" / f"{name}.csv.gz"
-        lines = gzip.decompress(file.read_bytes()).splitlines(keepends=True)
-        file.write_bytes(gzip.compress(b"".join(lines[: count + 1])))
-    file = folder / "configs" / "census.yaml"
-    config = yaml.safe_load(file.read_text())
-    config["training"]["epochs"] = 3
-    config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
-    config["evaluation"]["challengers"] = {"linear": False, "trees": False}
-    config["evaluation"]["change_thresholds"] = [{"metric": "auc", "max_regression": 0.05}]
-    # A limit that a busy machine meets, too.
-    config["infra_validation"] = {"max_latency_ms": 10_000}
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def normalise(line: str) -> str:
