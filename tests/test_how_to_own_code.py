@@ -185,6 +185,9 @@ def test_the_penguin_example_of_tfx_runs_unchanged_up_to_an_answer(tmp_path: Pat
         assert summary["facts"]["Evaluator"]["metrics"]["overall"]["sparse_categorical_accuracy"] > 0.6
         comparison = summary["facts"]["Evaluator"]["constant_predictor"]
         assert comparison["loss"] == "log loss" and comparison["candidate"] < comparison["constant"]
+        challengers = summary["facts"]["Evaluator"]["challengers"]
+        assert {name: entry["problem"] for name, entry in challengers.items()} == {"linear": "", "trees": ""}
+        assert all(challengers[name]["rows"] == 187 for name in ("linear", "trees"))
         assert (root / "registry" / "penguin" / version / "saved_model.pb").exists()
     (scores,) = post_example(root, "penguin", dict.fromkeys(columns, 0.25))["predictions"]
     assert len(scores) == 3

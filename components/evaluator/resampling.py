@@ -126,13 +126,14 @@ class Resampling:
             }
             gains = {name: other - own for name, other in losses.items()}
         names = [name for name in self.metrics if METRICS[name].has_interval]
-        counts = {name: self._counts(name) for name in finite}
+        measured = finite if names else {}
+        counts = {name: self._counts(name) for name in measured}
         rows = effective_rows(weights)
         # A sample varies more than all rows.
         shrink = math.sqrt(len(sample.ids) / sample.rows)
         rows_of_all = rows / shrink**2
         replicates = replicate_metrics(
-            names, counts, labels, finite, weights, ids=sample.ids, seed=self.seed, numbers=gains
+            names, counts, labels, measured, weights, ids=sample.ids, seed=self.seed, numbers=gains
         )
 
         def find_error(values: Array) -> float | None:
