@@ -178,30 +178,6 @@ class Resampling:
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def measure_gain(constant: ConstantPredictor, sample: RowSample, seed: int) -> Gain:
-    """Return the gain over the constant predictor alone.
-
-    Args:
-      constant: constant predictor.
-      sample: rows with labels, weights and the candidate's predictions.
-      seed: seed of the draws.
-    """
-    labels, weights = sample.columns[LABELS], sample.columns[WEIGHTS]
-    own, other = constant.losses(labels, sample.columns[CANDIDATE])
-    numbers = {CONSTANT: other - own}
-    replicates = replicate_metrics((), {}, labels, {}, weights, ids=sample.ids, seed=seed, numbers=numbers)
-    rows = effective_rows(weights)
-    error = standard_error(replicates.means[CONSTANT], rows)
-    share = len(sample.ids) / max(sample.rows, 1)
-    return Gain(
-        loss=_average(other, weights),
-        gain=_average(other - own, weights),
-        error=None if error is None else error * math.sqrt(share),
-        rows=sample.rows,
-        effective_rows=rows / share if share else 0.0,
-    )
-
-
 def _average(values: Array, weights: Array) -> float | None:
     total = float(weights.sum())
     return float(weighted_sum(values, weights)) / total if total else None
