@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.errors import DataError
 from oncall.anomalies import read_anomalies, read_gate_outcome, read_gate_report
-from oncall.evaluations import read_intervals, read_metrics
+from oncall.evaluations import read_gains, read_intervals, read_metrics
 from oncall.metadata import Outputs
 from oncall.provenance import InputData, compare_columns, read_input_data
 from oncall.results import CommandResult
@@ -83,7 +83,11 @@ def find_changes(store: RunStore, first: str, second: str) -> RunChanges:
         compare = find_number_changes if name in ("statistics", "metrics") else _find_value_changes
         sections[name] = {} if name in missing else compare(old[name], new[name])
     sides = zip(records, outputs, strict=True)
-    intervals = [read_intervals(of_run) or record.flat_intervals for record, of_run in sides]
+    intervals = [
+        (read_intervals(of_run) or record.flat_intervals)
+        | {name: ends for name, (_, ends) in read_gains(of_run).items() if ends is not None}
+        for record, of_run in sides
+    ]
     changed = {key: [of_run.get(key) for of_run in intervals] for key in sections["metrics"]}
     changed = {key: ends for key, ends in changed.items() if any(ends)}
     return RunChanges(runs, sections, missing, changed, columns, moved)
@@ -123,7 +127,8 @@ def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
         "code": {**record.code, "revision": record.revision},
         "schema": {"hash": data.schema_hash} if data.schema_hash else {},
         "anomalies": _collect_anomalies(record, outputs),
-        "metrics": read_metrics(outputs) or record.flat_metrics,
+        "metrics": (read_metrics(outputs) or record.flat_metrics)
+        | {name: gain for name, (gain, _) in read_gains(outputs).items()},
         "statistics": _read_statistics(outputs),
         "packages": record.packages,
     }

@@ -30,6 +30,9 @@ def _read_file(folder: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
+Interval = tuple[float, float]
+
+
 def read_metrics(outputs: Outputs) -> dict[str, float]:
     """Return the candidate's metrics as `slice: name`, NaN if one is undefined; none if the files are missing."""
     try:
@@ -49,6 +52,19 @@ def read_intervals(outputs: Outputs) -> dict[str, tuple[float, float]]:
             f"{slice_name}: {name}": (float(interval[0]), float(interval[1]))
             for slice_name, intervals in _read_summary(outputs).get("intervals", {}).items()
             for name, interval in intervals.items()
+        }
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return {}
+
+
+def read_gains(outputs: Outputs) -> dict[str, tuple[float, Interval | None]]:
+    """Return the candidate's gains over the challengers as `slice: gain over name`, with their 95 % intervals."""
+    try:
+        return {
+            f"{slice_name}: gain over {name}": (float(gain[0]), _to_interval(gain[1:]))
+            for name, challenger in _read_summary(outputs).get("challengers", {}).items()
+            for slice_name, gain in challenger.get("gains", {}).items()
+            if gain[0] is not None
         }
     except (AttributeError, IndexError, TypeError, ValueError):
         return {}
@@ -112,9 +128,6 @@ def _read_challengers(section: Any) -> dict[str, str]:
 
 def _convert_lines(lines: Any) -> list[str]:
     return [str(line) for line in lines] if isinstance(lines, list) else []
-
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)

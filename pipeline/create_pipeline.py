@@ -124,6 +124,8 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
             schema=nodes["SchemaGen"].outputs["schema"],
             evaluation=config.evaluation,
             label=config.label.column,
+            features=config.feature_set,
+            transform_graph=nodes["Transform"].outputs["transform_graph"],
             golden_requests=config.infra_validation.golden_requests,
             golden_tolerance=config.infra_validation.golden_tolerance,
             seed=config.seed,

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -41,9 +41,11 @@ _LINEAR_STEPS, _LINEAR_ITERATIONS = 4, 25
 # it starts with the bins and the predictions of all trees so far.
 _FIRST_TREE_ITERATIONS, _TREE_ITERATIONS = 25, 100
 _READ_ROWS, _READ_BYTES = 8192, 1 << 20
-_LABEL, _WEIGHT = "label", "weight"
+LABEL, WEIGHT = "label", "weight"
 # Errors of a challenger that a run continues after.
 _ERRORS = (ArithmeticError, MemoryError, ValueError)
+# Errors of a Transform graph with code of the user's own.
+ENCODING_ERRORS = (*_ERRORS, TypeError, tf.errors.OpError)
 
 Array = NDArray[Any]
 # From matrices of IDs and numbers to probabilities [rows] or [rows, classes], or numbers [rows].
@@ -60,6 +62,7 @@ class Outcome:
       rows: number of rows that it was fitted to.
       rows_of: number of rows that these are a sample of.
       seconds: wall time of the fit.
+      left_out: columns that it does not read, with the reason.
     """
 
     name: str
@@ -67,53 +70,86 @@ class Outcome:
     rows: int = 0
     rows_of: int = 0
     seconds: float = 0.0
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
-class FittedChallengers:
-    """Fitted models, and the graph that encodes their input.
+class EncodedColumns:
+    """Columns that Transform has encoded.
 
     Attributes:
       transform_uri: folder of the Transform graph.
       features: declaration of the columns.
-      models: models by name.
+      raw: raw columns that a request for a prediction has: not the label.
+      least_ids: least IDs of columns, where they are not 0.
     """
 
     transform_uri: str
     features: FeatureSet
+    raw: frozenset[str]
+    least_ids: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, features: FeatureSet, transform_uri: str) -> "EncodedColumns":
+        """Return all columns of a declaration."""
+        return cls(transform_uri, features, frozenset(features.raw_features))
+
+
+@dataclass(frozen=True)
+class FittedChallengers:
+    """Fitted models, and the columns that they read.
+
+    Attributes:
+      columns: the columns.
+      models: models by name.
+      classes: number of classes; 0 for a regression.
+    """
+
+    columns: EncodedColumns
     models: Mapping[str, Predict]
+    classes: int
     _shared: Any = field(default_factory=shared.Shared)
 
     def load(self) -> "Encoder":
         """Return the encoder, which is loaded once in each process; to be held as long as `predict` needs it."""
-        encoder: Encoder = self._shared.acquire(lambda: Encoder(self.transform_uri, self.features))
+        encoder: Encoder = self._shared.acquire(lambda: Encoder(self.columns))
         return encoder
 
     def predict(self, encoder: "Encoder", records: tf.Tensor) -> dict[str, Array]:
         """Return the predictions of each model for serialized raw tf.Example; NaN from one that rejects the rows."""
-        ids, numbers = encoder.encode(records)
+        try:
+            ids, numbers = encoder.encode(records)
+        except ENCODING_ERRORS:
+            return {name: _nothing(len(records), self.classes) for name in self.models}
         with _one_thread():
-            classes = len(self.features.label.classes)
-            return {name: _predict_or_nan(predict, ids, numbers, classes) for name, predict in self.models.items()}
+            return {name: _predict_or_nan(predict, ids, numbers, self.classes) for name, predict in self.models.items()}
 
 
 class Encoder:
     """The Transform graph: from raw rows to matrices of IDs and numbers."""
 
-    def __init__(self, transform_uri: str, features: FeatureSet) -> None:
-        self._graph = TransformGraph(tft.TFTransformOutput(literal_path(transform_uri)))
-        self._features = features
+    def __init__(self, columns: EncodedColumns) -> None:
+        self._graph = TransformGraph(tft.TFTransformOutput(literal_path(columns.transform_uri)))
+        # Without the label, as in a request: columns that an own `preprocessing_fn` derives from it are constant.
+        self._raw = {name: spec for name, spec in self._graph.raw_feature_spec.items() if name in columns.raw}
+        self._features = columns.features
+        id_columns = [column for column in columns.features.id_columns for _ in range(column.width)]
+        self._least = np.array([columns.least_ids.get(column.name, 0) for column in id_columns], np.int64)
+        self._greatest = np.array([column.num_ids - 1 for column in id_columns], np.int64)
         self._encode = tf.function(self._transform, autograph=False)
 
     def _transform(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        raw = tf.io.parse_example(records, dict(self._graph.raw_feature_spec))
-        inputs = network_inputs(self._features, self._graph(raw))
+        transformed = dict(self._graph(tf.io.parse_example(records, self._raw)))
+        for column in self._features.own_columns:
+            dtype = tf.float32 if column.num_ids is None else tf.int64
+            transformed[column.name] = tf.reshape(tf.cast(transformed[column.name], dtype), [-1, column.width])
+        inputs = network_inputs(self._features, transformed)
         return inputs[IDS], inputs[NUMBERS]
 
     def encode(self, records: tf.Tensor) -> tuple[Array, Array]:
         """Return IDs and numbers of serialized tf.Example, [rows, places] each."""
         ids, numbers = self._encode(records)
-        return ids.numpy(), numbers.numpy()
+        return np.clip(ids.numpy() - self._least, 0, self._greatest), numbers.numpy()
 
 
 def fit_challengers(
@@ -128,25 +164,62 @@ def fit_challengers(
       train_folder: folder of the transformed examples of `train`.
       seed: seed of the trees.
     """
-    started = time.monotonic()
+    deadline = _Deadline(time.monotonic() + settings.max_seconds)
     sample = _read_sample(features, transform_uri, train_folder, settings.max_rows)
-    fits: dict[str, Callable[..., Predict]] = {}
-    if settings.linear:
-        fits[LINEAR] = _fit_linear
-    if settings.trees:
-        fits[TREES] = _fit_trees
+    columns = EncodedColumns.of(features, transform_uri)
+    return _fit_all(settings, columns, _Task(sample, features, len(features.label.classes), seed, deadline))
+
+
+def fit_to_sample(
+    settings: Challengers, columns: EncodedColumns, sample: RowSample, classes: int, seed: int
+) -> tuple[FittedChallengers, list[Outcome]]:
+    """Fit the challengers to rows in memory.
+
+    Args:
+      settings: section of the config.
+      columns: columns of the rows.
+      sample: rows with `IDS`, `NUMBERS`, `LABEL` and `WEIGHT`.
+      classes: number of classes, which the labels are IDs of; 0 for a regression.
+      seed: seed of the trees.
+    """
+    deadline = _Deadline(time.monotonic() + settings.max_seconds)
+    return _fit_all(settings, columns, _Task(sample, columns.features, classes, seed, deadline))
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return the type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+def declared_names(settings: Challengers) -> list[str]:
+    """Return the names of the challengers that are declared."""
+    return [name for name, is_declared in ((LINEAR, settings.linear), (TREES, settings.trees)) if is_declared]
+
+
+class _Task(NamedTuple):
+    """The rows, labels and limits of a fit."""
+
+    sample: RowSample
+    features: FeatureSet
+    classes: int
+    seed: int
+    deadline: "_Deadline"
+
+
+def _fit_all(settings: Challengers, columns: EncodedColumns, task: _Task) -> tuple[FittedChallengers, list[Outcome]]:
+    fits: Mapping[str, Callable[[_Task], Predict]] = {LINEAR: _fit_linear, TREES: _fit_trees}
     models, outcomes = {}, []
-    for name, fit in fits.items():
+    for name in declared_names(settings):
         problem, began = "", time.monotonic()
         try:
             with _one_thread():
-                models[name] = fit(sample, features, seed, _Deadline(started + settings.max_seconds))
+                models[name] = fits[name](task)
         except TimeoutError:
             problem = f"not fitted within {settings.max_seconds:g} s (evaluation.challengers.max_seconds)"
         except _ERRORS as error:
-            problem = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-        outcomes.append(Outcome(name, problem, len(sample.ids), sample.rows, time.monotonic() - began))
-    return FittedChallengers(transform_uri, features, models), outcomes
+            problem = describe_failure(error)
+        outcomes.append(Outcome(name, problem, len(task.sample.ids), task.sample.rows, time.monotonic() - began))
+    return FittedChallengers(columns, models, task.classes), outcomes
 
 
 def _predict_or_nan(predict: Predict, ids: Array, numbers: Array, classes: int) -> Array:
@@ -154,7 +227,11 @@ def _predict_or_nan(predict: Predict, ids: Array, numbers: Array, classes: int) 
     try:
         return predict(ids, numbers)
     except _ERRORS:
-        return np.full((len(ids), classes) if classes > 2 else len(ids), np.nan, np.float32)
+        return _nothing(len(ids), classes)
+
+
+def _nothing(rows: int, classes: int) -> Array:
+    return np.full((rows, classes) if classes > 2 else rows, np.nan, np.float32)
 
 
 def _one_thread() -> Any:
@@ -199,8 +276,8 @@ def _read_sample(features: FeatureSet, transform_uri: str, folder: str, limit: i
             values = {
                 IDS: inputs[IDS].numpy().astype(np.int32),
                 NUMBERS: inputs[NUMBERS].numpy(),
-                _LABEL: columns[features.label.name].numpy(),
-                _WEIGHT: weights,
+                LABEL: columns[features.label.name].numpy(),
+                WEIGHT: weights,
             }
             sample = sample.merge(RowSample.of(number_rows(os.path.basename(file), first, rows), values, limit))
             first += rows
@@ -209,20 +286,20 @@ def _read_sample(features: FeatureSet, transform_uri: str, folder: str, limit: i
     return sample.in_order()
 
 
-def _fit_linear(sample: RowSample, features: FeatureSet, seed: int, deadline: _Deadline) -> Predict:
+def _fit_linear(task: _Task) -> Predict:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    del seed  # The fit is not random.
-    wide = _Wide.of(features)
+    sample, classes = task.sample, task.classes
+    wide = _Wide.of(task.features, sample.columns[NUMBERS])
     inputs = wide.encode(sample.columns[IDS], sample.columns[NUMBERS])
     labels, weights = _labels_and_weights(sample)
-    deadline.check()
-    if not features.label.classes:
+    task.deadline.check()
+    if not classes:
         mean, deviation = _scale_of(labels, weights)
         ridge = Ridge(alpha=_RIDGE, solver="sparse_cg", max_iter=_LINEAR_STEPS * _LINEAR_ITERATIONS)
         ridge.fit(inputs, (labels - mean) / deviation, sample_weight=weights)
-        deadline.check()
+        task.deadline.check()
         return lambda ids, numbers: mean + deviation * ridge.predict(wide.encode(ids, numbers))
     _check_classes(labels)
     classifier = LogisticRegression(C=1 / _RIDGE, max_iter=_LINEAR_ITERATIONS, warm_start=True)
@@ -230,39 +307,40 @@ def _fit_linear(sample: RowSample, features: FeatureSet, seed: int, deadline: _D
         warnings.simplefilter("ignore", ConvergenceWarning)
         for _ in range(_LINEAR_STEPS):
             classifier.fit(inputs, labels, sample_weight=weights)
-            deadline.check()
+            task.deadline.check()
             if classifier.n_iter_.max() < _LINEAR_ITERATIONS:
                 break
-    return lambda ids, numbers: _by_class(classifier, wide.encode(ids, numbers), len(features.label.classes))
+    return lambda ids, numbers: _by_class(classifier, wide.encode(ids, numbers), classes)
 
 
-def _fit_trees(sample: RowSample, features: FeatureSet, seed: int, deadline: _Deadline) -> Predict:
+def _fit_trees(task: _Task) -> Predict:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    columns = _TreeColumns.of(features)
+    sample, classes = task.sample, task.classes
+    columns = _TreeColumns.of(task.features)
     inputs = columns.select(sample.columns[IDS], sample.columns[NUMBERS])
     if not inputs.shape[1]:
         raise ValueError("there are no columns of numbers or of one ID for trees")
     labels, weights = _labels_and_weights(sample)
-    tree_class = HistGradientBoostingClassifier if features.label.classes else HistGradientBoostingRegressor
-    if features.label.classes:
+    tree_class = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    if classes:
         _check_classes(labels)
     trees = tree_class(
-        categorical_features=columns.is_category, early_stopping=False, random_state=seed, warm_start=True
+        categorical_features=columns.is_category, early_stopping=False, random_state=task.seed, warm_start=True
     )
     began = time.monotonic()
     for iterations in (_FIRST_TREE_ITERATIONS, _TREE_ITERATIONS):
         trees.set_params(max_iter=iterations).fit(inputs, labels, sample_weight=weights)
-        deadline.check((_TREE_ITERATIONS / iterations - 1) * (time.monotonic() - began))
-    if not features.label.classes:
+        task.deadline.check((_TREE_ITERATIONS / iterations - 1) * (time.monotonic() - began))
+    if not classes:
         return lambda ids, numbers: np.asarray(trees.predict(columns.select(ids, numbers)))
-    return lambda ids, numbers: _by_class(trees, columns.select(ids, numbers), len(features.label.classes))
+    return lambda ids, numbers: _by_class(trees, columns.select(ids, numbers), classes)
 
 
 def _labels_and_weights(sample: RowSample) -> tuple[Array, Array]:
     """Return the labels, and weights with a mean of 1, which the penalty is relative to."""
-    weights = sample.columns[_WEIGHT].astype(np.float64)
-    return sample.columns[_LABEL].reshape(len(sample.ids)), weights * (len(weights) / weights.sum())
+    weights = sample.columns[WEIGHT].astype(np.float64)
+    return sample.columns[LABEL].reshape(len(sample.ids)), weights * (len(weights) / weights.sum())
 
 
 def _scale_of(labels: Array, weights: Array) -> tuple[float, float]:
@@ -290,14 +368,19 @@ class _Wide:
       columns: columns of IDs, each with its places, its first column of the matrix, and the places of its weights.
       numbers: places of numbers.
       width: number of columns of the matrix without the numbers.
+      center: number that is subtracted from each number.
+      scale: number that each number is divided by.
     """
 
     columns: Sequence[tuple[IdColumn, Sequence[int], int, Sequence[int]]]
     numbers: Sequence[int]
     width: int
+    center: Array
+    scale: Array
 
     @classmethod
-    def of(cls, features: FeatureSet) -> "_Wide":
+    def of(cls, features: FeatureSet, sample: Array) -> "_Wide":
+        """Return the columns of a declaration; undeclared numbers are scaled by those of a sample."""
         id_places, number_places = places(features.id_columns), places(features.number_columns)
         columns, width = [], 0
         for column in features.id_columns:
@@ -305,8 +388,19 @@ class _Wide:
                 weights = number_places[column.weights] if column.weights is not None else ()
                 columns.append((column, id_places[column.name], width, weights))
                 width += column.num_ids
-        numbers = [place for column in features.number_columns if column.wide for place in number_places[column.name]]
-        return cls(columns, numbers, width)
+        own = {column.name for column in features.own_columns}
+        numbers: list[int] = []
+        center, scale = np.zeros(sample.shape[1]), np.ones(sample.shape[1])
+        for number in (number for number in features.number_columns if number.wide):
+            of_column = [*number_places[number.name]]
+            numbers += of_column
+            if number.name in own:
+                values = sample[:, of_column].astype(np.float64)
+                if not np.isfinite(values).all():
+                    raise ValueError(f"'{number.name}' has NaN or infinite values")
+                center[of_column], deviation = values.mean(axis=0), values.std(axis=0)
+                scale[of_column] = np.where(deviation > 0, deviation, 1)
+        return cls(columns, numbers, width, center[numbers], scale[numbers])
 
     def encode(self, ids: Array, numbers: Array) -> Any:
         """Return the matrix, [rows, columns]."""
@@ -321,7 +415,8 @@ class _Wide:
         matrix = sparse.csr_matrix(
             (data.ravel(), indices.ravel(), np.arange(rows + 1) * indices.shape[1]), (rows, self.width)
         )
-        return sparse.hstack([matrix, numbers[:, self.numbers].astype(np.float64)], format="csr")
+        scaled = (numbers[:, self.numbers].astype(np.float64) - self.center) / self.scale
+        return sparse.hstack([matrix, scaled], format="csr")
 
 
 @dataclass(frozen=True)

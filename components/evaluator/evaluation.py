@@ -26,7 +26,7 @@ from components.min_rows import check_rows
 from schemas.bootstrap import find_difference, find_interval
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
 from schemas.features import LabelKind
-from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, METRICS, describe_metric
+from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, describe_metric
 from schemas.slices import OVERALL, name_slice
 from serving.model.output_names import MEASURED_OUTPUT
 from serving.model.signatures import LABEL, SERVING_EXAMPLES
@@ -174,8 +174,9 @@ class JudgedRows:
       comparison: the candidate beside the constant predictor.
       decision: the candidate's threshold, if costs are declared.
       baseline_threshold: the last blessed model's, if there is one.
-      errors: standard errors by slice; none for a model of the user's own.
+      errors: standard errors by slice; without metrics for a model of the user's own.
       outcomes: outcomes of the fits of the challengers.
+      is_own: whether a `run_fn` of the user's own has exported the model.
     """
 
     classes: Sequence[str]
@@ -185,6 +186,7 @@ class JudgedRows:
     baseline_threshold: float | None = None
     errors: Mapping[str, SliceErrors] = field(default_factory=dict)
     outcomes: Sequence[Outcome] = ()
+    is_own: bool = False
 
     @property
     def class_rows(self) -> dict[str, float]:
@@ -339,7 +341,7 @@ def _why_without_interval(
     for name, value in metrics.items():
         if value is None or not describe_metric(name).has_interval:
             continue
-        if name not in METRICS or errors is None:
+        if errors is None or name not in errors.errors.get(CANDIDATE, {}):
             reasons[name] = "it is not computed from counts of rows"
         elif name not in intervals:
             rows = count_text(errors.rows, "row", "are")
@@ -423,6 +425,7 @@ def _describe_challenger(
         text = (
             f"{loss} {_loss(overall.loss, loss)}; the model is {_describe_gain(overall, loss)}; fitted to "
             f"{outcome.rows:,}{sampled} rows in {outcome.seconds:.1f} s"
+            f"{outcome.left_out and f', without {outcome.left_out}'}"
         )
     return {
         "text": text,
@@ -480,15 +483,16 @@ def _judge_challenger(name: str, rows: JudgedRows, evaluation: Evaluation) -> tu
     if OVERALL not in gains:
         return "", False
     overall, loss = gains.pop(OVERALL), rows.comparison.loss
-    worse = [where for where, gain in gains.items() if gain.is_significant_loss]
+    worse = sorted(where for where, gain in gains.items() if gain.is_significant_loss)
     slices = f"; significantly worse on {', '.join(worse)}" if worse else ""
     text = f"{TITLES[name]}: by {loss} on {evaluation.split} the model is {_describe_gain(overall, loss)}{slices}"
     if name == TREES:
         return (f"{text}; they may find what the model does not", False) if overall.is_significant_loss else ("", False)
     if overall.is_significant_loss:
+        or_serve = "" if rows.is_own else ", serve the linear model with model.architecture: wide"
         return (
-            f"{text}; must not be significantly worse: train the model longer or with other layers, serve the linear "
-            "model with model.architecture: wide, or bless it with evaluation.challengers.worse_than_linear: warn",
+            f"{text}; must not be significantly worse: train the model longer or with other layers{or_serve}, or bless "
+            "it with evaluation.challengers.worse_than_linear: warn",
             True,
         )
     if not overall.is_significant:

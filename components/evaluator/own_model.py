@@ -16,12 +16,15 @@ from tfx.utils import json_utils, proto_utils
 
 from components.config import Challengers, Evaluation, TfmaMetric
 from components.evaluator import component
-from components.evaluator.challengers import LINEAR, TREES
+from components.evaluator.challengers import declared_names
 from components.evaluator.constant_predictor import ConstantComparison
 from components.evaluator.evaluation import BASELINE, JudgedRows, add_thresholds, slicing_specs, summarize
-from components.evaluator.own_comparison import OwnComparison, compare_with_constant
+from components.evaluator.own_comparison import ComparedModel, OwnComparison, compare
+from components.evaluator.resampling import CONSTANT
 from components.evaluator.sliced_predictions import CANDIDATE
 from components.evaluator.tfma_metrics import PLOTS, metric_config
+from schemas.features import FeatureSet
+from schemas.slices import OVERALL
 from serving.model.literal_paths import literal_path
 
 _ROWS = TfmaMetric(class_name="ExampleCount")
@@ -43,18 +46,29 @@ class JudgingExecutor(executor.Executor):
         config = config_pb2.EvalConfig()
         proto_utils.json_to_proto(exec_properties["eval_config"], config)
         seed = exec_properties.get("seed") or 0
-        comparison = compare_with_constant(self._make_beam_pipeline, input_dict, config, requirements, folder, seed)
+        declared = exec_properties.get("features")
+        features = FeatureSet.model_validate_json(declared) if declared else None
+        compared = ComparedModel(input_dict, config, requirements, features, seed)
+        comparison = compare(self._make_beam_pipeline, compared, folder)
         if requirements.plots:
             config.metrics_specs[0].metrics.extend(_plots(comparison))
         super().Do(input_dict, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(config)})
         constant, losses = comparison.constant, comparison.losses
         rows = None
         if constant is not None and losses is not None:
-            interval = None if comparison.gain is None else comparison.gain.interval
-            rows = JudgedRows(comparison.classes, losses, ConstantComparison.of(constant, losses, interval))
+            gain = comparison.errors[OVERALL].gains.get(CONSTANT) if OVERALL in comparison.errors else None
+            rows = JudgedRows(
+                comparison.classes,
+                losses,
+                ConstantComparison.of(constant, losses, None if gain is None else gain.interval),
+                errors=comparison.errors,
+                outcomes=comparison.outcomes,
+                is_own=True,
+            )
         summary = summarize(folder, requirements, rows, requirements.model_spec.example_weight_key)
-        summary = replace(summary, challengers=_explain_challengers(requirements.challengers))
         if comparison.problem:
+            challengers = _explain_challengers(requirements.challengers, comparison.problem)
+            summary = replace(summary, challengers=challengers)
             summary = summary.with_warning(f"constant predictor: not compared: {comparison.problem}")
         component.record(summary, evaluation)
         if losses is None or not losses.non_finite:
@@ -66,12 +80,9 @@ class JudgingExecutor(executor.Executor):
         component.bless(blessing, models, summary, pipeline=exec_properties["pipeline"])
 
 
-def _explain_challengers(settings: Challengers) -> dict[str, dict[str, str]]:
+def _explain_challengers(settings: Challengers, problem: str) -> dict[str, dict[str, str]]:
     """Return why there are no challengers, an entry for each that is declared."""
-    problem = "challengers read the encoded columns of the config, and this model has a run_fn of its own"
-    declared = {LINEAR: settings.linear, TREES: settings.trees}
-    entry = {"text": f"not compared: {problem}", "problem": problem}
-    return {name: entry for name, is_declared in declared.items() if is_declared}
+    return {name: {"text": f"not compared: {problem}", "problem": problem} for name in declared_names(settings)}
 
 
 def _plots(comparison: OwnComparison) -> list[config_pb2.MetricConfig]:
@@ -97,6 +108,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         *,
         evaluation: Evaluation,
         label: str,
+        features: FeatureSet | None = None,
+        transform_graph: types.BaseChannel | None = None,
         golden_requests: int,
         golden_tolerance: float,
         seed: int,
@@ -110,6 +123,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         schema: Schema by which TFMA reads the examples.
         evaluation: Section of the config.
         label: Column of the label, unless `evaluation.model_spec` names another.
+        features: Declaration of the raw columns.
+        transform_graph: Graph of Transform, which encodes the rows for the challengers. Without both there are none.
         golden_requests, golden_tolerance, seed, pipeline, code_fingerprint: As `component.Evaluator` has them.
         """
         super().__init__(
@@ -118,6 +133,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
                 model=model,
                 baseline_model=baseline_model,
                 schema=schema,
+                transform_graph=transform_graph,
+                features=None if features is None else features.to_model_json(),
                 example_splits=json_utils.dumps([evaluation.split]),
                 fairness_indicator_thresholds="null",
                 eval_config=own_eval_config(evaluation, label),

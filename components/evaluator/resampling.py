@@ -126,13 +126,14 @@ class Resampling:
             }
             gains = {name: other - own for name, other in losses.items()}
         names = [name for name in self.metrics if METRICS[name].has_interval]
-        counts = {name: self._counts(name) for name in finite}
+        measured = finite if names else {}
+        counts = {name: self._counts(name) for name in measured}
         rows = effective_rows(weights)
         # A sample varies more than all rows.
         shrink = math.sqrt(len(sample.ids) / sample.rows)
         rows_of_all = rows / shrink**2
         replicates = replicate_metrics(
-            names, counts, labels, finite, weights, ids=sample.ids, seed=self.seed, numbers=gains
+            names, counts, labels, measured, weights, ids=sample.ids, seed=self.seed, numbers=gains
         )
 
         def find_error(values: Array) -> float | None:
@@ -175,30 +176,6 @@ class Resampling:
         counts.add(labels, predictions, weights)
         values = {name: METRICS[name].compute(counts) for name in self.metrics}
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def measure_gain(constant: ConstantPredictor, sample: RowSample, seed: int) -> Gain:
-    """Return the gain over the constant predictor alone.
-
-    Args:
-      constant: constant predictor.
-      sample: rows with labels, weights and the candidate's predictions.
-      seed: seed of the draws.
-    """
-    labels, weights = sample.columns[LABELS], sample.columns[WEIGHTS]
-    own, other = constant.losses(labels, sample.columns[CANDIDATE])
-    numbers = {CONSTANT: other - own}
-    replicates = replicate_metrics((), {}, labels, {}, weights, ids=sample.ids, seed=seed, numbers=numbers)
-    rows = effective_rows(weights)
-    error = standard_error(replicates.means[CONSTANT], rows)
-    share = len(sample.ids) / max(sample.rows, 1)
-    return Gain(
-        loss=_average(other, weights),
-        gain=_average(other - own, weights),
-        error=None if error is None else error * math.sqrt(share),
-        rows=sample.rows,
-        effective_rows=rows / share if share else 0.0,
-    )
 
 
 def _average(values: Array, weights: Array) -> float | None:

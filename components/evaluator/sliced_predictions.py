@@ -174,34 +174,41 @@ class PredictAndSlice(beam.DoFn):
     def _slices(self, records: tf.Tensor) -> Iterator[tuple[SliceKey, Any]]:
         """Each slice key of a batch with the indices of its rows."""
         parsed = tf.io.parse_example(records, self._spec) if self._spec else {}
-        columns = {name: _Column.of(values, len(records)) for name, values in parsed.items()}
-        for slicing in self._slicings:
-            if not slicing:
-                yield (), slice(None)
-                continue
-            places = np.stack([columns[name].places for name in slicing])
-            present = np.flatnonzero((places >= 0).all(axis=0))
-            present = present[np.lexsort(places[:, present])]
-            starts = np.flatnonzero(np.diff(places[:, present]).any(axis=0)) + 1
-            for rows in np.split(present, starts) if len(present) else ():
-                yield tuple((name, columns[name].distinct[columns[name].places[rows[0]]]) for name in slicing), rows
+        columns = {name: SlicedColumn.of(values, len(records)) for name, values in parsed.items()}
+        return slice_rows(self._slicings, columns)
 
 
 @dataclass(frozen=True)
-class _Column:
-    """The raw values of a batch's column: the distinct ones, and the place of each row's among them; -1 for none."""
+class SlicedColumn:
+    """The values of a batch's column: the distinct ones, and the place of each row's among them; -1 for none."""
 
     distinct: list[Any]
     places: Any
 
     @classmethod
-    def of(cls, values: tf.SparseTensor, rows: int) -> "_Column":
-        """Return the first value of each row; strings decoded."""
+    def of(cls, values: Any, rows: int) -> "SlicedColumn":
+        """Return the first value of each row of a sparse column; strings decoded."""
         first = values.indices[:, 1] == 0
         distinct, places = tf.unique(values.values[first])
         of_rows = np.full(rows, -1)
         of_rows[values.indices[:, 0][first]] = places
         return cls([_text(value) for value in distinct.numpy().tolist()], of_rows)
+
+
+def slice_rows(
+    slicings: Sequence[tuple[str, ...]], columns: Mapping[str, SlicedColumn]
+) -> Iterator[tuple[SliceKey, Any]]:
+    """Yield each slice key of a batch with the indices of its rows."""
+    for slicing in slicings:
+        if not slicing:
+            yield (), slice(None)
+            continue
+        places = np.stack([columns[name].places for name in slicing])
+        present = np.flatnonzero((places >= 0).all(axis=0))
+        present = present[np.lexsort(places[:, present])]
+        starts = np.flatnonzero(np.diff(places[:, present]).any(axis=0)) + 1
+        for rows in np.split(present, starts) if len(present) else ():
+            yield tuple((name, columns[name].distinct[columns[name].places[rows[0]]]) for name in slicing), rows
 
 
 def _text(value: Any) -> Any:

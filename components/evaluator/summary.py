@@ -85,7 +85,8 @@ class EvaluatorSummary(NodeSummary):
                 for name, interval in intervals.items()
             )
         if changes := self.changes.get(OVERALL):
-            is_same = all(change == [0, None, None] for change in changes.values())
+            # A metric that no replicates are computed of may be the same by chance.
+            is_same = bool(intervals) and all(change == [0, None, None] for change in changes.values())
             texts = (
                 ["no difference in any row"]
                 if is_same

@@ -13,14 +13,15 @@ class OwnColumn(Declaration):
     num_ids: PositiveInt | None = None
     """Number of ids; None for numbers."""
     width: PositiveInt = 1
-    """Number of values in each row; ids have one."""
+    """Number of values in each row; for the network, ids have one."""
 
     @property
     def id_columns(self) -> tuple[IdColumn, ...]:
         """The column, if it has ids: for the wide part, and embedded for the deep part."""
         if self.num_ids is None:
             return ()
-        return (IdColumn(self.name, self.num_ids, wide=True, embedding=embedding_dimension(self.num_ids)),)
+        embedding = embedding_dimension(self.num_ids)
+        return (IdColumn(self.name, self.num_ids, wide=True, embedding=embedding, width=self.width),)
 
     @property
     def number_columns(self) -> tuple[NumberColumn, ...]:

@@ -28,12 +28,21 @@ def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Docume
     assert diff["packages"] == {"keras": ["3.1", "3.2"]}
     assert diff["data"] == {"rows of train": [3000, 2000], "content of train": ["000000000bb8", "0000000007d0"]}
     assert diff["statistics"] == {"train age mean": [38.0, 45.0]}
-    assert diff["metrics"] == {"overall: auc": [0.92, 0.90], "sex=Male: auc": [0.91, 0.89]}
-    assert diff["intervals"] == {"overall: auc": [pytest.approx([0.916, 0.924]), pytest.approx([0.896, 0.904])]}
+    gain = "overall: gain over linear"
+    assert diff["metrics"] == {
+        "overall: auc": [0.92, 0.90],
+        "sex=Male: auc": [0.91, 0.89],
+        gain: [pytest.approx(0.02), pytest.approx(0)],
+    }
+    assert diff["intervals"] == {
+        "overall: auc": [pytest.approx([0.916, 0.924]), pytest.approx([0.896, 0.904])],
+        gain: [pytest.approx([0.01, 0.03]), pytest.approx([-0.01, 0.01])],
+    }
     assert (diff["schema"], diff["anomalies"]) == ({}, {})
     output = oncall("diff", FIRST, SECOND).output
     assert "config     training.epochs: 6 -> 7" in output
     assert "metrics    overall: auc: 0.92 [0.916, 0.924] -> 0.9 [0.896, 0.904]\n" in output
+    assert "metrics    overall: gain over linear: 0.02 [0.01, 0.03] -> 0 [-0.01, 0.01]\n" in output
     assert "the same   schema, anomalies" in output
 
 

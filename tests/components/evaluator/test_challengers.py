@@ -8,13 +8,20 @@ import pytest
 
 from components.config import Evaluation
 from components.evaluator import challengers
-from components.evaluator.challengers import LINEAR, TREES, Outcome, fit_challengers
+from components.evaluator.challengers import (
+    LINEAR,
+    TREES,
+    EncodedColumns,
+    Outcome,
+    fit_challengers,
+    fit_to_sample,
+)
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
 from components.evaluator.evaluation import JudgedRows, _describe_challenger, _judge_rows
 from components.evaluator.resampling import CONSTANT, LABELS, WEIGHTS, Resampling, SliceErrors, from_json, to_json
 from components.evaluator.row_sample import MergeSamples
 from components.evaluator.sliced_predictions import CANDIDATE
-from schemas.features import FeatureSet
+from schemas.features import FeatureSet, OwnColumn
 from schemas.metrics import metrics_of
 from schemas.row_sample import RowSample
 from serving.model.network_inputs import IDS, NUMBERS
@@ -110,6 +117,28 @@ def test_one_that_fails_or_takes_too_long_is_left_out_with_the_reason(monkeypatc
 def test_one_that_is_switched_off_is_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     models, outcomes = fit("binary", monkeypatch, trees=False)
     assert {*models} == {*outcomes} == {LINEAR}
+
+
+def test_undeclared_numbers_are_scaled_and_have_to_be_finite() -> None:
+    """With a number in the thousands, the linear model ends at its last iteration far from the best weights."""
+    features = declare("binary").model_copy(update={"own_columns": (OwnColumn(name="extra"),)})
+    sample, settings = draw("binary", 1), Evaluation.model_validate({"challengers": {"trees": False}}).challengers
+    label = sample.columns["label"]
+    extra = 5000 + 1000 * (label + np.random.default_rng(4).normal(size=ROWS))
+    sample.columns[NUMBERS] = np.concatenate([sample.columns[NUMBERS], extra[:, None].astype(np.float32)], axis=1)
+    columns = EncodedColumns.of(features, "")
+    fitted, _ = fit_to_sample(settings, columns, sample, 2, 3)
+    predicted = fitted.models[LINEAR](sample.columns[IDS], sample.columns[NUMBERS])
+    alone = fit_to_sample(settings, EncodedColumns.of(declare("binary"), ""), draw("binary", 1), 2, 3)[0].models[LINEAR]
+    constant = ConstantPredictor.of_classes(np.bincount(label).astype(np.float64))
+    losses = [
+        constant.losses(label, values)[0].mean()
+        for values in (predicted, alone(sample.columns[IDS], sample.columns[NUMBERS][:, :1]))
+    ]
+    assert losses[0] < losses[1] - 0.05
+    sample.columns[NUMBERS][5, 1] = np.nan
+    fitted, outcomes = fit_to_sample(settings, columns, sample, 2, 3)
+    assert [outcome.problem for outcome in outcomes] == ["ValueError: 'extra' has NaN or infinite values"]
 
 
 def test_a_sample_does_not_depend_on_the_batches() -> None:

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluator.resampling import LABELS, WEIGHTS, measure_gain
+from components.evaluator.resampling import CONSTANT, LABELS, WEIGHTS, Resampling
 from components.evaluator.sliced_predictions import CANDIDATE
-from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
+from schemas.features import BinaryLabel, LabelKind, MulticlassLabel, RegressionLabel
 from schemas.row_sample import RowSample
 
 BINARY = BinaryLabel(column="bought", positive="yes", negative="no")
@@ -23,7 +23,9 @@ def compare(
 ) -> ConstantComparison:
     used = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
     columns = {LABELS: labels, WEIGHTS: used, CANDIDATE: predictions}
-    gain = measure_gain(predictor, RowSample.of(np.arange(len(labels), dtype=np.uint64), columns), seed=7)
+    kind: LabelKind = "binary" if predictor.classes else "regression"
+    sample = RowSample.of(np.arange(len(labels), dtype=np.uint64), columns)
+    gain = Resampling(kind, (), 7, predictor).resample((), sample).gains[CONSTANT]
     return ConstantComparison.of(predictor, PairedLosses.of(predictor, labels, predictions, weights), gain.interval)
 
 

@@ -1,20 +1,31 @@
-"""Models that a `run_fn` of the user's own has exported: the constant predictor, the plots and the verdict."""
+"""Models that a `run_fn` of the user's own has exported: the models beside them, the plots and the verdict."""
 
+import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from google.protobuf import text_format
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
 from components.config import Evaluation
-from components.evaluator.component import CONSTANT_PROPERTY
+from components.evaluator.challengers import Encoder
+from components.evaluator.component import CHALLENGERS_PROPERTY, CONSTANT_PROPERTY
 from components.evaluator.evaluation import Summary
+from components.evaluator.own_columns import find_columns
 from components.evaluator.own_model import JudgingExecutor, own_eval_config
+from schemas.features import FeatureSet
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +38,18 @@ SIZES, BOUGHT = (np.array(column) for column in zip(*ROWS["test"], strict=True))
 SHARE = np.mean([bought for _, bought in ROWS["train"]])
 SCHEMA = " ".join(
     f'feature {{ name: "{name}" type: {kind} presence {{ min_fraction: 1 }} shape {{ dim {{ size: 1 }} }} }}'
-    for name, kind in {"size": "FLOAT", "bought": "FLOAT", "price": "FLOAT", "color": "BYTES"}.items()
+    for name, kind in {"size": "FLOAT", "bought": "FLOAT", "color": "BYTES"}.items()
+)
+# As an inferred schema has it: a column without a shape is sparse.
+SCHEMA += 'feature { name: "price" type: FLOAT presence { min_fraction: 1 } }'
+FEATURES = FeatureSet.model_validate(
+    {
+        "features": {
+            "size": {"kind": "numeric", "scale": "z_score"},
+            "color": {"kind": "vocabulary_list", "values": ["blue"]},
+        },
+        "label": {"column": "bought", "kind": "regression"},
+    }
 )
 SPEC = {name: tf.io.FixedLenFeature([1], tf.float32) for name in ("size", "bought", "price")}
 
@@ -67,6 +89,39 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"examples": [examples], "schema": [schema]}
 
 
+def write_graph(preprocessing_fn: Callable[[Any], Any], folder: Path) -> Any:
+    """Return the graph of a `preprocessing_fn`, analyzed on a few rows."""
+    metadata = dataset_metadata.DatasetMetadata(text_format.Parse(SCHEMA, schema_pb2.Schema()))
+    metadata_io.write_metadata(metadata, str(folder / "graph" / "metadata"))
+    rows = [{"size": [0.5], "bought": [1.0], "price": [6.5], "color": [color]} for color in (b"red", b"green")]
+    with tft_beam.Context(temp_dir=str(folder / "temporary")):
+        graph = (rows, metadata) | tft_beam.AnalyzeDataset(preprocessing_fn)
+        graph | tft_beam.WriteTransformFn(str(folder / "graph"))
+    artifact = standard_artifacts.TransformGraph()
+    artifact.uri = str(folder / "graph")
+    return artifact
+
+
+def encode_all(inputs: Any) -> dict[str, Any]:
+    """Return columns of all types, and two of the label."""
+    return {
+        "size": (inputs["size"] - 0.5) / 2,
+        "color": tft.compute_and_apply_vocabulary(inputs["color"]),
+        "rounded": tf.cast(tf.round(inputs["size"]), tf.int64),
+        "sizes": tf.concat([inputs["size"], inputs["size"] ** 2], axis=1),
+        "color_text": inputs["color"],
+        "colors": tf.sparse.from_dense(inputs["color"]),
+        "bought": inputs["bought"],
+        "leak": 1 - inputs["bought"],
+        "price_leak": tf.reshape(tf.sparse.to_dense(inputs["price"]), [-1, 1]),
+    }
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return write_graph(encode_all, tmp_path_factory.mktemp("transform"))
+
+
 def evaluate(
     data: dict[str, Any], function: Any, folder: Path, label: str = "bought", **evaluation: Any
 ) -> tuple[Summary, Any]:
@@ -88,6 +143,7 @@ def evaluate(
         "example_splits": json_utils.dumps(["test"]),
         "fairness_indicator_thresholds": "null",
         "pipeline": "own",
+        "features": FEATURES.model_dump_json(),
     }
     artifacts = {name: [artifact] for name, artifact in outputs.items()}
     JudgingExecutor().Do({**data, "model": [model]}, artifacts, properties)
@@ -103,7 +159,7 @@ def test_probabilities_are_compared_with_the_class_shares_and_drawn(data: dict[s
     assert comparison["candidate"] == pytest.approx(log_loss(BOUGHT, 1 / (1 + np.exp(-2 * SIZES))), rel=1e-4)
     assert comparison["constant"] == pytest.approx(log_loss(BOUGHT, np.full_like(BOUGHT, SHARE)), rel=1e-4)
     assert comparison["text"].endswith("of the class shares of train")
-    reason = "not compared: challengers read the encoded columns of the config, and this model has a run_fn of its own"
+    reason = "not compared: Evaluator has no graph of Transform"
     assert {name: entry["text"] for name, entry in summary.challengers.items()} == {"linear": reason, "trees": reason}
     assert outputs["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)
     assert {*summary.plots} == {"roc", "precision_recall", "confusion", "calibration", "predictions"}
@@ -202,3 +258,103 @@ def test_outputs_that_cannot_be_compared_are_named(
     summary, _ = evaluate(data, function, tmp_path, label, model_spec=spec)
     assert summary.warnings == [f"constant predictor: not compared: {problem}"]
     assert summary.plots == {}
+
+
+def test_the_columns_are_those_of_transform_without_the_label(graph: Any) -> None:
+    columns, left_out = find_columns(FEATURES, graph.uri, ("bought",))
+    assert left_out == "color_text (strings), colors (not dense)"
+    # The IDs of `color` are others than its declaration has.
+    assert ([*columns.features.features], columns.raw) == (["size"], {"size", "color"})
+    own = {column.name: (column.width, column.num_ids) for column in columns.features.own_columns}
+    numbers = {"leak": 1, "price_leak": 1, "rounded": 1, "sizes": 2}
+    assert own == {"color": (1, 3), **{name: (width, None) for name, width in numbers.items()}}
+    values = [(2.5, 1.0, "green"), (-1.5, 0.0, "mauve")]
+    examples = []
+    for size, bought, color in values:
+        feature = {
+            name: tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+            for name, value in {"size": size, "bought": bought, "price": bought}.items()
+        }
+        feature["color"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[color.encode()]))
+        examples.append(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    ids, encoded = Encoder(columns).encode(tf.constant(examples))
+    # A color that is not in the vocabulary has the ID -1, and here 0.
+    assert ids.tolist() == [[2], [0]]
+    names = [column.name for column in columns.features.number_columns for _ in range(column.width)]
+    by_name = dict(zip(names, encoded.T.tolist(), strict=False))
+    assert (by_name["size"], by_name["rounded"]) == ([1, -1], [2, -2])
+    assert len({*by_name["leak"]}) == len({*by_name["price_leak"]}) == 1
+
+
+def test_a_model_is_compared_with_challengers_that_know_the_same_labels(
+    data: dict[str, Any], graph: Any, tmp_path: Path
+) -> None:
+    summary, outputs = evaluate(
+        {**data, "transform_graph": [graph]},
+        lambda size: tf.sigmoid(0.2 * size),
+        tmp_path,
+        slice_by=[["color"]],
+        challengers={"trees": False},
+    )
+    sizes, bought = (np.array(column) for column in zip(*ROWS["train"], strict=True))
+    expected = LogisticRegression().fit(sizes[:, None], bought).predict_proba(SIZES[:, None])[:, 1]
+    loss = log_loss(BOUGHT, expected)
+    linear = summary.challengers["linear"]
+    gain, low, high = linear["gains"]["overall"]
+    assert gain == pytest.approx(loss - log_loss(BOUGHT, 1 / (1 + np.exp(-0.2 * SIZES))), abs=0.01)
+    assert low < gain < high < 0
+    assert linear["gains"]["color=red"] == pytest.approx(linear["gains"]["overall"])
+    assert ", without color_text (strings), colors (not dense)" in linear["text"]
+    (failure,) = summary.failures
+    assert failure.startswith("linear model: by log loss on test the model is worse by")
+    assert "significantly worse on color=red; must not be" in failure and "model.architecture" not in failure
+    for name in ("evaluation", "blessing"):
+        stored = json.loads(outputs[name].get_string_custom_property(CHALLENGERS_PROPERTY))
+        assert stored["linear"]["gains"] == {"overall": [gain, low, high]}
+
+
+def test_challengers_have_the_classes_of_the_outputs(data: dict[str, Any], graph: Any, tmp_path: Path) -> None:
+    """The labels are the numbers 0 and 1, and the model has three classes."""
+    summary, _ = evaluate(
+        {**data, "transform_graph": [graph]},
+        lambda size: tf.concat([tf.zeros_like(size), 2 * size, -9 + tf.zeros_like(size)], axis=1),
+        tmp_path,
+        model_spec={"predictions": "logits"},
+    )
+    assert summary.failures == []
+    for name in ("linear", "trees"):
+        assert summary.challengers[name]["gains"]["overall"][0] > 0
+        assert summary.challengers[name]["text"].startswith("log loss 0.")
+
+
+def test_challengers_of_a_number_are_judged_by_squared_error(data: dict[str, Any], graph: Any, tmp_path: Path) -> None:
+    summary, _ = evaluate(
+        {**data, "transform_graph": [graph]}, lambda size: 3 * size + 4, tmp_path, "price", challengers={"trees": False}
+    )
+    assert summary.challengers["linear"]["text"].startswith("squared error 0.0")
+    assert summary.challengers["linear"]["gains"]["overall"][0] == pytest.approx(-1, abs=0.05)
+    assert summary.failures[0].startswith("linear model: by squared error on test the model is worse by")
+
+
+@pytest.mark.parametrize(
+    ("preprocessing_fn", "problem"),
+    [
+        (
+            lambda inputs: {"text": inputs["color"], "bought": inputs["bought"]},
+            "Transform gives no dense column of numbers beside the label: text (strings)",
+        ),
+        (
+            lambda inputs: {"size": tf.debugging.check_numerics(1 / inputs["bought"], "bought is 0")},
+            "Transform does not encode rows without the label: InvalidArgumentError: ",
+        ),
+    ],
+)
+def test_a_challenger_that_cannot_be_fitted_has_the_reason(
+    data: dict[str, Any], tmp_path: Path, preprocessing_fn: Any, problem: str
+) -> None:
+    artifact = write_graph(preprocessing_fn, tmp_path)
+    summary, _ = evaluate({**data, "transform_graph": [artifact]}, lambda size: tf.sigmoid(2 * size), tmp_path)
+    assert (summary.failures, summary.warnings) == ([], [])
+    assert summary.constant_predictor["low"] > 0
+    for entry in summary.challengers.values():
+        assert entry["text"].startswith(f"not compared: {problem}")

@@ -39,6 +39,8 @@ def test_the_evaluator_prints_intervals_changes_and_challengers() -> None:
     ]
     same = replace(EVALUATED, changes={"overall": {"auc": [0, None, None]}}).lines()
     assert ("95 %", "against the last blessed model: no difference in any row") in same
+    own = replace(EVALUATED, intervals={}, changes={"overall": {"auc": [0, None, None]}}).lines()
+    assert ("95 %", "against the last blessed model: AUC +0.0000 (without an interval)") in own
 
 
 def test_every_node_has_a_summary() -> None:
