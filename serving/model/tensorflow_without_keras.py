@@ -15,11 +15,13 @@ _EAGER = ("keras.src.optimizers", "tf_keras.src.optimizers")
 if "tensorflow" not in sys.modules:
     # https://docs.python.org/3/reference/import.html#the-module-cache: None makes an import fail.
     sys.modules.update(dict.fromkeys(_EAGER))  # type: ignore[arg-type]
-    # The import creates a million objects that stay; garbage collections would take a tenth of its time.
+    # The import creates a million objects that stay; garbage collections would take a tenth of its time, and as much
+    # again of later imports.
     gc.disable()
     try:
         import tensorflow  # noqa: F401
     finally:
+        gc.freeze()
         gc.enable()
         for name in _EAGER:
             del sys.modules[name]
