@@ -21,6 +21,7 @@ from cli.errors import ConfigError, PipelineError
 from cli.terminal import quiet_stderr
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import check_code, describe_code
+from pipeline.run.fast_imports import pause_garbage_collection
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs, rehearsal, rehearsal_record
 from serving.registry.vertex.connection import VertexClient
@@ -49,7 +50,8 @@ def _compile(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
     # Ten seconds of imports.
     _say("compiling ...")
     with quiet_stderr(), config.name_file_in_errors():
-        from pipeline.vertex import compiler
+        with pause_garbage_collection():
+            from pipeline.vertex import compiler
 
         check_code(config)
         job = compiler.compile_job(config)

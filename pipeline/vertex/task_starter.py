@@ -5,7 +5,6 @@ The process loads what is not this product's, in a container's environment, and 
 still missed by the task that needs it. It forks only while it has one thread.
 """
 
-import gc
 import importlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cli.interrupts import leaves_at_once
+from pipeline.run.fast_imports import pause_garbage_collection
 
 # OpenBLAS and Arrow's allocator start threads as they load.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
@@ -118,12 +118,12 @@ def main(modules: Sequence[str]) -> None:
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for module in modules:
-        importlib.import_module(module)
+    # The collector would copy the pages of all that is loaded into each task.
+    with pause_garbage_collection():
+        for module in modules:
+            importlib.import_module(module)
     if not _THREADS.exists() or len(list(_THREADS.iterdir())) > 1:
         sys.exit("several threads: a fork would not be sound")
-    # The collector would copy the pages of all that is loaded into each task.
-    gc.freeze()
     for line in sys.stdin:
         task = json.loads(line)
         pid = os.fork()
