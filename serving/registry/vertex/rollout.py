@@ -104,10 +104,15 @@ class Rollout:
         """Register, deploy, shift traffic, move the aliases, undeploy surplus versions, and record the push.
 
         Raises:
-          PushError: rejected (see `make_plan`); another push is under way; or the new version failed its golden
-            requests, in which case the traffic is as it was before.
+          PushError: rejected (see `make_plan`); the model has no golden requests; another push is under way; or the
+            new version failed its golden requests, in which case the traffic is as it was before.
         """
         # Rejects before anything is written, the lease included.
+        if not candidate.golden:
+            raise PushError(
+                f"{self.model_name}: the model has no golden requests, so that its endpoint could not be tested; "
+                "Evaluator's log says why it could not be called"
+            )
         make_plan(self.vertex, self.model_name, candidate, self.deployment)
         with self._lease(candidate.pipeline, candidate.run_id) as lease:
             self._settle(self.vertex.models, self.resource)

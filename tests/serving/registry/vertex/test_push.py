@@ -131,6 +131,12 @@ def test_an_image_with_an_older_tensorflow_is_refused_before_anything_is_uploade
     assert not any((bench.server.emulator.storage / BUCKET).iterdir())
 
 
+def test_a_model_without_golden_requests_is_refused_before_anything_is_uploaded(bench: Bench) -> None:
+    with pytest.raises(PushError, match=r"census-income: the model has no golden requests, so that its endpoint"):
+        bench.registry().push(replace(bench.candidate(0.1), golden=b""))
+    assert not any((bench.server.emulator.storage / BUCKET).iterdir())
+
+
 def test_wrong_answers_give_the_traffic_back(bench: Bench) -> None:
     bench.push(0.1)
     with pytest.raises(PushError, match=r"version 2 was taken off again.*wrong answer to a golden request: request 0"):
