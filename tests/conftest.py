@@ -21,8 +21,6 @@ CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
 
 # Fixtures that start servers.
 _INTEGRATION_FIXTURES, _PROOF_FIXTURES = {"server", "bench", "warehouse"}, {"mariadb", "postgresql", "database_server"}
-# Files of tests/trainer that train models.
-_TRAINING_FILES = {f"test_{name}.py" for name in ("health", "model", "normalization", "undefined", "weights")}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,8 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        trains = item.path.parent == ROOT / "tests" / "trainer" and item.path.name in _TRAINING_FILES
-        if trains or fixtures & _INTEGRATION_FIXTURES:
+        if fixtures & _INTEGRATION_FIXTURES:
             item.add_marker(pytest.mark.integration)
         if fixtures & _PROOF_FIXTURES:
             item.add_marker(pytest.mark.proof)

@@ -15,6 +15,8 @@ from trainer.health import DivergenceError
 from trainer.input import Source, read_training_rows
 from trainer.run import fit
 
+pytestmark = pytest.mark.integration
+
 HUGE = Optimizer(name="sgd", learning_rate=1e30)
 FINE = Optimizer(name="sgd", learning_rate=0.01)
 

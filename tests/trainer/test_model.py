@@ -15,6 +15,8 @@ from trainer.model import WIDE_PREFIX, WideAndDeep, build_model, compile_model
 from trainer.optimizers import Schedule
 from trainer.run import DeadActivations, fit
 
+pytestmark = pytest.mark.integration
+
 FEATURES = FeatureSet.model_validate(
     {
         "features": {

@@ -15,6 +15,8 @@ from trainer.model import WideAndDeep, build_model
 from trainer.normalization import PopulationStatistics, normalization_layer
 from trainer.run import fit
 
+pytestmark = pytest.mark.integration
+
 
 def batch_norms(network: WideAndDeep) -> list[keras.layers.BatchNormalization]:
     return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]

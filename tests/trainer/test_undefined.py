@@ -24,6 +24,8 @@ from trainer.run import FitHistory, _EarlyStopping, fit
 from trainer.search import tuner_fn
 from trainer.summary import TrainerSummary
 
+pytestmark = pytest.mark.integration
+
 AUC_IS_UNDEFINED = (
     "auc is undefined on eval, which has no row of class '{}'; give eval rows of both classes (data.splits.eval), or "
     "choose log_loss"

@@ -16,6 +16,8 @@ from trainer.input import Source, read_evaluation_rows, read_training_rows
 from trainer.outputs import choose_temperature, label_quantiles
 from trainer.run import ValidationMetrics, fit
 
+pytestmark = pytest.mark.integration
+
 ROWS = 200
 
 
