@@ -29,7 +29,7 @@ serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 85
 test: check ## Run all checks, and all tests but the proofs.
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not proof $(NO_ROOT)" $(ARGS)
 
-proofs: .venv/installed ## Run the long proofs: the drill, faults at every point, benchmarks, Vertex AI, databases, wide tables, a browser.
+proofs: .venv/installed ## Run the long proofs: the tutorial, the drill, faults at every point, attacks, benchmarks, Vertex AI, databases, wide tables, a browser.
 	@$(BIN)/python -m pytest $(PARALLEL) -m "proof $(NO_ROOT)" $(ARGS)
 
 test-hosts: .venv/installed ## Run the pipeline with Beam workers on another host; needs root, and Go to build Prism.

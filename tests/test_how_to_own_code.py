@@ -78,7 +78,7 @@ def test_the_configs_of_a_page_make_a_pipeline(page: str, importable: Path) -> N
         assert {node.id for node in pipeline.components} == {*config.node_names}
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_small_census(tmp_path / "small")
     config = yaml.safe_load(file.read_text())
@@ -152,7 +152,7 @@ def post_example(root: Path, model: str, values: dict[str, Any]) -> dict[str, An
     return dict(answer)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_penguin_example_of_tfx_runs_unchanged_up_to_an_answer(tmp_path: Path) -> None:
     data = Path(tfx.components.__file__).parent / "testdata" / "penguin" / "data"
     columns = ("culmen_length_mm", "culmen_depth_mm", "flipper_length_mm", "body_mass_g")

@@ -11,7 +11,7 @@ import yaml
 
 from tests.run_commands import get_states, run_json, run_pipeline_command
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 _SCHEMA = """# The rides of one day.
 feature { name: "fare" type: FLOAT presence { min_fraction: 1.0 } }
 feature { name: "miles" type: FLOAT presence { min_fraction: 1.0 } }

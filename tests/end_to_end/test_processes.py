@@ -17,7 +17,7 @@ from tests.conftest import write_small_census
 from tests.faults.processes import Place
 from tests.run_commands import get_states, run_json, start_local_runner
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 
 
 def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path], tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def find_canaries(folder: Path) -> list[str]:
     return [str(file) for file in files if not _DATA_FILES.search(str(file)) and _CANARY.search(file.read_bytes())]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_no_output_has_a_value_of_a_sensitive_column(outputs: dict[str, str]) -> None:
     canaries = {name: _CANARY.findall(text.encode()) for name, text in outputs.items()}
     assert {name: values for name, values in canaries.items() if values} == {}
@@ -191,7 +191,7 @@ def test_no_output_has_a_value_of_a_sensitive_column(outputs: dict[str, str]) ->
     assert escape(MASK) in outputs["page /rows"]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_only_files_of_the_data_have_a_value_of_a_sensitive_column(outputs: dict[str, str], config: Path) -> None:
     folder = config.parent
     assert find_canaries(folder / "run") == []
@@ -202,7 +202,7 @@ def test_only_files_of_the_data_have_a_value_of_a_sensitive_column(outputs: dict
     assert _CANARY.search((folder / "train.csv").read_bytes())
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_rejects_keep_place_column_and_kind_of_fault(outputs: dict[str, str], config: Path) -> None:
     file = next((config.parent / "run").rglob("rejects.jsonl"))
     ragged, *rejects = [json.loads(line) for line in file.read_text().splitlines()]
@@ -214,7 +214,7 @@ def test_rejects_keep_place_column_and_kind_of_fault(outputs: dict[str, str], co
     assert {reject["text"] for reject in rejects} == {f"{MASK},{MASK},{MASK},1,{MASK}"}
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_pages_show_descriptions_owners_and_expiry(outputs: dict[str, str], config: Path) -> None:
     pages = [page.read_text() for page in config.parent.glob("*.html")]
     assert any("shops@example.org" in page and "2020-01-31" in page for page in pages)

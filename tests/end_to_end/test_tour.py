@@ -10,7 +10,7 @@ from tests import forked
 from tests.conftest import ROOT
 from tests.faults.small import small_config
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 
 
 def test_the_notebook_runs_after_a_run(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.conftest import ROOT, shorten_census
 from tests.database_servers import free_port
 from tests.forked_shell import open_shell
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 _PORT = "8501"
 
 

@@ -13,7 +13,7 @@ from tests import forked
 from tests.conftest import ROOT
 from tests.end_to_end.test_tutorial import normalise, read_steps, run_steps
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 _PAGE = ROOT / "docs" / "how-to" / "weights.md"
 _MAX_CONFIG_LINES = 40
 

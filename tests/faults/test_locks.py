@@ -11,7 +11,7 @@ from tests.faults import injections
 from tests.faults.invariants import Before, check_explanation, has_no_findings
 from tests.faults.processes import Place
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 Plant = Callable[[str, injections.Act], None]
 # Gate is never reused from the cache, and quick.
 NODE = "Gate"

@@ -10,7 +10,7 @@ from oncall.__main__ import main
 from tests.conftest import ROOT
 from tests.faults.planted import PLANTS, plant
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 RUNBOOK = (ROOT / "docs" / "oncall.md").read_text()
 
 

@@ -116,7 +116,7 @@ def take_example_gens(jobs: dict[str, Any]) -> Any:
     return merged
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_on_vertex_the_driver_before_the_cache_names_the_content_and_asks_bigquery(
     small_census: Callable[..., Path], warehouse: Warehouse, tmp_path: Path
 ) -> None:

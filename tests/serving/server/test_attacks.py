@@ -31,7 +31,7 @@ from tests.serving.forked_servers import ForkedServer
 from tests.serving.models import ROW, example, export_model, push
 from tests.serving.running import LOCKED_ENVIRONMENT, RunningServer, registry_of
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.proof
 
 _BODY = json.dumps({"instances": [ROW]}).encode()
 _REQUEST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)

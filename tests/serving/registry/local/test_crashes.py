@@ -24,7 +24,7 @@ from tests.serving.registry.local.registry_bench import (
     models,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.proof
 
 Change = Callable[[LocalRegistry], Any]
 States = dict[int, State]
