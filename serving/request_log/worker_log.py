@@ -32,8 +32,8 @@ from serving.request_log.shards import RequestLogError
 from serving.request_log.writer import COLUMNS, LogCounts
 
 _LOG = logging.getLogger(__name__)
-# A worker that is killed loses what waits so long.
-_WAIT_SECONDS = 0.2
+# A worker that is killed loses what waits so long. Many short sends delay no request as a long one does.
+_WAIT_SECONDS = 0.05
 _MESSAGE_ENTRIES = 256
 # A process that ended sooner is not started again at once.
 _RETRY_SECONDS = 30.0

@@ -16,7 +16,7 @@ from tests.faults.processes import Place
 from tests.faults.small import small_config
 from tests.pipeline.alerts.webhooks import SECRET, receiver
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.proof
 
 DATA_NODES = ("ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform")
 MODEL_NODES = ("Trainer", "Evaluator", "InfraValidator")

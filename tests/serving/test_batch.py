@@ -546,6 +546,7 @@ def without_progress(printed: str) -> str:
     return "".join(line for line in printed.splitlines(keepends=True) if not progress.match(line))
 
 
+@pytest.mark.proof
 def test_a_run_that_is_killed_and_one_that_is_interrupted_are_gone_on_with(
     models: Path, batch: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -577,6 +578,7 @@ def test_a_run_that_is_killed_and_one_that_is_interrupted_are_gone_on_with(
     assert not list((tmp_path / "out").glob("_unfinished*"))
 
 
+@pytest.mark.proof
 def test_two_workers_write_what_one_writes(models: Path, batch: Callable[..., str], tmp_path: Path) -> None:
     for index in range(3):
         write(tmp_path / "in" / f"{index}.csv", text(many(50, start=index * 50)))

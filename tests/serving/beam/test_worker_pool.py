@@ -24,7 +24,7 @@ from serving.beam.runners import _LoggedResult
 from serving.beam.worker_pool import open_pool
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.proof
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from tests.conftest import ROOT
 from tests.serving.registry.vertex.own_process import push_model
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
+pytestmark = pytest.mark.proof
+
 
 def run(bench: Bench, *arguments: str, code: int = 0) -> str:
     """Run a command and return what it printed; the environment is that of the emulator."""

@@ -195,6 +195,7 @@ def test_two_pushes_at_once_leave_one_winner_and_name_it(bench: Bench) -> None:
     assert len(bench.model().versions) == 2
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_push_cut_off_at_any_change_is_finished_by_the_next_one(bench: Bench, when: str) -> None:
     """Version 2, with each of its changing calls in turn ending in an error that no retry fixes."""

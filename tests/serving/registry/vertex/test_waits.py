@@ -9,6 +9,8 @@ from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
 from tests.vertex_fixtures import PROJECT, REGION, Bench
 
+pytestmark = pytest.mark.proof
+
 
 def count(bench: Bench, method: str) -> int:
     return bench.server.emulator.faults.calls.count(method)
