@@ -104,8 +104,8 @@ class Rollout:
         """Register, deploy, shift traffic, move the aliases, undeploy surplus versions, and record the push.
 
         Raises:
-          PushError: rejected (see `make_plan`); the model has no golden requests; another push is under way; or the
-            new version failed its golden requests, in which case the traffic is as it was before.
+          PushError: rejected (see `make_plan`); the model has no golden requests; or another push is under way. Or
+            the new version failed its golden requests: the traffic is as it was before.
         """
         # Rejects before anything is written, the lease included.
         if not candidate.golden:
