@@ -14,6 +14,7 @@ from oncall.results import CommandResult
 from oncall.run_store import Run, RunStore
 from oncall.runs import need_record
 from pipeline.run.records import RunRecord
+from schemas.slices import OVERALL
 
 if TYPE_CHECKING:
     from oncall.distributions import MovedFeature
@@ -127,11 +128,18 @@ def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
         "code": {**record.code, "revision": record.revision},
         "schema": {"hash": data.schema_hash} if data.schema_hash else {},
         "anomalies": _collect_anomalies(record, outputs),
-        "metrics": (read_metrics(outputs) or record.flat_metrics)
-        | {name: gain for name, (gain, _) in read_gains(outputs).items()},
+        "metrics": _put_overall_first(
+            (read_metrics(outputs) or record.flat_metrics)
+            | {name: gain for name, (gain, _) in read_gains(outputs).items()}
+        ),
         "statistics": _read_statistics(outputs),
         "packages": record.packages,
     }
+
+
+def _put_overall_first(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics and gains of all rows, then those of slices: a page or a terminal may show the first alone."""
+    return dict(sorted(metrics.items(), key=lambda metric: not metric[0].startswith(f"{OVERALL}: ")))
 
 
 def _read_data(outputs: Outputs) -> InputData:

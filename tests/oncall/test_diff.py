@@ -34,6 +34,7 @@ def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Docume
         "sex=Male: auc": [0.91, 0.89],
         gain: [pytest.approx(0.02), pytest.approx(0)],
     }
+    assert [*diff["metrics"]][:2] == ["overall: auc", gain]
     assert diff["intervals"] == {
         "overall: auc": [pytest.approx([0.916, 0.924]), pytest.approx([0.896, 0.904])],
         gain: [pytest.approx([0.01, 0.03]), pytest.approx([-0.01, 0.01])],
