@@ -42,19 +42,21 @@ _STATISTICS = (
 )
 
 
-class _Replaced(executor_test.ExecutorTest):
+class _Replaced:
+    """Replaces the stock executor; no test case itself, whose tests would run."""
+
     @pytest.fixture(autouse=True)
     def _replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(executor, "Executor", BatchedExecutor)
 
 
 @run_only(_STOCK_TESTS)
-class TestHandedOver(_Replaced):
+class TestHandedOver(_Replaced, executor_test.ExecutorTest):
     """Tests with what the fast executor hands over: wrong arguments, statistics, the cache, several artifacts."""
 
 
 @run_only(_FAST_TESTS)
-class TestFast(_Replaced):
+class TestFast(_Replaced, executor_test.ExecutorTest):
     """Tests of the rest, without statistics and cache, of which the stock executor does nothing."""
 
     @pytest.fixture(autouse=True)
