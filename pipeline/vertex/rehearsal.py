@@ -396,7 +396,7 @@ class Rehearsal:
         command = placeholders.fill(command, request)
         work = self._folder / "work" / name
         self._make_folder(work)
-        environment = self._clean_environment(package, work)
+        environment = self._build_environment(package, work)
         # A process that has loaded TFX as this user could not load the rest as another one.
         is_forked = not self._run_as
         code = self._starter.run(command, environment, work, log, self._started_process) if is_forked else None
@@ -428,7 +428,7 @@ class Rehearsal:
         if self._cancelled.is_set():
             self.cancel()
 
-    def _clean_environment(self, package: Path, work: Path) -> dict[str, str]:
+    def _build_environment(self, package: Path, work: Path) -> dict[str, str]:
         """Return the environment of a task."""
         return {
             **_clean_environment(package, work),

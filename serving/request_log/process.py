@@ -99,9 +99,12 @@ def main() -> None:
 
 
 def _read(file: BinaryIO, messages: "queue.Queue[Message | None]") -> None:
-    while (message := read_message(file)) is not None:
-        messages.put(message)
-    messages.put(None)
+    try:
+        while (message := read_message(file)) is not None:
+            messages.put(message)
+    finally:
+        # Also after a message that cannot be read: another process takes over.
+        messages.put(None)
 
 
 def _handle(writer: LogWriter, reports: _Reports, message: Message) -> None:

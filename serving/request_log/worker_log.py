@@ -285,7 +285,7 @@ class RequestLog:
         """End a process, and count the rows that it has not taken."""
         code = process.end()
         lost = process.sent[0] - process.taken[0]
-        if code:
+        if code or lost:
             self._counts.add_failure()
             _LOG.error(
                 "request log: the process that writes it ended with %s; %d rows are lost, and another is started",
