@@ -6,9 +6,9 @@ that no long one keeps a thread that answers requests from running.
 
 import pickle
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -67,6 +67,23 @@ class LogRows:
         """The number of rows."""
         return sum(self.counts)
 
+    @classmethod
+    def join(cls, messages: Sequence["LogRows"]) -> "LogRows":
+        """Return the requests of several messages of one table and version as one message."""
+        if len(messages) == 1:
+            return messages[0]
+        return cls(
+            messages[0].table,
+            messages[0].version,
+            _chain(each.identities for each in messages),
+            _chain(each.microseconds for each in messages),
+            _chain(each.counts for each in messages),
+            _chain(each.keys for each in messages),
+            _chain(each.errors for each in messages),
+            sum(each.size for each in messages),
+            [_join_values(parts) for parts in zip(*(each.columns for each in messages), strict=True)],
+        )
+
     def split(self) -> list["LogRows"]:
         """Return each request on its own; their sizes are left out."""
         ends = np.cumsum([0, *self.counts]).tolist()
@@ -103,6 +120,15 @@ class LogReport:
     deleted: int = 0
     failures: int = 0
     lines: list[tuple[int, str]] = field(default_factory=list)
+
+
+def _chain(parts: Iterable[Sequence[Any]]) -> list[Any]:
+    return [*chain.from_iterable(parts)]
+
+
+def _join_values(parts: Sequence[Any]) -> Any:
+    """Return the values of a column of several messages: a list of an input, an array of an output."""
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else _chain(parts)
 
 
 def write_message(file: BinaryIO, message: Message) -> None:

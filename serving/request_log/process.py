@@ -12,15 +12,18 @@ import queue
 import signal
 import sys
 import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from serving.request_log.messages import LogReport, LogRows, LogStart, LogTable, Message, read_message
 from serving.request_log.writer import LogWriter
 
 _LOG = logging.getLogger(__name__)
-# How long a line, or the count of a shard that was deleted, waits for its report at most.
-_WAIT_SECONDS = 0.4
 _WAITING_MESSAGES = 4
+# Rows are gathered, since a write of many costs little more than one of few. A process that is killed loses them.
+_GATHER_SECONDS, _GATHER_ROWS = 0.2, 4_096
 # Answers have the processors first.
 _NICENESS = 5
 
@@ -84,16 +87,21 @@ def main() -> None:
     writer = LogWriter(start.settings, start.model, reports)
     messages: queue.Queue[Message | None] = queue.Queue(_WAITING_MESSAGES)
     threading.Thread(target=_read, args=(incoming, messages), daemon=True).start()
-    while True:
-        try:
-            message = messages.get(timeout=_WAIT_SECONDS)
-        except queue.Empty:
-            writer.rotate()
-            reports.send()
-            continue
-        if message is None:
-            break
-        _handle(writer, reports, message)
+    has_ended = False
+    while not has_ended:
+        groups: defaultdict[tuple[int, int | None], list[LogRows]] = defaultdict(list)
+        for message in _gather(messages):
+            match message:
+                case LogTable():
+                    writer.add_table(message.number, message.layout)
+                case LogRows():
+                    groups[message.table, message.version].append(message)
+                case None:
+                    has_ended = True
+        for group in groups.values():
+            _write(writer, reports, LogRows.join(group))
+        writer.rotate()
+        reports.send()
     writer.close()
     reports.send()
 
@@ -107,19 +115,29 @@ def _read(file: BinaryIO, messages: "queue.Queue[Message | None]") -> None:
         messages.put(None)
 
 
-def _handle(writer: LogWriter, reports: _Reports, message: Message) -> None:
-    match message:
-        case LogTable():
-            writer.add_table(message.number, message.layout)
-        case LogRows():
-            try:
-                writer.write(message)
-                writer.rotate()
-            except Exception:
-                # An error of this program must not end the log of the worker.
-                reports.add_failure()
-                _LOG.exception("request log: rows may be lost")
-            reports.send(message.rows, message.size)
+def _gather(messages: "queue.Queue[Message | None]") -> Iterator[Message | None]:
+    """Yield the messages that come within some time, fewer if they have many rows; None is the last of all."""
+    deadline, rows = time.monotonic() + _GATHER_SECONDS, 0
+    while rows < _GATHER_ROWS:
+        try:
+            message = messages.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            return
+        yield message
+        if message is None:
+            return
+        if isinstance(message, LogRows):
+            rows += message.rows
+
+
+def _write(writer: LogWriter, reports: _Reports, rows: LogRows) -> None:
+    try:
+        writer.write(rows)
+    except Exception:
+        # An error of this program must not end the log of the worker.
+        reports.add_failure()
+        _LOG.exception("request log: rows may be lost")
+    reports.send(rows.rows, rows.size)
 
 
 if __name__ == "__main__":
