@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cli.counts import count_text
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.inputs import Inputs, RequestError, convert_rows
 from serving.registry.content import parse_json
@@ -58,7 +59,9 @@ def parse_request(request: LoggedRequest) -> Prediction:
     if len(outputs) == 1 and isinstance(outputs[0], dict) and outputs[0].keys() == {_FAILURE}:
         return Prediction(instances, error=_read_failure(outputs[0][_FAILURE]))
     if len(outputs) != len(instances):
-        raise MalformedRequestError(f"request_payload has {len(instances):,} rows, response_payload {len(outputs):,}")
+        raise MalformedRequestError(
+            f"request_payload has {count_text(len(instances), 'row')}, response_payload {len(outputs):,}"
+        )
     for row, output in enumerate(outputs):
         if not isinstance(output, dict):
             raise MalformedRequestError(f"response_payload[{row}]: expected an object, found {type(output).__name__}")

@@ -288,8 +288,9 @@ class RequestLog:
         if code or lost:
             self._counts.add_failure()
             _LOG.error(
-                "request log: the process that writes it ended with %s; %d rows are lost, and another is started",
-                *(f"signal {-code}" if code < 0 else f"exit code {code}", lost),
+                "request log: the process that writes it ended with %s; %d rows are lost, and another is "
+                "started within %d s",
+                *(f"signal {-code}" if code < 0 else f"exit code {code}", lost, _RETRY_SECONDS),
             )
         if lost:
             self._counts.add_dropped(PROCESS, lost)

@@ -108,7 +108,7 @@ def test_a_malformed_request_does_not_take_others_with_it() -> None:
         ([], [], "request_payload is empty"),
         (['{"age": 1'], ["{}"], r"request_payload\[0\] is not JSON: "),
         (['{"age": 1}'], ["secret"], r"response_payload\[0\] is not JSON: "),
-        (['{"age": 1}'], ["{}", "{}"], "request_payload has 1 rows, response_payload 2"),
+        (['{"age": 1}'], ["{}", "{}"], "request_payload has 1 row, response_payload 2"),
         (['{"age": 1}'], ["0.5"], r"response_payload\[0\]: expected an object, found float"),
         (['{"age": 1}'], ['{"p": {"a": 1}}'], r"response_payload\[0\]: p: expected a string, a number"),
         (['{"age": 1}'] * 2, ['{"p": 1}', '{"p": "a"}'], r"response_payload\[1\]: p: is string, and float in earlier"),
