@@ -33,7 +33,7 @@ from serving.request_log.writer import COLUMNS, LogCounts
 
 _LOG = logging.getLogger(__name__)
 # A worker that is killed loses what waits so long. Many short sends delay no request as a long one does.
-_WAIT_SECONDS = 0.05
+_WAIT_SECONDS = 0.1
 _MESSAGE_ENTRIES = 256
 # A process that ended sooner is not started again at once.
 _RETRY_SECONDS = 30.0
@@ -228,8 +228,8 @@ class RequestLog:
         if waiting_rows + rows > _MAX_WAITING_ROWS or waiting_bytes > _MAX_WAITING_BYTES:
             self._counts.add_dropped(QUEUE, rows)
             return
-        if entry.call is not None and not self._sample.is_all:
-            # The other requests of the call are not logged, and their rows do not wait.
+        if entry.call is not None and not self._sample.is_all and len(self._entries) >= _MESSAGE_ENTRIES:
+            # The sender is late: the other rows of the call, which are not logged, do not wait for it.
             entry.call, entry.start = entry.call.select(entry.start, rows), 0
         added[0] += rows
         added[1] += entry.size
