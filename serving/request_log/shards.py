@@ -43,6 +43,10 @@ class RequestLogError(DataError):
     """A request log cannot be read or written, or lacks what is needed of it."""
 
 
+class AbsentColumnError(RequestLogError):
+    """A column was not logged."""
+
+
 class ShardDescription(BaseModel):
     """Facts that the rows of a shard have in common, in the metadata of its file.
 
@@ -94,16 +98,16 @@ class Shard:
         """Check that the shard has all input columns that something needs.
 
         Raises:
-          RequestLogError: A column is masked, or the shard lacks it.
+          AbsentColumnError: A column is masked, or the shard lacks it.
         """
         for name in columns:
             if name in self.description.masked:
-                raise RequestLogError(
+                raise AbsentColumnError(
                     f"{self.path}: column '{name}' is sensitive and was not logged; {purpose} needs it; "
                     "log it with --log-sensitive"
                 )
             if name not in self.schema.names:
-                raise RequestLogError(f"{self.path}: has no column '{name}'; {purpose} needs it")
+                raise AbsentColumnError(f"{self.path}: has no column '{name}'; {purpose} needs it")
 
     def check_model(self, model: str) -> None:
         """Check that the shard is of a model.
@@ -250,7 +254,10 @@ def open_shard(path: Path) -> Shard | None:
     except ValidationError as error:
         raise RequestLogError(f"{path}: its description cannot be read: {error.errors()[0]['msg']}") from error
     if description.format != FORMAT:
-        raise RequestLogError(f"{path}: has format {description.format}; this program reads format {FORMAT}")
+        raise RequestLogError(
+            f"{path}: has format {description.format}; this program reads format {FORMAT}; move it to "
+            "another folder, and read it with the release that wrote it"
+        )
     return Shard(path, schema, description)
 
 

@@ -109,9 +109,9 @@ def test_a_masked_column_and_one_that_is_not_logged_are_named(tmp_path: Path) ->
     join_labels(tmp_path, write_labels(tmp_path / "one.csv", "person,income", "a,>50K"))
     result = write_span(tmp_path)
     assert result.exit_code == 3
-    assert (
-        "requests-1.parquet: column 'job' is sensitive and was not logged; the next span of the training data needs"
-        in (result.stderr)
+    assert result.stderr.endswith(
+        "requests-1.parquet: column 'job' is sensitive and was not logged; the next span of the training data needs "
+        "it; log it with --log-sensitive; name the time from which it was logged with --since\n"
     )
     assert not (tmp_path / "data").exists()
     write_log(tmp_path, "1", rows)

@@ -132,7 +132,7 @@ def test_a_label_from_the_future_waits_and_one_from_before_is_not_joined(folder:
     assert counts(document, "future", "early", "joined", "unknown") == [1, 1, 1, 0]
     assert document["examples"] == {"future": f"{labels}: row 2", "early": f"{labels}: row 3"}
     text = join(folder).stdout
-    assert f"1 label from the future; joined when its time has come, such as {labels}: row 2" in text
+    assert f"1 label from the future, to be joined in time, such as {labels}: row 2" in text
     assert "1 prediction with a label from before it, which is not joined, perhaps of another time zone" in text
 
 

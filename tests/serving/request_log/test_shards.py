@@ -108,5 +108,5 @@ def test_another_format_and_a_folder_without_shards_are_named(tmp_path: Path) ->
     with pytest.raises(RequestLogError, match=r"there is no such folder; a server writes one"):
         list_shards(tmp_path / "missing")
     write_shard(tmp_path / "requests-1.parquet", _build_rows(1), DESCRIPTION.model_copy(update={"format": 2}))
-    with pytest.raises(RequestLogError, match=r"has format 2; this program reads format 1$"):
+    with pytest.raises(RequestLogError, match=r"has format 2; this program reads format 1; move it"):
         list_shards(tmp_path)
