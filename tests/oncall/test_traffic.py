@@ -90,6 +90,21 @@ def test_rejections_other_versions_and_clocks_are_counted(document: Document, on
     assert document("traffic", "--since", since)["rows"] == {"1": 300, "2": 40}
 
 
+def test_rejected_requests_are_a_finding_but_no_drift(document: Document, oncall: Oncall, log: Path) -> None:
+    """A missing value that the model does not take is a rejected request, and in no other number."""
+    write_log(log, rows_of_test(950), errors=["age: the value is missing"] * 50)
+    report = document("traffic")
+    finding = "rejected requests: 50 of 1,000 (5.0%), 50 of them: age: the value is missing"
+    assert (report["findings"], report["has_moved"]) == ([finding], False)
+    check = oncall("check")
+    assert (check.exit_code, finding in " ".join(check.output.split())) == (1, True)
+    # A client of which no request is answered is seen, too.
+    write_log(log, rows_of_test(0), errors=["body is not JSON"] * 200)
+    assert document("traffic")["findings"][0].startswith("rejected requests: 200 of 200 (100.0%)")
+    write_log(log, rows_of_test(0), errors=["body is not JSON"] * 199)
+    assert document("traffic")["findings"] == []
+
+
 def test_few_rows_and_none_are_not_judged(oncall: Oncall, document: Document, runs: Runs, log: Path) -> None:
     rows = rows_of_test(150)
     write_log(log, replace(rows, "age", pc.multiply(rows.column("age"), 100)))
@@ -112,6 +127,11 @@ def test_a_masked_column_is_named_and_not_judged(document: Document, log: Path) 
     report = document("traffic")
     assert report["not_judged"] == {"sensitive, and not logged (--log-sensitive of the server logs them)": "race"}
     assert "race" not in {feature["feature"] for feature in report["features"]}
+    # It is logged since then, and the window has no older rows.
+    write_log(log, rows.drop_columns(["race"]), masked=("race",), ago=30 * HOUR)
+    write_log(log, rows, name="2")
+    report = document("traffic")
+    assert (report["not_judged"], len(report["features"])) == ({}, rows.num_columns)
 
 
 def test_predictions_are_compared_with_the_first_day_of_the_version(document: Document, log: Path) -> None:
