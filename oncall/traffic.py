@@ -191,7 +191,7 @@ def report_traffic(
     pairs += [("rejected", count_text(rejected, "request"))] if reasons else []
     pairs += [("", f"{count:,}: {shorten(reason, _MAX_REASON_CHARS)}") for reason, count in reasons[:_MAX_REASONS]]
     pairs += [("", f"and {len(reasons) - _MAX_REASONS} other reasons")] if len(reasons) > _MAX_REASONS else []
-    pairs.append(("clock", describe_future(window)))
+    pairs += [("clock", describe_future(window)), ("key", describe_keyless(window))]
     pairs += [("not judged", f"{names}: {reason}") for reason, names in report.unjudged.items()]
     pairs += [("finding", str(finding)) for finding in findings]
     pairs += [("compared", f"{name} with {place}") for name, place in report.references.items()]
@@ -367,6 +367,12 @@ def describe_future(window: LogWindow) -> str:
     )
 
 
+def describe_keyless(window: LogWindow) -> str:
+    """Return a line about rows without the key of the log; empty if there are none."""
+    parts = [f"{count_text(count, 'row', 'have')} no value of '{key}'" for key, count in window.keyless.items()]
+    return f"{', '.join(parts)} (--log-key), by which labels are joined" if parts else ""
+
+
 def _format_feature(feature: FeatureTraffic) -> list[object]:
     shift = feature.shift
     before, now = feature.missing
@@ -433,6 +439,7 @@ def _to_document(report: TrafficReport) -> dict[str, Any]:
         "min_rows": report.min_rows,
         "rows": window.rows,
         "samples": list(window.samples),
+        "keyless": window.keyless,
         "rejections": window.rejections,
         "future_rows": window.future,
         "latest": window.latest.isoformat(timespec="seconds") if window.latest is not None else None,

@@ -17,6 +17,7 @@ from schemas.features import ColumnType
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.request_log.shards import (
     ERROR,
+    KEY,
     ROW,
     TIME,
     VERSION,
@@ -58,6 +59,7 @@ class LogWindow:
       since, until: Start and end; the end is the time of reading.
       rows: Number of predicted rows by version, all versions.
       answered: Number of their requests.
+      keyless: Number of rows without the key of the log, by its column or header; none if all have it.
       rejections: Number of rejected requests by reason, the most frequent first.
       future: Number of rows with a time after the end, which are in no other number.
       latest: Latest of these times; None if there are none.
@@ -72,6 +74,7 @@ class LogWindow:
     until: datetime.datetime
     rows: Mapping[int, int]
     answered: int
+    keyless: Mapping[str, int]
     rejections: Mapping[str, int]
     future: int
     latest: datetime.datetime | None
@@ -138,6 +141,7 @@ def read_window(
     outputs = _count_outputs(shards)
     rows: Counter[int] = Counter()
     rejections: Counter[str] = Counter()
+    keyless: Counter[str] = Counter()
     answered, future, latest = 0, 0, None
     samples: set[float] = set()
     for shard in shards:
@@ -155,6 +159,8 @@ def read_window(
             rejections.update(_count(batch.column(ERROR)))
             batch = batch.filter(batch.column(ERROR).is_null())
             rows.update(_count(batch.column(VERSION)))
+            if shard.description.key and batch.column(KEY).null_count:
+                keyless[shard.description.key] += batch.column(KEY).null_count
             answered += pc.sum(pc.equal(batch.column(ROW), 0)).as_py() or 0
             batch = batch.filter(pc.equal(batch.column(VERSION), version))
             if batch.num_rows:
@@ -165,6 +171,7 @@ def read_window(
         until,
         dict(sorted(rows.items())),
         answered,
+        dict(keyless),
         dict(rejections.most_common()),
         future,
         latest,
@@ -229,7 +236,7 @@ def _count_outputs(shards: Sequence[Shard]) -> TableStatistics:
 
 def _choose_columns(shard: Shard, inputs: TableStatistics, outputs: TableStatistics) -> list[str]:
     """Return the columns that a shard has of those that are read; a shard of another version may lack some."""
-    names = [TIME, VERSION, ERROR, ROW, *inputs.columns, *(PREDICTION_PREFIX + name for name in outputs.columns)]
+    names = [TIME, VERSION, ERROR, ROW, KEY, *inputs.columns, *(PREDICTION_PREFIX + name for name in outputs.columns)]
     return [name for name in names if name in shard.schema.names]
 
 

@@ -74,20 +74,23 @@ def test_rejections_other_versions_and_clocks_are_counted(document: Document, on
     reasons = ["age: expected a number", *["sex: is missing"] * 2]
     write_log(log, rows_of_test(300), errors=reasons)
     write_log(log, rows_of_test(40), name="2", version=2, sample=1.0)
-    write_log(log, rows_of_test(7), name="3", ago=-3 * HOUR)
+    write_log(log, rows_of_test(7), name="3", ago=-3 * HOUR, key="persn")
+    write_log(log, rows_of_test(5), name="5", key="persn")
     write_log(log, rows_of_test(500), name="4", ago=30 * HOUR)
     report = document("traffic")
-    assert report["rows"] == {"1": 300, "2": 40}
+    assert report["rows"] == {"1": 305, "2": 40}
+    assert report["keyless"] == {"persn": 5}
     assert report["rejections"] == {"sex: is missing": 2, "age: expected a number": 1}
     assert (report["future_rows"], report["samples"]) == (7, [0.1, 1.0])
     output = oncall("traffic").output
-    assert "rows       version 1: 300, version 2: 40" in output
+    assert "rows       version 1: 305, version 2: 40" in output
+    assert "key        5 rows have no value of 'persn' (--log-key), by which labels are joined" in output
     assert "rejected   3 requests" in output
     assert "2: sex: is missing" in output
     assert "clock      7 rows have times after now, up to " in output
-    assert document("traffic", "--since", "2d")["rows"] == {"1": 800, "2": 40}
+    assert document("traffic", "--since", "2d")["rows"] == {"1": 805, "2": 40}
     since = (datetime.datetime.now(datetime.UTC) - 29 * HOUR).isoformat()
-    assert document("traffic", "--since", since)["rows"] == {"1": 300, "2": 40}
+    assert document("traffic", "--since", since)["rows"] == {"1": 305, "2": 40}
 
 
 def test_rejected_requests_are_a_finding_but_no_drift(document: Document, oncall: Oncall, log: Path) -> None:
