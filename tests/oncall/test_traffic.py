@@ -234,6 +234,9 @@ def damage(runs: Runs, log: Path, what: str) -> None:
             write_log(log, rows, name="2", model="flights")
         case "other columns":
             write_log(log, rows.drop_columns(["age"]), name="2")
+        case "tensors":
+            examples = pa.table({"examples": pa.array([b"1"] * 300)})
+            write_log(log, examples, name="2")
         case "other type":
             write_log(log, replace(rows, "age", pa.array(["old"] * 300)), name="2")
         case "removed statistics":
@@ -254,6 +257,11 @@ def damage(runs: Runs, log: Path, what: str) -> None:
             "other columns",
             3,
             "requests-2.parquet: has no column 'age'; the comparison with the training data of version",
+        ),
+        (
+            "tensors",
+            3,
+            "requests-2.parquet: has the tensors of a model of your own (examples), expected columns of the training",
         ),
         (
             "other type",
