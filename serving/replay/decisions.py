@@ -15,7 +15,16 @@ from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_comparison import DEFAULT_TOLERANCE, OutputsDifferError, compare_outputs
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.shards import ERROR, TIME, VERSION, AbsentColumnError, RequestLogError, Shard, list_shards
+from serving.request_log.shards import (
+    ERROR,
+    TIME,
+    VERSION,
+    AbsentColumnError,
+    DeletedShardError,
+    RequestLogError,
+    Shard,
+    list_shards,
+)
 
 _BATCH_ROWS = 1024
 _PURPOSE = "a replay"
@@ -225,10 +234,12 @@ def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[st
     for shard in reversed(shards):
         if rows >= options.rows:
             break
-        if not any(_select(batch, version).num_rows for batch in shard.batches([VERSION, ERROR])):
-            continue
         try:
+            if not any(_select(batch, version).num_rows for batch in shard.batches([VERSION, ERROR])):
+                continue
             table = _read_shard(shard, version, columns)
+        except DeletedShardError:
+            continue
         except AbsentColumnError as error:
             if rows >= options.min_rows:
                 # It is from before the column was logged.
