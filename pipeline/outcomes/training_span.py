@@ -81,7 +81,8 @@ def write_span(
     _check_config(config, summary, split)
     target = output or _find_target(config.data, split)
     if target.exists():
-        raise ConfigError(f"{target}: exists already; it is never overwritten. Choose another name with --output")
+        pattern = f"Let data.splits.{split}.files have {{SPAN}}, or name" if output is None else "Name"
+        raise ConfigError(f"{target}: exists already; it is never overwritten. {pattern} another file with --output")
     with open_outcomes(log) as outcomes:
         pattern = f"{config.data.base}\0{split}"
         prefix = f"written-{hashlib.sha256(pattern.encode()).hexdigest()[:8]}"

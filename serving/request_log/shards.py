@@ -25,7 +25,7 @@ FORMAT = 1
 SHARD_PATTERN = "requests-*.parquet"
 # A worker appends to a stream; its end may be cut off. It becomes a shard when it is rotated.
 STREAM_PATTERN = "requests-*.arrow"
-FILE_MODE = 0o640
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
 _DESCRIPTION_KEY = b"request_log"
 
 TIME, ID, ROW, KEY = "_request_time", "_request_id", "_request_row", "_request_key"

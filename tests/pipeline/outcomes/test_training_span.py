@@ -89,7 +89,8 @@ def test_a_window_of_time_and_a_name_may_be_given(folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert pq.read_table(target).column("age").to_pylist() == [21.0]
     result = write_span(folder, "--output", target)
-    assert (result.exit_code, "exists already; it is never overwritten" in result.stderr) == (2, True)
+    message = "exists already; it is never overwritten. Name another file with --output"
+    assert (result.exit_code, message in result.stderr) == (2, True)
     result = write_span(folder, "--since", "soon")
     assert (result.exit_code, "--since soon: is not a date or time" in result.stderr) == (2, True)
 
