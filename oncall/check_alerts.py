@@ -54,7 +54,8 @@ def notify(store: LocalRunStore, checks: Sequence[Check]) -> str:
     due = {
         name
         for name, incident in incidents.items()
-        if incident.notified is None or now - incident.notified >= repeat_seconds
+        # By a clock that was ahead, it was notified after now.
+        if incident.notified is None or abs(now - incident.notified) >= repeat_seconds
     }
     reported = [name for name, incident in incidents.items() if name in due or incident.pending]
     outcome = ""

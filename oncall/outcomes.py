@@ -17,7 +17,7 @@ from oncall.request_log import find_request_log
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import RunStore
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, measure_outcomes
+from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, compare_versions, measure_outcomes
 from pipeline.outcomes.quality_drop import (
     WINDOW_DAYS,
     OfflineValue,
@@ -79,6 +79,20 @@ class LiveGroup:
 
 
 @dataclass(frozen=True)
+class LivePair:
+    """Two versions on the rows of the time in which both answered.
+
+    Attributes:
+      since, until: Start and end of that time, as ISO 8601.
+      groups: Metrics of each version.
+    """
+
+    since: str
+    until: str
+    groups: Sequence[LiveGroup]
+
+
+@dataclass(frozen=True)
 class OutcomesReport:
     """The live quality of all versions.
 
@@ -90,6 +104,7 @@ class OutcomesReport:
       metrics: Names of the metrics.
       groups: Metrics of each version, week and slice.
       drops: Metrics that are significantly too bad, by version.
+      side_by_side: The champion beside each other version, in the time in which both answered.
     """
 
     log: Path
@@ -99,6 +114,7 @@ class OutcomesReport:
     metrics: Sequence[str]
     groups: Sequence[LiveGroup]
     drops: Mapping[int, Sequence[QualityDrop]]
+    side_by_side: Sequence[LivePair]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a JSON document."""
@@ -116,6 +132,7 @@ class OutcomesReport:
                 str(number): [{**asdict(drop), "text": str(drop)} for drop in drops]
                 for number, drops in self.drops.items()
             },
+            "side_by_side": [asdict(pair) for pair in self.side_by_side],
         }
 
 
@@ -158,7 +175,15 @@ def read_outcomes(store: RunStore, log: Path | None, folder: Path | None, model:
     for number in dict.fromkeys(metrics.group.version for metrics in live):
         version = versions.get(number, _Version(number, settings, {}))
         drops[number] = find_quality_drop(log, number, version.settings, version.offline)
-    return OutcomesReport(log, summary, champion, notes, names, groups, drops)
+    pairs = [
+        LivePair(
+            shared.since.isoformat(),
+            shared.until.isoformat(),
+            [_compare_group(metrics, versions.get(metrics.group.version)) for metrics in shared.pair],
+        )
+        for shared in (compare_versions(log, summary, settings, champion) if champion is not None else ())
+    ]
+    return OutcomesReport(log, summary, champion, notes, names, groups, drops, pairs)
 
 
 def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, model: str | None) -> CommandResult:
@@ -170,6 +195,7 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
     parts += [f"note       {note}" for note in report.notes]
     for number, drops in report.drops.items():
         parts += [f"worse      version {number}, last {WINDOW_DAYS} days: {drop}" for drop in drops]
+    parts += [f"together   {_format_pair(name, pair)}" for pair in report.side_by_side for name in report.metrics]
     if report.groups:
         headings = ("version", "of", "rows", "metric", "live", "95 %", "evaluation", "")
         cells = [row for group in report.groups for row in _format_rows(group, report.metrics)]
@@ -328,6 +354,16 @@ def _format_rows(group: LiveGroup, names: Sequence[str]) -> list[list[object]]:
             ]
         )
     return rows
+
+
+def _format_pair(name: str, pair: LivePair) -> str:
+    """Return a metric of two versions in the time in which both answered."""
+    parts = []
+    for group in pair.groups:
+        entry = group.metrics.get(name, LiveMetric())
+        value = f"{METRICS[name].format(entry.value)} {_format_interval(name, entry.interval)}".rstrip()
+        parts.append(f"version {group.version} {value}, {count_text(group.rows, 'row')}")
+    return f"{METRICS[name].title} in the hours in which both answered: {'; '.join(parts)}"
 
 
 def _format_interval(name: str, interval: Sequence[float] | None) -> str:

@@ -35,6 +35,7 @@ from pipeline.traffic.judgement import (
     FeatureTraffic,
     TrafficFinding,
     judge_outputs,
+    judge_rejections,
     judge_window,
     list_findings,
     to_document,
@@ -97,6 +98,7 @@ class TrafficReport:
       outputs: Outputs of the model, likewise.
       earlier_outputs: Statistics that the outputs were compared with.
       references: Place of these statistics in words, by output.
+      rejections: Finding about rejected requests.
     """
 
     log: Path
@@ -109,6 +111,7 @@ class TrafficReport:
         default_factory=statistics_pb2.DatasetFeatureStatistics
     )
     references: Mapping[str, str] = field(default_factory=dict)
+    rejections: Sequence[TrafficFinding] = ()
 
     @property
     def rows(self) -> int:
@@ -117,6 +120,11 @@ class TrafficReport:
 
     @property
     def findings(self) -> list[TrafficFinding]:
+        """Findings of features and outputs, and about rejected requests."""
+        return [*self.moved, *self.rejections]
+
+    @property
+    def moved(self) -> list[TrafficFinding]:
         """Findings of features and outputs."""
         return [*list_findings(self.features), *list_findings(self.outputs)]
 
@@ -130,7 +138,7 @@ class TrafficReport:
             return f"no {rows.removeprefix('0 ')}: nothing is judged{others}"
         if self.rows < self.min_rows:
             return f"{rows}: nothing is judged below {self.min_rows:,} (monitoring.min_rows)"
-        if not self.findings:
+        if not self.moved:
             return f"{rows}: no feature differs from the training data by more than chance"
         sides = ((self.features, "from the training data"), (self.outputs, "from earlier predictions"))
         parts = [
@@ -183,7 +191,7 @@ def report_traffic(
     pairs += [("rejected", count_text(rejected, "request"))] if reasons else []
     pairs += [("", f"{count:,}: {shorten(reason, _MAX_REASON_CHARS)}") for reason, count in reasons[:_MAX_REASONS]]
     pairs += [("", f"and {len(reasons) - _MAX_REASONS} other reasons")] if len(reasons) > _MAX_REASONS else []
-    pairs.append(("clock", describe_future(window)))
+    pairs += [("clock", describe_future(window)), ("key", describe_keyless(window))]
     pairs += [("not judged", f"{names}: {reason}") for reason, names in report.unjudged.items()]
     pairs += [("finding", str(finding)) for finding in findings]
     pairs += [("compared", f"{name} with {place}") for name, place in report.references.items()]
@@ -221,14 +229,18 @@ def read_traffic(
     training = _read_training_data(store, model_versions, version)
     shards = list_shards(place, training.model)
     window = read_window(shards, training.columns, training.version, since=start, until=now)
+    training_rows = int(training.statistics.num_examples)
+    rejections = judge_rejections(window.rejections, window.answered, training_rows, monitoring)
     if window.rows.get(training.version, 0) < monitoring.min_rows:
-        return TrafficReport(place, training, window, monitoring.min_rows)
+        return TrafficReport(place, training, window, monitoring.min_rows, rejections=rejections)
     features = judge_window(
         training.statistics, window.inputs, schema=training.schema, drift=training.drift, monitoring=monitoring
     )
     earlier, references = _find_earlier_outputs(store, training, window, shards, monitoring.min_rows)
     outputs = judge_outputs(earlier, select_columns(window.outputs, references), monitoring)
-    return TrafficReport(place, training, window, monitoring.min_rows, features, outputs, earlier, references)
+    return TrafficReport(
+        place, training, window, monitoring.min_rows, features, outputs, earlier, references, rejections
+    )
 
 
 def _read_training_data(store: RunStore, model_versions: ModelVersions, number: int | None) -> TrainingData:
@@ -355,6 +367,12 @@ def describe_future(window: LogWindow) -> str:
     )
 
 
+def describe_keyless(window: LogWindow) -> str:
+    """Return a line about rows without the key of the log; empty if there are none."""
+    parts = [f"{count_text(count, 'row', 'have')} no value of '{key}'" for key, count in window.keyless.items()]
+    return f"{', '.join(parts)} (--log-key), by which labels are joined" if parts else ""
+
+
 def _format_feature(feature: FeatureTraffic) -> list[object]:
     shift = feature.shift
     before, now = feature.missing
@@ -421,11 +439,13 @@ def _to_document(report: TrafficReport) -> dict[str, Any]:
         "min_rows": report.min_rows,
         "rows": window.rows,
         "samples": list(window.samples),
+        "keyless": window.keyless,
         "rejections": window.rejections,
         "future_rows": window.future,
         "latest": window.latest.isoformat(timespec="seconds") if window.latest is not None else None,
         "not_judged": report.unjudged,
         "findings": [str(finding) for finding in report.findings],
+        "has_moved": bool(report.moved),
         "features": [to_document(feature) for feature in report.features],
         "outputs": [
             {**to_document(feature), "compared_with": report.references[feature.feature]} for feature in report.outputs

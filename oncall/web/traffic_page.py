@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cli.errors import ConfigError
 from components.table_statistics import select_columns
 from oncall.local.run_store import LocalRunStore
-from oncall.traffic import TrafficReport, describe_future, describe_samples, read_traffic
+from oncall.traffic import TrafficReport, describe_future, describe_keyless, describe_samples, read_traffic
 from oncall.web.options import PageOptions
 from pipeline.stats.page import FeatureNotes, FeatureView, features
 from pipeline.traffic.judgement import FeatureTraffic
@@ -43,6 +43,7 @@ class TrafficPage:
       hidden: Number of features that are not shown.
       rejections: Most frequent reasons of rejections, with their counts.
       clock: Line about rows with times after now; empty if there are none.
+      keyless: Line about rows without the key of the log; empty if there are none.
       rows: Number of rows by side.
       samples: Line about the shares of the requests that the log has; empty without rows.
     """
@@ -53,6 +54,7 @@ class TrafficPage:
     hidden: int
     rejections: Sequence[tuple[str, int]]
     clock: str
+    keyless: str
     rows: Mapping[str, int]
     samples: str
 
@@ -98,6 +100,7 @@ def read_traffic_page(store: LocalRunStore, options: PageOptions, *, since: str,
         max(len(report.features) - MAX_FEATURES, 0),
         [*window.rejections.items()][:_MAX_REASONS],
         describe_future(window),
+        describe_keyless(window),
         {TRAIN_SPLIT: int(training.statistics.num_examples), _LIVE: report.rows},
         describe_samples(window.samples) if window.samples else "",
     )

@@ -93,7 +93,9 @@ def _format_time(seconds: float) -> str:
 
 
 def _shorten(why: str) -> list[str]:
-    lines = [line[:_MAX_SHOWN_CHARS] for line in why.splitlines()]
+    lines = [
+        line if len(line) <= _MAX_SHOWN_CHARS else f"{line[: _MAX_SHOWN_CHARS - 3]}..." for line in why.splitlines()
+    ]
     more = [f"and {len(lines) - _MAX_SHOWN_LINES} lines more"] if len(lines) > _MAX_SHOWN_LINES else []
     return [*lines[:_MAX_SHOWN_LINES], *more]
 

@@ -7,8 +7,8 @@ rows are read twice in blocks: once to count the slices, once to measure those t
 import datetime
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ _ROWS_TOGETHER = 1 << 17
 _SAMPLE_ROWS = 1 << 14
 _MAX_SLICES = 200
 _LIVE = "live"
+_HOUR_MICROSECONDS = 3_600_000_000
 
 Array = NDArray[Any]
 
@@ -114,11 +115,51 @@ class Window:
       since: Start of the time of prediction, inclusive; None for the first.
       until: End, exclusive; None for the last.
       version: Version; None for all.
+      hours: Hours since 1970; None for all.
     """
 
     since: datetime.datetime | None = None
     until: datetime.datetime | None = None
     version: int | None = None
+    hours: Collection[int] | None = None
+
+
+@dataclass
+class Activity:
+    """Times of the labelled predictions of a version.
+
+    Attributes:
+      first, last: The earliest and the latest.
+      hours: Hours since 1970 with a prediction.
+    """
+
+    first: datetime.datetime
+    last: datetime.datetime
+    hours: set[int]
+
+    def find_window_with(self, other: "Activity") -> Window | None:
+        """Return the time in which both versions answered; None if there is none.
+
+        The hours leave out the time between single requests and the others, such as after a jump of the clock.
+        """
+        since, last, hours = max(self.first, other.first), min(self.last, other.last), self.hours & other.hours
+        if since > last or not hours:
+            return None
+        return Window(since, last + datetime.timedelta(microseconds=1), hours=hours)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Metrics of two versions on the predictions of the time in which both answered.
+
+    Attributes:
+      since, until: Start and end of that time.
+      pair: Metrics of each version.
+    """
+
+    since: datetime.datetime
+    until: datetime.datetime
+    pair: Sequence[LiveMetrics]
 
 
 def measure_outcomes(
@@ -155,6 +196,64 @@ def measure_outcomes(
         for group in sorted(measured, key=lambda g: _order(g, counts))
     ]
     return results, [*rows.notes, *notes, *_describe_samples(summary)]
+
+
+def compare_versions(log: Path, summary: JoinSummary, settings: LiveSettings, version: int) -> list[SideBySide]:
+    """Return the metrics of a version beside those of each other one, on the predictions of the same time.
+
+    A version that answered at another time had other traffic, and the difference may be that of the traffic.
+
+    Args:
+      log: Folder of the request log.
+      summary: Summary of its join.
+      settings: How rows are measured.
+      version: The version.
+
+    Raises:
+      RequestLogError: The joined rows cannot be read.
+    """
+    activities = find_activities(log, summary)
+    own = activities.pop(version, None)
+    overall = replace(settings, evaluation=settings.evaluation.model_copy(update={"slice_by": ()}))
+    results = []
+    for other, activity in sorted(activities.items()):
+        window = None if own is None else own.find_window_with(activity)
+        if window is None or window.since is None or window.until is None:
+            continue
+        live, _ = measure_outcomes(log, summary, overall, window)
+        pair = [metrics for metrics in live if metrics.group in (Group(version), Group(other))]
+        if len(pair) == 2:
+            results.append(SideBySide(window.since, window.until, pair))
+    return results
+
+
+def find_activities(log: Path, summary: JoinSummary) -> dict[int, Activity]:
+    """Return the times of the labelled predictions of each version.
+
+    Raises:
+      RequestLogError: The joined rows cannot be read.
+    """
+    activities: dict[int, Activity] = {}
+    path = log / FOLDER / summary.joined
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=[TIME, VERSION, IS_EARLY]):
+                batch = batch.filter(pc.and_(pc.invert(batch.column(IS_EARLY)), pc.is_valid(batch.column(VERSION))))
+                versions = np.asarray(batch.column(VERSION))
+                for version in np.unique(versions).tolist():
+                    times = batch.column(TIME).filter(pa.array(versions == version))
+                    ends, hours = pc.min_max(times).as_py(), set(pc.unique(_find_hours(times)).to_pylist())
+                    activity = activities.setdefault(version, Activity(ends["min"], ends["max"], set()))
+                    activity.first, activity.last = min(activity.first, ends["min"]), max(activity.last, ends["max"])
+                    activity.hours |= hours
+    except (OSError, pa.ArrowException) as error:
+        raise RequestLogError(f"{path}: cannot be read: {error}; join again") from error
+    return activities
+
+
+def _find_hours(times: pa.Array) -> pa.Array:
+    """Return the hours since 1970."""
+    return pc.divide(times.cast(pa.int64()), _HOUR_MICROSECONDS)
 
 
 def _select(counts: Counter[Group], least: int) -> tuple[set[Group], list[str]]:
@@ -282,6 +381,8 @@ class _Rows:
             conditions.append(pc.less(times, pa.scalar(self._window.until)))
         if version is not None:
             conditions.append(pc.fill_null(pc.equal(batch.column(VERSION), version), False))
+        if self._window.hours is not None:
+            conditions.append(pc.is_in(_find_hours(times), pa.array(self._window.hours, pa.int64())))
         selected = conditions[0]
         for condition in conditions[1:]:
             selected = pc.and_(selected, condition)

@@ -9,18 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from cli.counts import count_text
 from components.config import ChangeThreshold, Evaluation, Threshold
-from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, measure_outcomes
+from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, find_activities, measure_outcomes
 from schemas.bootstrap import Interval, find_change
 from schemas.metrics import METRICS, metrics_of
 from schemas.slices import OVERALL
-from serving.outcomes.store import FOLDER, JoinSummary, read_summary
-from serving.request_log.shards import TIME, VERSION, RequestLogError
+from serving.outcomes.store import JoinSummary, read_summary
 
 # Days of predictions that are judged: the newest, so that good weeks long ago do not hide a drop.
 WINDOW_DAYS = 28
@@ -95,31 +90,16 @@ def find_quality_drop(
     if summary is None:
         return []
     since = None
-    newest = find_newest(log, summary, version)
-    if newest is not None:
+    activity = find_activities(log, summary).get(version)
+    if activity is not None:
         # A clock that jumped must not leave all other rows behind.
-        end = min(newest, now or datetime.datetime.now(datetime.UTC))
+        end = min(activity.last, now or datetime.datetime.now(datetime.UTC))
         since = end - datetime.timedelta(days=days)
     slicings = tuple(dict.fromkeys(bound.slice_by for bound in settings.evaluation.thresholds if bound.slice_by))
     # Only the slices with a bound are measured.
     narrowed = replace(settings, evaluation=settings.evaluation.model_copy(update={"slice_by": slicings}))
     live, _ = measure_outcomes(log, summary, narrowed, Window(since=since, version=version))
     return find_drops([metrics for metrics in live if not metrics.group.week], offline, settings.evaluation, summary)
-
-
-def find_newest(log: Path, summary: JoinSummary, version: int) -> datetime.datetime | None:
-    """Return the time of the newest labelled prediction of a version; None if it has none."""
-    newest: datetime.datetime | None = None
-    path = log / FOLDER / summary.joined
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=[TIME, VERSION]):
-                times = batch.column(TIME).filter(pc.equal(batch.column(VERSION), version))
-                latest = pc.max(times).as_py()
-                newest = latest if newest is None or (latest is not None and latest > newest) else newest
-    except (OSError, pa.ArrowException) as error:
-        raise RequestLogError(f"{path}: cannot be read: {error}; join again") from error
-    return newest
 
 
 def find_drops(

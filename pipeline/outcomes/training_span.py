@@ -25,7 +25,7 @@ from schemas.tables import locations
 from schemas.tables.data_files import next_file
 from serving.outcomes.join import open_outcomes
 from serving.outcomes.store import HASH, IS_EARLY, LABEL, SHARD, WEIGHT, JoinSummary, read_summary
-from serving.request_log.shards import KEY, TIME, RequestLogError, Shard, list_shards
+from serving.request_log.shards import KEY, TIME, AbsentColumnError, RequestLogError, Shard, list_shards
 
 _PURPOSE = "the next span of the training data"
 
@@ -81,7 +81,8 @@ def write_span(
     _check_config(config, summary, split)
     target = output or _find_target(config.data, split)
     if target.exists():
-        raise ConfigError(f"{target}: exists already; it is never overwritten. Choose another name with --output")
+        pattern = f"Let data.splits.{split}.files have {{SPAN}}, or name" if output is None else "Name"
+        raise ConfigError(f"{target}: exists already; it is never overwritten. {pattern} another file with --output")
     with open_outcomes(log) as outcomes:
         pattern = f"{config.data.base}\0{split}"
         prefix = f"written-{hashlib.sha256(pattern.encode()).hexdigest()[:8]}"
@@ -199,7 +200,7 @@ class _JoinedRows:
                 if not batch.num_rows:
                     continue
                 for name in set(batch.column(SHARD).unique().to_pylist()) - checked:
-                    shards[name].check_columns(self._list_columns(shards[name]), _PURPOSE)
+                    self._check_columns(shards[name])
                     checked.add(name)
                 rows = self._convert(batch, shards)
                 writer = writer or pq.ParquetWriter(target, rows.schema, compression="zstd")
@@ -212,6 +213,12 @@ class _JoinedRows:
                 writer.close()
         every = np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
         return every, written_before, min(times, default=None), max(times, default=None)
+
+    def _check_columns(self, shard: Shard) -> None:
+        try:
+            shard.check_columns(self._list_columns(shard), _PURPOSE)
+        except AbsentColumnError as error:
+            raise RequestLogError(f"{error}; name the time from which it was logged with --since") from error
 
     def _list_columns(self, shard: Shard) -> list[str]:
         """Return the columns that a shard must have; the key may be the column of the groups."""

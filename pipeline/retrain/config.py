@@ -13,7 +13,7 @@ class Retrain(Declaration):
     max_age_days: PositiveFloat | None = None
     """Age of the champion in data time: the days since the newest row that it was trained on."""
     drift: bool = False
-    """Whether `python -m oncall traffic` has a finding. Needs `monitoring.request_log`."""
+    """Whether `python -m oncall traffic` has a finding about a feature or an output. Needs `monitoring.request_log`."""
     live_quality: bool = False
     """Whether `python -m oncall outcomes` finds the champion significantly worse. Needs `monitoring.request_log`."""
     min_interval_hours: PositiveFloat = 24.0

@@ -100,13 +100,13 @@ def _describe_wait(
         return ""
     succeeded_at = next((record.started for record in records if record.succeeded), 0.0)
     failures = count_failures(attempts, succeeded_at)
-    last = attempts[-1].started
-    # The clock was set back: the wait must not last until it has caught up.
-    remaining = compute_wait(config.retrain, failures) - max(now - last, 0.0)
-    if remaining <= 0:
+    wait, elapsed = compute_wait(config.retrain, failures), now - attempts[-1].started
+    # The clock was set back since a start that is after now. The wait must not last until it has caught up.
+    if abs(elapsed) >= wait:
         return ""
-    until = datetime.datetime.fromtimestamp(now + remaining).strftime("%Y-%m-%d %H:%M")
-    ago = f"the last run of this command started {format_age(max(now - last, 0.0))} ago"
+    elapsed = max(elapsed, 0.0)
+    until = datetime.datetime.fromtimestamp(now + wait - elapsed).strftime("%Y-%m-%d %H:%M")
+    ago = f"the last run of this command started {format_age(elapsed)} ago"
     if failures:
         plural = "s" if failures > 1 else ""
         return f"{ago}, and it waits until {until} after {failures} failure{plural} in a row (retrain.max_backoff_days)"

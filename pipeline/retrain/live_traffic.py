@@ -42,7 +42,7 @@ def judge_drift(config: PipelineConfig, root: RunRoot, log: Path | None, version
       DataError: The log or the training data cannot be read.
     """
     document = _ask(config, root, log, "traffic", "--version", str(version))
-    return bool(document["findings"]), _join([document["verdict"], *document["findings"]])
+    return document["has_moved"], _join([document["verdict"], *document["findings"]])
 
 
 def judge_live_quality(config: PipelineConfig, root: RunRoot, log: Path | None, version: int) -> tuple[bool, str]:

@@ -32,13 +32,16 @@ from schemas.sensitive import MASK
 # Differences that matter, whatever the number of rows: of the share of missing values, of any other share, and the
 # share of rows with a value that the training data has not.
 _MIN_MISSING, _MIN_MOVED, _MIN_NEW = 0.01, 0.05, 0.001
+# Share of requests, as of missing values: a missing value that the model does not take is a rejected request.
+_MIN_REJECTED = 0.01
 _MAX_SHOWN_VALUES = 3
-Kind = Literal["missing", "new values", "out of range", "moved", "distance"]
+Kind = Literal["missing", "new values", "out of range", "moved", "distance", "rejected"]
 MISSING: Kind = "missing"
 NEW: Kind = "new values"
 RANGE: Kind = "out of range"
 MOVED: Kind = "moved"
 DISTANCE: Kind = "distance"
+REJECTED: Kind = "rejected"
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatistics
 Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
@@ -49,7 +52,7 @@ class TrafficFinding:
     """A difference that matters and that chance does not explain.
 
     Attributes:
-      feature: Column, or output of the model.
+      feature: Column, or output of the model, or `rejected requests`.
       kind: Kind of the difference.
       message: Difference in words, with its direction.
       size: Difference in relation to the least that matters, or to the threshold.
@@ -166,6 +169,27 @@ def judge_outputs(before: Statistics, now: Statistics, monitoring: Monitoring) -
       monitoring: Section of the config.
     """
     return judge_window(before, now, schema=schema_pb2.Schema(), drift=Comparison(), monitoring=monitoring)
+
+
+def judge_rejections(
+    rejections: Mapping[str, int], answered: int, training_rows: int, monitoring: Monitoring
+) -> list[TrafficFinding]:
+    """Return the finding about rejected requests; the training data has no row that the model rejects.
+
+    Args:
+      rejections: Number of rejected requests by reason, the most frequent first.
+      answered: Number of answered requests.
+      training_rows: Number of rows of the training data.
+      monitoring: Section of the config.
+    """
+    rejected = sum(rejections.values())
+    requests = answered + rejected
+    difference = compare_shares(0, training_rows, rejected, requests)
+    if requests < monitoring.min_rows or difference.chance > monitoring.false_alarms or difference.size < _MIN_REJECTED:
+        return []
+    reason, count = next(iter(rejections.items()))
+    text = f"{rejected:,} of {requests:,} ({difference.size:.1%}), {count:,} of them: {reason}"
+    return [TrafficFinding("rejected requests", REJECTED, text, difference.size / _MIN_REJECTED, difference.chance)]
 
 
 def _complete_schema(schema: schema_pb2.Schema, features: Sequence[Feature]) -> schema_pb2.Schema:

@@ -17,6 +17,8 @@ from schemas.features import ColumnType
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.request_log.shards import (
     ERROR,
+    KEY,
+    ROW,
     TIME,
     VERSION,
     RequestLogError,
@@ -56,6 +58,8 @@ class LogWindow:
       version: Version whose statistics were counted.
       since, until: Start and end; the end is the time of reading.
       rows: Number of predicted rows by version, all versions.
+      answered: Number of their requests.
+      keyless: Number of rows without the key of the log, by its column or header; none if all have it.
       rejections: Number of rejected requests by reason, the most frequent first.
       future: Number of rows with a time after the end, which are in no other number.
       latest: Latest of these times; None if there are none.
@@ -69,6 +73,8 @@ class LogWindow:
     since: datetime.datetime
     until: datetime.datetime
     rows: Mapping[int, int]
+    answered: int
+    keyless: Mapping[str, int]
     rejections: Mapping[str, int]
     future: int
     latest: datetime.datetime | None
@@ -123,6 +129,8 @@ def read_window(
     Raises:
       RequestLogError: A shard is damaged, or lacks a column of the version.
     """
+    # Before or after another start of the server, other columns may have been masked.
+    shards = [shard for shard in shards if any(True for _ in read_rows([shard], [TIME], since=since))]
     masked = [name for name in columns.types if any(name in shard.description.masked for shard in shards)]
     inputs = TableStatistics(
         {name: type_ for name, type_ in columns.types.items() if name not in masked},
@@ -133,7 +141,8 @@ def read_window(
     outputs = _count_outputs(shards)
     rows: Counter[int] = Counter()
     rejections: Counter[str] = Counter()
-    future, latest = 0, None
+    keyless: Counter[str] = Counter()
+    answered, future, latest = 0, 0, None
     samples: set[float] = set()
     for shard in shards:
         for batch in read_rows([shard], _choose_columns(shard, inputs, outputs), since=since):
@@ -150,6 +159,9 @@ def read_window(
             rejections.update(_count(batch.column(ERROR)))
             batch = batch.filter(batch.column(ERROR).is_null())
             rows.update(_count(batch.column(VERSION)))
+            if shard.description.key and batch.column(KEY).null_count:
+                keyless[shard.description.key] += batch.column(KEY).null_count
+            answered += pc.sum(pc.equal(batch.column(ROW), 0)).as_py() or 0
             batch = batch.filter(pc.equal(batch.column(VERSION), version))
             if batch.num_rows:
                 _add_rows(shard, batch, inputs, outputs, version)
@@ -158,6 +170,8 @@ def read_window(
         since,
         until,
         dict(sorted(rows.items())),
+        answered,
+        dict(keyless),
         dict(rejections.most_common()),
         future,
         latest,
@@ -222,7 +236,7 @@ def _count_outputs(shards: Sequence[Shard]) -> TableStatistics:
 
 def _choose_columns(shard: Shard, inputs: TableStatistics, outputs: TableStatistics) -> list[str]:
     """Return the columns that a shard has of those that are read; a shard of another version may lack some."""
-    names = [TIME, VERSION, ERROR, *inputs.columns, *(PREDICTION_PREFIX + name for name in outputs.columns)]
+    names = [TIME, VERSION, ERROR, ROW, KEY, *inputs.columns, *(PREDICTION_PREFIX + name for name in outputs.columns)]
     return [name for name in names if name in shard.schema.names]
 
 
@@ -234,6 +248,12 @@ def _add_rows(
     Raises:
       RequestLogError: The shard lacks a column, or has one of another type.
     """
+    if inputs.columns and not {*inputs.columns} & {*shard.schema.names}:
+        tensors = ", ".join(shard.input_columns)
+        raise RequestLogError(
+            f"{shard.path}: has the tensors of a model of your own ({tensors}), expected columns of the training data; "
+            "such traffic is not compared: remove monitoring.request_log, and name the log in infra_validation.replay"
+        )
     shard.check_columns(inputs.columns, f"the comparison with the training data of version {version}")
     try:
         inputs.add(batch)

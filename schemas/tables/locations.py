@@ -51,5 +51,5 @@ def locate(base: str, path: str) -> str:
 def what_failed(error: BaseException) -> str:
     """Return the cause of a file error in one line, without the places in the source of Arrow and Google."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-    match = re.search(r'"message": "([^"]+)"', text)
-    return match[1] if match else text
+    match = re.search(r'"message": "([^"]+)"|Detail: \[errno \d+\] (.+)', text)
+    return match[1] or match[2] if match else text

@@ -214,7 +214,7 @@ def _format(described: "LabelFile | None", summary: "JoinSummary", is_new: bool,
         ("unknown", "label key", "without a prediction yet"),
         ("repeated", "label", "equal to another of the same key"),
         ("contradicted", "key", "with labels that differ; the latest is joined"),
-        ("future", "label", "from the future; joined when its time has come"),
+        ("future", "label", "from the future, to be joined in time"),
         ("early", "prediction", "with a label from before it, which is not joined, perhaps of another time zone"),
         ("without_key", "prediction", "logged without a key, which no label can belong to"),
     ):

@@ -7,6 +7,7 @@ files alone, and each join begins with all of them: so the order in which they a
 
 import contextlib
 import datetime
+import json
 import os
 import re
 import shutil
@@ -44,7 +45,7 @@ from serving.outcomes.store import (
     read_label_files,
     read_summary,
 )
-from serving.request_log.shards import ERROR, ID, KEY, ROW, TIME, RequestLogError, Shard, list_shards
+from serving.request_log.shards import ERROR, FOLDER_MODE, ID, KEY, ROW, TIME, RequestLogError, Shard, list_shards
 
 Report = Callable[[str], None]
 _TRIES = 3
@@ -62,7 +63,7 @@ def open_outcomes(log: Path) -> Iterator[Path]:
     """
     folder = log / FOLDER
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         with FileLock(folder / LOCK_FILE, timeout=0):
             # What a killed process left behind.
             for path in folder.glob(UNFINISHED_PATTERN):
@@ -124,10 +125,18 @@ def join_outcomes(folder: Path, memory: str, report: Report) -> tuple[JoinSummar
             # A server may rotate or remove shards at any time.
             if attempt == _TRIES - 1 or not _has_lost_a_shard(error):
                 if isinstance(error, duckdb.Error):
-                    line = str(error).splitlines()[0]
-                    raise RequestLogError(f"{folder}: the labels cannot be joined: {line}") from error
+                    raise RequestLogError(f"{folder}: the labels cannot be joined: {find_cause(error)}") from error
                 raise
     raise AssertionError
+
+
+def find_cause(error: duckdb.Error) -> str:
+    """Return the first line of an error; the message within it where a thread of DuckDB failed."""
+    line = str(error).splitlines()[0]
+    try:
+        return str(json.loads(line[line.index('{"exception_type"') :])["exception_message"])
+    except (ValueError, KeyError):
+        return line
 
 
 def _has_lost_a_shard(error: Exception) -> bool:

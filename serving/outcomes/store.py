@@ -168,7 +168,10 @@ def _read_description(path: Path) -> LabelFile:
     if description is None:
         raise RequestLogError(f"{path}: is not a file of labels; move it to another folder")
     if description.format != FORMAT:
-        raise RequestLogError(f"{path}: has format {description.format}; this program reads format {FORMAT}")
+        raise RequestLogError(
+            f"{path}: has format {description.format}; this program reads format {FORMAT}; move it to another folder, "
+            "and join its labels again"
+        )
     return description
 
 

@@ -15,7 +15,16 @@ from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_comparison import DEFAULT_TOLERANCE, OutputsDifferError, compare_outputs
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.shards import ERROR, TIME, VERSION, RequestLogError, Shard, list_shards
+from serving.request_log.shards import (
+    ERROR,
+    TIME,
+    VERSION,
+    AbsentColumnError,
+    DeletedShardError,
+    RequestLogError,
+    Shard,
+    list_shards,
+)
 
 _BATCH_ROWS = 1024
 _PURPOSE = "a replay"
@@ -169,7 +178,7 @@ def replay(
         return ReplayResult(None, reason="no version serves, whose answers could be compared")
     columns = _list_columns(predictor)
     slice_columns = {column for names in options.slice_by for column in names}
-    rows = _read_rows(folder, model_name, version, [*dict.fromkeys([*columns, *sorted(slice_columns)])], options.rows)
+    rows = _read_rows(folder, model_name, version, [*dict.fromkeys([*columns, *sorted(slice_columns)])], options)
     count = rows.num_rows
     if count < options.min_rows:
         return ReplayResult(
@@ -217,17 +226,28 @@ def _list_columns(predictor: Predictor | TensorPredictor) -> list[str]:
     return [field.column for field in predictor.inputs.values()]
 
 
-def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[str], most: int) -> pa.Table:
+def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[str], options: ReplayOptions) -> pa.Table:
     """Return the latest rows that a version answered, in the order of the log."""
     shards = list_shards(folder, model_name)
     tables: list[pa.Table] = []
     rows = 0
     for shard in reversed(shards):
-        if rows >= most:
+        if rows >= options.rows:
             break
-        if not any(_select(batch, version).num_rows for batch in shard.batches([VERSION, ERROR])):
+        try:
+            if not any(_select(batch, version).num_rows for batch in shard.batches([VERSION, ERROR])):
+                continue
+            table = _read_shard(shard, version, columns)
+        except DeletedShardError:
             continue
-        table = _read_shard(shard, version, columns)
+        except AbsentColumnError as error:
+            if rows >= options.min_rows:
+                # It is from before the column was logged.
+                break
+            raise RequestLogError(
+                f"{error}; wait for {count_text(options.min_rows, 'row')} with it, or push once without "
+                "infra_validation.replay"
+            ) from error
         rows += table.num_rows
         tables.insert(0, table)
     if not tables:
@@ -236,7 +256,7 @@ def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[st
         together = pa.concat_tables(tables, promote_options="default")
     except pa.ArrowException as error:
         raise RequestLogError(f"{folder}: its shards of version {version} have other columns: {error}") from error
-    return together.slice(max(0, together.num_rows - most))
+    return together.slice(max(0, together.num_rows - options.rows))
 
 
 def _read_shard(shard: Shard, version: int, columns: Sequence[str]) -> pa.Table:

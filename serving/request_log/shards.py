@@ -6,6 +6,7 @@ and type, with nulls where values are missing. So a shard is a data file for Exa
 else. A version with other columns starts a new shard.
 """
 
+import contextlib
 import datetime
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -24,7 +25,7 @@ FORMAT = 1
 SHARD_PATTERN = "requests-*.parquet"
 # A worker appends to a stream; its end may be cut off. It becomes a shard when it is rotated.
 STREAM_PATTERN = "requests-*.arrow"
-FILE_MODE = 0o640
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
 _DESCRIPTION_KEY = b"request_log"
 
 TIME, ID, ROW, KEY = "_request_time", "_request_id", "_request_row", "_request_key"
@@ -41,6 +42,14 @@ LOG_FIELDS: Sequence[pa.Field] = (
 
 class RequestLogError(DataError):
     """A request log cannot be read or written, or lacks what is needed of it."""
+
+
+class AbsentColumnError(RequestLogError):
+    """A column was not logged."""
+
+
+class DeletedShardError(RequestLogError):
+    """A shard was deleted since it was listed, such as for --log-budget."""
 
 
 class ShardDescription(BaseModel):
@@ -94,16 +103,16 @@ class Shard:
         """Check that the shard has all input columns that something needs.
 
         Raises:
-          RequestLogError: A column is masked, or the shard lacks it.
+          AbsentColumnError: A column is masked, or the shard lacks it.
         """
         for name in columns:
             if name in self.description.masked:
-                raise RequestLogError(
+                raise AbsentColumnError(
                     f"{self.path}: column '{name}' is sensitive and was not logged; {purpose} needs it; "
                     "log it with --log-sensitive"
                 )
             if name not in self.schema.names:
-                raise RequestLogError(f"{self.path}: has no column '{name}'; {purpose} needs it")
+                raise AbsentColumnError(f"{self.path}: has no column '{name}'; {purpose} needs it")
 
     def check_model(self, model: str) -> None:
         """Check that the shard is of a model.
@@ -123,19 +132,20 @@ class Shard:
           columns: Names of the columns; None for all.
 
         Raises:
-          RequestLogError: The file is damaged.
+          DeletedShardError: The file was deleted.
+          RequestLogError: It is damaged.
         """
         # A stream may have become a shard since it was listed.
-        path = self.path if self.path.exists() else self.path.with_suffix(".parquet")
-        try:
-            if path.suffix == ".parquet":
-                with pq.ParquetFile(path) as file:
-                    yield from file.iter_batches(columns=list(columns) if columns is not None else None)
+        for path in (self.path, self.path.with_suffix(".parquet")):
+            try:
+                yield from _read_batches(path, columns)
+            except FileNotFoundError:
+                continue
+            except (OSError, pa.ArrowException) as error:
+                raise RequestLogError(f"{self.path}: cannot be read: {error}") from error
             else:
-                for batch in _read_stream(path):
-                    yield batch if columns is None else batch.select(list(columns))
-        except (OSError, pa.ArrowException) as error:
-            raise RequestLogError(f"{self.path}: cannot be read: {error}") from error
+                return
+        raise DeletedShardError(f"{self.path}: cannot be read: No such file or directory")
 
 
 def list_shards(folder: Path, model: str | None = None) -> list[Shard]:
@@ -173,7 +183,7 @@ def read_rows(
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of shards in a window of time.
+    """Yield the rows of shards in a window of time; a shard that was deleted has none.
 
     Args:
       shards: The shards.
@@ -185,14 +195,15 @@ def read_rows(
 
     for shard in shards:
         names = None if columns is None else list(dict.fromkeys([TIME, *columns]))
-        for batch in shard.batches(names):
-            times = batch.column(TIME)
-            inside = pa.array([True] * len(times)) if since is None else pc.greater_equal(times, pa.scalar(since))
-            if until is not None:
-                inside = pc.and_(inside, pc.less(times, pa.scalar(until)))
-            batch = batch.filter(inside)
-            if batch.num_rows:
-                yield batch if columns is None else batch.select(list(columns))
+        with contextlib.suppress(DeletedShardError):
+            for batch in shard.batches(names):
+                times = batch.column(TIME)
+                inside = pa.array([True] * len(times)) if since is None else pc.greater_equal(times, pa.scalar(since))
+                if until is not None:
+                    inside = pc.and_(inside, pc.less(times, pa.scalar(until)))
+                batch = batch.filter(inside)
+                if batch.num_rows:
+                    yield batch if columns is None else batch.select(list(columns))
 
 
 def write_shard(path: Path, rows: pa.Table, description: ShardDescription) -> None:
@@ -250,8 +261,20 @@ def open_shard(path: Path) -> Shard | None:
     except ValidationError as error:
         raise RequestLogError(f"{path}: its description cannot be read: {error.errors()[0]['msg']}") from error
     if description.format != FORMAT:
-        raise RequestLogError(f"{path}: has format {description.format}; this program reads format {FORMAT}")
+        raise RequestLogError(
+            f"{path}: has format {description.format}; this program reads format {FORMAT}; move it to "
+            "another folder, and read it with the release that wrote it"
+        )
     return Shard(path, schema, description)
+
+
+def _read_batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(columns=list(columns) if columns is not None else None)
+    else:
+        for batch in _read_stream(path):
+            yield batch if columns is None else batch.select(list(columns))
 
 
 def _read_stream_schema(path: Path) -> pa.Schema | None:

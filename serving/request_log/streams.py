@@ -19,6 +19,7 @@ import pyarrow as pa
 from cli.errors import ConfigError
 from serving.request_log.shards import (
     FILE_MODE,
+    FOLDER_MODE,
     SHARD_PATTERN,
     STREAM_PATTERN,
     RequestLogError,
@@ -30,7 +31,6 @@ from serving.request_log.shards import (
 
 # The first bytes of an Arrow IPC stream: https://arrow.apache.org/docs/format/Columnar.html
 _STREAM_START = b"\xff\xff\xff\xff"
-_FOLDER_MODE = 0o750
 
 
 class StreamNames:
@@ -106,7 +106,7 @@ class Stream:
 def _create_locked(folder: Path, names: StreamNames) -> tuple[Path, int]:
     while True:
         path = folder / names.choose(time.time_ns() // 1000)
-        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, FILE_MODE)
         except FileExistsError:
@@ -221,7 +221,7 @@ def check_folder(folder: Path, flag: str) -> None:
     """
     probe = folder / f".probe-{uuid.uuid4().hex}"
     try:
-        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         with open(probe, "xb") as file:
             # Nothing is written: a server starts with a full disk, too.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

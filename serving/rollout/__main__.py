@@ -4,7 +4,6 @@ python -m serving.rollout --model-dir runs/census-income/registry/census-income 
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -12,7 +11,7 @@ import click
 from cli.errors import ConfigError
 from cli.terminal import refusals
 from serving.registry import LocalRegistry, State
-from serving.rollout.evidence import LiveQuality, read_quality, read_servers
+from serving.rollout.evidence import LiveQualities, read_quality, read_servers
 from serving.rollout.rule import QUESTIONS, Bounds
 from serving.rollout.step import carry_out, decide
 
@@ -112,7 +111,7 @@ def main(
 
         if ("quality" in questions) != (outcomes is not None):
             raise ConfigError("--outcomes: the file and --judge quality belong together; name both or none")
-        quality: Mapping[int, LiveQuality] = {}
+        quality: LiveQualities = {}
         if outcomes is not None:
             metric, quality = read_quality(outcomes, metric)
         better = METRICS[metric].better if metric in METRICS else None

@@ -19,8 +19,6 @@ _TIMEOUT_SECONDS = 10.0
 _MAX_BYTES = 16 << 20
 _PREFIX = "model_server_"
 _BLAMED = ("rejected", "failed")
-# The slice of all rows in the document of `oncall outcomes --json`.
-_ALL_ROWS = "overall"
 
 
 @dataclass
@@ -66,6 +64,10 @@ class LiveQuality:
     value: float
     low: float
     high: float
+
+
+# Live quality by version, for two versions in the time in which both answered.
+LiveQualities = Mapping[frozenset[int], Mapping[int, LiveQuality]]
 
 
 def read_servers(
@@ -147,8 +149,10 @@ def add_metrics(text: str, evidence: dict[int, VersionEvidence], candidate: int 
                     entry.shadow_errors += count
 
 
-def read_quality(file: Path, metric: str = "") -> tuple[str, dict[int, LiveQuality]]:
-    """Return the name of a metric, and its values by version, of the document of `python -m oncall outcomes --json`.
+def read_quality(file: Path, metric: str = "") -> tuple[str, LiveQualities]:
+    """Return the name of a metric, and its values, of the document of `python -m oncall outcomes --json`.
+
+    The values of two versions are those of the time in which both answered, so that both had the same traffic.
 
     Args:
       file: The document.
@@ -161,15 +165,17 @@ def read_quality(file: Path, metric: str = "") -> tuple[str, dict[int, LiveQuali
     try:
         document = json.loads(file.read_bytes())
         metric = metric or str(document["metrics"][0])
-        overall = [group for group in document["groups"] if not group["week"] and group["slice"] == _ALL_ROWS]
-        names = list(dict.fromkeys(name for group in overall for name in group["metrics"]))
-        quality = {int(group["version"]): _read_metric(group, metric) for group in overall}
+        names = list(dict.fromkeys(name for group in document["groups"] for name in group["metrics"]))
+        qualities: dict[frozenset[int], dict[int, LiveQuality]] = {}
+        for pair in document["side_by_side"]:
+            values = {int(group["version"]): _read_metric(group, metric) for group in pair["groups"]}
+            qualities[frozenset(values)] = {number: value for number, value in values.items() if value is not None}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else repr(error)
         raise DataError(f"{file}: is not a document of python -m oncall outcomes --json: {reason}") from error
     if names and metric not in names:
         raise ConfigError(f"--metric: {file} has no '{metric}'; expected one of {', '.join(names)}")
-    return metric, {version: value for version, value in quality.items() if value is not None}
+    return metric, qualities
 
 
 def _read_metric(group: Mapping[str, Any], metric: str) -> LiveQuality | None:

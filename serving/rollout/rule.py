@@ -182,8 +182,7 @@ def _judge_quality(
 ) -> RuleJudgement:
     """Judge the live quality: exceeded if the interval of the version is worse as a whole than the one before's."""
     if subject is None or before is None:
-        which = "the version" if subject is None else "the version before"
-        return RuleJudgement("quality", "not judged", f"{which} has no outcomes")
+        return RuleJudgement("quality", "not judged", "no metric of both versions for the time in which both answered")
     missing = _count_missing(
         bounds, {"rows with an outcome": subject.rows, "rows of the version before with one": before.rows}
     )

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from serving.registry import Ledger, LocalRegistry, State
-from serving.rollout.evidence import LiveQuality, VersionEvidence
+from serving.rollout.evidence import LiveQualities, VersionEvidence
 from serving.rollout.rule import Bounds, RuleJudgement, judge
 
 Action = Literal["promote", "reject", "rollback", "wait"]
@@ -41,7 +41,7 @@ def decide(
     questions: Collection[str],
     bounds: Bounds,
     evidence: Mapping[int, VersionEvidence],
-    quality: Mapping[int, LiveQuality],
+    quality: LiveQualities,
     *,
     higher_is_better: bool = True,
 ) -> Step:
@@ -56,7 +56,7 @@ def decide(
       questions: Questions that a promotion needs an answer to.
       bounds: Bounds.
       evidence: Measurements by version.
-      quality: Live quality by version.
+      quality: Live quality by version, for two versions in the time in which both answered.
       higher_is_better: Direction of its metric.
     """
     candidate, champion = ledger.find_by_state(State.CANDIDATE), ledger.champion
@@ -80,12 +80,13 @@ def decide(
         return Step("wait", subject, before, (), f"version {champion} came back by a rollback and is not judged")
     asked = questions if candidate is not None else [name for name in questions if name in _QUESTIONS_OF_CHAMPION]
     nothing = VersionEvidence()
+    pair = quality.get(frozenset((subject, before)), {})
     judgements = judge(
         asked,
         bounds,
         evidence.get(subject, nothing),
         evidence.get(before, nothing),
-        (quality.get(subject), quality.get(before)),
+        (pair.get(subject), pair.get(before)),
         higher_is_better=higher_is_better,
     )
     exceeded = [str(judgement) for judgement in judgements if judgement.verdict == "exceeded"]

@@ -77,13 +77,15 @@ def test_a_killed_run_is_told_once_again_after_a_day_and_when_it_is_over(
     assert oncall("check", "--alert").output == ""
     later(runs, 2)
     assert "CRASHED" in oncall("check", "--alert").stderr
-    assert [alert["since"] for alert in hook.documents] == [document["since"]] * 2
+    later(runs, -48)
+    assert "CRASHED" in oncall("check", "--alert").stderr
+    assert [alert["since"] for alert in hook.documents] == [document["since"]] * 3
 
     runs.run(THIRD)
     configure(runs, THIRD)
     over = oncall("check", "--alert")
     assert (over.exit_code, over.stderr.splitlines()[0].split(", on")[0]) == (0, "census-income: ok again: newest run")
-    assert [(alert["event"], alert["state"]) for alert in hook.documents[2:]] == [("recovered", "OK")]
+    assert [(alert["event"], alert["state"]) for alert in hook.documents[3:]] == [("recovered", "OK")]
     assert oncall("check", "--alert").output == ""
 
 

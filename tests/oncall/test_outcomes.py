@@ -1,5 +1,6 @@
 """Live metrics of logged predictions: by version, week and slice, beside the evaluation's, and a drop in `check`."""
 
+import datetime
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from schemas.metrics import METRICS
 from serving.request_log.shards import ShardDescription
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
-from tests.serving.outcomes.logs import FEATURES, build_rows, join_labels, write_labels, write_log, write_model
+from tests.serving.outcomes.logs import FEATURES, START, build_rows, join_labels, write_labels, write_log, write_model
 
 ROWS = 1_200
 DESCRIPTION = ShardDescription(model="census-income", sample=0.5, key="person", masked=("race",))
@@ -112,6 +113,38 @@ def test_a_fallen_quality_is_a_drop_in_the_report_and_in_check(
     assert check["todo"].endswith(f"--log {log}")
     text = oncall("outcomes", "--log", log).stdout
     assert "worse      version 2, last 28 days: live AUC 0.6" in text
+
+
+def test_two_versions_are_compared_in_the_time_in_which_both_answered(
+    folder: Path, runs: Runs, oncall: Oncall, document: Callable[..., Any]
+) -> None:
+    """The champion's easier rows from before, and a request by a clock that was wrong, do not count."""
+    for run in ("run-1", "run-2"):
+        runs.run(run)
+    hours = datetime.timedelta(hours=1)
+    rows = {1: START, 2: START + 100 * hours}
+    lines = []
+    for version, start in rows.items():
+        keys = [f"{version}-{number}" for number in range(200)]
+        predictions = np.linspace(0, 1, 200, dtype=np.float32)
+        write_log(
+            folder,
+            str(version),
+            build_rows(keys, start=start, version=version, columns={"_prediction_probability": pa.array(predictions)}),
+        )
+        # Until then the label is what the first version predicts, and afterwards the opposite.
+        for number, key in enumerate(keys):
+            is_later = start + number * hours >= rows[2]
+            lines.append(f"{key},{'>50K' if (number % 100 >= 50) != is_later else '<=50K'}")
+    write_log(folder, "0", build_rows(["old"], start=START - 9 * hours, version=2))
+    lines.append("old,>50K")
+    join_labels(folder, write_labels(folder / "labels.csv", "person,income", *lines))
+    (pair,) = document("outcomes", "--log", folder / "log")["side_by_side"]
+    first, second = pair["groups"]
+    assert [(group["version"], group["rows"]) for group in pair["groups"]] == [(1, 100), (2, 100)]
+    assert (first["metrics"]["auc"]["value"], second["metrics"]["auc"]["value"]) == (0.0, 0.0)
+    text = " ".join(oncall("outcomes", "--log", folder / "log").stdout.split())
+    assert "together AUC in the hours in which both answered: version 1 0.0000" in text
 
 
 def test_a_week_of_one_class_is_named(folder: Path, runs: Runs, oncall: Oncall, document: Callable[..., Any]) -> None:

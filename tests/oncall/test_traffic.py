@@ -74,20 +74,38 @@ def test_rejections_other_versions_and_clocks_are_counted(document: Document, on
     reasons = ["age: expected a number", *["sex: is missing"] * 2]
     write_log(log, rows_of_test(300), errors=reasons)
     write_log(log, rows_of_test(40), name="2", version=2, sample=1.0)
-    write_log(log, rows_of_test(7), name="3", ago=-3 * HOUR)
+    write_log(log, rows_of_test(7), name="3", ago=-3 * HOUR, key="persn")
+    write_log(log, rows_of_test(5), name="5", key="persn")
     write_log(log, rows_of_test(500), name="4", ago=30 * HOUR)
     report = document("traffic")
-    assert report["rows"] == {"1": 300, "2": 40}
+    assert report["rows"] == {"1": 305, "2": 40}
+    assert report["keyless"] == {"persn": 5}
     assert report["rejections"] == {"sex: is missing": 2, "age: expected a number": 1}
     assert (report["future_rows"], report["samples"]) == (7, [0.1, 1.0])
     output = oncall("traffic").output
-    assert "rows       version 1: 300, version 2: 40" in output
+    assert "rows       version 1: 305, version 2: 40" in output
+    assert "key        5 rows have no value of 'persn' (--log-key), by which labels are joined" in output
     assert "rejected   3 requests" in output
     assert "2: sex: is missing" in output
     assert "clock      7 rows have times after now, up to " in output
-    assert document("traffic", "--since", "2d")["rows"] == {"1": 800, "2": 40}
+    assert document("traffic", "--since", "2d")["rows"] == {"1": 805, "2": 40}
     since = (datetime.datetime.now(datetime.UTC) - 29 * HOUR).isoformat()
-    assert document("traffic", "--since", since)["rows"] == {"1": 300, "2": 40}
+    assert document("traffic", "--since", since)["rows"] == {"1": 305, "2": 40}
+
+
+def test_rejected_requests_are_a_finding_but_no_drift(document: Document, oncall: Oncall, log: Path) -> None:
+    """A missing value that the model does not take is a rejected request, and in no other number."""
+    write_log(log, rows_of_test(950), errors=["age: the value is missing"] * 50)
+    report = document("traffic")
+    finding = "rejected requests: 50 of 1,000 (5.0%), 50 of them: age: the value is missing"
+    assert (report["findings"], report["has_moved"]) == ([finding], False)
+    check = oncall("check")
+    assert (check.exit_code, finding in " ".join(check.output.split())) == (1, True)
+    # A client of which no request is answered is seen, too.
+    write_log(log, rows_of_test(0), errors=["body is not JSON"] * 200)
+    assert document("traffic")["findings"][0].startswith("rejected requests: 200 of 200 (100.0%)")
+    write_log(log, rows_of_test(0), errors=["body is not JSON"] * 199)
+    assert document("traffic")["findings"] == []
 
 
 def test_few_rows_and_none_are_not_judged(oncall: Oncall, document: Document, runs: Runs, log: Path) -> None:
@@ -112,6 +130,11 @@ def test_a_masked_column_is_named_and_not_judged(document: Document, log: Path) 
     report = document("traffic")
     assert report["not_judged"] == {"sensitive, and not logged (--log-sensitive of the server logs them)": "race"}
     assert "race" not in {feature["feature"] for feature in report["features"]}
+    # It is logged since then, and the window has no older rows.
+    write_log(log, rows.drop_columns(["race"]), masked=("race",), ago=30 * HOUR)
+    write_log(log, rows, name="2")
+    report = document("traffic")
+    assert (report["not_judged"], len(report["features"])) == ({}, rows.num_columns)
 
 
 def test_predictions_are_compared_with_the_first_day_of_the_version(document: Document, log: Path) -> None:
@@ -211,6 +234,9 @@ def damage(runs: Runs, log: Path, what: str) -> None:
             write_log(log, rows, name="2", model="flights")
         case "other columns":
             write_log(log, rows.drop_columns(["age"]), name="2")
+        case "tensors":
+            examples = pa.table({"examples": pa.array([b"1"] * 300)})
+            write_log(log, examples, name="2")
         case "other type":
             write_log(log, replace(rows, "age", pa.array(["old"] * 300)), name="2")
         case "removed statistics":
@@ -231,6 +257,11 @@ def damage(runs: Runs, log: Path, what: str) -> None:
             "other columns",
             3,
             "requests-2.parquet: has no column 'age'; the comparison with the training data of version",
+        ),
+        (
+            "tensors",
+            3,
+            "requests-2.parquet: has the tensors of a model of your own (examples), expected columns of the training",
         ),
         (
             "other type",

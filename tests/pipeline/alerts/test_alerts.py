@@ -180,15 +180,16 @@ def test_hostile_text_neither_moves_a_terminal_nor_calls_a_channel(
         root,
         to_hook(),
         fails_in="Gate",
-        error="\x1b[31mred <!channel>\n" + "line\n" * 50 + "x" * 5000,
+        error="\x1b[31mred <!channel>\n" + "x" * 5000 + "\n" + "line\n" * 50,
         prints_alert=True,
     )
     assert "\x1b" not in capfd.readouterr().err
     (document,) = hook.documents
     assert "\\x1b[31mred &lt;!channel&gt;" in document["text"]
+    assert "xxx...\n" in document["text"]
     assert "and 32 lines more" in document["text"]
     assert len(document["text"]) < 3000
-    assert document["why"].startswith("Gate: \x1b[31mred <!channel>\nline")
+    assert document["why"].startswith("Gate: \x1b[31mred <!channel>\nxxx")
 
 
 def test_a_webhook_that_fails_changes_nothing_is_said_once_and_kept(

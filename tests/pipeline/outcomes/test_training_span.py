@@ -89,7 +89,8 @@ def test_a_window_of_time_and_a_name_may_be_given(folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert pq.read_table(target).column("age").to_pylist() == [21.0]
     result = write_span(folder, "--output", target)
-    assert (result.exit_code, "exists already; it is never overwritten" in result.stderr) == (2, True)
+    message = "exists already; it is never overwritten. Name another file with --output"
+    assert (result.exit_code, message in result.stderr) == (2, True)
     result = write_span(folder, "--since", "soon")
     assert (result.exit_code, "--since soon: is not a date or time" in result.stderr) == (2, True)
 
@@ -109,9 +110,9 @@ def test_a_masked_column_and_one_that_is_not_logged_are_named(tmp_path: Path) ->
     join_labels(tmp_path, write_labels(tmp_path / "one.csv", "person,income", "a,>50K"))
     result = write_span(tmp_path)
     assert result.exit_code == 3
-    assert (
-        "requests-1.parquet: column 'job' is sensitive and was not logged; the next span of the training data needs"
-        in (result.stderr)
+    assert result.stderr.endswith(
+        "requests-1.parquet: column 'job' is sensitive and was not logged; the next span of the training data needs "
+        "it; log it with --log-sensitive; name the time from which it was logged with --since\n"
     )
     assert not (tmp_path / "data").exists()
     write_log(tmp_path, "1", rows)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
 
 from cli.errors import DataError
@@ -104,3 +105,9 @@ def test_the_folders_that_exist_are_no_pattern(tmp_path: Path) -> None:
     base, rest = literal_start(f"{tmp_path}/{ODD}/x[1]/y[2]/*.csv")
     assert (base, rest) == (f"{tmp_path}/{ODD}/x[1]", "y[2]/*.csv")
     assert literal_start("*.csv") == ("", "*.csv")
+
+
+def test_the_cause_of_an_error_of_arrow_is_short(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        pafs.LocalFileSystem().open_input_file(str(tmp_path / "rows.csv"))
+    assert locations.what_failed(caught.value) == "No such file or directory"

@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.outcomes.join import join_outcomes, open_outcomes
+from serving.outcomes.join import find_cause, join_outcomes, open_outcomes
 from serving.outcomes.store import LABEL, read_summary
 from serving.request_log.shards import ERROR, ID, KEY, ROW, ShardDescription, describe
 from tests.serving.outcomes.logs import (
@@ -132,7 +133,7 @@ def test_a_label_from_the_future_waits_and_one_from_before_is_not_joined(folder:
     assert counts(document, "future", "early", "joined", "unknown") == [1, 1, 1, 0]
     assert document["examples"] == {"future": f"{labels}: row 2", "early": f"{labels}: row 3"}
     text = join(folder).stdout
-    assert f"1 label from the future; joined when its time has come, such as {labels}: row 2" in text
+    assert f"1 label from the future, to be joined in time, such as {labels}: row 2" in text
     assert "1 prediction with a label from before it, which is not joined, perhaps of another time zone" in text
 
 
@@ -310,3 +311,20 @@ def test_a_join_that_needs_more_memory_names_the_flag(folder: Path) -> None:
     assert result.exit_code == 3
     assert "the join needs more memory than --memory 1KB; allow more" in result.stderr
     assert [*(folder / "log" / "outcomes").glob(".unfinished-*")] == []
+
+
+def test_the_cause_of_a_full_disk_is_one_plain_line() -> None:
+    text = (
+        'IO Error: Async write failed for range [offset=18245, size=2357]: {"exception_type":"IO","exception_message":'
+        '"Could not write file \\"joined.parquet\\": No space left on device","errno":"28"}'
+    )
+    assert find_cause(duckdb.IOException(text)) == 'Could not write file "joined.parquet": No space left on device'
+    assert find_cause(duckdb.IOException("IO Error: no\nmore")) == "IO Error: no"
+
+
+def test_the_outcomes_are_for_those_who_read_the_log(tmp_path: Path) -> None:
+    """The folder of the log may be one that everybody can enter."""
+    write_model(tmp_path)
+    log = write_log(tmp_path, "1", build_rows(["a"]))
+    join_labels(tmp_path, write_labels(tmp_path / "labels.csv", "person,income", "a,>50K"))
+    assert (log / "outcomes").stat().st_mode & 0o777 == 0o750

@@ -172,6 +172,15 @@ def test_the_latest_rows_of_the_version_are_taken(exported: list[Path], tmp_path
     assert (result.since, result.until) == ("2026-11-02T00:00:40+00:00", "2026-11-04T00:00:49+00:00")
 
 
+def test_rows_from_before_a_column_was_logged_are_left_out(exported: list[Path], tmp_path: Path) -> None:
+    write_log(tmp_path, exported[0], ROWS[:50], number=1, masked=("shop name",))
+    write_log(tmp_path, exported[0], ROWS[:50], number=2)
+    assert _replay(tmp_path, exported[0], min_rows=50).rows == 50
+    message = r"requests-1\.parquet: column 'shop name' is sensitive .*; wait for 51 rows with it, or push once"
+    with pytest.raises(RequestLogError, match=message):
+        _replay(tmp_path, exported[0], min_rows=51)
+
+
 def test_too_few_rows_are_not_judged(exported: list[Path], tmp_path: Path) -> None:
     log = write_log(tmp_path, exported[0], ROWS[:50])
     result = _replay(log, exported[1])
@@ -192,7 +201,7 @@ def test_a_log_that_does_not_fit_is_named(exported: list[Path], tmp_path: Path) 
     with pytest.raises(RequestLogError, match=r"is of the model 'house-model', expected 'shop-model'; name"):
         replay(log, "shop-model", 1, predictor, ReplayOptions())
     log = write_log(tmp_path / "slices", exported[0])
-    with pytest.raises(RequestLogError, match=r"has no column 'region'; a replay needs it$"):
+    with pytest.raises(RequestLogError, match=r"has no column 'region'; a replay needs it; wait for 100 rows"):
         replay(log, "shop-model", 1, predictor, ReplayOptions(slice_by=[["region"]]))
     log = write_log(tmp_path / "outputs", exported[0], masked=("_prediction_predicted_label",))
     with pytest.raises(RequestLogError, match=r"the outputs differ: .*; the log is of a model with another label$"):

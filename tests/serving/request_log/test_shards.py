@@ -77,6 +77,16 @@ def test_a_stream_without_a_block_is_no_shard_yet(tmp_path: Path) -> None:
     assert len(list_shards(tmp_path)) == 1
 
 
+def test_a_shard_that_was_deleted_since_it_was_listed_has_no_rows(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_shard(tmp_path / f"requests-{number}.parquet", _build_rows(number), DESCRIPTION)
+    shards = list_shards(tmp_path)
+    shards[0].path.unlink()
+    assert sum(batch.num_rows for batch in read_rows(shards)) == 2
+    with pytest.raises(RequestLogError, match=r"requests-1\.parquet: cannot be read: No such file"):
+        next(shards[0].batches())
+
+
 def test_a_masked_column_is_named(tmp_path: Path) -> None:
     write_shard(tmp_path / "requests-1.parquet", _build_rows(1), DESCRIPTION)
     (shard,) = list_shards(tmp_path)
@@ -108,5 +118,5 @@ def test_another_format_and_a_folder_without_shards_are_named(tmp_path: Path) ->
     with pytest.raises(RequestLogError, match=r"there is no such folder; a server writes one"):
         list_shards(tmp_path / "missing")
     write_shard(tmp_path / "requests-1.parquet", _build_rows(1), DESCRIPTION.model_copy(update={"format": 2}))
-    with pytest.raises(RequestLogError, match=r"has format 2; this program reads format 1$"):
+    with pytest.raises(RequestLogError, match=r"has format 2; this program reads format 1; move it"):
         list_shards(tmp_path)

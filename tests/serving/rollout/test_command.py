@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = tmp_path / "outcomes.json"
     metrics = {name: {"value": 1.0, "interval": [0.9, 1.1]} for name in ("accuracy", "calibration")}
     group = {"version": 2, "week": "", "slice": "overall", "rows": 500, "metrics": metrics}
-    file.write_text(json.dumps({"metrics": ["accuracy"], "groups": [group]}))
+    file.write_text(json.dumps({"metrics": ["accuracy"], "groups": [group], "side_by_side": []}))
     quality = ("--judge", "quality", "--outcomes", str(file))
     for more, code, message in (
         (flags, 2, "shop-model is not a folder; expected the model's, in its registry"),
@@ -119,15 +119,19 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_outcomes_are_read_from_the_document_of_oncall(tmp_path: Path) -> None:
+    """They are those of the time in which both versions answered: the champion had other traffic before."""
     file = tmp_path / "outcomes.json"
     metrics = {"auc": {"value": 0.8, "interval": [0.78, 0.82]}, "accuracy": {"value": None, "interval": None}}
+    better = {"auc": {"value": 0.9, "interval": [0.89, 0.91]}}
     groups = [
-        {"version": 2, "week": week, "slice": name, "rows": rows, "metrics": metrics}
-        for week, name, rows in (("", "overall", 500), ("2026-W47", "overall", 70), ("", "sex=Male", 200))
+        {"version": 1, "week": "", "slice": "overall", "rows": 9000, "metrics": better},
+        {"version": 2, "week": "", "slice": "overall", "rows": 500, "metrics": metrics},
     ]
-    file.write_text(json.dumps({"metrics": ["auc"], "groups": groups}))
-    assert read_quality(file) == ("auc", {2: LiveQuality(500, 0.8, 0.78, 0.82)})
-    assert read_quality(file, "accuracy") == ("accuracy", {})
+    pair = {"groups": [{"version": 1, "rows": 400, "metrics": metrics}, {"version": 2, "rows": 500, "metrics": better}]}
+    file.write_text(json.dumps({"metrics": ["auc"], "groups": groups, "side_by_side": [pair]}))
+    shared = {1: LiveQuality(400, 0.8, 0.78, 0.82), 2: LiveQuality(500, 0.9, 0.89, 0.91)}
+    assert read_quality(file) == ("auc", {frozenset((1, 2)): shared})
+    assert read_quality(file, "accuracy") == ("accuracy", {frozenset((1, 2)): {}})
     file.write_text("{}")
     with pytest.raises(DataError, match=r"outcomes\.json: is not a document of python -m oncall outcomes --json"):
         read_quality(file)

@@ -99,7 +99,7 @@ def test_quality_is_exceeded_only_if_it_is_significantly_worse() -> None:
         (judgement,) = judge(["quality"], BOUNDS, OLD, OLD, (subject, before), higher_is_better=higher)
         assert judgement.verdict == verdict
     (judgement,) = judge(["quality"], BOUNDS, OLD, OLD, (None, before))
-    assert str(judgement) == "quality not judged: the version has no outcomes"
+    assert str(judgement) == "quality not judged: no metric of both versions for the time in which both answered"
 
 
 def test_a_candidate_is_promoted_rejected_or_waits() -> None:
