@@ -6,6 +6,7 @@ Entries that find the queue full, and rows that cannot be written, are dropped a
 
 import contextlib
 import logging
+import math
 import pickle
 import subprocess
 import sys
@@ -35,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 # A worker that is killed loses what waits so long. Many short sends delay no request as a long one does.
 _WAIT_SECONDS = 0.1
 _MESSAGE_ENTRIES = 256
-# A process that ended sooner is not started again at once.
+# A process that ends is replaced at once, and not again within this time.
 _RETRY_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
 _MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
@@ -110,7 +111,6 @@ class _WriterProcess:
     Attributes:
       sent: Numbers of rows and bytes that were sent to it.
       taken: Numbers of rows and bytes that it has written, or dropped.
-      started: Seconds of the monotonic clock at its start.
     """
 
     def __init__(self, settings: RequestLogSettings, model: str, take_report: Callable[[LogReport], None]) -> None:
@@ -120,7 +120,6 @@ class _WriterProcess:
           OSError: It cannot be started.
         """
         self.sent, self.taken = [0, 0], [0, 0]
-        self.started = time.monotonic()
         self._take_report = take_report
         command = [sys.executable, "-m", "serving.request_log.process"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -191,7 +190,7 @@ class RequestLog:
         # the event loop's, and the sender's.
         self._added, self._settled = [0, 0], [0, 0]
         self._process: _WriterProcess | None = None
-        self._retry_at = 0.0
+        self._retry_at = self._ended_at = -math.inf
         self._is_closing = False
         self._wake = threading.Event()
         default = find_default()
@@ -268,7 +267,7 @@ class RequestLog:
         if self._process is not None:
             if not self._process.has_ended:
                 return
-            self._retry_at = self._process.started + _RETRY_SECONDS
+            self._retry_at, self._ended_at = self._ended_at + _RETRY_SECONDS, now
             self._settle(self._process)
             self._process = None
         if now < self._retry_at:

@@ -269,9 +269,7 @@ def test_another_process_writes_after_one_that_was_killed(
     counts: Counts,
     open_log: Open,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker_log, "_RETRY_SECONDS", 0.0)
     log = open_log()
     send(log, version, [SMALL_ROW], "before")
     counts.wait(logged=1)
@@ -292,9 +290,20 @@ def test_another_process_writes_after_one_that_was_killed(
     assert [row[ID] for row in read(tmp_path)] == ["before", "after"]
     assert {path.suffix for path in tmp_path.iterdir()} == {".parquet"}
     assert (
-        "request log: the process that writes it ended with signal 9; 2 rows are lost, and another is started within 0 s"
+        "request log: the process that writes it ended with signal 9; 2 rows are lost, and another is started within 30 s"
         in caplog.text
     )
+
+
+def test_a_process_that_ends_again_is_not_replaced_at_once(version: Version, counts: Counts, open_log: Open) -> None:
+    log = open_log()
+    for number in (1, 2):
+        send(log, version, [SMALL_ROW])
+        counts.wait(logged=number, **({"failures": number - 1} if number > 1 else {}))
+        find_process().kill()
+        counts.wait(logged=number, failures=number)
+    send(log, version, [SMALL_ROW])
+    counts.wait(logged=2, failures=2, process=1)
 
 
 def test_size_and_age_rotate_and_the_budget_deletes(
