@@ -371,7 +371,7 @@ def find_run_root(folder: Path | None) -> Path:
 
 def _has_pushed_here(record: RunRecord) -> bool:
     push = record.config.get("push") or {}
-    return push.get("target") != "vertex" and record.summary.get("pushed", "").startswith("version ")
+    return push.get("target") != "vertex" and record.push is not None and record.push.wrote
 
 
 def _describe_problem(error: OSError | ValidationError) -> str:

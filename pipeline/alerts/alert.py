@@ -166,7 +166,7 @@ def create_run_alert(
     why = "\n".join(filter(None, [cause(record, state), *(missed if len(missed) > 1 else ())]))
     here = _here(root)
     questions = [ask("why", record.run_id, here=here)] if state in _EVENTS else []
-    pushed = f"; pushed {record.summary['pushed']}" if state not in _EVENTS and "pushed" in record.summary else ""
+    pushed = f"; pushed {record.push}" if state not in _EVENTS and record.push is not None else ""
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     return Alert(
         event=event,

@@ -16,7 +16,7 @@ from google.protobuf import json_format, struct_pb2
 from cli import errors
 from cli.errors import ConfigError, PipelineError
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.records import config_hash, git_revision
+from pipeline.run.records import PushResult, config_hash, git_revision
 from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.metadata_store import resolve_network
@@ -314,12 +314,15 @@ def tasks_of(job: Any) -> dict[str, Any]:
     return tasks
 
 
-def pushed_text(properties: Mapping[str, Any]) -> str:
-    """Return what was pushed, from the properties of what Pusher made."""
-    version = f"version {properties.get('pushed_version')}"
-    if properties.get("pushed") == 1:
-        return f"{version} to {properties.get('pushed_destination')}"
-    return f"nothing: {version} holds this very model already"
+def read_push(properties: Mapping[str, Any]) -> PushResult | None:
+    """Return the result of a push from the properties of Pusher's artifact; None if Pusher has not set them."""
+    if "pushed_version" not in properties:
+        return None
+    return PushResult(
+        version=int(properties["pushed_version"]),
+        wrote=properties.get("pushed") == 1,
+        destination=properties.get("pushed_destination", ""),
+    )
 
 
 def details_of(job: Any) -> list[Any]:
