@@ -49,13 +49,13 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
     def run(
         config_file: Path, vertex_file: Path | None, settings: tuple[str, ...], as_json: bool, **options: Any
     ) -> None:
-        from cli.terminal import refusals
+        from cli.terminal import refusals, runner
         from pipeline.config import pipeline_config
 
         flags = {key: options.pop(key) for key, _ in _OVERRIDES}
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
-        goes_on = "; a job that was submitted continues: vertex_runner.py status, cancel"
-        with refusals(as_json=as_json, interrupted="interrupted" + (goes_on if command.__name__ == "submit" else "")):
+        note = f"; a job that was submitted continues: {' '.join(runner('vertex_runner.py'))} status, cancel"
+        with refusals(as_json=as_json, interrupted="interrupted" + (note if command.__name__ == "submit" else "")):
             shared = pipeline_config.read_vertex_settings(vertex_file) if vertex_file else []
             config = pipeline_config.load(config_file, [*shared, *settings, *overrides])
             command(config, as_json=as_json, **options)

@@ -15,6 +15,7 @@ from google.protobuf import json_format, struct_pb2
 
 from cli import errors
 from cli.errors import ConfigError, PipelineError
+from cli.terminal import command, runner
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.records import PushResult, config_hash, git_revision
 from serving.registry.vertex.config import VertexProject
@@ -197,7 +198,8 @@ def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: s
     if len(existing) > 1:
         names = ", ".join(existing_schedule.name for existing_schedule in existing)
         raise PipelineError(
-            f"several schedules are called '{name}': {names}; delete them: vertex_runner.py schedules delete"
+            f"several schedules are called '{name}': {names}; delete them: "
+            + command(*runner("vertex_runner.py"), "schedules", "delete")
         )
     new = v1.Schedule(
         display_name=name,
@@ -246,7 +248,8 @@ def change_schedules(vertex: VertexClient, name: str, action: str) -> list[Any]:
     schedules = list_schedules(vertex, name)
     if not schedules:
         raise ConfigError(
-            f"{vertex.place.parent}: has no schedule '{name}'; make one: vertex_runner.py submit --cron '0 3 * * *'"
+            f"{vertex.place.parent}: has no schedule '{name}'; make one: "
+            + command(*runner("vertex_runner.py"), "submit", "--cron", "0 3 * * *")
         )
     for schedule in schedules:
         vertex.retry(functools.partial(_change_schedule, vertex, schedule, action), seconds=300)
