@@ -202,7 +202,7 @@ class _TransformedError(Exception):
 
 class _StopAfterTransform:
     def node_started(self, node_id: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def node_finished(self, result: object) -> None:
         outputs = result.outputs  # type: ignore[attr-defined]

@@ -95,7 +95,7 @@ def say(text: str, level: Level = "error") -> None:
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Whether a stream is the one that JOURNAL_STREAM names by its device and inode: systemd.exec(5)."""
+    """Return whether a stream is the one that JOURNAL_STREAM names by its device and inode: systemd.exec(5)."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):

@@ -105,7 +105,7 @@ def _update(
 def _select_features(
     before: schema_pb2.Schema, after: schema_pb2.Schema, features: tuple[str, ...]
 ) -> schema_pb2.Schema:
-    """`before` with the given features, and the domains they use, as in `after`."""
+    """Return `before` with the given features, and the domains they use, as in `after`."""
     chosen = schema_pb2.Schema()
     chosen.CopyFrom(before)
     domains = {feature.domain for feature in after.feature if feature.name in features}

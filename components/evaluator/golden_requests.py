@@ -154,7 +154,7 @@ def _value(feature: tf.train.Feature) -> Any:
 
 
 def _fits(inputs: Inputs, instance: dict[str, Any]) -> bool:
-    """Whether the server would take a row: a text in another encoding than UTF-8 it would not."""
+    """Return whether the server would take a row: a text in another encoding than UTF-8 it would not."""
     try:
         convert_rows(inputs, [instance])
         json.dumps(instance, ensure_ascii=False).encode()

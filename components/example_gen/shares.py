@@ -118,7 +118,10 @@ def _nominal_bounds(fractions: Sequence[float]) -> list[int]:
 
 
 def _exact_bounds(rows: Hashes, times: NDArray[np.int64], fractions: Sequence[float]) -> list[int]:
-    """Bounds between which as many rows lie as each share asks for, and no fewer than one, if there are enough rows."""
+    """Return bounds between which as many rows lie as each share asks for.
+
+    At least one row lies between two bounds if there are enough rows.
+    """
     total = int(times.sum())
     if total > _EXACT_ROWS or total <= len(fractions):
         return _nominal_bounds(fractions)

@@ -742,7 +742,7 @@ def _vocabulary(path: Path, feature: str) -> list[str]:
 
 
 def _describe(problem: ErrorDetails, data: Any) -> str:
-    """One line: the key as the user wrote it, the rule, the value received."""
+    """Return one line: the key as the user wrote it, the rule, the value received."""
     key: list[str] = []
     here = data
     for part in problem["loc"]:

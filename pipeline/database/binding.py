@@ -45,7 +45,7 @@ class Binding(BaseModel):
 
 
 def is_run_root(folder: Path) -> bool:
-    """Whether runs have used the folder."""
+    """Return whether runs have used the folder."""
     return any((folder / name).exists() for name in (FILE, SQLITE_FILE, _RECORDS))
 
 

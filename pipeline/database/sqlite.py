@@ -101,11 +101,14 @@ class SQLiteFile(Database):
             case DatabaseError(fault=DatabaseFault.DENIED):
                 return show_rights(self.file)
             case _:
-                again = self._begin_anew()
+                again = self._suggest_new_database()
                 return f"restore {self.file} from a backup; the serving version is unchanged. Or begin again: {again}"
 
-    def _begin_anew(self) -> str:
-        """After it the next run makes a fresh database; `registry`, with the serving version, records and logs stay."""
+    def _suggest_new_database(self) -> str:
+        """Return the command after which the next run makes a new database.
+
+        The registry with the serving version, records and logs stay.
+        """
         root = self.file.parent
         moved = [path for path in (*sorted(root.glob(f"{self.file.name}*")), root / "artifacts") if path.exists()]
         if not moved:

@@ -276,7 +276,7 @@ class RunRecord(BaseModel):
         return RunState.ABORTED if self.reason else RunState.FAILED
 
     def _process_lives(self) -> bool:
-        """Whether the process still runs; on another machine the lock decides."""
+        """Return whether the process still runs; on another machine the lock decides."""
         if self.host != socket.gethostname():
             return True
         try:

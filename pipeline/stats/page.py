@@ -260,7 +260,7 @@ def _view(
 
 
 def _has_distribution(feature: statistics_pb2.FeatureNameStatistics) -> bool:
-    """Whether the values are known if there are any; of live traffic, some columns are only counted."""
+    """Return whether the values are known if there are any; of live traffic, some columns are only counted."""
     if not _common(feature).num_non_missing:
         return True
     if feature.HasField("string_stats"):
@@ -400,7 +400,7 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
 
 
 def _logarithmic(share: float) -> float:
-    """From 0 to 1, with three powers of ten shown."""
+    """Return a value from 0 to 1, with three powers of ten shown."""
     return max(0.0, 1 + math.log10(share) / 3) if share > 0 else 0.0
 
 

@@ -225,7 +225,7 @@ def _local_paths(job: Mapping[str, Any], config: PipelineConfig) -> Iterator[str
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Every text in JSON's values, with its place."""
+    """Yield every text in JSON's values, with its place."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, Mapping):

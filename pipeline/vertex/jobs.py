@@ -99,7 +99,7 @@ def new_job_id(pipeline: str) -> str:
 
 
 def origin(config: PipelineConfig) -> dict[str, str]:
-    """Labels that say what a job was made from: the config's hash, the revision of this checkout, its changes."""
+    """Return labels with the origin of a job: the config's hash, the revision of this checkout, its changes."""
     revision, dirty = git_revision()
     labels = {"config-hash": config_hash(config)}
     return labels if revision is None else {**labels, "revision": revision, "dirty": str(dirty).lower()}
@@ -163,7 +163,7 @@ def _message(vertex: VertexClient, job: Mapping[str, Any]) -> v1.PipelineJob:
 
 
 def check_cron(cron: str) -> None:
-    """Refuses what is not a schedule, before anything is compiled for it.
+    """Reject a text that is not a schedule, before anything is compiled for it.
 
     Raises:
       ConfigError: with the field that is wrong.
@@ -359,7 +359,7 @@ def follow(vertex: VertexClient, job_id: str, changed: Callable[[Task], None], *
 
 
 def cancel(vertex: VertexClient, job_id: str) -> Status:
-    """Asks for the end of a job; one that has ended is left as it is."""
+    """Ask for the end of a job; one that has ended is left as it is."""
     now = status(vertex, job_id)
     if not now.ended:
         request = v1.CancelPipelineJobRequest(name=f"{vertex.place.parent}/pipelineJobs/{job_id}")

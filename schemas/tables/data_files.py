@@ -74,7 +74,7 @@ def inputs(data: Data) -> list[SplitInput]:
 
 
 def has_spans(data: Data) -> bool:
-    """Whether a pattern has numbers that stand for spans or versions, which only a list of the files can resolve."""
+    """Return whether a pattern has numbers that stand for spans or versions, which a list of files resolves."""
     return any(isinstance(split, FileSplit) and _NUMBERS.search(split.files) for split in data.splits.values())
 
 
@@ -238,7 +238,7 @@ def _remote(base: str, pattern: str) -> list[str]:
 
 
 def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
-    """Whether the parts of a path match those of a pattern, by the rules of Python's `glob`."""
+    """Return whether the parts of a path match those of a pattern, by the rules of Python's `glob`."""
     if not steps:
         return not names
     if steps[0] == "**":
@@ -289,7 +289,7 @@ def find_spans(base: str, pattern: str, split: str) -> dict[int, str]:
 
 
 def names_spans(pattern: str) -> bool:
-    """Whether a pattern has numbers that stand for spans; versions alone are none."""
+    """Return whether a pattern has numbers that stand for spans; versions alone are none."""
     return any((match[1] or match[3]) != "VERSION" for match in _NUMBERS.finditer(pattern))
 
 

@@ -146,7 +146,7 @@ class Reader(ABC):
 
     @abstractmethod
     def batches(self) -> Iterator[Texts]:
-        """Streams the rows in file order with bounded memory.
+        """Stream the rows in file order with bounded memory.
 
         Raises:
           DataError: the file cannot be read further; says where.
@@ -363,7 +363,7 @@ class CsvReader(Reader):
         return places_by_row
 
     def _records(self) -> Iterator[tuple[int, int, list[str]]]:
-        """(row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
+        """Yield (row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
         limit = csv.field_size_limit(sys.maxsize)
         try:
             with self._open_rows() as file:
@@ -610,7 +610,7 @@ class TFRecordReader(Reader):
             yield records, first
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, content) of each record; offsets count decompressed bytes.
+        """Yield (offset, content) of each record; offsets count decompressed bytes.
 
         Raises:
           DataError: the file ends inside a record, or a checksum does not fit; names the offset.

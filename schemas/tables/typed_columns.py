@@ -107,7 +107,7 @@ class Columns:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Columns":
-        """From what `as_json` returned."""
+        """Return the columns from the JSON of `as_json`."""
         return cls(**{**values, "rules": {name: Rule.from_json(rule) for name, rule in values["rules"].items()}})
 
     @property
@@ -233,7 +233,7 @@ class Table:
 
     @classmethod
     def from_json(cls, path: str, settings: dict[str, Any], piece: Piece | None = None) -> "Table":
-        """From what `settings` made of a config, on whatever machine: a file, or a piece of it."""
+        """Return the table of a file, or of a piece of it, from the JSON of `settings`."""
         options = CsvOptions.model_validate(settings["csv"])
         columns = Columns.from_json(settings["columns"])
         is_masked = bool(columns.sensitive)
@@ -256,7 +256,7 @@ class Table:
         return self.reader.path
 
     def check_names(self) -> None:
-        """Refuses a file whose columns are not the declared ones.
+        """Reject a file whose columns are not the declared ones.
 
         Raises:
           DataError: the file is empty or not readable, or names the first column that is missing or undeclared.
@@ -264,7 +264,7 @@ class Table:
         self._check_names(self.reader.names())
 
     def batches(self) -> Iterator[Batch]:
-        """Streams the good rows in file order; bad ones are kept in `bad_rows`.
+        """Stream the good rows in file order; bad ones are kept in `bad_rows`.
 
         Raises:
           DataError: the file cannot be read, has other columns, or holds no rows.
@@ -285,7 +285,7 @@ class Table:
             raise DataError(f"{self.path}: holds no rows; expected rows with {expected}")
 
     def describe(self, rows: Sequence[BadRow]) -> list[str]:
-        """`place: column: reason` for each of these bad rows."""
+        """Return `place: column: reason` for each of these bad rows."""
         places = self.reader.places([row.row for row in rows])
         return [
             f"{places.get(bad.row, self.path)}: {f'{bad.column}: ' if bad.column else ''}{bad.reason}" for bad in rows
@@ -347,7 +347,7 @@ class Table:
             )
 
     def _complete(self, texts: Texts) -> Texts:
-        """With a column of nulls for what no record of a batch of tf.Example has.
+        """Add a column of nulls for each that no record of a batch of tf.Example has.
 
         Raises:
           DataError: a record has a feature that is not declared, which the first records had not.

@@ -87,7 +87,7 @@ class _Tables:
         return is_new
 
     def forget_process(self) -> None:
-        """All tables are new to another process."""
+        """Forget all tables: they are new to another process."""
         self._sent.clear()
 
     def _find_version(self, version: LoggedVersion) -> LogTable | None:

@@ -193,7 +193,7 @@ class Versions:
         return max({*self.numbers(), *self.ledger().used}, default=0) + 1
 
     def fits(self, version: int) -> bool:
-        """Whether a version's files are still those that were pushed; reads them all.
+        """Return whether a version's files are still those that were pushed; reads them all.
 
         Those beside the model, such as the golden requests, are among them: the server loads no version without.
 

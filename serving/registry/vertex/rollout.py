@@ -583,7 +583,7 @@ def check_switch(target: VertexVersion) -> None:
 
 
 def is_garbage(version: VertexVersion) -> bool:
-    """Whether nothing needs a version: it is not deployed, and no alias but its number points to it."""
+    """Return whether nothing needs a version: it is not deployed, and no alias but its number points to it."""
     return not version.endpoints and not {CHAMPION, PREVIOUS, CANDIDATE, DEFAULT} & {*version.aliases}
 
 

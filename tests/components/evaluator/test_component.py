@@ -693,7 +693,7 @@ def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
 
 
 def _confusion(folder: Path, rows: list[dict[str, Any]]) -> np.ndarray:
-    """Rows by label and by the label that a model serves, [2, 2]."""
+    """Return the rows by label and by the label that a model serves, [2, 2]."""
     served = Predictor(folder / "Format-Serving").predict_examples(_requests(rows))["predicted_label"]
     counts = Counter((row["bought"], label.decode()) for row, label in zip(rows, served, strict=True))
     return np.array([[counts[label, predicted] for predicted in ("no", "yes")] for label in ("no", "yes")])
