@@ -191,14 +191,28 @@ def list_files() -> list[str]:
     return [file for file in files if (ROOT / file).exists()]
 
 
-def find_violations(files: Iterable[str]) -> list[Violation]:
+def find_violations(files: Sequence[str]) -> list[Violation]:
     """Return all places of files that break a rule."""
-    violations = list(_run_ruff())
+    violations = [*_run_ruff(), *find_close_modules(files)]
     for file in files:
         if file not in _NOT_CHECKED:
             source = (ROOT / file).read_text()
             violations += check_python(file, source) if file.endswith(".py") else check_markdown(file, source)
     return violations
+
+
+def find_close_modules(files: Iterable[str]) -> Iterator[Violation]:
+    """Yield the modules of a package that are one letter apart from another one, such as `check` and `checks`."""
+    packages: dict[str, set[str]] = {}
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if name.endswith(".py"):
+            packages.setdefault(folder, set()).add(name.removesuffix(".py"))
+    for folder, modules in sorted(packages.items()):
+        for name in sorted(modules):
+            shorter = {name[:place] + name[place + 1 :] for place in range(len(name))} & modules
+            for other in sorted(shorter):
+                yield Violation("names", f"{folder}/{name}.py", 1, f"{name}, {other}")
 
 
 def _run_ruff() -> Iterator[Violation]:

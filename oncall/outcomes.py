@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from cli.counts import count_text
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import command, flags
-from oncall.check import Check
 from oncall.evaluations import read_metrics_by_slice
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
-from oncall.results import CommandResult, ResultTable
+from oncall.results import Check, CommandResult, ResultTable
 from oncall.run_store import RunStore
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, measure_outcomes

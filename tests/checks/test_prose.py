@@ -95,6 +95,11 @@ def test_a_violation_fails_with_the_command_that_lists_it(monkeypatch: pytest.Mo
     assert (listing.exit_code, listing.output) == (0, "oncall/a.py:1: anew\n" * 2)
 
 
+def test_modules_of_a_package_are_two_letters_apart() -> None:
+    files = ["a/check.py", "a/checks.py", "a/checker.py", "b/checks.py", "b/check.md", "check.py"]
+    assert [(place.file, place.text) for place in prose.find_close_modules(files)] == [("a/checks.py", "checks, check")]
+
+
 def test_docstrings_are_counted_by_their_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docstrings = (
         "Return it.",
