@@ -22,7 +22,7 @@ Exit codes:
   2    the config or a flag is wrong; nothing was sent
   3    the data does not fit its schema
   4    the model missed a threshold, or was not served as it should be; it was not pushed
-  5    Vertex AI refused: no permission, no quota, the name is taken, another push is under way
+  5    Vertex AI rejected it: no permission, no quota, the name is taken, another push is under way
   6    another rehearsal uses the folder
   130  interrupted (Ctrl-C or SIGTERM), or the job was cancelled
 
@@ -105,7 +105,7 @@ def compile_command(config: Any, *, output: Path | None, as_json: bool) -> None:
 @click.option("--job-id", help="ID of the job; an existing one is not submitted again.  [default: NAME-TIME]")
 @click.option("--wait", is_flag=True, help="Follow the tasks; end with the job's exit code.")
 @click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier runs left.")
-@click.option("--dry-run", is_flag=True, help="Compile, check and say what the push would do; submit nothing.")
+@click.option("--dry-run", is_flag=True, help="Compile, check and print the effect of the push; submit nothing.")
 @click.option(
     "--cron", help="Run it by the clock instead: '0 3 * * *', or 'TZ=Europe/Berlin 0 3 * * *' (CRON_TZ= is the same)."
 )

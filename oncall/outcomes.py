@@ -233,7 +233,7 @@ def _describe_join(log: Path, summary: JoinSummary, model: str) -> list[str]:
         )
     counts = summary.counts
     for count, name, text in (
-        (counts.contradicted, "contradicted", "keys have labels that say different things; the latest counts"),
+        (counts.contradicted, "contradicted", "keys have contradictory labels; the latest counts"),
         (counts.future, "future", "labels are from the future and do not count yet"),
         (counts.early, "early", "predictions have a label from before them and do not count"),
     ):

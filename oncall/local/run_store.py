@@ -140,7 +140,7 @@ class LocalRunStore:
             return str(error)
         if self.unknown_runs:
             label, count = self.root.database.label, len(self.unknown_runs)
-            return f"{label}: does not know {count} run{'' if count == 1 else 's'} on record; restore a newer backup"
+            return f"{label}: lacks {count} run{'' if count == 1 else 's'} on record; restore a newer backup"
         return ""
 
     def describe_activity(self, record: RunRecord) -> ActiveRun:

@@ -190,7 +190,7 @@ def _check(folder: Path, artifacts: Path, binding: Binding | None, database: Dat
         _check_unbound(folder, binding, database)
     if newest > contents.last_execution:
         raise RunRootError(
-            f"{label}: is older than {folder}, which has artifacts of execution {newest}, and it knows "
+            f"{label}: is older than {folder}, which has artifacts of execution {newest}, and it ends at "
             f"{contents.last_execution}. New runs would overwrite them; restore a newer backup, or give --run-root "
             "another folder"
         )

@@ -138,7 +138,7 @@ def _find_cause(text: str, *, writable: bool) -> tuple[DatabaseFault, str]:
     if "not a database" in text:
         return DatabaseFault.OTHER, _NOT_SQLITE
     if writable and "readonly" in text:
-        return DatabaseFault.DENIED, "cannot be written; who may write it says ls -l"
+        return DatabaseFault.DENIED, "cannot be written; ls -l shows who may write it"
     if "readonly" in text or "unable to open" in text:
         return DatabaseFault.UNFINISHED, _UNFINISHED
     return DatabaseFault.DAMAGED, f"is damaged ({text}); restore it from a backup"

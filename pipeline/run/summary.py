@@ -221,7 +221,7 @@ def next_steps(
     if error is not None:
         return [
             command(python, "-m", "oncall", "why", run_id, "--run-root", root.path),
-            "fix what the error says and run the same command again: finished components are reused from the cache",
+            "fix the cause of the error and run the same command again: finished components are reused from the cache",
         ]
     if pusher is None:
         return [command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]

@@ -102,7 +102,7 @@ def _resources(machine: Machine) -> dict[str, Any]:
     """Return the container's resources; Vertex chooses the machine by them.
 
     Raises:
-      ConfigError: the machine type's name does not say its cores, or its memory is not known here.
+      ConfigError: the machine type's name does not contain its cores, or its memory is not known here.
     """
     match = re.fullmatch(r"([a-z0-9]+)-(standard|highmem|highcpu|megamem)-(\d+)", machine.machine_type)
     # GB for each core; the first family has a little less: https://cloud.google.com/compute/docs/machine-resource
@@ -111,7 +111,7 @@ def _resources(machine: Machine) -> dict[str, Any]:
         memory |= {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9}
     if match is None:
         raise ConfigError(
-            f"vertex.machines: '{machine.machine_type}' does not say its cores; expected such as n1-standard-8"
+            f"vertex.machines: '{machine.machine_type}' does not contain its cores; expected such as n1-standard-8"
         )
     cores = int(match[3])
     resources: dict[str, Any] = {"cpuLimit": float(cores), "memoryLimit": cores * memory[match[2]]}

@@ -157,7 +157,7 @@ def _message(vertex: VertexClient, job: Mapping[str, Any]) -> v1.PipelineJob:
     try:
         json_format.ParseDict(values, message)
     except json_format.ParseError as error:
-        raise ConfigError(f"the compiled job is not one that Vertex AI knows: {error}") from error
+        raise ConfigError(f"the compiled job is not valid for Vertex AI: {error}") from error
     request_job: v1.PipelineJob = v1.PipelineJob.wrap(message)
     return request_job
 

@@ -393,7 +393,7 @@ class Table:
         """Return a fault with its remedy, in the words of whoever reads the table."""
         terms = self.reader.terms
         if name == self.columns.weight and fault.kind != "format":
-            return f"{fault.reason}; a weight tells how much the row counts: correct or remove the row"
+            return f"{fault.reason}; the row counts by its weight: correct or remove the row"
         match fault.kind:
             case "missing" if name == self.columns.label:
                 return "the label is missing; correct or remove the row, or set label.drop_missing: true"

@@ -175,4 +175,4 @@ def _check_certificates(path: Path, flag: str) -> None:
         if now > end:
             raise ConfigError(f"{flag} {path}: expired at {end:%Y-%m-%d %H:%M} UTC; renew it")
         if now < start:
-            raise ConfigError(f"{flag} {path}: is valid from {start:%Y-%m-%d %H:%M} UTC on; look at the clock")
+            raise ConfigError(f"{flag} {path}: is valid from {start:%Y-%m-%d %H:%M} UTC on; check the clock")

@@ -111,7 +111,7 @@ class Rollout:
         if not candidate.golden:
             raise PushError(
                 f"{self.model_name}: the model has no golden requests, so that its endpoint could not be tested; "
-                "Evaluator's log says why it could not be called"
+                "Evaluator's log has the reason why it could not be called"
             )
         make_plan(self.vertex, self.model_name, candidate, self.deployment)
         with self._lease(candidate.pipeline, candidate.run_id) as lease:

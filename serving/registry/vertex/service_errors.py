@@ -75,7 +75,7 @@ def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
         grpc.StatusCode.DEADLINE_EXCEEDED,
     ):
         return TransientError(f"{type(error).__name__}: {text}")
-    return PushError(f"Vertex AI refused: {text} ({type(error).__name__})")
+    return PushError(f"Vertex AI rejected the call: {text} ({type(error).__name__})")
 
 
 def _missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
