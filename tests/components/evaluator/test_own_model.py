@@ -195,7 +195,7 @@ def test_numbers_are_compared_with_the_mean(data: dict[str, Any], tmp_path: Path
     assert comparison["candidate"] == pytest.approx(np.mean((SIZES - labels) ** 2), rel=1e-4)
     assert comparison["constant"] == pytest.approx(np.mean((np.mean(trained) - labels) ** 2), rel=1e-4)
     assert summary.plots == {}
-    assert len(summary.failures) == 1 and "must be better; the model knows nothing" in summary.failures[0]
+    assert len(summary.failures) == 1 and "must be better; the model has learned nothing" in summary.failures[0]
 
 
 def test_a_model_that_knows_nothing_is_not_blessed_though_it_keeps_its_thresholds(
