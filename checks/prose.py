@@ -42,7 +42,7 @@ WORDS = {
 }
 # The rules of style.md, and ruff's.
 RULES = {
-    "start": "docstrings that start with What, Who, Of and the like",
+    "start": "docstrings that start with What, Who, Of and the like, or of functions without a verb",
     "entries": "entries of Args and Attributes without a noun",
     "long": "long sentences",
     "words": "words that have a standard one",
@@ -105,6 +105,9 @@ def check_python(file: str, source: str) -> Iterator[Violation]:
             yield Violation("entries", file, line, entry.group().strip())
         yield from _find_long(file, line, text, _MAX_WORDS_OF_DOCSTRINGS)
     for node in ast.walk(tree):
+        docstring = _read_docstring(node)
+        if _NO_VERB.match(docstring):
+            yield Violation("start", file, getattr(node, "lineno", 0), docstring.splitlines()[0])
         name = _read_name(node)
         if name in NAMES or (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_participle(node)):
             yield Violation("names", file, getattr(node, "lineno", 0), name)
@@ -193,7 +196,7 @@ def list_files() -> list[str]:
 
 def find_violations(files: Sequence[str]) -> list[Violation]:
     """Return all places of files that break a rule."""
-    violations = [*_run_ruff(), *find_close_modules(files)]
+    violations = [*_run_ruff(), *find_close_modules(files), *find_equal_classes(files)]
     for file in files:
         if file not in _NOT_CHECKED:
             source = (ROOT / file).read_text()
@@ -213,6 +216,20 @@ def find_close_modules(files: Iterable[str]) -> Iterator[Violation]:
             shorter = {name[:place] + name[place + 1 :] for place in range(len(name))} & modules
             for other in sorted(shorter):
                 yield Violation("names", f"{folder}/{name}.py", 1, f"{name}, {other}")
+
+
+def find_equal_classes(files: Iterable[str]) -> Iterator[Violation]:
+    """Yield the public classes of the product whose name another module has, too."""
+    modules: dict[str, list[str]] = {}
+    for file in files:
+        if not file.endswith(".py") or file.startswith(("benchmarks/", "tests/")):
+            continue
+        for node in ast.parse((ROOT / file).read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules.setdefault(node.name, []).append(file)
+    for name, places in sorted(modules.items()):
+        for file in places[1:]:
+            yield Violation("names", file, 1, f"{name}, as in {places[0]}")
 
 
 def _run_ruff() -> Iterator[Violation]:

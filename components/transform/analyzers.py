@@ -26,7 +26,6 @@ from tfx.utils import import_utils, json_utils
 
 from components.batch_rows import batch_rows
 from components.parallel_calls import call_for_batches
-from schemas.user_code import PREPROCESSING_FN
 
 # Rows that go through TensorFlow together.
 ROWS_TOGETHER = 8192
@@ -53,7 +52,7 @@ class Preprocessing:
     """A `preprocessing_fn` and what it is given; it can be sent to workers.
 
     Attributes:
-      function: its dotted path; with `file`, `preprocessing_fn`.
+      function: its dotted path; with `file`, its name in there.
       custom_config: its second argument, as TFX's JSON.
       schema: schema of the raw examples, serialized.
       file: file of the module, local or remote; empty for a module that is installed.
@@ -63,14 +62,6 @@ class Preprocessing:
     custom_config: str
     schema: bytes
     file: str = ""
-
-    def __post_init__(self) -> None:
-        # The constructor of stock Transform rejects both, and so does its executor.
-        if self.file and self.function != PREPROCESSING_FN:
-            raise ValueError(
-                f"Transform: module_file '{self.file}' and preprocessing_fn '{self.function}' exclude each other; "
-                "expected one of them"
-            )
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         if self.file:

@@ -27,6 +27,8 @@ LONG = " ".join(["word"] * 31)
         ("match x:\n    case str() as said: ...", "names", "said"),
         ("import a as found", "names", "found"),
         ("def _noted(): ...", "names", "_noted"),
+        ('def f():\n    """Refuses a row."""', "start", "Refuses a row."),
+        ('def f():\n    """Whether it is.\n\n    Too.\n    """', "start", "Whether it is."),
         ("async def written(): ...", "names", "written"),
     ],
 )
@@ -98,6 +100,16 @@ def test_a_violation_fails_with_the_command_that_lists_it(monkeypatch: pytest.Mo
 def test_modules_of_a_package_are_two_letters_apart() -> None:
     files = ["a/check.py", "a/checks.py", "a/checker.py", "b/checks.py", "b/check.md", "check.py"]
     assert [(place.file, place.text) for place in prose.find_close_modules(files)] == [("a/checks.py", "checks, check")]
+
+
+def test_a_public_class_has_one_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    files = ["a.py", "b.py", "tests/c.py"]
+    (tmp_path / "tests").mkdir()
+    for file in files:
+        (tmp_path / file).write_text("class Version: ...\nclass _Own: ...\ndef f():\n    class Inner: ...\n")
+    places = [(place.file, place.text) for place in prose.find_equal_classes([*files, "d.md"])]
+    assert places == [("b.py", "Version, as in a.py")]
 
 
 def test_docstrings_are_counted_by_their_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

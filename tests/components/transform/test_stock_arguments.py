@@ -14,7 +14,7 @@ from tfx.components.util import udf_utils
 from tfx.types import standard_artifacts
 
 from components.transform import analyzers
-from components.transform.component import BatchedExecutor
+from components.transform.component import BatchedTransformExecutor
 
 pytestmark = pytest.mark.integration
 
@@ -107,7 +107,7 @@ def transform(
     inputs: dict[str, list[Any]],
     folder: Path,
     outputs: tuple[str, ...] = (),
-    executor_class: type[executor.Executor] = BatchedExecutor,
+    executor_class: type[executor.Executor] = BatchedTransformExecutor,
     **properties: Any,
 ) -> Any:
     """Run an executor; return what TFT reads of the graph.
@@ -224,11 +224,16 @@ def test_a_module_file_is_done_by_the_fast_executor(
     assert "the executor of stock TFX" not in caplog.text
 
 
-@pytest.mark.parametrize("executor_class", [BatchedExecutor, executor.Executor])
-def test_a_module_file_excludes_a_preprocessing_fn(
-    executor_class: type[executor.Executor], inputs: dict[str, list[Any]], tmp_path: Path
+@pytest.mark.parametrize("executor_class", [BatchedTransformExecutor, executor.Executor])
+@pytest.mark.parametrize("is_packaged", [False, True])
+def test_a_module_excludes_a_preprocessing_fn(
+    is_packaged: bool, executor_class: type[executor.Executor], inputs: dict[str, list[Any]], tmp_path: Path
 ) -> None:
     (tmp_path / "own_features.py").write_text(_MODULE)
-    source = {"module_file": str(tmp_path / "own_features.py"), "preprocessing_fn": path_of(scale_to_unit)}
+    source = {"module_file": str(tmp_path / "own_features.py")}
+    if is_packaged:
+        _, path = udf_utils.package_user_module_file("Transform", source["module_file"], str(tmp_path))
+        source = {"module_path": path}
+    source["preprocessing_fn"] = path_of(scale_to_unit)
     with pytest.raises(ValueError, match="preprocessing_fn"):
         transform(inputs, tmp_path, executor_class=executor_class, **source, **FAST)
