@@ -237,7 +237,7 @@ def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions)
         try:
             is_cut_off = version not in ledger.states and registry.release(version) is not None
             is_intact = version not in ledger.states or (path.is_dir() and registry.fits(version))
-            changed = [] if is_intact else registry.differing_files(version)
+            changed = [] if is_intact else registry.list_differing_files(version)
         except RegistryFileError as error:
             is_denied = error.fault is RegistryFault.DENIED
             todo = show_rights(error.path) if is_denied else _restore_version(model_versions, version, error.path)

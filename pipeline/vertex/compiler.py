@@ -135,14 +135,14 @@ def _container(job: Mapping[str, Any], task: str) -> dict[str, Any]:
 def lint(job: Mapping[str, Any], config: PipelineConfig) -> list[str]:
     """Return what Vertex would refuse, or what would fail there and nowhere else, one line each."""
     return [
-        *_wrong_wiring(job),
-        *_wrong_executors(job),
-        *_wrong_parameters(job),
+        *_find_wrong_wiring(job),
+        *_find_wrong_executors(job),
+        *_find_wrong_parameters(job),
         *_local_paths(job, config),
     ]
 
 
-def _wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
+def _find_wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
     spec = job["pipelineSpec"]
     tasks, components = spec["root"]["dag"]["tasks"], spec["components"]
     declared = set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
@@ -177,7 +177,7 @@ def _title(definition: Mapping[str, Any]) -> str:
     return str(schema.get("schemaTitle") or (named[1] if named else "any"))
 
 
-def _wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
+def _find_wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
     for label, executor in _executors(job).items():
         container = executor.get("container")
         if container is None:
@@ -195,7 +195,7 @@ def _wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
             yield f"{label}: {module} has no {name}"
 
 
-def _wrong_parameters(job: Mapping[str, Any]) -> Iterator[str]:
+def _find_wrong_parameters(job: Mapping[str, Any]) -> Iterator[str]:
     for name, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
         parameters = task.get("inputs", {}).get("parameters", {})
         sizes = {

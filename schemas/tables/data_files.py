@@ -151,7 +151,7 @@ def list_files(source: str) -> list[str]:
       DataError: there are none, or they cannot be listed.
     """
     try:
-        files = _listed_remotely(source) if "://" in source else _listed_here(source)
+        files = _list_remote_files(source) if "://" in source else _list_local_files(source)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{source}: cannot be listed: {what_failed(error)}") from error
     if not files:
@@ -202,13 +202,13 @@ def _local(base: str, pattern: str) -> list[str]:
     return sorted(path for path in paths if os.path.isfile(path))
 
 
-def _listed_here(source: str) -> list[str]:
+def _list_local_files(source: str) -> list[str]:
     if os.path.isdir(source):
         return [entry.path for entry in os.scandir(source) if entry.is_file() and entry.name[0] not in "_."]
     return _local("", source)
 
 
-def _listed_remotely(source: str) -> list[str]:
+def _list_remote_files(source: str) -> list[str]:
     source = source.rstrip("/")
     filesystem, path = locations.filesystem(source)
     if filesystem.get_file_info(path).is_file:

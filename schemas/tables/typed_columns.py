@@ -374,7 +374,7 @@ class Table:
             assert self.columns.label is not None
             good &= ~columns[self.columns.label].missing
             self.unlabelled += int((~good).sum())
-        for index, (name, fault) in sorted(_first_faults(columns).items()):
+        for index, (name, fault) in sorted(_find_first_faults(columns).items()):
             if good[index]:
                 good[index] = False
                 text = self._row_text(texts.columns, index)
@@ -475,7 +475,7 @@ def _join(batches: list[Texts]) -> Texts:
     return replace(batches[-1], columns=columns, rows=np.concatenate([texts.rows for texts in batches]))
 
 
-def _first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:
+def _find_first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:
     """Return the first fault of each row that has one: its column, and what it is."""
     first_faults: dict[int, tuple[str, Fault]] = {}
     for name, column in columns.items():

@@ -56,7 +56,7 @@ def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
             f"Vertex AI does not accept the credentials: {text}; run `gcloud auth application-default login`"
         )
     if isinstance(error, exceptions.Forbidden):
-        return PushError(f"permission denied: {text}; {_missing_role(error, text)}")
+        return PushError(f"permission denied: {text}; {_find_missing_role(error, text)}")
     if isinstance(error, exceptions.TooManyRequests):
         quota = _quota(error, details, text)
         # A limit per minute passes by waiting; a limit on machines does not.
@@ -78,7 +78,7 @@ def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
     return PushError(f"Vertex AI rejected the call: {text} ({type(error).__name__})")
 
 
-def _missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
+def _find_missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
     permission = (getattr(error, "metadata", None) or {}).get("permission", "")
     for word in (permission, *text.replace("'", " ").replace('"', " ").split()):
         for start, role in _ROLES.items():
