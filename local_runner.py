@@ -23,7 +23,7 @@ Exit codes:
   2    the config or a flag is wrong; nothing was started
   3    the data cannot be read or does not fit its schema
   4    the model missed a threshold, or was not served as it should be; it was not pushed
-  5    the push was refused: the name or version is taken, or the registry cannot be written
+  5    the push was rejected: the name or version is taken, or the registry cannot be written
   6    the run root cannot be used: not writable, full, locked, in use, or damaged; or its database cannot, with why
   130  interrupted (Ctrl-C or SIGTERM)
 

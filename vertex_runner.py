@@ -22,7 +22,7 @@ Exit codes:
   2    the config or a flag is wrong; nothing was sent
   3    the data does not fit its schema
   4    the model missed a threshold, or was not served as it should be; it was not pushed
-  5    Vertex AI refused: no permission, no quota, the name is taken, another push is under way
+  5    Vertex AI rejected it: no permission, no quota, the name is taken, another push is under way
   6    another rehearsal uses the folder
   130  interrupted (Ctrl-C or SIGTERM), or the job was cancelled
 
@@ -49,13 +49,13 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
     def run(
         config_file: Path, vertex_file: Path | None, settings: tuple[str, ...], as_json: bool, **options: Any
     ) -> None:
-        from cli.terminal import refusals
+        from cli.terminal import refusals, runner
         from pipeline.config import pipeline_config
 
         flags = {key: options.pop(key) for key, _ in _OVERRIDES}
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
-        goes_on = "; a job that was submitted continues: vertex_runner.py status, cancel"
-        with refusals(as_json=as_json, interrupted="interrupted" + (goes_on if command.__name__ == "submit" else "")):
+        note = f"; a job that was submitted continues: {' '.join(runner('vertex_runner.py'))} status, cancel"
+        with refusals(as_json=as_json, interrupted="interrupted" + (note if command.__name__ == "submit" else "")):
             shared = pipeline_config.read_vertex_settings(vertex_file) if vertex_file else []
             config = pipeline_config.load(config_file, [*shared, *settings, *overrides])
             command(config, as_json=as_json, **options)
@@ -105,7 +105,7 @@ def compile_command(config: Any, *, output: Path | None, as_json: bool) -> None:
 @click.option("--job-id", help="ID of the job; an existing one is not submitted again.  [default: NAME-TIME]")
 @click.option("--wait", is_flag=True, help="Follow the tasks; end with the job's exit code.")
 @click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier runs left.")
-@click.option("--dry-run", is_flag=True, help="Compile, check and say what the push would do; submit nothing.")
+@click.option("--dry-run", is_flag=True, help="Compile, check and print the effect of the push; submit nothing.")
 @click.option(
     "--cron", help="Run it by the clock instead: '0 3 * * *', or 'TZ=Europe/Berlin 0 3 * * *' (CRON_TZ= is the same)."
 )

@@ -45,7 +45,7 @@ Runs = dict[str, list[dict[str, Any]]]
 
 
 def _one(which: str, config_file: Path, limit_seconds: float | None = None) -> dict[str, Any]:
-    """One run, in a process of its own.
+    """Run once, in a process of its own.
 
     Raises:
       TimeoutExpired: it took longer than the limit.
@@ -67,7 +67,7 @@ def _run(command: list[str], limit_seconds: float | None = None) -> None:
 
 
 def _size(rows: int, runs: int, say: Callable[[str], None]) -> Runs:
-    """Both pipelines on so many rows, by turns."""
+    """Run both pipelines on so many rows, by turns."""
     from benchmarks.household import write_config, write_rows
 
     measured: Runs = {"stock": [], "ours": []}
@@ -94,7 +94,7 @@ def growth_exponent(small: tuple[int, float], large: tuple[int, float]) -> float
 
 
 def size_table(rows: int, runs: Runs) -> Table:
-    """One size: the medians of its runs, and how far the ratios of single runs are apart."""
+    """Return the table of one size: the medians of its runs, and how far the ratios of single runs are apart."""
     title = f"{rows:,} rows, {len(runs['ours'])} runs each"
     table = Table(title=title, title_justify="left", box=None, min_width=len(title))
     for name in (
@@ -124,7 +124,7 @@ def size_table(rows: int, runs: Runs) -> Table:
 
 
 def _rows_read(run: dict[str, Any], node: str) -> int | None:
-    """How many rows a component of ours reads, each time it does."""
+    """Return how many rows a component of ours reads, each time it does."""
     rows = run["split_rows"]
     every = sum(rows.values())
     read = {"ExampleGen": every, "StatisticsGen": every, "Evaluator": rows["test"]}
@@ -164,7 +164,7 @@ def _cells(stock: Sequence[dict[str, float]], ours: Sequence[dict[str, float]], 
 
 
 def growth_table(sizes: dict[int, Runs]) -> Table:
-    """How seconds and memory grow from the smallest size to the largest."""
+    """Return how seconds and memory grow from the smallest size to the largest."""
     low, high = min(sizes), max(sizes)
     title = f"the power of the rows that each grows with, {low:,} to {high:,} rows"
     table = Table(title=title, title_justify="left", box=None, min_width=len(title))
@@ -180,7 +180,7 @@ def growth_table(sizes: dict[int, Runs]) -> Table:
 
 
 def text(measured: dict[str, Any]) -> str:
-    """All tables, as they stand in docs/performance.md."""
+    """Return all tables, as they stand in docs/performance.md."""
     sizes = {int(rows): runs for rows, runs in measured.items()}
     out = io.StringIO()
     console = Console(file=out, width=130)
@@ -193,7 +193,7 @@ def text(measured: dict[str, Any]) -> str:
 
 
 def plot(measured: dict[str, Any], file: Path) -> None:
-    """Rows against seconds, both axes logarithmic."""
+    """Draw rows against seconds, both axes logarithmic."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -44,7 +44,7 @@ def count_bytes() -> Counts:
 
 
 def _run(rows: int) -> Counts:
-    """One run, in a process of its own: what it has imported must be the same each time."""
+    """Run once, in a process of its own: what it has imported must be the same each time."""
     from benchmarks.household import write_config, write_rows
 
     with tempfile.TemporaryDirectory() as folder:

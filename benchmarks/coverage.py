@@ -21,7 +21,7 @@ from schemas.bootstrap import (
     standard_error,
 )
 from schemas.features import LabelKind
-from schemas.metric_counts import empty_counts
+from schemas.metric_counts import create_empty_counts
 from schemas.metrics import METRICS
 from schemas.moments import effective_rows
 
@@ -111,7 +111,7 @@ def measure_coverage(
         values = _measure(label, data)
         replicates = replicate_metrics(
             names,
-            dict.fromkeys(_MODELS, empty_counts(label)),
+            dict.fromkeys(_MODELS, create_empty_counts(label)),
             data.labels,
             data.predictions,
             data.weights,
@@ -135,7 +135,7 @@ def measure_coverage(
 def _measure(label: LabelKind, rows: SimulatedRows) -> dict[str, dict[str, float]]:
     values = {}
     for model, predictions in rows.predictions.items():
-        counts = empty_counts(label)
+        counts = create_empty_counts(label)
         counts.add(rows.labels, predictions, rows.weights)
         values[model] = {name: METRICS[name].compute(counts) for name in METRICS_BY_LABEL[label]}
     return values

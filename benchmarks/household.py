@@ -77,7 +77,7 @@ def _draw(real: pa.Table, rows: int, random: np.random.Generator) -> pa.Table:
 
 
 def write_config(folder: Path) -> Path:
-    """Our pipeline's config for the data of `write_rows`, beside it; census's own, with the columns that are new."""
+    """Write our pipeline's config for the data of `write_rows`, beside it: census's, with the new columns."""
     values = yaml.safe_load(CENSUS_CONFIG.read_text())
     # No schema: it is inferred, as the stock pipeline's is.
     del values["data"]["schema_file"]

@@ -202,7 +202,7 @@ class _TransformedError(Exception):
 
 class _StopAfterTransform:
     def node_started(self, node_id: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def node_finished(self, result: object) -> None:
         outputs = result.outputs  # type: ignore[attr-defined]
@@ -243,10 +243,10 @@ def measure(
     """
     import tensorflow as tf
 
-    from schemas.metric_counts import empty_counts
+    from schemas.metric_counts import create_empty_counts
 
     kind = source.features.label.kind
-    counts = empty_counts(kind, threshold, costs)
+    counts = create_empty_counts(kind, threshold, costs)
     for ids, numbers, label in source.blocks():
         output = network(source.unpack(ids, numbers), training=False)
         match kind:

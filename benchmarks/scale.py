@@ -160,7 +160,7 @@ def disk_table(rates: dict[str, Any]) -> Table:
 
 
 def scenario_table(scenario: Scenario, rates: dict[str, Any]) -> Table:
-    """One size of data, component by component."""
+    """Return the table of one size of data, component by component."""
     costs_of_steps = costs(scenario, rates)
     stored = costs_of_steps[0].rows * rates["example_bytes_per_row"] / 1e9
     disk_gigabytes = costs_of_steps[3].rows / scenario.epochs * trainer_bytes_per_row() / 1e9
@@ -219,7 +219,7 @@ def _table(title: str, headings: tuple[str, ...]) -> Table:
 
 
 def text(rates: dict[str, Any]) -> str:
-    """All tables, as they stand in the documentation."""
+    """Return all tables, as they stand in the documentation."""
     out = io.StringIO()
     console = Console(file=out, width=130)
     for table in (
@@ -260,7 +260,7 @@ def trainer_bytes_per_row() -> int:
 
 
 def _one(folder: Path, repeats: int) -> dict[str, Any]:
-    """One run on census, repeated, in a process of its own."""
+    """Run census repeatedly, in a process of its own."""
     folder.mkdir()
     values = yaml.safe_load(CENSUS_CONFIG.read_text())
     values["data"] |= {"base": str(folder / "data"), "schema_file": str(ROOT / "schemas" / "census.pbtxt")}

@@ -67,7 +67,7 @@ PEERS = {
 
 
 def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
-    """Milliseconds of calls of the signature with one row, as TensorFlow's guide has it."""
+    """Return the milliseconds of calls of the signature with one row, as TensorFlow's guide has it."""
     import tensorflow as tf
 
     signature = tf.saved_model.load(literal_path(folder)).signatures["serving_default"]
@@ -82,7 +82,7 @@ def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
 
 
 def session_call(folder: Path, row: dict[str, Any]) -> list[float]:
-    """Milliseconds of calls of a session with one row, as the server has it."""
+    """Return the milliseconds of calls of a session with one row, as the server has it."""
     from serving.model.session_model import SessionModel, list_specs
 
     model = SessionModel(folder)
@@ -125,7 +125,7 @@ def _milliseconds(output: str, percentile: int) -> float:
 
 
 async def open_loop(host: str, port: int, path: str, body: str, rate: float) -> list[float]:
-    """Milliseconds from when each request was due to its answer, at so many requests a second."""
+    """Return the milliseconds from when each request was due to its answer, at so many requests a second."""
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
     request = (head + body).encode()
     free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()

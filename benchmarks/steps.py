@@ -131,7 +131,7 @@ def _seconds(run: Callable[[], None]) -> float:
 
 
 def _operations(run: Callable[[], None], folder: Path) -> Counter[str]:
-    """Seconds by kind of operation, as TensorFlow's profiler sees them; what holds others is left out."""
+    """Return the seconds by kind of operation, as TensorFlow's profiler sees them; what holds others is left out."""
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 

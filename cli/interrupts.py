@@ -119,13 +119,13 @@ class Interrupts:
             raise KeyboardInterrupt(self.received)
 
     def hold(self) -> None:
-        """From now on a signal is only remembered: what follows is short, and must not be cut off."""
+        """Remember signals and raise none from now on: the next steps are short, and must not be cut off."""
         if not self._is_held:
             self._ending.acquire()
             self._is_held = True
 
     def release(self) -> None:
-        """From now on a signal raises again; `check` raises one that came meanwhile."""
+        """Let signals raise again from now on; `check` raises one that came meanwhile."""
         if self._is_held:
             self._is_held = False
             self._ending.release()

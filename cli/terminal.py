@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -18,6 +19,10 @@ INTERRUPTED_EXIT_CODE = 130
 # Console scripts, which pyproject.toml declares, have this prefix; those of the runners by the name of their file.
 SCRIPT_PREFIX = "refpipe"
 RUNNER_SCRIPTS = {"local_runner.py": "refpipe-run", "vertex_runner.py": "refpipe-vertex"}
+_FOLDER = Path(__file__).resolve().parents[1]
+# A wheel has the packages and not the file of the project.
+_IS_CHECKOUT = (_FOLDER / "pyproject.toml").is_file()
+_RUNNER = re.compile(rf"(?:python\s+)?\b({'|'.join(map(re.escape, RUNNER_SCRIPTS))})")
 
 # sd-daemon(3): what the journal takes from the start of a line.
 Level = Literal["error", "warning", "notice"]
@@ -52,11 +57,25 @@ def runner(name: str) -> list[str]:
     Args:
       name: Name of the file, such as `local_runner.py`.
     """
-    folder = Path(__file__).resolve().parents[1]
-    # A wheel has the packages and not the file of the project.
-    if not (folder / "pyproject.toml").is_file():
+    if not _IS_CHECKOUT:
         return [RUNNER_SCRIPTS[name]]
-    return ["python", name if Path(name).resolve() == folder / name else str(folder / name)]
+    return ["python", name if Path(name).resolve() == _FOLDER / name else str(_FOLDER / name)]
+
+
+def name_scripts(text: str) -> str:
+    """Return a text in which an installed product names its console scripts instead of the runners' files."""
+    return text if _IS_CHECKOUT else _RUNNER.sub(lambda match: RUNNER_SCRIPTS[match[1]], text)
+
+
+class _HelpFormatter(click.HelpFormatter):
+    """Help with the scripts that exist."""
+
+    def getvalue(self) -> str:
+        return name_scripts(super().getvalue())
+
+
+# Every command imports this module, and click makes the formatter of each from this class.
+click.Context.formatter_class = _HelpFormatter
 
 
 def flags(**values: object) -> str:
@@ -76,7 +95,7 @@ def say(text: str, level: Level = "error") -> None:
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Whether a stream is the one that JOURNAL_STREAM names by its device and inode: systemd.exec(5)."""
+    """Return whether a stream is the one that JOURNAL_STREAM names by its device and inode: systemd.exec(5)."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):

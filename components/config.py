@@ -422,7 +422,7 @@ class Push(Declaration):
     registry: str | None = None
     """The registry's folder; relative to the config's own folder. If omitted, `registry` below the run root."""
     version: NonNegativeInt | None = None
-    """The version to push as, refused if it exists. If omitted, one more than the highest there."""
+    """The version to push as; rejected if it exists. If omitted, one more than the highest there."""
     promote: bool = True
     """Whether a version that is pushed to the folder serves at once. If not, it waits as the candidate until
     `python -m serving.registry promote`, and the serving version is unchanged. On Vertex AI `traffic_steps` decides."""

@@ -159,7 +159,10 @@ def _values(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
 
 
 def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], bytes]:
-    """How many bytes each number takes, and the bytes of all: seven bits in each, the high bit set but in the last."""
+    """Return how many bytes each number takes, and the bytes of all.
+
+    Each byte has seven bits of a number; its high bit is set but in the last.
+    """
     shifts = np.arange(0, 7 * _VARINT_BYTES, 7, dtype=np.uint64)
     digits = numbers.astype(np.uint64)[:, None] >> shifts
     lengths = np.maximum((digits != 0).sum(axis=1), 1)

@@ -47,5 +47,5 @@ def check_rows(labels: Mapping[str, float], classes: Sequence[str], evaluation: 
     elif classes and len(classes) - len(rare) < _LEAST_CLASSES:
         failures.append(f"rows of {split} by class: {named}, {_LEAST_CLASSES} classes must have {bound}; {remedy}")
     elif rare:
-        return RowCheck(failures, [f"rows of {split} by class: {named}; the metrics say little about these classes"])
+        return RowCheck(failures, [f"rows of {split} by class: {named}; the metrics of these classes are uncertain"])
     return RowCheck(failures, [])

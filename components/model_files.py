@@ -37,7 +37,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def written_by(folder: Path) -> tuple[int, int]:
-    """(major, minor) of the TensorFlow that wrote a SavedModel."""
+    """Return (major, minor) of the TensorFlow that wrote a SavedModel."""
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     major, minor, *_ = saved.meta_graphs[0].meta_info_def.tensorflow_version.split(".")
     return int(major), int(minor)

@@ -112,7 +112,7 @@ def merge(parts: Iterable[ValueCounts], max_bins: int) -> ValueCounts:
     # Parts are ascending, and merging ascending runs is what the stable sort is fast at.
     order = np.argsort(low, kind="stable")
     low, high, count = low[order], high[order], count[order]
-    differing = _differing_bits(low)
+    differing = _count_differing_bits(low)
     dropped = max((part.dropped_bits for part in parts), default=0)
     bins = 1 + (len(differing) - np.cumsum(np.bincount(differing, minlength=_MAX_DROPPED_BITS + 1)))
     while dropped < _MAX_DROPPED_BITS and bins[dropped] > max_bins:
@@ -123,7 +123,7 @@ def merge(parts: Iterable[ValueCounts], max_bins: int) -> ValueCounts:
     return ValueCounts(low[starts], np.maximum.reduceat(high, starts), np.add.reduceat(count, starts), dropped)
 
 
-def _differing_bits(ascending: NDArray[np.float64]) -> NDArray[np.intp]:
+def _count_differing_bits(ascending: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return for each number but the first how many bits must be dropped to make it equal to the one before."""
     bits = ascending.view(np.uint64)
     # The length of a number up to 2**53 is its exponent as a float; beyond it, any length is more than can be dropped.

@@ -67,7 +67,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def member(archive: Path, name: str) -> bytes:
-    """One file of a source archive, by the end of its path."""
+    """Return one file of a source archive, by the end of its path."""
     with tarfile.open(archive) as packed:
         (path,) = [path for path in packed.getnames() if path.endswith(f"/{name}")]
         file = packed.extractfile(path)

@@ -10,10 +10,9 @@ from pydantic import ValidationError
 
 from cli.errors import ConfigError, RunRootError
 from cli.terminal import say
-from oncall.check import Check
 from oncall.checks import CHAMPION, DATABASE, document_checks
 from oncall.local.run_store import LocalRunStore
-from oncall.results import CommandResult
+from oncall.results import Check, CommandResult
 from oncall.run_store import RunStore
 from pipeline.alerts import notifier
 from pipeline.alerts.alert import Alert, create_rejection_alert, create_run_alert, find_streak

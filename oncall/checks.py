@@ -9,10 +9,9 @@ from typing import Any
 
 from cli.errors import ConfigError, DataError, PipelineError
 from cli.terminal import command, flags
-from oncall.check import Check
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
-from oncall.results import CommandResult, ResultTable
+from oncall.results import Check, CommandResult, ResultTable
 from oncall.run_store import RunStore
 from oncall.server_check import check_server
 from oncall.start_blockers import describe_rejection

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.errors import DataError
 from oncall.anomalies import read_anomalies, read_gate_outcome, read_gate_report
-from oncall.evaluations import read_gains, read_intervals, read_metrics
+from oncall.evaluations import CandidateMetrics, read_candidate_metrics
 from oncall.metadata import Outputs
 from oncall.provenance import InputData, compare_columns, read_input_data
 from oncall.results import CommandResult
@@ -71,7 +71,9 @@ def find_changes(store: RunStore, first: str, second: str) -> RunChanges:
     runs = [store.find_run(first), store.find_run(second)]
     records = [need_record(store, run) for run in runs]
     outputs = [store.metadata.get_run_outputs(run.run_id) for run in runs]
-    old, new = (_collect_facts(record, of_run) for record, of_run in zip(records, outputs, strict=True))
+    metrics = [read_candidate_metrics(of_run) for of_run in outputs]
+    sides = [*zip(records, outputs, metrics, strict=True)]
+    old, new = (_collect_facts(*side) for side in sides)
     data = [_read_data(of_run) for of_run in outputs]
     columns = compare_columns(*data)
     moved = _find_moved(*outputs) if data[0].content != data[1].content or not data[0].content else []
@@ -83,11 +85,8 @@ def find_changes(store: RunStore, first: str, second: str) -> RunChanges:
             missing[name] = "; ".join(filter(None, reasons))
         compare = find_number_changes if name in ("statistics", "metrics") else _find_value_changes
         sections[name] = {} if name in missing else compare(old[name], new[name])
-    sides = zip(records, outputs, strict=True)
     intervals = [
-        (read_intervals(of_run) or record.flat_intervals)
-        | {name: ends for name, (_, ends) in read_gains(of_run).items() if ends is not None}
-        for record, of_run in sides
+        {**(of_run.intervals or record.flat_intervals), **of_run.gain_intervals} for record, _, of_run in sides
     ]
     changed = {key: [of_run.get(key) for of_run in intervals] for key in sections["metrics"]}
     changed = {key: ends for key, ends in changed.items() if any(ends)}
@@ -118,7 +117,7 @@ def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
     return CommandResult(document, [*lines, *([f"the same   {', '.join(difference.same)}"] if difference.same else [])])
 
 
-def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
+def _collect_facts(record: RunRecord, outputs: Outputs, metrics: CandidateMetrics) -> dict[str, Facts]:
     """Return the facts of a run by section."""
     data = _read_data(outputs)
     # In the order of their weight: what comes first is printed without --all.
@@ -128,10 +127,7 @@ def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
         "code": {**record.code, "revision": record.revision},
         "schema": {"hash": data.schema_hash} if data.schema_hash else {},
         "anomalies": _collect_anomalies(record, outputs),
-        "metrics": _put_overall_first(
-            (read_metrics(outputs) or record.flat_metrics)
-            | {name: gain for name, (gain, _) in read_gains(outputs).items()}
-        ),
+        "metrics": _put_overall_first({**(metrics.metrics or record.flat_metrics), **metrics.gains}),
         "statistics": _read_statistics(outputs),
         "packages": record.packages,
     }

@@ -71,7 +71,7 @@ def _compare_split(split: str, old: Statistics, new: Statistics) -> Iterator[Mov
         if name not in before:
             continue
         shift = measured.get(name)
-        missing = _missing_share(now[name]) - _missing_share(before[name])
+        missing = _measure_missing_share(now[name]) - _measure_missing_share(before[name])
         is_moved = shift is not None and shift.value >= max(_MIN_DISTANCES[shift.measure], noise[shift.measure])
         if is_moved and shift is not None:
             yield MovedFeature(split, name, shift.measure, shift.value, _describe(shift, before[name], now[name]))
@@ -83,7 +83,7 @@ def _describe(shift: Shift, before: statistics_pb2.FeatureNameStatistics, now: A
     parts = [] if is_sensitive(before) or is_sensitive(now) else _describe_direction(before, now)
     changes = (f"{value} {old:.1%} -> {new:.1%}" for value, old, new in shift.moved[:_MAX_SHOWN_VALUES])
     parts += [", ".join(f"{MASK} moved" if value.startswith(MASK) else value for value in changes)]
-    if abs(_missing_share(now) - _missing_share(before)) > _MAX_MISSING_NOISE:
+    if abs(_measure_missing_share(now) - _measure_missing_share(before)) > _MAX_MISSING_NOISE:
         parts.append(_describe_missing(before, now))
     return "; ".join(filter(None, parts))
 
@@ -110,10 +110,10 @@ def _find_renamed(before: Mapping[str, float], now: Mapping[str, float]) -> Iter
 
 
 def _describe_missing(before: Any, now: Any) -> str:
-    return f"missing {_missing_share(before):.1%} -> {_missing_share(now):.1%}"
+    return f"missing {_measure_missing_share(before):.1%} -> {_measure_missing_share(now):.1%}"
 
 
-def _missing_share(feature: Any) -> float:
+def _measure_missing_share(feature: Any) -> float:
     common = (feature.num_stats if feature.HasField("num_stats") else feature.string_stats).common_stats
     return float(common.num_missing / max(common.num_non_missing + common.num_missing, 1))
 

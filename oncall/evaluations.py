@@ -33,36 +33,62 @@ def _read_file(folder: Path) -> dict[str, Any]:
 Interval = tuple[float, float]
 
 
-def read_metrics(outputs: Outputs) -> dict[str, float]:
-    """Return the candidate's metrics as `slice: name`, NaN if one is undefined; none if the files are missing."""
+@dataclass(frozen=True)
+class CandidateMetrics:
+    """The candidate's metrics and gains by `slice: name`; all empty if the files are missing.
+
+    Attributes:
+      metrics: metrics; NaN if one is undefined.
+      intervals: their 95 % intervals.
+      gains: gains over the challengers, as `slice: gain over name`.
+      gain_intervals: the 95 % intervals of the gains.
+    """
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    gains: Mapping[str, float]
+    gain_intervals: Mapping[str, Interval]
+
+
+def read_candidate_metrics(outputs: Outputs) -> CandidateMetrics:
+    """Return the candidate's metrics and gains, from one reading of the file."""
+    summary = _read_summary(outputs)
+    gains = _convert_gains(summary)
+    return CandidateMetrics(
+        metrics=_convert_metrics(summary),
+        intervals=_convert_intervals(summary),
+        gains={name: gain for name, (gain, _) in gains.items()},
+        gain_intervals={name: interval for name, (_, interval) in gains.items() if interval is not None},
+    )
+
+
+def _convert_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     try:
         return {
             f"{slice_name}: {name}": math.nan if value is None else float(value)
-            for slice_name, metrics in _read_summary(outputs).get("metrics", {}).items()
+            for slice_name, metrics in summary.get("metrics", {}).items()
             for name, value in metrics.items()
         }
     except (AttributeError, TypeError, ValueError):
         return {}
 
 
-def read_intervals(outputs: Outputs) -> dict[str, tuple[float, float]]:
-    """Return the 95 % intervals of the candidate's metrics as `slice: name`; none if the files have none."""
+def _convert_intervals(summary: Mapping[str, Any]) -> dict[str, Interval]:
     try:
         return {
             f"{slice_name}: {name}": (float(interval[0]), float(interval[1]))
-            for slice_name, intervals in _read_summary(outputs).get("intervals", {}).items()
+            for slice_name, intervals in summary.get("intervals", {}).items()
             for name, interval in intervals.items()
         }
     except (AttributeError, IndexError, TypeError, ValueError):
         return {}
 
 
-def read_gains(outputs: Outputs) -> dict[str, tuple[float, Interval | None]]:
-    """Return the candidate's gains over the challengers as `slice: gain over name`, with their 95 % intervals."""
+def _convert_gains(summary: Mapping[str, Any]) -> dict[str, tuple[float, Interval | None]]:
     try:
         return {
             f"{slice_name}: gain over {name}": (float(gain[0]), _to_interval(gain[1:]))
-            for name, challenger in _read_summary(outputs).get("challengers", {}).items()
+            for name, challenger in summary.get("challengers", {}).items()
             for slice_name, gain in challenger.get("gains", {}).items()
             if gain[0] is not None
         }

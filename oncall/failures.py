@@ -17,7 +17,7 @@ from oncall.start_blockers import describe_blockers, suggest_commands
 from oncall.text_format import format_labels, shorten
 from pipeline.run.advice import ask
 from pipeline.run.advice import suggest_commands as suggest_for_run
-from pipeline.run.causes import blamed_node, cause, failed_node
+from pipeline.run.causes import cause, find_blamed_node, find_failed_node
 from pipeline.run.records import Kind, RunRecord, RunState
 
 # As components/evaluator/evaluation.py writes it, where no version is known.
@@ -38,7 +38,7 @@ def explain_run(store: RunStore, name: str) -> CommandResult:
 
 def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResult:
     is_bad = run.state not in _GOOD_STATES
-    node = failed_node(record) if is_bad else None
+    node = find_failed_node(record) if is_bad else None
     warnings = list(_read_warnings(store, record)) if run.state is not RunState.RUNNING else []
     reason = cause(record, run.state) or (f"{len(warnings)} warnings" if warnings else "nothing went wrong")
     activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
@@ -67,7 +67,7 @@ def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResu
         "run": run.run_id,
         "state": run.state,
         "exit_code": record.exit_code,
-        "node": blamed_node(record) if is_bad else None,
+        "node": find_blamed_node(record) if is_bad else None,
         "cause": reason,
         "warnings": warnings,
         "resumes": record.resumes,

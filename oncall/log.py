@@ -14,7 +14,7 @@ from cli.terminal import INTERRUPTED_EXIT_CODE, clean, say
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from oncall.runs import need_record
-from pipeline.run.causes import failed_node
+from pipeline.run.causes import find_failed_node
 from pipeline.run.records import RunRecord, RunState
 
 _POLL_SECONDS = 0.3
@@ -45,7 +45,7 @@ def print_log(
     if follow and as_json:
         raise ConfigError("--follow and --json: give one of them; a document has an end")
     if node is None and run.state in _BAD_STATES:
-        node = failed_node(record)
+        node = find_failed_node(record)
     _check_node(record, node, follow=follow and run.state is RunState.RUNNING)
     try:
         with _get_file(record, node).open("rb") as file:

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from cli.counts import count_text
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import command, flags
-from oncall.check import Check
 from oncall.evaluations import read_metrics_by_slice
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
-from oncall.results import CommandResult, ResultTable
+from oncall.results import Check, CommandResult, ResultTable
 from oncall.run_store import RunStore
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, compare_versions, measure_outcomes
@@ -260,7 +259,7 @@ def _describe_join(log: Path, summary: JoinSummary, model: str) -> list[str]:
         )
     counts = summary.counts
     for count, name, text in (
-        (counts.contradicted, "contradicted", "keys have labels that say different things; the latest counts"),
+        (counts.contradicted, "contradicted", "keys have contradictory labels; the latest counts"),
         (counts.future, "future", "labels are from the future and do not count yet"),
         (counts.early, "early", "predictions have a label from before them and do not count"),
     ):

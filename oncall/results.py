@@ -1,4 +1,4 @@
-"""The result of a command, for people and as a JSON document."""
+"""The result of a command, for people and as a JSON document, and that of one check."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -37,3 +37,28 @@ class CommandResult:
     parts: Sequence[str | ResultTable]
     exit_code: int = 0
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation and its result.
+
+    Attributes:
+      name: name of the check.
+      ok: whether the expectation holds.
+      message: actual state.
+      todo: command to try if it does not hold.
+      about: run or version that the check is about.
+      run: run that the message names.
+      trained_by: run that trained the version; ML Metadata keeps an alert of the check there.
+      parts: parts of the subject, such as features; a further one is news, one that recovers is not.
+    """
+
+    name: str
+    ok: bool
+    message: str
+    todo: str = ""
+    about: str = ""
+    run: str = ""
+    trained_by: str = ""
+    parts: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from oncall.run_store import Run, RunList, RunStore
 from oncall.start_blockers import describe_rejection, suggest_commands
 from oncall.text_format import format_labels, format_seconds, format_time, join_heading
 from pipeline.run.causes import cause
-from pipeline.run.records import Kind, RunRecord, RunState, find_clock_conflicts
+from pipeline.run.records import Kind, PushResult, RunRecord, RunState, find_clock_conflicts
 
 # The property in which pipeline/run/dag_runner.py keeps the error of a failed execution.
 _ERROR_PROPERTY = "error"
@@ -47,7 +47,7 @@ class RunRow:
       state: State.
       started: Time of its start in seconds since 1970; None if it has no record.
       seconds: Duration; None if it is unknown.
-      pushed: Version and destination, or why nothing was pushed; empty if neither is known.
+      pushed: Result of the push; None if it is unknown.
       cause: Cause of the state; empty if it succeeded.
     """
 
@@ -55,7 +55,7 @@ class RunRow:
     state: RunState
     started: float | None
     seconds: float | None
-    pushed: str
+    pushed: PushResult | None
     cause: str
 
 
@@ -74,7 +74,7 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
     conflicts = [str(conflict) for conflict in find_clock_conflicts(records, time.time())]
     document = {
         "run_root": store.location,
-        "runs": [asdict(row) for row in rows],
+        "runs": [{**asdict(row), "pushed": str(row.pushed or "")} for row in rows],
         "total": newest.total,
         "refused": rejection,
         "clocks": conflicts,
@@ -89,15 +89,8 @@ def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
 
 
 def _format_cells(row: RunRow) -> list[str]:
-    version, reason = split_push(row.pushed)
-    return [row.run, row.state, format_time(row.started), format_seconds(row.seconds), version, row.cause or reason]
-
-
-def split_push(pushed: str) -> tuple[str, str]:
-    """Return the push of a run, `version 2` or `nothing`; and the reason, if it succeeded and pushed nothing."""
-    version, to, _ = pushed.partition(" to ")
-    nothing, _, reason = pushed.partition(": ")
-    return (version, "") if to else (nothing, reason)
+    label, reason = (row.pushed.label, row.pushed.reason) if row.pushed is not None else ("", "")
+    return [row.run, row.state, format_time(row.started), format_seconds(row.seconds), label, row.cause or reason]
 
 
 def _describe_rest(newest: RunList, limit: int) -> list[str]:
@@ -113,10 +106,9 @@ def describe_run(store: RunStore, run: Run, *, readable: bool) -> RunRow:
     record = run.record
     if record is None:
         reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id, readable)
-        return RunRow(run.run_id, run.state, None, None, "", reason)
+        return RunRow(run.run_id, run.state, None, None, None, reason)
     seconds = _measure_run(record, run.state)
-    pushed = record.summary.get("pushed", "")
-    return RunRow(run.run_id, run.state, record.started, seconds, pushed, cause(record, run.state))
+    return RunRow(run.run_id, run.state, record.started, seconds, record.push, cause(record, run.state))
 
 
 def describe_executions(store: RunStore, run_id: str, readable: bool = True) -> str:
@@ -179,7 +171,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         "resumes": record.resumes,
         "resumed_by": store.find_resumptions(run.run_id),
         "config": record.shown_config,
-        "summary": record.summary,
+        "summary": record.result_texts,
         "cause": reason,
         "try": [activity.todo] if activity is not None and activity.todo else [],
         "decision": judgement.decision,
@@ -226,7 +218,7 @@ def _format_record(
             ("decision", judgement.decision),
             *judgement.challengers.items(),
             ("weighted", f"by {judgement.weight_column}" if judgement.weight_column else ""),
-            *(record.summary.items()),
+            *record.result_texts.items(),
             ("alert", record.alert),
             *(("warning", line) for line in record.warnings),
         ]

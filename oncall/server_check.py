@@ -14,8 +14,8 @@ import psutil
 
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import command
-from oncall.check import Check
 from oncall.model_versions import ModelVersions
+from oncall.results import Check
 
 _NAME = "model server"
 _TIMEOUT_SECONDS = 5.0

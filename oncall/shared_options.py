@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from cli.errors import ConfigError, PushError, RunRootError
-from cli.terminal import flags, refusals
+from cli.terminal import flags, name_scripts, refusals
 from oncall.local.run_store import LocalRunStore
 from oncall.printing import print_result
 from oncall.results import CommandResult
@@ -109,7 +109,7 @@ def _open_store(
             raise ConfigError("--pipeline: is for Vertex AI; name the project, too, with --project")
         return LocalRunStore(run_root)
     if alternative:
-        remedy = alternative.format(flags=flags(project=project, region=region))
+        remedy = name_scripts(alternative).format(flags=flags(project=project, region=region))
         raise ConfigError(f"{context.info_name}: is for runs of this machine; {remedy}")
     # Google's clients take a second to load.
     from oncall.vertex.location import VertexLocation

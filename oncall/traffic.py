@@ -18,13 +18,12 @@ from components.histograms import WRITTEN_BINS, custom_stats
 from components.sensitive_statistics import is_sensitive
 from components.table_statistics import list_columns, select_columns
 from components.value_counts import ValueCounts
-from oncall.check import Check
 from oncall.evaluations import read_judgement, read_plots
 from oncall.gate_inputs import read_gate_inputs
 from oncall.metadata import Artifact, Metadata, Outputs
 from oncall.model_versions import ModelVersions
 from oncall.request_log import find_request_log, read_monitoring
-from oncall.results import CommandResult, ResultTable
+from oncall.results import Check, CommandResult, ResultTable
 from oncall.run_store import RunStore
 from oncall.text_format import format_labels, shorten
 from pipeline.alerts.incidents import TRAFFIC

@@ -34,7 +34,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Tools around the pipeline; local_runner.py runs it."""
+    """Prepare and follow the runs that local_runner.py starts."""
 
 
 main.add_command(init)

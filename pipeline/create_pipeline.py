@@ -28,9 +28,9 @@ import serving
 import trainer
 from cli.errors import ConfigError
 from components.config import INFERRED_MIN_DOMAIN_MASS
-from components.evaluator import own_model
 from components.evaluator.baseline import baseline_resolver, last_blessed
 from components.evaluator.component import Evaluator
+from components.evaluator.own_model import OwnModelEvaluator
 from components.example_gen.component import example_gen
 from components.example_gen.source import build_source
 from components.example_validator.component import ExampleValidator
@@ -117,7 +117,7 @@ def _by_name(*nodes: base_node.BaseNode) -> Nodes:
 
 def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
     if has_own_run_fn(config):
-        return own_model.Evaluator(
+        return OwnModelEvaluator(
             examples=nodes["ExampleGen"].outputs["examples"],
             model=nodes["Trainer"].outputs["model"],
             baseline_model=nodes["Baseline"].outputs["model"],
@@ -131,7 +131,7 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
             seed=config.seed,
             pipeline=config.name,
             code_fingerprint=code_fingerprint(components, serving),
-        )
+        ).with_id("Evaluator")
     return Evaluator(
         examples=nodes["ExampleGen"].outputs["examples"],
         model=nodes["Trainer"].outputs["model"],

@@ -12,7 +12,7 @@ from components.example_validator.validation import update_schema
 from components.gate.comparison import ComparedShift
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
-from pipeline.run.run_distances import compare_run, pushed_train
+from pipeline.run.run_distances import compare_run, find_pushed_train
 from pipeline.run.run_root import RunRoot
 from schemas.curated.changes import Change, changes, rewrite
 from schemas.curated.derived_features import find_curated
@@ -67,7 +67,7 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
     if features:
         after = _select_features(before, after, features)
     push = artifact_lookup.find_latest_push(root, config.push.model_name, before=artifacts.run_id)
-    compared = compare_run(config, artifacts, statistics, pushed_train(push))
+    compared = compare_run(config, artifacts, statistics, find_pushed_train(push))
     return Review(
         artifacts.run_id,
         Path(config.data.schema_file),
@@ -105,7 +105,7 @@ def _update(
 def _select_features(
     before: schema_pb2.Schema, after: schema_pb2.Schema, features: tuple[str, ...]
 ) -> schema_pb2.Schema:
-    """`before` with the given features, and the domains they use, as in `after`."""
+    """Return `before` with the given features, and the domains they use, as in `after`."""
     chosen = schema_pb2.Schema()
     chosen.CopyFrom(before)
     domains = {feature.domain for feature in after.feature if feature.name in features}

@@ -53,7 +53,7 @@ class SetUpError(Exception):
 
 
 def glibc_version(text: str) -> tuple[int, int] | None:
-    """(major, minor) of what confstr says of the C library, or None where it is another one."""
+    """Return (major, minor) of what confstr says of the C library, or None where it is another one."""
     match = re.match(r"glibc (\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -77,7 +77,7 @@ def host_glibc() -> tuple[int, int]:
 
 
 def check_host() -> None:
-    """Refuses a host on which the locked wheels cannot work.
+    """Reject a host on which the locked wheels cannot work.
 
     Raises:
       SetUpError: on another Python, system or processor.
@@ -155,7 +155,7 @@ def archive_address(family: str) -> str:
 
 
 def fetch_runtime(target: Path) -> None:
-    """Unpacks a newer C runtime into `target` with a private apt: no root, no change to the host's."""
+    """Unpack a newer C runtime into `target` with a private apt: no root, no change to the host's."""
     family = distribution()
     keyring = f"/usr/share/keyrings/{family}-archive-keyring.gpg"
     with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +227,7 @@ def warm_byte_code() -> None:
 
 
 def interpreter_works() -> bool:
-    """Whether .venv holds a python with a C runtime that is new enough, and the installers."""
+    """Return whether .venv holds a python with a C runtime that is new enough, and the installers."""
     python = VENV / "bin" / "python"
     if not (python.exists() and (TOOLS / "bin" / "uv").exists()):
         return False

@@ -70,7 +70,7 @@ class CsvOptions(Declaration):
         try:
             codecs.lookup(value)
         except LookupError as error:
-            raise ValueError(f"'{value}' is not an encoding that Python knows, such as utf-8 or latin-1") from error
+            raise ValueError(f"'{value}' is not an encoding of Python, such as utf-8 or latin-1") from error
         return value
 
 

@@ -37,7 +37,7 @@ class DecisionCosts(Declaration):
             raise ValueError(
                 f"cost_false_positive: {self.cost_false_positive:g} and cost_false_negative: "
                 f"{self.cost_false_negative:g} are more than {_MAX_COST_RATIO:,.0f} times apart; no threshold on a "
-                "probability tells such errors apart"
+                "probability separates such errors"
             )
         return self
 

@@ -341,7 +341,9 @@ def _weights(labels: Array, weights: Array | None) -> Array:
     return np.ones(len(labels)) if weights is None else weights.astype(np.float64)
 
 
-def empty_counts(label: LabelKind, threshold: float = DEFAULT_THRESHOLD, costs: DecisionCosts | None = None) -> Counts:
+def create_empty_counts(
+    label: LabelKind, threshold: float = DEFAULT_THRESHOLD, costs: DecisionCosts | None = None
+) -> Counts:
     """Return counts of no rows for a kind of label; the other arguments are for a binary one, as in `BinaryCounts`."""
     match label:
         case "binary":

@@ -250,7 +250,7 @@ def load_preprocessing_fn(code: UserCode) -> Callable[..., Any]:
 
 
 def takes_custom_config(function: Callable[..., Any]) -> bool:
-    """Whether a `preprocessing_fn` takes a second argument."""
+    """Return whether a `preprocessing_fn` takes a second argument."""
     return _takes(function, "inputs", "custom_config")
 
 
@@ -268,7 +268,7 @@ def load_training_function(code: UserCode) -> Callable[..., Any]:
 
 
 def is_run_fn(function: Callable[..., Any]) -> bool:
-    """Whether a function of `model.module` trains and exports itself, and not only builds the network."""
+    """Return whether a function of `model.module` trains and exports itself, and not only builds the network."""
     return _takes(function, "fn_args")
 
 
@@ -281,7 +281,7 @@ def _takes(function: Callable[..., Any], *arguments: str) -> bool:
 
 
 def is_file(reference: str) -> bool:
-    """Whether a reference names a file, not a module."""
+    """Return whether a reference names a file, not a module."""
     module = reference.partition(":")[0]
     return module.endswith(".py") or "/" in module
 

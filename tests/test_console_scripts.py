@@ -53,6 +53,24 @@ def test_an_installed_script_prints_its_help(script: str, text: str, installatio
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("refpipe init --help", "    refpipe-run --config configs/orders.yaml"),
+        ("refpipe retrain --help", "As refpipe-run takes it."),
+        ("refpipe-oncall resume --help", "refpipe-vertex"),
+    ],
+)
+def test_the_help_of_an_installed_product_names_no_file_of_a_checkout(
+    line: str, text: str, installation: Path, tmp_path: Path
+) -> None:
+    script, *arguments = line.split()
+    page = run(installation, tmp_path, installation / "bin" / script, *arguments)
+    assert text in page
+    assert "_runner.py" not in page
+
+
+@pytest.mark.integration
 def test_commands_to_type_name_the_script_of_an_installed_product(installation: Path, tmp_path: Path) -> None:
     code = (
         "from cli.terminal import runner\n"

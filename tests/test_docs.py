@@ -4,11 +4,15 @@ import json
 import re
 import tomllib
 import typing
+from pathlib import Path
 
 import click
+import pytest
+from click.testing import CliRunner
 
 from benchmarks import bench, scale
 from cli import errors
+from pipeline.__main__ import main as pipeline_command
 from pipeline.alerts.alert import Alert
 from pipeline.alerts.config import Alerts, Event
 from pipeline.config.docs import markdown
@@ -86,6 +90,18 @@ def test_the_tables_of_speed_are_what_the_benchmark_prints() -> None:
             assert line.strip() in readme
     assert f"]({bench.PLOT_FILE.name})" in page
     assert bench.PLOT_FILE.is_file()
+
+
+def test_the_output_of_init_is_what_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = re.compile(r"^    \$ python -m pipeline (init .*)\n((?:    .+\n)+)", flags=re.MULTILINE)
+    (command, output), page = (sample.findall((ROOT / name).read_text())[0] for name in ("README.md", "docs/init.md"))
+    assert page == (command, output)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(pipeline_command, command.split())
+    # The next command has the path of the checkout in another folder.
+    printed = result.output.replace(f"{ROOT}/", "")
+    assert printed.splitlines() == [line.strip() for line in output.splitlines()]
 
 
 def test_the_index_lists_every_page() -> None:

@@ -227,7 +227,7 @@ class Training(Declaration):
     """If omitted, the values of this file are used as they are."""
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
     """`mirrored` divides each batch among this machine's GPUs; `multi_worker` among the machines of
-    `vertex.machines.Trainer.replicas`, or whatever TF_CONFIG says. The batch size is that of all together."""
+    `vertex.machines.Trainer.replicas`, or by TF_CONFIG. The batch size is that of all together."""
     gpu: GpuOptions | None = None
     """If omitted, a GPU is used like a CPU."""
     warm_start: bool = False

@@ -41,7 +41,10 @@ def _cluster() -> dict[str, Any]:
 
 
 def is_chief() -> bool:
-    """Whether this process writes logs and the model: alone, the chief, or the first worker where there is none."""
+    """Return whether this process writes logs and the model.
+
+    It does if it is alone, the chief, or the first worker where there is no chief.
+    """
     task, cluster = _cluster().get("task", {}), _cluster().get("cluster", {})
     kind = task.get("type")
     return kind in (None, "chief") or (kind == "worker" and task.get("index") == 0 and "chief" not in cluster)

@@ -72,7 +72,7 @@ class WideAndDeep(keras.Model):
         return part
 
     def compile(self, wide_optimizer: Any = None, ema: float = 0.0, **kwargs: Any) -> None:
-        """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest.
+        """Compile as Keras does, with `wide_optimizer` for the wide part beside `optimizer` for all the rest.
 
         Args:
           wide_optimizer: the optimizer.
@@ -110,7 +110,7 @@ class WideAndDeep(keras.Model):
         return [*super().metrics, *getattr(self, "eval_metrics", [])]
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One joint step: one forward and one backward pass, then each optimizer updates its own weights."""
+        """Take one joint step: one forward and one backward pass, then each optimizer updates its own weights."""
         inputs, label, weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             loss = self._joint_loss(inputs, label, weight)

@@ -240,7 +240,7 @@ class _ConfigTuner(keras_tuner.Tuner):
         return best(score for score in scores if score is not None)
 
     def load_model(self, trial: Any) -> Any:
-        """Networks are not kept: Trainer fits the best one again."""
+        """Raise: networks are not kept, and Trainer fits the best one again."""
         raise NotImplementedError
 
 

@@ -114,7 +114,7 @@ def _embed(ids: Any, num_ids: int, dimension: int, initializer: str) -> Any:
 def input_fn(
     files: Sequence[str], fn_args: tfx.components.FnArgs, transform_output: tft.TFTransformOutput
 ) -> tf.data.Dataset:
-    """Shuffled batches for ever of (columns, label), each of shape [batch, 1], as the template reads them."""
+    """Return shuffled batches for ever of (columns, label), each of shape [batch, 1], as the template reads them."""
     options = tfxio.TensorFlowDatasetOptions(
         batch_size=fn_args.custom_config["batch_size"],
         shuffle_seed=fn_args.custom_config["seed"],
@@ -124,7 +124,7 @@ def input_fn(
 
 
 def run_fn(fn_args: tfx.components.FnArgs) -> None:
-    """Trains and exports the model; `train_steps` are those of all epochs, `eval_steps` those after each one."""
+    """Train and export the model; `train_steps` are those of all epochs, `eval_steps` those after each one."""
     keras.utils.set_random_seed(fn_args.custom_config["seed"])
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
     sizes = {key: transform_output.vocabulary_size_by_name(key) + NUM_UNKNOWN_IDS for key in VOCABULARIES}

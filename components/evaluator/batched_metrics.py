@@ -16,7 +16,7 @@ from tensorflow_model_analysis.metrics import metric_types
 
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
-from schemas.metric_counts import Counts, empty_counts
+from schemas.metric_counts import Counts, create_empty_counts
 from schemas.metrics import METRICS
 from serving.model.output_names import MEASURED_OUTPUT
 
@@ -57,7 +57,7 @@ def _computations(
     for model_name in model_names or [""]:
         counts_key = metric_types.MetricKey(name=_COUNTS_NAME, model_name=model_name, example_weighted=example_weighted)
         key = metric_types.MetricKey(name=name, model_name=model_name, example_weighted=example_weighted)
-        empty = partial(empty_counts, label, (thresholds or {}).get(model_name, DEFAULT_THRESHOLD), declared)
+        empty = partial(create_empty_counts, label, (thresholds or {}).get(model_name, DEFAULT_THRESHOLD), declared)
         computations.append(
             metric_types.MetricComputation(
                 keys=[counts_key],

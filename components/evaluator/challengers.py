@@ -53,7 +53,7 @@ Predict = Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChallengerFit:
     """How the fit of a challenger ended.
 
     Attributes:
@@ -154,7 +154,7 @@ class Encoder:
 
 def fit_challengers(
     settings: Challengers, features: FeatureSet, transform_uri: str, train_folder: str, seed: int
-) -> tuple[FittedChallengers, list[Outcome]]:
+) -> tuple[FittedChallengers, list[ChallengerFit]]:
     """Fit the challengers to `train`; the outcome of one that fails or exceeds its time has the reason.
 
     Args:
@@ -172,7 +172,7 @@ def fit_challengers(
 
 def fit_to_sample(
     settings: Challengers, columns: EncodedColumns, sample: RowSample, classes: int, seed: int
-) -> tuple[FittedChallengers, list[Outcome]]:
+) -> tuple[FittedChallengers, list[ChallengerFit]]:
     """Fit the challengers to rows in memory.
 
     Args:
@@ -206,7 +206,9 @@ class _Task(NamedTuple):
     deadline: "_Deadline"
 
 
-def _fit_all(settings: Challengers, columns: EncodedColumns, task: _Task) -> tuple[FittedChallengers, list[Outcome]]:
+def _fit_all(
+    settings: Challengers, columns: EncodedColumns, task: _Task
+) -> tuple[FittedChallengers, list[ChallengerFit]]:
     fits: Mapping[str, Callable[[_Task], Predict]] = {LINEAR: _fit_linear, TREES: _fit_trees}
     models, outcomes = {}, []
     for name in declared_names(settings):
@@ -218,7 +220,7 @@ def _fit_all(settings: Challengers, columns: EncodedColumns, task: _Task) -> tup
             problem = f"not fitted within {settings.max_seconds:g} s (evaluation.challengers.max_seconds)"
         except _ERRORS as error:
             problem = describe_failure(error)
-        outcomes.append(Outcome(name, problem, len(task.sample.ids), task.sample.rows, time.monotonic() - began))
+        outcomes.append(ChallengerFit(name, problem, len(task.sample.ids), task.sample.rows, time.monotonic() - began))
     return FittedChallengers(columns, models, task.classes), outcomes
 
 

@@ -36,9 +36,9 @@ from cli.errors import PipelineError
 from components.artifact_files import files_in
 from components.config import STOCK, Evaluation, Implementation
 from components.evaluator.baseline import PIPELINE_PROPERTY
-from components.evaluator.challengers import FittedChallengers, Outcome, fit_challengers
+from components.evaluator.challengers import ChallengerFit, FittedChallengers, fit_challengers
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluator.evaluation import BASELINE, JudgedRows, Summary, set_decisions, summarize
+from components.evaluator.evaluation import BASELINE, EvaluationReport, JudgedRows, set_decisions, summarize
 from components.evaluator.evaluation import eval_config as build_eval_config
 from components.evaluator.golden_requests import (
     GOLDEN_REQUESTS,
@@ -86,7 +86,7 @@ _LOSSES_FILE, _ERRORS_FILE = "losses.json", "errors.json"
 _IMBALANCE = "training.imbalance"
 
 
-class BatchedExecutor(executor.Executor):
+class BatchedEvaluatorExecutor(executor.Executor):
     """Evaluates the candidate, and the baseline where there is one, and blesses the candidate or not.
 
     A subclass of the stock executor, by which TFX knows on Vertex to write a model into the blessing by its name.
@@ -300,7 +300,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
     """
 
     SPEC_CLASS = EvaluatorSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedExecutor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedEvaluatorExecutor)
 
     def __init__(
         self,
@@ -438,7 +438,7 @@ def _imbalance(configured: str, hyperparameters: list[types.Artifact] | None) ->
 
 def _fit_challengers(
     inputs: Mapping[str, list[types.Artifact]], requirements: Evaluation, features: FeatureSet, seed: int
-) -> tuple[FittedChallengers | None, list[Outcome]]:
+) -> tuple[FittedChallengers | None, list[ChallengerFit]]:
     """Return the challengers, if some are declared and Transform's outputs are given."""
     settings = requirements.challengers
     if not (inputs.get("transform_graph") and inputs.get("transformed_examples")) or not (
@@ -522,7 +522,7 @@ def _set_decisions(config: config_pb2.EvalConfig, decisions: Mapping[str, Decisi
 
 
 def _incomparable(models: Mapping[str, types.Artifact]) -> str:
-    """Why the baseline cannot predict the same rows; empty if it can."""
+    """Return why the baseline cannot predict the same rows; empty if it can."""
     if not all(map(_is_declared, models.values())):
         return "" if not any(map(_is_declared, models.values())) else "it is a model of another origin"
     signatures = {name: _signatures(path_utils.serving_model_path(model.uri)) for name, model in models.items()}
@@ -545,7 +545,7 @@ def _signatures(path: str) -> Mapping[str, Any]:
     return signatures
 
 
-def record(summary: Summary, evaluation: types.Artifact) -> None:
+def record(summary: EvaluationReport, evaluation: types.Artifact) -> None:
     """Write a summary beside TFMA's files, and what others look up in ML Metadata to the artifact."""
     summary.write(evaluation.uri)
     if summary.weight_column:
@@ -557,7 +557,7 @@ def record(summary: Summary, evaluation: types.Artifact) -> None:
     _set_intervals(summary, evaluation)
 
 
-def _set_intervals(summary: Summary, artifact: types.Artifact) -> None:
+def _set_intervals(summary: EvaluationReport, artifact: types.Artifact) -> None:
     """Write the intervals, of the metrics and of their changes, and the challengers to an artifact's properties."""
     for name, by_slice in (
         (INTERVALS_PROPERTY, summary.intervals),
@@ -581,7 +581,9 @@ def _overall(by_slice: Any) -> Any:
     return {key: _overall(value) for key, value in by_slice.items()}
 
 
-def bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], summary: Summary, *, pipeline: str) -> None:
+def bless(
+    blessing: types.Artifact, models: Mapping[str, types.Artifact], summary: EvaluationReport, *, pipeline: str
+) -> None:
     """Mark the blessing as stock Evaluator does, in the place of its verdict if there is one.
 
     Properties name the models, and the name of a file is the verdict.
@@ -730,7 +732,7 @@ def _write_losses(losses: PairedLosses, path: str) -> None:
 
 
 def _is_large(sized: tuple[SliceKey, int], min_examples: int) -> bool:
-    """Whether a slice has enough rows to be judged; all rows together always have."""
+    """Return whether a slice has enough rows to be judged; all rows together always have."""
     key, rows = sized
     return not key or rows >= min_examples
 

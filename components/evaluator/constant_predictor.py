@@ -265,8 +265,8 @@ class ConstantComparison:
         if not self.is_better:
             same = "the model predicts the same for every row; " if self.is_same_everywhere else ""
             return (
-                f"constant predictor: {same}{self}, {gain}, must be better; the model knows nothing that helps on "
-                f"{split}"
+                f"constant predictor: {same}{self}, {gain}, must be better; "
+                f"the model has learned nothing that helps on {split}"
             )
         needed = (
             f"about {count_text(self.rows_needed, 'row')} would be enough: " if self.rows_needed is not None else ""

@@ -16,7 +16,7 @@ from tensorflow_model_analysis.writers import eval_config_writer
 
 from cli.counts import count_text
 from components.config import ChangeThreshold, Evaluation, Threshold
-from components.evaluator.challengers import LINEAR, TITLES, TREES, Outcome
+from components.evaluator.challengers import LINEAR, TITLES, TREES, ChallengerFit
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses, format_loss
 from components.evaluator.plots import read_plots
 from components.evaluator.resampling import CONSTANT, Gain, SliceErrors
@@ -185,7 +185,7 @@ class JudgedRows:
     decision: DecisionThreshold | None = None
     baseline_threshold: float | None = None
     errors: Mapping[str, SliceErrors] = field(default_factory=dict)
-    outcomes: Sequence[Outcome] = ()
+    outcomes: Sequence[ChallengerFit] = ()
     is_own: bool = False
 
     @property
@@ -204,7 +204,7 @@ Differences = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
 @dataclass(frozen=True)
-class Summary:
+class EvaluationReport:
     """Summary of an evaluation, for readers without TFMA.
 
     Attributes:
@@ -240,12 +240,12 @@ class Summary:
     challengers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, evaluation_uri: str) -> "Summary":
+    def read(cls, evaluation_uri: str) -> "EvaluationReport":
         """Return what `write` wrote."""
         with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME)) as file:
             return cls(**json.loads(file.read()))
 
-    def with_warning(self, text: str) -> "Summary":
+    def with_warning(self, text: str) -> "EvaluationReport":
         """Return the summary with one warning more."""
         return replace(self, warnings=[*self.warnings, text])
 
@@ -260,7 +260,7 @@ def summarize(
     evaluation: Evaluation | None = None,
     rows: JudgedRows | None = None,
     weight: str | None = None,
-) -> Summary:
+) -> EvaluationReport:
     """Judge a model by TFMA's results and, where these are known, by the number of rows and the constant predictor.
 
     Args:
@@ -298,7 +298,7 @@ def summarize(
         failures += change_failures
         warnings += change_warnings
     intervals = _intervals(metrics, errors)
-    summary = Summary(
+    summary = EvaluationReport(
         metrics=metrics,
         failures=failures,
         warnings=warnings,
@@ -407,9 +407,9 @@ def format_difference(metric: str, difference: Sequence[float | None]) -> str:
 
 
 def _describe_challenger(
-    outcome: Outcome, metrics: Metrics, rows: JudgedRows, errors: Mapping[str, SliceErrors]
+    outcome: ChallengerFit, metrics: Metrics, rows: JudgedRows, errors: Mapping[str, SliceErrors]
 ) -> dict[str, Any]:
-    """Return an entry of `Summary.challengers`."""
+    """Return an entry of `EvaluationReport.challengers`."""
     name = outcome.name
     values = {where: of_slice.values[name] for where, of_slice in errors.items() if name in of_slice.values}
     gains = {where: of_slice.gains[name] for where, of_slice in errors.items() if name in of_slice.gains}
@@ -501,7 +501,7 @@ def _judge_challenger(name: str, rows: JudgedRows, evaluation: Evaluation) -> tu
 
 
 def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
-    """Return `Summary.decision`."""
+    """Return `EvaluationReport.decision`."""
     if rows.decision is None:
         return {}
     cost = metrics.get(MEAN_COST)

@@ -51,7 +51,7 @@ def write_golden(
     """
     # The rows were read with other options: what stood for a missing value is missing by now.
     inputs = build_inputs(features, ReadOptions())
-    fitting = (record for record in _first_records(uris) if _fits(inputs, _instance(record, features)))
+    fitting = (record for record in _read_first_records(uris) if _fits(inputs, _instance(record, features)))
     sensitive = {name: _placeholder(feature) for name, feature in features.raw_features.items() if feature.sensitive}
     records = mask_records(list(itertools.islice(fitting, count)), sensitive)
     if not records:
@@ -75,7 +75,7 @@ def write_tensor_golden(
 
     A model of serialized tf.Example gets the records, and any other model the columns that its inputs name.
     """
-    records = list(itertools.islice(_first_records(uris), count))
+    records = list(itertools.islice(_read_first_records(uris), count))
     try:
         predictor = TensorPredictor(model_path)
         instances = [_tensor_instance(record, predictor.specs) for record in records]
@@ -100,7 +100,7 @@ def _tensor_instance(record: bytes, specs: Mapping[str, tf.TensorSpec]) -> dict[
     return instance
 
 
-def _first_records(uris: Sequence[str]) -> Iterator[bytes]:
+def _read_first_records(uris: Sequence[str]) -> Iterator[bytes]:
     """Yield the first records of a split."""
     paths = [file for uri in uris for file in files_in(uri)]
     files = itertools.chain.from_iterable(
@@ -154,7 +154,7 @@ def _value(feature: tf.train.Feature) -> Any:
 
 
 def _fits(inputs: Inputs, instance: dict[str, Any]) -> bool:
-    """Whether the server would take a row: a text in another encoding than UTF-8 it would not."""
+    """Return whether the server would take a row: a text in another encoding than UTF-8 it would not."""
     try:
         convert_rows(inputs, [instance])
         json.dumps(instance, ensure_ascii=False).encode()

@@ -39,10 +39,10 @@ from components.evaluator.challengers import (
     LABEL,
     TITLES,
     WEIGHT,
+    ChallengerFit,
     EncodedColumns,
     Encoder,
     FittedChallengers,
-    Outcome,
     declared_names,
     describe_failure,
     fit_to_sample,
@@ -93,7 +93,7 @@ class OwnComparison:
     predictions: Predictions = "numbers"
     outputs: int = 1
     errors: Mapping[str, SliceErrors] = field(default_factory=dict)
-    outcomes: Sequence[Outcome] = ()
+    outcomes: Sequence[ChallengerFit] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def _read_train(
 
 def _fit(
     compared: ComparedModel, train: "_Train", outputs: int, columns: EncodedColumns | None, remark: str
-) -> tuple[FittedChallengers | None, list[Outcome]]:
+) -> tuple[FittedChallengers | None, list[ChallengerFit]]:
     """Return the challengers, fitted to the labels that TFMA reads; or none, with the reasons."""
     settings = compared.evaluation.challengers
     if not outputs:
@@ -222,7 +222,7 @@ def _fit(
     constant = train.labels.find_constant(outputs, compared.declared)
     if columns is None or train.problem or isinstance(constant, str):
         reason = train.problem or (constant if isinstance(constant, str) else remark)
-        return None, [Outcome(name, reason) for name in declared_names(settings)]
+        return None, [ChallengerFit(name, reason) for name in declared_names(settings)]
     fitted, outcomes = fit_to_sample(settings, columns, train.sample, constant.classes, compared.seed)
     return fitted if fitted.models else None, [replace(outcome, left_out=remark) for outcome in outcomes]
 

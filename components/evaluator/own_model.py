@@ -93,7 +93,7 @@ def _plots(comparison: OwnComparison) -> list[config_pb2.MetricConfig]:
     return [metric_config(plot, is_batched=False, is_logits=comparison.predictions == "logits") for plot in plots]
 
 
-class Evaluator(base_beam_component.BaseBeamComponent):
+class OwnModelEvaluator(base_beam_component.BaseBeamComponent):
     """Evaluator of a model of which the config declares no features and no kind of label."""
 
     SPEC_CLASS = component.EvaluatorSpec

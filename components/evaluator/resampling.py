@@ -14,7 +14,7 @@ from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.bootstrap import find_difference, replicate_metrics, standard_error
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
-from schemas.metric_counts import Counts, empty_counts, weighted_sum
+from schemas.metric_counts import Counts, create_empty_counts, weighted_sum
 from schemas.metrics import METRICS
 from schemas.moments import effective_rows
 from schemas.row_sample import RowSample
@@ -169,7 +169,7 @@ class Resampling:
         )
 
     def _counts(self, model: str) -> Counts:
-        return empty_counts(self.label, self.thresholds.get(model, DEFAULT_THRESHOLD), self.costs)
+        return create_empty_counts(self.label, self.thresholds.get(model, DEFAULT_THRESHOLD), self.costs)
 
     def _measure(self, labels: Array, predictions: Array, weights: Array) -> dict[str, float | None]:
         counts = self._counts("")

@@ -172,7 +172,7 @@ class PredictAndSlice(beam.DoFn):
         return {EXAMPLE_WEIGHTS_KEY: parsed[self._weight].numpy()}
 
     def _slices(self, records: tf.Tensor) -> Iterator[tuple[SliceKey, Any]]:
-        """Each slice key of a batch with the indices of its rows."""
+        """Yield each slice key of a batch with the indices of its rows."""
         parsed = tf.io.parse_example(records, self._spec) if self._spec else {}
         columns = {name: SlicedColumn.of(values, len(records)) for name, values in parsed.items()}
         return slice_rows(self._slicings, columns)

@@ -8,7 +8,7 @@ from tfx.components.evaluator import constants
 
 from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
-from components.evaluator.evaluation import Differences, Intervals, Metrics, Summary, format_difference
+from components.evaluator.evaluation import Differences, EvaluationReport, Intervals, Metrics, format_difference
 from schemas.metrics import METRICS, describe_metric
 from schemas.slices import OVERALL
 
@@ -20,7 +20,7 @@ class EvaluatorSummary(NodeSummary):
     Attributes:
       blessed: Whether the model may be pushed.
       failures, warnings, constant_predictor, decision, weight_column, metrics, intervals, without_interval, changes,
-        challengers: As `Summary` has them.
+        challengers: As `EvaluationReport` has them.
     """
 
     blessed: bool
@@ -37,7 +37,7 @@ class EvaluatorSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "EvaluatorSummary":
-        summary = Summary.read(only_artifact(outputs, "evaluation").uri)
+        summary = EvaluationReport.read(only_artifact(outputs, "evaluation").uri)
         properties = only_artifact(outputs, "blessing").custom_properties
         return cls(
             blessed=properties[constants.ARTIFACT_PROPERTY_BLESSED_KEY].int_value == constants.BLESSED_VALUE,

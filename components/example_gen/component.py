@@ -377,7 +377,7 @@ def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str,
 
 
 def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
-    """Names the records of each split, shard by shard; the same records have the same name."""
+    """Name the records of each split, shard by shard; the same records have the same name."""
     shards = {name: [result["content"][name] for result in results if name in result["content"]] for name in names}
     return {name: hashlib.sha256(" ".join(contents).encode()).hexdigest()[:12] for name, contents in shards.items()}
 

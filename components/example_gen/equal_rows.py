@@ -107,7 +107,7 @@ def _compare(row_records: Records, splits: Sequence[str], sources: Mapping[str, 
 
 
 def _contradictory(labels: NDArray[np.uint32], among: NDArray[np.bool_], starts: NDArray[np.int64]) -> dict[str, int]:
-    """Rows with an equal row that has another label, both `among` some of the rows."""
+    """Return the rows with an equal row that has another label, both `among` some of the rows."""
     counts = _add_up(among, starts)
     if not len(starts):
         return {"rows": 0, "contradictory": 0}

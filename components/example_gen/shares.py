@@ -80,7 +80,7 @@ def shares(
       pieces: function that yields the shards of the split in order, and what is read for each.
     """
     fractions = {name: rule["fraction"] for name, rule in rules.items() if "fraction" in rule}
-    nominal = Shares(nominal_bounds(fractions))
+    nominal = Shares(compute_nominal_bounds(fractions))
     if not fractions or grouped:
         return nominal
     try:
@@ -113,15 +113,18 @@ def _count_rows(tables: Iterable[Table], rules: Rules) -> Counter[int]:
     return counts
 
 
-def _nominal_bounds(fractions: Sequence[float]) -> list[int]:
+def _compute_nominal_bounds(fractions: Sequence[float]) -> list[int]:
     return [int(share * _POINTS) for share in np.cumsum(fractions).tolist()]
 
 
 def _exact_bounds(rows: Hashes, times: NDArray[np.int64], fractions: Sequence[float]) -> list[int]:
-    """Bounds between which as many rows lie as each share asks for, and no fewer than one, if there are enough rows."""
+    """Return bounds between which as many rows lie as each share asks for.
+
+    At least one row lies between two bounds if there are enough rows.
+    """
     total = int(times.sum())
     if total > _EXACT_ROWS or total <= len(fractions):
-        return _nominal_bounds(fractions)
+        return _compute_nominal_bounds(fractions)
     sizes = exact_sizes(total, fractions)
     numbers = np.arange(total) - np.repeat(np.cumsum(times) - times, times)
     ordered = np.sort(points(np.repeat(rows, times), numbers))
@@ -136,9 +139,9 @@ def exact_sizes(total: int, fractions: Sequence[float]) -> list[int]:
     return sizes
 
 
-def nominal_bounds(fractions: Mapping[str, float]) -> dict[str, int]:
+def compute_nominal_bounds(fractions: Mapping[str, float]) -> dict[str, int]:
     """Return by share the point below which its rows lie where equal rows stay together, or a group does."""
-    return dict(zip(fractions, _nominal_bounds(list(fractions.values())), strict=True))
+    return dict(zip(fractions, _compute_nominal_bounds(list(fractions.values())), strict=True))
 
 
 def in_shares(

@@ -32,7 +32,7 @@ from tfx.utils import path_utils, proto_utils
 
 from cli.errors import NotBlessedError
 from components.config import InfraValidation
-from components.evaluator.evaluation import SUMMARY_NAME, Summary
+from components.evaluator.evaluation import SUMMARY_NAME, EvaluationReport
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.replay import ReplayContext, replay_requests
 from components.model_files import copy_folder, read_bytes
@@ -249,7 +249,7 @@ def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
         check_blessing(model, blessing)
     except NotBlessedError as error:
         is_summarized = bool(evaluation_uri) and fileio.exists(os.path.join(evaluation_uri, SUMMARY_NAME))
-        failures = Summary.read(evaluation_uri).failures if is_summarized else ()
+        failures = EvaluationReport.read(evaluation_uri).failures if is_summarized else ()
         if not failures:
             raise
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""

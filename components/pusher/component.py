@@ -25,7 +25,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import io_utils, json_utils, path_utils
 
 from cli.errors import NotBlessedError
-from components.evaluator.evaluation import SUMMARY_NAME, Metrics, Summary
+from components.evaluator.evaluation import SUMMARY_NAME, EvaluationReport, Metrics
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.example_gen.component import CONTENT_PROPERTY
 from components.model_files import local_folder, read_bytes, written_by
@@ -123,7 +123,7 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
 def _metrics(evaluation: types.Artifact | None) -> Metrics:
     """Return the metrics of an evaluation; none of one that stock Evaluator wrote."""
     is_summarized = evaluation is not None and tf.io.gfile.exists(os.path.join(evaluation.uri, SUMMARY_NAME))
-    return Summary.read(evaluation.uri).metrics if evaluation is not None and is_summarized else {}
+    return EvaluationReport.read(evaluation.uri).metrics if evaluation is not None and is_summarized else {}
 
 
 def _golden(evaluation: types.Artifact | None) -> bytes:
@@ -275,7 +275,10 @@ def check_infra_blessing(blessing: standard_artifacts.InfraBlessing, folder: Pat
 
 
 def _is_blessing_of(blessing: Any, model: Any) -> bool:
-    """Whether a blessing is that of a model; on Vertex artifacts have names, and tasks know them by their hashes."""
+    """Return whether a blessing is that of a model.
+
+    On Vertex AI artifacts have names, of which tasks have hashes.
+    """
     key = constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
     name = blessing.get_string_custom_property(key)
     blessed_id = entrypoint._get_hashed_id(name, {}) if name else blessing.get_int_custom_property(key)

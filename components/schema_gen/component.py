@@ -41,7 +41,7 @@ def InferredSchema(  # noqa: N802
     min_domain_mass: Parameter[float],
     schema: OutputArtifact[standard_artifacts.Schema],
 ) -> None:
-    """Infers a schema from the statistics of `train`, as SchemaGen does, with the changes that `infer` names.
+    """Infer a schema from the statistics of `train`, as SchemaGen does, with the changes that `infer` names.
 
     `columns` is JSON: {"types": {column: type}, "optional": [columns that may be missing]}, and "dense": true if the
     other columns have a shape, as SchemaGen infers it.

@@ -36,7 +36,7 @@ def record_batches(
     *,
     rows: int = ROWS_TOGETHER,
 ) -> Iterator[pa.RecordBatch]:
-    """Streams a TFRecord file of tf.Example, plain or ending in .gz, in file order.
+    """Stream a TFRecord file of tf.Example, plain or ending in .gz, in file order.
 
     Args:
       path: local or remote.

@@ -160,7 +160,7 @@ class Analysis:
     """A `preprocessing_fn`, traced up to what its analyzers are fed with."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        """Traces.
+        """Trace the function.
 
         Raises:
           NotImplementedError: an analyzer or an output is of another kind than those above; the message names it.
@@ -284,7 +284,7 @@ def _counts(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _depends(tensors: Iterable[tf.Tensor], on: set[tf.Operation]) -> bool:
-    """Whether tensors are made of the outputs of certain operations."""
+    """Return whether tensors are made of the outputs of certain operations."""
     seen: set[tf.Operation] = set()
     operations = [tensor.op for tensor in tensors]
     while operations:

@@ -75,7 +75,7 @@ def _encode(name: str, feature: Bag, raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
         case HashedTokens(num_ids=num_ids):
             ids = tokens.with_flat_values(fingerprint_ids(tokens.flat_values[None], [num_ids])[0])
         case LearnedTokens():
-            ids = _learned_ids(name, feature.tokens, tokens)
+            ids = _look_up_learned_ids(name, feature.tokens, tokens)
     if isinstance(feature, Text) and isinstance(feature.tokens, LearnedTokens) and feature.weights == "tf_idf":
         # The sum over the occurrences of a token is its count times its inverse document frequency.
         flat = tf.gather(_inverse_frequencies(name, feature.tokens, tokens), ids.flat_values)
@@ -104,7 +104,7 @@ def _row_norms(ids: tf.RaggedTensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(tf.math.unsorted_segment_sum(squares, rows, ids.nrows()))
 
 
-def _learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tf.RaggedTensor:
+def _look_up_learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tf.RaggedTensor:
     """Return ids by a learned vocabulary, whose order is that of the number of rows with each token."""
     escaped = values.with_flat_values(escape_categories(values.flat_values))
     ids = _lookup(

@@ -34,7 +34,7 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
     learned = [number for number, name in enumerate(names) if features[name].learns_categories]
     learned = [number for number in learned if firsts[number] == number]
     sharing = {first: [number for number, other in enumerate(firsts) if other == first] for first in learned}
-    files = _learned_files({names[number]: features[names[number]] for number in learned}, texts, sharing)
+    files = _list_learned_files({names[number]: features[names[number]] for number in learned}, texts, sharing)
     paths, dependencies = [], []
     for file in files:
         # As `tft.apply_vocabulary` does: the path of an existing file, and the dependency by which TFT learns it first.
@@ -86,7 +86,9 @@ def _lookup(
     return tf.where(ids == _UNKNOWN, others, ids)
 
 
-def _learned_files(features: Mapping[str, Any], texts: tf.Tensor, sharing: Mapping[int, Sequence[int]]) -> list[Any]:
+def _list_learned_files(
+    features: Mapping[str, Any], texts: tf.Tensor, sharing: Mapping[int, Sequence[int]]
+) -> list[Any]:
     """Return the file of each vocabulary, as TFT's analyzers stand for it.
 
     Args:

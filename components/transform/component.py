@@ -47,7 +47,7 @@ from serving.model.literal_paths import literal_path
 from serving.model.served_model import TransformGraph
 
 
-class BatchedExecutor(executor.Executor):
+class BatchedTransformExecutor(executor.Executor):
     """Learns from the splits to analyze, writes the graph, and encodes the splits to transform.
 
     What it does not support, it hands to the stock executor.
@@ -128,15 +128,24 @@ class BatchedExecutor(executor.Executor):
 class Transform(components.Transform):
     """TFX's Transform; fast with `disable_statistics=True` and `disable_analyzer_cache=True`."""
 
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedExecutor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedTransformExecutor)
 
 
 def _find_preprocessing(
     module: str | None, exec_properties: dict[str, Any], schema: schema_pb2.Schema
 ) -> Preprocessing:
-    """Return the function of a module, of a module file, or of a dotted path, as stock Transform looks it up."""
+    """Return the function of a module, of a module file, or of a dotted path, as stock Transform looks it up.
+
+    Raises:
+      ValueError: there are a module and a dotted path.
+    """
     name = exec_properties.get(standard_component_specs.PREPROCESSING_FN_KEY) or ""
     file = "" if module else exec_properties.get(standard_component_specs.MODULE_FILE_KEY) or ""
+    # The constructor of stock Transform rejects both, and so does its executor.
+    if name and (module or file):
+        raise ValueError(
+            f"Transform: module '{module or file}' and preprocessing_fn '{name}' exclude each other; give one of them"
+        )
     if module:
         name = f"{module}.{PREPROCESSING_FN}"
     return Preprocessing(
@@ -240,7 +249,7 @@ def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str)
 
 
 def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str) -> None:
-    """Traces a `preprocessing_fn` with what was learned in the place of its analyzers, and writes that."""
+    """Trace a `preprocessing_fn` with what was learned in the place of its analyzers, and write that."""
     analysis = last_analysis(preprocessing)
     with tempfile.TemporaryDirectory() as vocabularies:
         context = graph_context.TFGraphContext(tf.Module(), vocabularies, analysis.outputs(learned, vocabularies))

@@ -132,7 +132,7 @@ class NumericEncoding:
         learned = [name for name in names if name not in boundaries]
         parts = []
         if learned:
-            parts.append(self._learned_boundaries(learned))
+            parts.append(self._read_learned_boundaries(learned))
         if boundaries:
             width = max(map(len, boundaries.values()))
             padded = [[*values, *[np.inf] * (width - len(values))] for values in boundaries.values()]
@@ -149,7 +149,7 @@ class NumericEncoding:
         together.set_shape([len(names), width])
         return rows_of(together, [places[name] for name in names])
 
-    def _learned_boundaries(self, names: Sequence[str]) -> tf.Tensor:
+    def _read_learned_boundaries(self, names: Sequence[str]) -> tf.Tensor:
         raw = rows_of(self._raw, self._numbers_of(names))
         is_used = tf.math.is_finite(raw)
         buckets = [self._features[name].buckets for name in names]

@@ -111,7 +111,7 @@ def _check_shape(where: str, name: str, value: tf.Tensor, width: int | None) -> 
 
 
 def _has_known_ids(value: tf.Tensor) -> bool:
-    """Whether integers are one in a row, and an analyzer gives their range, from 0 on."""
+    """Return whether integers are one in a row, and an analyzer gives their range, from 0 on."""
     try:
         least, _ = schema_inference.get_tensor_schema_override(value)
     except ValueError:

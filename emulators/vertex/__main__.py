@@ -62,7 +62,7 @@ KEYS = ("method", "code", "message", "when", *NUMBERS, "reason", "quota")
     "--run-as",
     type=int,
     metavar="UID",
-    help="User of the images, as in `vertex_runner.py rehearse`.  [default: your own]",
+    help="User of the images, as with `rehearse`.  [default: your own]",
 )
 @click.option(
     "--tls", type=click.Path(path_type=Path), help="Folder of the CA and the certificate.  [default: STATE/tls]"

@@ -65,7 +65,7 @@ def _check_binding(store: LocalRunStore) -> Iterator[Finding]:
         return
     unknown = ", ".join(store.unknown_runs[:_MAX_SHOWN_RUNS])
     more = len(store.unknown_runs) - _MAX_SHOWN_RUNS
-    runs = f"; it does not know {unknown}{f' and {more} more' if more > 0 else ''}" if unknown else ""
+    runs = f"; it lacks {unknown}{f' and {more} more' if more > 0 else ''}" if unknown else ""
     yield Finding("binding", f"{store.binding_error}{runs}. Nothing is garbage until this is settled", _restore(store))
 
 
@@ -76,7 +76,7 @@ def _restore(store: LocalRunStore) -> str:
     if backup is not None:
         note = "the old one is kept beside it"
         return command("cp", "--preserve", "--backup=numbered", backup, file, note=note)
-    note = "restore a newer backup. Without one, this sets aside what the database does not know; add --yes to do it"
+    note = "restore a newer backup. Without one, this sets the unlisted files aside; add --yes to do it"
     return ask("quarantine", here=store.location_flags, note=note)
 
 
@@ -237,7 +237,7 @@ def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions)
         try:
             is_cut_off = version not in ledger.states and registry.release(version) is not None
             is_intact = version not in ledger.states or (path.is_dir() and registry.fits(version))
-            changed = [] if is_intact else registry.differing_files(version)
+            changed = [] if is_intact else registry.list_differing_files(version)
         except RegistryFileError as error:
             is_denied = error.fault is RegistryFault.DENIED
             todo = show_rights(error.path) if is_denied else _restore_version(model_versions, version, error.path)

@@ -186,7 +186,7 @@ class LocalModelVersions:
 
     def list_changed_files(self, version: int) -> list[str]:
         """Return the files that are not as they were pushed, each with its difference."""
-        return self._registry.differing_files(version)
+        return self._registry.list_differing_files(version)
 
     def read_metrics(self, version: ModelVersion) -> Mapping[str, float]:
         """Return the metrics of the version's evaluation, by name."""

@@ -140,7 +140,7 @@ class LocalRunStore:
             return str(error)
         if self.unknown_runs:
             label, count = self.root.database.label, len(self.unknown_runs)
-            return f"{label}: does not know {count} run{'' if count == 1 else 's'} on record; restore a newer backup"
+            return f"{label}: lacks {count} run{'' if count == 1 else 's'} on record; restore a newer backup"
         return ""
 
     def describe_activity(self, record: RunRecord) -> ActiveRun:
@@ -371,7 +371,7 @@ def find_run_root(folder: Path | None) -> Path:
 
 def _has_pushed_here(record: RunRecord) -> bool:
     push = record.config.get("push") or {}
-    return push.get("target") != "vertex" and record.summary.get("pushed", "").startswith("version ")
+    return push.get("target") != "vertex" and record.push is not None and record.push.wrote
 
 
 def _describe_problem(error: OSError | ValidationError) -> str:

@@ -11,8 +11,8 @@ from google.protobuf import json_format
 
 from cli.errors import PushError
 from cli.terminal import command
-from pipeline.run.records import Kind, NodeRecord, RunRecord, RunState
-from pipeline.vertex.jobs import JOB_ID, REASON_LABEL, details_of, pushed_text, tasks_of, to_status
+from pipeline.run.records import Kind, NodeRecord, PushResult, RunRecord, RunState
+from pipeline.vertex.jobs import JOB_ID, REASON_LABEL, details_of, read_push, tasks_of, to_status
 from serving.registry.vertex.connection import VertexClient
 
 _TIMEOUT_SECONDS = 60.0
@@ -110,7 +110,7 @@ class Jobs:
             exit_code=status.exit_code if status.ended else None,
             error=status.error,
             reason="a request to cancel it" if status.state == "CANCELLED" else "",
-            summary=_read_summary(details_of(job)),
+            push=_read_push(details_of(job)),
             reason_to_run=job.labels.get(REASON_LABEL, ""),
         )
 
@@ -192,12 +192,12 @@ def _read_code(job: Any, config: Mapping[str, Any]) -> dict[str, str]:
     return fingerprints
 
 
-def _read_summary(tasks: list[Any]) -> dict[str, str]:
+def _read_push(tasks: list[Any]) -> PushResult | None:
     """Return the result of the push from Pusher's artifact."""
     for task in tasks:
         for artifact in task.outputs["pushed_model"].artifacts if "pushed_model" in task.outputs else ():
-            return {"pushed": pushed_text(dict(artifact.metadata or {}))}
-    return {}
+            return read_push(dict(artifact.metadata or {}))
+    return None
 
 
 def _to_seconds(time: Any) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cli.errors import ConfigError, PushError
 from cli.terminal import flags
-from oncall.evaluations import read_metrics
+from oncall.evaluations import read_candidate_metrics
 from oncall.model_versions import ModelVersion, RollbackInForce
 from oncall.vertex.jobs import Jobs
 from oncall.vertex.location import VertexLocation
@@ -185,7 +185,9 @@ class VertexModelVersions:
 
     def read_metrics(self, version: ModelVersion) -> Mapping[str, float]:
         """Return the metrics over all rows of the evaluation that the run left in the bucket."""
-        metrics = read_metrics(self.metadata.get_run_outputs(version.run)) if version.run else {}
+        if not version.run:
+            return {}
+        metrics = read_candidate_metrics(self.metadata.get_run_outputs(version.run)).metrics
         return {
             key.removeprefix(_OVERALL): value
             for key, value in metrics.items()

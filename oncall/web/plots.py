@@ -62,7 +62,7 @@ class Plots:
 
 
 def build_plots(plots: Mapping[str, Any]) -> Plots:
-    """Return what a run's page draws of `Summary.plots`; a damaged plot is left out."""
+    """Return what a run's page draws of `EvaluationReport.plots`; a damaged plot is left out."""
     try:
         confusion = plots.get("confusion") or {"classes": [], "rows": []}
         rows = [[(value, value / (sum(row) or 1.0)) for value in row] for row in confusion["rows"]]

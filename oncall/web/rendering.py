@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from cli.page_style import read_style
 from oncall.evaluations import Interval
-from oncall.runs import split_push
 from oncall.text_format import format_seconds, format_time, shorten
 from oncall.web.redaction import redact, redact_value
 from oncall.web.registry_time import to_local_time
@@ -86,7 +85,6 @@ def _create_environment() -> jinja2.Environment:
         "redact_value": lambda value, name: redact_value(name, value),
         "metric_title": lambda name: describe_metric(name).title,
         "shorten": shorten,
-        "split_push": split_push,
     }
     return environment
 

@@ -72,7 +72,7 @@ class RunFilter:
 
     def _is_pusher(self, run: RunFacts) -> bool:
         match = _VERSION.fullmatch(self.version)
-        return match is not None and run.pushed == f"version {match[1]}"
+        return match is not None and run.version == int(match[1])
 
     def _has_config(self, run: RunFacts) -> bool:
         # Values of sensitive features are masked, so that no search can tell them.

@@ -9,7 +9,6 @@ from typing import Any
 from oncall.diff import flatten
 from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
-from oncall.runs import split_push
 from pipeline.run.causes import cause
 from pipeline.run.records import RunState
 
@@ -25,7 +24,7 @@ class RunFacts:
       run_id: ID of the run.
       state: state of the run.
       started: its start in seconds since 1970; None if it has no record.
-      pushed: version that it pushed, such as `version 2`.
+      version: version that it pushed; None if it pushed none.
       config: its config by dotted key, with the values of sensitive features masked.
       texts: texts of its record in lower case.
     """
@@ -33,7 +32,7 @@ class RunFacts:
     run_id: str
     state: RunState
     started: float | None = None
-    pushed: str = ""
+    version: int | None = None
     config: Mapping[str, Any] | None = None
     texts: tuple[str, ...] = ()
 
@@ -64,13 +63,12 @@ class RunIndex:
         if record is None:
             return RunFacts(run.run_id, run.state, texts=(run.run_id.lower(),))
         config = flatten(record.shown_config)
-        pushed, _ = split_push(record.summary.get("pushed", ""))
         texts = (run.run_id, cause(record, run.state), record.user, record.command_line)
         return RunFacts(
             run.run_id,
             run.state,
             record.started,
-            pushed,
+            record.push.written_version if record.push is not None else None,
             self._configs.setdefault(json.dumps(config), config),
             tuple(text.lower() for text in texts),
         )

@@ -11,7 +11,7 @@ from typing import Any
 from cli.terminal import clean, flags
 from pipeline.alerts.config import Event
 from pipeline.run.advice import ask, suggest_after_rejection, suggest_commands
-from pipeline.run.causes import blamed_node, cause
+from pipeline.run.causes import cause, find_blamed_node
 from pipeline.run.records import RunRecord, RunState, newest_records
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot
@@ -160,7 +160,7 @@ def create_run_alert(
       serving: Serving version, if the record has none.
     """
     state = record.state(locked=False)
-    node = blamed_node(record) if state in _EVENTS else None
+    node = find_blamed_node(record) if state in _EVENTS else None
     rejection = RejectionFile(root).read()
     before = find_streak(root, record.run_id, rejection if rejection and rejection.since < record.started else None)
     event = _EVENTS.get(state) or ("recovered" if record.succeeded and before.count else "success")
@@ -168,7 +168,7 @@ def create_run_alert(
     why = "\n".join(filter(None, [cause(record, state), *(missed if len(missed) > 1 else ())]))
     here = _here(root)
     questions = [ask("why", record.run_id, here=here)] if state in _EVENTS else []
-    pushed = f"; pushed {record.summary['pushed']}" if state not in _EVENTS and "pushed" in record.summary else ""
+    pushed = f"; pushed {record.push}" if state not in _EVENTS and record.push is not None else ""
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     return Alert(
         event=event,

@@ -101,7 +101,7 @@ def notify(section: Alerts, alert: Alert, *, prints: bool) -> str:
 
 
 def is_pending(outcome: str) -> bool:
-    """Whether an alert is still to be posted."""
+    """Return whether an alert is still to be posted."""
     return outcome not in ("", POSTED)
 
 

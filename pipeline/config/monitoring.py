@@ -16,7 +16,7 @@ class Monitoring(Declaration):
 
     request_log: str | None = None
     """Folder of the request log that the model server writes with `--log-requests`. `python -m oncall check` and
-    `traffic` read it. If omitted, `check` does not look at traffic."""
+    `traffic` read it. If omitted, `check` skips traffic."""
     min_rows: PositiveInt = 200
     """Least number of rows in the window; with fewer, nothing is judged."""
     false_alarms: Annotated[float, Field(gt=0, le=0.1)] = 0.0001

@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeInt, PrivateAttr, TypeAdapter, Validation
 from pydantic_core import ErrorDetails
 
 from cli.errors import ConfigError
-from cli.terminal import quiet_stderr
+from cli.terminal import command, quiet_stderr, runner
 from components.config import (
     ChangeThreshold,
     EvaluatedMetric,
@@ -430,8 +430,8 @@ class PipelineConfig(Declaration):
         }
         missing = [name for name, section in sections.items() if section is None]
         return ConfigError(
-            f"{' and '.join(missing)}: missing in the config; write them there, or give vertex_runner.py a file with "
-            "both: --vertex-file configs/vertex.yaml"
+            f"{' and '.join(missing)}: missing in the config; write them there, or put both "
+            f"into a file: {command(*runner('vertex_runner.py'))} COMMAND --vertex-file configs/vertex.yaml"
         )
 
     def registry_settings(self, folder: Path) -> AnyRegistrySettings:
@@ -742,7 +742,7 @@ def _vocabulary(path: Path, feature: str) -> list[str]:
 
 
 def _describe(problem: ErrorDetails, data: Any) -> str:
-    """One line: the key as the user wrote it, the rule, the value received."""
+    """Return one line: the key as the user wrote it, the rule, the value received."""
     key: list[str] = []
     here = data
     for part in problem["loc"]:

@@ -98,7 +98,7 @@ def _check_label_of_own_model(config: PipelineConfig) -> None:
 
 
 def has_own_run_fn(config: PipelineConfig) -> bool:
-    """Whether `model.module` trains and exports the model itself.
+    """Return whether `model.module` trains and exports the model itself.
 
     Raises:
       ConfigError: The module cannot be imported, or has no such function.

@@ -45,7 +45,7 @@ class Binding(BaseModel):
 
 
 def is_run_root(folder: Path) -> bool:
-    """Whether runs have used the folder."""
+    """Return whether runs have used the folder."""
     return any((folder / name).exists() for name in (FILE, SQLITE_FILE, _RECORDS))
 
 
@@ -190,7 +190,7 @@ def _check(folder: Path, artifacts: Path, binding: Binding | None, database: Dat
         _check_unbound(folder, binding, database)
     if newest > contents.last_execution:
         raise RunRootError(
-            f"{label}: is older than {folder}, which has artifacts of execution {newest}, and it knows "
+            f"{label}: is older than {folder}, which has artifacts of execution {newest}, and it ends at "
             f"{contents.last_execution}. New runs would overwrite them; restore a newer backup, or give --run-root "
             "another folder"
         )

@@ -114,7 +114,7 @@ def _is_environment_name(text: str) -> bool:
 
 
 class MySQL(_Server):
-    """ML Metadata in a MySQL or MariaDB database. ML Metadata's client knows the login `mysql_native_password` only."""
+    """ML Metadata in a MySQL or MariaDB database. ML Metadata's client logs in by `mysql_native_password` only."""
 
     kind: Literal["mysql"]
     port: Port = 3306

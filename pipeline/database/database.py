@@ -83,7 +83,7 @@ class Database(ABC):
 
     @abstractmethod
     def connection(self, *, writable: bool) -> Any:
-        """ML Metadata's ConnectionConfig; it holds the password, so it is neither printed nor kept."""
+        """Return ML Metadata's ConnectionConfig; it holds the password, so it is neither printed nor kept."""
 
     def store(self, *, writable: bool) -> Any:
         """Return a MetadataStore; makes ML Metadata's tables where there are none, so `check` or `contents` goes

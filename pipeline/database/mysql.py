@@ -73,7 +73,7 @@ class MySQLServer(ServerDatabase):
             timed_out = TimeoutError() if "timed out" in str(text) else None
             return unreachable(timed_out, settings.timeout_seconds) or _LOST_TEXT
         cause = _find_cause(code, settings)
-        return f"{cause} ({text})" if cause else f"the server said: {text or error}"
+        return f"{cause} ({text})" if cause else f"the server reported: {text or error}"
 
     def connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd

@@ -50,7 +50,7 @@ class PostgreSQLServer(ServerDatabase):
             lost = cause is None or isinstance(cause, ConnectionResetError | BrokenPipeError)
             return _LOST_TEXT if lost else unreachable(cause, self._settings.timeout_seconds) or str(error)
         explanation, text = _find_cause(str(fields.get("C", "")), self._settings), fields.get("M", "")
-        return f"{explanation} ({text})" if explanation else f"the server said: {text}"
+        return f"{explanation} ({text})" if explanation else f"the server reported: {text}"
 
     def connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd

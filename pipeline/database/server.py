@@ -53,7 +53,7 @@ class ServerDatabase(Database):
 
 
 def unreachable(error: BaseException | None, timeout_seconds: float) -> str | None:
-    """Why there is no connection; None where it is not the network."""
+    """Return why there is no connection; None where it is not the network."""
     match error:
         case ConnectionRefusedError():
             return "the connection was refused; is the server running there, and is the port right?"
@@ -82,5 +82,5 @@ _NO_CONNECTIONS = _NoConnections()
 
 
 def keep_out_of_logs() -> None:
-    """Is called before ML Metadata gets a password."""
+    """Prepare the logs before ML Metadata gets a password."""
     logging.getLogger("absl").addFilter(_NO_CONNECTIONS)

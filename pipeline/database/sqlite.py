@@ -101,11 +101,14 @@ class SQLiteFile(Database):
             case DatabaseError(fault=DatabaseFault.DENIED):
                 return show_rights(self.file)
             case _:
-                again = self._begin_anew()
+                again = self._suggest_new_database()
                 return f"restore {self.file} from a backup; the serving version is unchanged. Or begin again: {again}"
 
-    def _begin_anew(self) -> str:
-        """After it the next run makes a fresh database; `registry`, with the serving version, records and logs stay."""
+    def _suggest_new_database(self) -> str:
+        """Return the command after which the next run makes a new database.
+
+        The registry with the serving version, records and logs stay.
+        """
         root = self.file.parent
         moved = [path for path in (*sorted(root.glob(f"{self.file.name}*")), root / "artifacts") if path.exists()]
         if not moved:
@@ -135,7 +138,7 @@ def _find_cause(text: str, *, writable: bool) -> tuple[DatabaseFault, str]:
     if "not a database" in text:
         return DatabaseFault.OTHER, _NOT_SQLITE
     if writable and "readonly" in text:
-        return DatabaseFault.DENIED, "cannot be written; who may write it says ls -l"
+        return DatabaseFault.DENIED, "cannot be written; ls -l shows who may write it"
     if "readonly" in text or "unable to open" in text:
         return DatabaseFault.UNFINISHED, _UNFINISHED
     return DatabaseFault.DAMAGED, f"is damaged ({text}); restore it from a backup"

@@ -76,7 +76,7 @@ def min_fraction(column: Column, samples: Sequence[Sample], columns: int) -> flo
             share = float(is_present[sample.rows].mean())
             bounds = columns * len(samples)
             least = min(least, share if sample.size is None else least_share(share, sample.size, bounds))
-    return _rounded_down(max(0.0, least))
+    return _round_down(max(0.0, least))
 
 
 def min_domain_mass(column: Column, samples: Sequence[Sample], columns: int) -> float:
@@ -89,8 +89,8 @@ def min_domain_mass(column: Column, samples: Sequence[Sample], columns: int) -> 
     if not singles:
         return 0.99
     smallest = min(int(np.count_nonzero(sample.rows)) if sample.size is None else sample.size for sample in samples)
-    return _rounded_down(min(0.99, least_share(1 - singles / column.present, smallest, columns * len(samples))))
+    return _round_down(min(0.99, least_share(1 - singles / column.present, smallest, columns * len(samples))))
 
 
-def _rounded_down(share: float) -> float:
+def _round_down(share: float) -> float:
     return math.floor(share * 100 + 1e-9) / 100

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cli.counts import count_text
-from pipeline.init.exclusions import times_of, usual_mean
+from pipeline.init.exclusions import compute_usual_mean, times_of
 from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import ColumnKind, has_unit, round_up
 from pipeline.profile.columns import Column
@@ -80,7 +80,7 @@ def recognize(column: Column, target: Target, time_zone: str = "UTC") -> ColumnK
         return _times(column, times, words, target, time_zone)
     if column.is_number:
         return None
-    return _written_vector(column) or _delimited_list(column) or _text(column)
+    return _read_written_vector(column) or _delimited_list(column) or _text(column)
 
 
 def _times(column: Column, times: Column, words: list[str], target: Target, time_zone: str) -> ColumnKind | str | None:
@@ -279,7 +279,7 @@ def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
     return f"{count_text(first, 'number')} in {count_text(first_rows, 'row')}{more}"
 
 
-def _written_vector(column: Column) -> ColumnKind | None:
+def _read_written_vector(column: Column) -> ColumnKind | None:
     """Return the declaration of strings such as `[0.1, 0.2]`."""
     if column.share(_VECTOR) < _LEAST_FITTING:
         return None
@@ -324,7 +324,7 @@ def _delimited_list(column: Column) -> ColumnKind | None:
 
 def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]) -> ColumnKind:
     distinct = len({item for items, _ in lists for item in items if item != LIST_NULL})
-    longest = _longest_usual(lists)
+    longest = _measure_longest_usual(lists)
     declared = {
         "kind": "list",
         "delimiter": delimiter,
@@ -336,7 +336,7 @@ def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]
     return ColumnKind(declared, f"up to {longest} of {distinct:,} categories in each row")
 
 
-def _longest_usual(lists: Sequence[tuple[list[str], int]]) -> int:
+def _measure_longest_usual(lists: Sequence[tuple[list[str], int]]) -> int:
     """Return the length of the longest list without the few that are many times as long as the others."""
     lengths = np.array([len(items) for items, _ in lists])
     usual = np.quantile(np.repeat(lengths, [rows for _, rows in lists]), _USUAL_SHARE)
@@ -347,9 +347,9 @@ def _text(column: Column) -> ColumnKind | None:
     """Return the declaration of sentences; None for values that repeat, and for names and ids."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return None
-    words = usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
-    spaceless = usual_mean(pc.count_substring_regex(column.texts, _SPACELESS))
-    chars = usual_mean(pc.utf8_length(column.texts))
+    words = compute_usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
+    spaceless = compute_usual_mean(pc.count_substring_regex(column.texts, _SPACELESS))
+    chars = compute_usual_mean(pc.utf8_length(column.texts))
     ngrams: dict[str, Any]
     if spaceless > chars / 2 and spaceless >= _MIN_SPACELESS_CHARS:
         ngrams = {"word_ngrams": 1, "character_ngrams": [1, 2, 3]}

@@ -155,7 +155,7 @@ def _init(
     schema_file = schema_file or Path("schemas") / f"{name}.pbtxt"
     for file in (output, schema_file):
         if file.exists() and not force:
-            raise ConfigError(f"{file}: exists; say --force to overwrite it, or give another --name")
+            raise ConfigError(f"{file}: exists; add --force to overwrite it, or give another --name")
     source = find_source(
         data,
         test=test,

@@ -35,8 +35,9 @@ def config_lines(decision: Decision) -> Iterator[str]:
     yield ""
     yield from _data(decision)
     yield ""
-    yield "# `explains` is what a column by itself says about the label, measured on rows it was not learned from:"
-    yield f"# the share of the label's {'entropy' if decision.label.classes else 'variance'}."
+    measure = "entropy" if decision.label.classes else "variance"
+    yield f"# `explains` is the share of the label's {measure} that a column explains by itself, measured on other rows"
+    yield "# than those it was learned from."
     yield "features:"
     for feature in decision.features:
         yield f"  {_flow(feature.column.name)}: {_flow(feature.declared)} # {_comment(feature.reason)}"
@@ -118,7 +119,7 @@ def _cross_lines(decision: Decision) -> Iterator[str]:
 
 
 def _validation(decision: Decision) -> Iterator[str]:
-    yield "# Every anomaly stops the run. Drift is looked at once a model was pushed."
+    yield "# Every anomaly stops the run. Drift is measured once a model was pushed."
     yield "validation:"
     yield from _severities(decision)
     yield "  drift:"

@@ -87,11 +87,11 @@ def why_excluded(column: Column) -> str:
         is_unique = column.distinct == column.present >= _MIN_UNIQUE_ROWS
         is_id = column.is_integer and (is_id_name(column.name) or _is_dense(column) or _is_numbering(column))
         is_id = (is_id and not _is_year(column)) or is_long(column)
-        return _unique_id(column) if is_unique and is_id else ""
+        return _explain_unique_id(column) if is_unique and is_id else ""
     if is_free_text(column):
         return f"free text, such as {_shorten(column.values[0][0])!r}"
     if column.distinct > _UNIQUE_SHARE * column.present and column.present >= _MIN_UNIQUE_ROWS:
-        return _unique_id(column)
+        return _explain_unique_id(column)
     return ""
 
 
@@ -107,7 +107,7 @@ def why_unlearnable(column: Column, explained: float, *, is_code: bool) -> str:
     if not is_code:
         is_unique = column.is_integer and column.distinct == column.present >= 5 * _MIN_UNIQUE_ROWS
         is_id = is_unique and explained < _LITTLE and (_has_equal_digits(column) or _is_sorted(column))
-        return _unique_id(column) if is_id and not _is_year(column) else ""
+        return _explain_unique_id(column) if is_id and not _is_year(column) else ""
     is_rare = rows < _MIN_ROWS_OF_ID and explained < _LITTLE and column.present >= _MIN_UNIQUE_ROWS
     is_empty = rows < _MIN_ROWS_OF_MANY and explained < _NOTHING and column.distinct > _MANY
     if is_rare or is_empty:
@@ -184,18 +184,18 @@ def is_free_text(column: Column) -> bool:
     """Return whether the values are sentences that hardly repeat."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return False
-    words = usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
-    chars = usual_mean(pc.utf8_length(column.texts))
+    words = compute_usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
+    chars = compute_usual_mean(pc.utf8_length(column.texts))
     return bool(words >= _TEXT_WORDS or (chars >= _TEXT_CHARS and words >= 2))
 
 
-def usual_mean(counts: pa.Array) -> float:
+def compute_usual_mean(counts: pa.Array) -> float:
     """Return the mean of numbers of words or characters; the few largest ones, such as of 1 MB, count as the next."""
     numbers = counts.drop_null().to_numpy(zero_copy_only=False)
     return float(np.minimum(numbers, np.quantile(numbers, _USUAL_TEXTS, method="lower")).mean())
 
 
-def _unique_id(column: Column) -> str:
+def _explain_unique_id(column: Column) -> str:
     return f"id: {column.distinct:,} different values in {count_text(column.present, 'row')}"
 
 

@@ -89,7 +89,7 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
             anywhere.append(marker)
     anywhere = list(dict.fromkeys(anywhere))
     of_columns = {n: [m for m in own if m not in anywhere] for n, own in markers.items()}
-    guesses = {n: _guesses(columns[n], [*own, *anywhere], notes) for n, own in markers.items()}
+    guesses = {n: _guess_missing_strings(columns[n], [*own, *anywhere], notes) for n, own in markers.items()}
     of_columns = {name: [*own, *guesses[name]] for name, own in of_columns.items() if own or guesses[name]}
     _note_of_columns(columns, of_columns, notes)
     fills = [
@@ -121,7 +121,7 @@ def _markers(column: Column) -> list[str]:
     return []
 
 
-def _guesses(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
+def _guess_missing_strings(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
     """Return the few repeated strings among numbers, which probably stand for a missing value; note other strings.
 
     Args:
@@ -272,7 +272,7 @@ def _of_label(column: Column | None, requested: Sequence[str], among_numbers: se
     if column is None:
         return []
     markers = [marker for marker in _markers(column) if marker not in requested]
-    markers += [] if column.is_number else _guesses(column, [*markers, *requested], notes)
+    markers += [] if column.is_number else _guess_missing_strings(column, [*markers, *requested], notes)
     if column.not_numbers and markers and _is_numbers_but(column, markers):
         marks = f"{' or '.join(map(repr, markers))} in {count_text(_rows(column, markers), 'row')}"
         notes.add(Rank.LABEL, f"label '{column.name}': {marks} among numbers stands for a missing label")

@@ -168,4 +168,4 @@ def no_header_hint(source: TableSource) -> str:
     """Return what to do if the first row of CSV is not a header; empty if that cannot be."""
     if source.format != "csv" or source.csv.column_names:
         return ""
-    return "; if the first row is not a header, say --no-header or --column-names"
+    return "; if the first row is not a header, add --no-header or --column-names"

@@ -39,7 +39,7 @@ def check_weight(columns: Mapping[str, Column], requests: Requests, notes: Notes
         if is_named and not _find_problem(column) and column.distinct > 1:
             notes.add(
                 Rank.CHOICE,
-                f"'{name}' is not used as a weight; if it tells how much a row counts, as in a survey, declare "
+                f"'{name}' is not used as a weight; if it is the weight of a row, as in a survey, declare "
                 f"data.weight_column (--weight {name})",
             )
 

@@ -24,7 +24,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from schemas.bootstrap import Interval, find_interval, replicate_metrics, standard_error
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType
-from schemas.metric_counts import Counts, empty_counts
+from schemas.metric_counts import Counts, create_empty_counts
 from schemas.metrics import MEAN_COST, METRICS
 from schemas.moments import effective_rows
 from schemas.row_sample import RowSample
@@ -189,7 +189,7 @@ def measure_outcomes(
                 continue
             if group not in measured:
                 decision = settings.decisions.get(group.version, DecisionThreshold())
-                measured[group] = _Measured(empty_counts(summary.kind, decision.threshold, decision.costs))
+                measured[group] = _Measured(create_empty_counts(summary.kind, decision.threshold, decision.costs))
             measured[group].add(block, indices)
     results = [
         _measure(group, measured[group], summary, settings)
@@ -464,7 +464,7 @@ def _measure(group: Group, measured: _Measured, summary: JoinSummary, settings: 
         rows=measured.rows,
         values=values,
         intervals=_find_intervals(
-            values, sample, empty_counts(summary.kind, decision.threshold, decision.costs), settings
+            values, sample, create_empty_counts(summary.kind, decision.threshold, decision.costs), settings
         ),
         reasons={name: _explain(name, group, labels, summary) for name, value in values.items() if value is None},
     )

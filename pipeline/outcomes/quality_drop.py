@@ -159,7 +159,7 @@ def _judge(live: LiveMetrics, evaluation: Evaluation) -> Iterator[QualityDrop]:
 
 
 def _is_of(slice_name: str, columns: Sequence[str]) -> bool:
-    """Whether a slice is one of a slicing."""
+    """Return whether a slice is one of a slicing."""
     if not columns:
         return slice_name == OVERALL
     parts = slice_name.split(" x ")

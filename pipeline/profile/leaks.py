@@ -185,8 +185,8 @@ class _Search:
 
     def first(self, bound: float) -> ColumnSum | None:
         """Return the smallest sum that explains a share of the label and clearly more than a smaller one."""
-        best = max((self._measure((i,)).share for i in self._best_singles()), default=0.0)
-        sets = self._best_pairs()
+        best = max((self._measure((i,)).share for i in self._find_best_singles()), default=0.0)
+        sets = self._find_best_pairs()
         for size in range(2, _MAX_COLUMNS + 1):
             measured = [self._measure(chosen) for chosen in sets[:3]]
             winner = max(measured, key=lambda column_sum: column_sum.share, default=None)
@@ -196,14 +196,14 @@ class _Search:
                 return winner
             best = max(best, winner.share)
             if size < _MAX_COLUMNS:
-                sets = self._extend([*sets, *((i,) for i in self._best_singles())] if size == 2 else sets)
+                sets = self._extend([*sets, *((i,) for i in self._find_best_singles())] if size == 2 else sets)
         return None
 
-    def _best_singles(self) -> list[int]:
+    def _find_best_singles(self) -> list[int]:
         scores = np.where(self._usable, np.abs(self._with_label), -1.0)
         return [int(i) for i in np.argsort(-scores)[:_CONTINUED] if scores[i] >= 0]
 
-    def _best_pairs(self) -> list[tuple[int, ...]]:
+    def _find_best_pairs(self) -> list[tuple[int, ...]]:
         usable = np.flatnonzero(self._usable)
         if len(usable) < 2:
             return []

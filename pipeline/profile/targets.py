@@ -93,11 +93,11 @@ class Target:
         if column.coarse_ids is not None:
             explained = max(explained, self.score(column.coarse_ids))
         if not self.classes and column.is_number and column.distinct > 2:
-            explained = max(explained, self._explained_by_line(column.numbers))
-            curve = self._explained_by_curve(column.numbers, self._ranks, _SAMPLED_CURVE_ROWS)
+            explained = max(explained, self._measure_by_line(column.numbers))
+            curve = self._measure_by_curve(column.numbers, self._ranks, _SAMPLED_CURVE_ROWS)
             if curve > _LIKELY_CURVE:
-                explained = max(explained, self._explained_by_curve(column.numbers, self.labels, _MAX_CURVE_ROWS))
-                of_ranks = self._explained_by_curve(column.numbers, self._ranks, _MAX_CURVE_ROWS)
+                explained = max(explained, self._measure_by_curve(column.numbers, self.labels, _MAX_CURVE_ROWS))
+                of_ranks = self._measure_by_curve(column.numbers, self._ranks, _MAX_CURVE_ROWS)
                 explained = max(explained, of_ranks if of_ranks > _EXACT_CURVE else 0.0)
         if column.is_repeated_number:
             explained = max(explained, self.score(column.codes))
@@ -148,9 +148,9 @@ class Target:
           of_logs: Whether the line is one of sign(x) * log(1 + |x|).
         """
         numbers = column.numbers
-        by_line = self._explained_by_line(np.sign(numbers) * np.log1p(np.abs(numbers)) if of_logs else numbers)
+        by_line = self._measure_by_line(np.sign(numbers) * np.log1p(np.abs(numbers)) if of_logs else numbers)
         bins = [column.ids, *([] if column.coarse_ids is None else [column.coarse_ids])]
-        by_bins = max(self._explained_by_means(ids) for ids in bins)
+        by_bins = max(self._measure_by_means(ids) for ids in bins)
         least = max(_MIN_BEND, _MIN_BEND_IN_ROWS / len(self.labels))
         return by_bins > max(0.0, by_line) * (1 + _BEND_SHARE) + least
 
@@ -161,18 +161,18 @@ class Target:
             return np.asarray(self.labels[:, None] == np.arange(self.classes), np.float64)
         return np.asarray(self.labels, np.float64)[:, None]
 
-    def _explained_by_line(self, numbers: Array) -> float:
+    def _measure_by_line(self, numbers: Array) -> float:
         """Return the share of the variance that the best line explains; a missing number is the mean."""
         # The square of a large number is beyond float64.
         x = numbers / max(float(np.nanmax(np.abs(numbers))), np.finfo(float).tiny)
         x = np.where(np.isnan(x), np.nanmean(x), x)
-        return self._explained_variance(lambda learned: _line(x, self._indicators, learned))
+        return self._measure_explained_variance(lambda learned: _line(x, self._indicators, learned))
 
-    def _explained_by_means(self, ids: Array) -> float:
+    def _measure_by_means(self, ids: Array) -> float:
         """Return the share of the variance that the means of some groups explain."""
-        return self._explained_variance(lambda learned: _means(ids, self._indicators, learned))
+        return self._measure_explained_variance(lambda learned: _means(ids, self._indicators, learned))
 
-    def _explained_variance(self, predict: Callable[[Array], Array]) -> float:
+    def _measure_explained_variance(self, predict: Callable[[Array], Array]) -> float:
         shares = []
         for first in self.halves:
             for learned in (first, ~first):
@@ -188,7 +188,7 @@ class Target:
         ordered = np.sort(self.labels)
         return (np.searchsorted(ordered, self.labels) + np.searchsorted(ordered, self.labels, side="right")) / 2
 
-    def _explained_by_curve(self, numbers: Array, labels: Array, max_rows: int) -> float:
+    def _measure_by_curve(self, numbers: Array, labels: Array, max_rows: int) -> float:
         """Return the share of the variance that the label of the next smaller and larger number explains.
 
         Bins mix the largest labels where the label has a long tail, so that they miss a copy of it in another unit.

@@ -10,7 +10,7 @@ from components.example_gen.input_fingerprint import MEMORY_FILE, fingerprint_da
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.retrain.attempts import Attempt, compute_wait, count_failures
 from pipeline.retrain.conditions import Champion, Condition, judge_conditions
-from pipeline.run.causes import blamed_node
+from pipeline.run.causes import find_blamed_node
 from pipeline.run.records import RunRecord, hash_data, newest_records
 from pipeline.run.run_root import RunRoot
 from schemas.tables.content_hash import Memory
@@ -125,7 +125,7 @@ def _list_same_data(records: Iterable[RunRecord], attempts: Sequence[Attempt], d
         if record.data_hash != data_hash or record.exit_code not in _FINAL_CODES:
             continue
         if record.exit_code == DataError.exit_code:
-            node = blamed_node(record) or "the pipeline"
+            node = find_blamed_node(record) or "the pipeline"
             yield f"run {record.run_id}: {node} rejected this very data: {_shorten(record.error)}; correct the data"
         elif record.exit_code == NotBlessedError.exit_code:
             yield f"run {record.run_id} trained on this very data, and its model was not blessed"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cli.errors import PushError, RunRootError
 from cli.terminal import RUNNER_SCRIPTS, command, runner
-from pipeline.run.causes import failed_node
+from pipeline.run.causes import find_failed_node
 from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, RunState, command_line
 from pipeline.run.rejections import Rejection
 from serving.registry.local.errors import RegistryFileError
@@ -123,7 +123,7 @@ def _follow(record: RunRecord, here: str) -> str:
 
 def _log(record: RunRecord, here: str) -> list[str]:
     """Return the command that shows all that the failed node wrote."""
-    log = record.log_of(failed_node(record))
+    log = record.log_of(find_failed_node(record))
     if log is None:
         return []
     commands = {Kind.LOCAL: ask("log", record.run_id, here=here), Kind.REHEARSAL: command("less", "+G", log)}

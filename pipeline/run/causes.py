@@ -14,7 +14,7 @@ def cause(record: RunRecord, state: RunState) -> str:
         case RunState.ABORTED:
             return f"interrupted by {record.reason}" + _in_failed(record)
         case RunState.FAILED:
-            return _failed_cause(record)
+            return _describe_failure(record)
         case RunState.INCOMPLETE:
             if record.until:
                 return f"stopped {_between(record)}, as asked"
@@ -29,27 +29,27 @@ def _between(record: RunRecord) -> str:
 
 
 def _in_failed(record: RunRecord) -> str:
-    node = failed_node(record)
+    node = find_failed_node(record)
     return f" in {node}" if node else ""
 
 
-def _failed_cause(record: RunRecord) -> str:
-    node = failed_node(record)
+def _describe_failure(record: RunRecord) -> str:
+    node = find_failed_node(record)
     error = (record.nodes[node].error if node else "") or record.error or "no error was kept"
-    error = error.removeprefix("NotBlessedError: ") if blamed_node(record) != node else error
-    return error if node is None or error.startswith(f"{blamed_node(record)}:") else f"{node}: {error}"
+    error = error.removeprefix("NotBlessedError: ") if find_blamed_node(record) != node else error
+    return error if node is None or error.startswith(f"{find_blamed_node(record)}:") else f"{node}: {error}"
 
 
-def blamed_node(record: RunRecord) -> str | None:
+def find_blamed_node(record: RunRecord) -> str | None:
     """Return the node whose verdict ended the run: InfraValidator stops a model that Evaluator did not bless."""
-    node = failed_node(record)
+    node = find_failed_node(record)
     error = record.nodes[node].error if node is not None else ""
     # Vertex AI puts the class of an error before it.
     name = error.partition("NotBlessedError: ")[2].partition(":")[0] or error.partition(":")[0]
     return name if name in record.nodes else node
 
 
-def failed_node(record: RunRecord) -> str | None:
+def find_failed_node(record: RunRecord) -> str | None:
     """Return the node that failed, or was cut off."""
     failed = [name for name, node in record.nodes.items() if node.state == "failed"]
     return failed[-1] if failed else record.running_node

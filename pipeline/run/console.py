@@ -196,7 +196,7 @@ def _lines(summary: RunSummary) -> list[tuple[str, str]]:
         lines += [("error", first), *(("", line) for line in others)]
     if summary.until and not summary.error:
         lines.append(("stopped", f"after {summary.until}, as asked"))
-    lines.append(("pushed", summary.pushed))
+    lines.append(("pushed", str(summary.push)))
     lines.append(("serving", summary.serving))
     if summary.log:
         lines.append(("log", summary.log))

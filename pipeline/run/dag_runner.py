@@ -118,7 +118,7 @@ class _EmptyOutputError(Exception):
 
 
 def _is_empty(uri: str) -> bool:
-    """Whether nothing was written: TFX makes a folder for an artifact, or an empty file for a value."""
+    """Return whether nothing was written: TFX makes a folder for an artifact, or an empty file for a value."""
     path = Path(uri)
     return not (any(path.iterdir()) if path.is_dir() else path.exists() and path.stat().st_size)
 
@@ -250,7 +250,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    """Whether the disk, or the user's quota, is full; the errors of TensorFlow and SQLite have no number for it."""
+    """Return whether the disk, or the user's quota, is full.
+
+    The errors of TensorFlow and SQLite have no number for it.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(words in str(error) for words in ("No space left on device", "database or disk is full"))
@@ -325,7 +328,7 @@ def _read_result(database: Database, execution_id: int) -> tuple[str, Artifacts]
 
 
 def _settle(pipeline: pipeline_pb2.Pipeline, database: Database, error: str) -> None:
-    """After a failure, mark executions that TFX has left RUNNING as FAILED, and remove their partial output."""
+    """Mark executions that TFX has left RUNNING after a failure as FAILED, and remove their partial output."""
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
     root = pipeline.runtime_spec.pipeline_root.field_value.string_value
     settle_run(database, run_id, Path(root), error)

@@ -292,6 +292,7 @@ def _end(request: _RunRequest, file: RecordFile, summary: RunSummary, reason: st
             error=error,
             reason=reason,
             summary=summary.recorded_texts,
+            push=summary.push,
             metrics=summary.evaluator.metrics if summary.evaluator is not None else {},
             intervals=summary.evaluator.intervals if summary.evaluator is not None else {},
             warnings=summary.warnings,

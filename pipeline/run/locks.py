@@ -88,7 +88,7 @@ def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
 
 
 def _is_locked(file: Path) -> bool:
-    """Whether another process keeps it from being written; other problems are not checked here."""
+    """Return whether another process keeps it from being written; other problems are not checked here."""
     try:
         address = f"{file.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)) as database:

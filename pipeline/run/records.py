@@ -95,6 +95,46 @@ class NodeRecord(BaseModel):
     log: str | None = None
 
 
+class PushResult(BaseModel):
+    """Result of a run's push.
+
+    Attributes:
+      version: Version that holds the model; None if the run ended before its push.
+      wrote: Whether the run wrote the version; if not, the version held the model before.
+      destination: Folder or resource name of the version.
+      note: Reason why the version waits as the candidate.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    version: int | None = None
+    wrote: bool = False
+    destination: str = ""
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        """The version that was written, or `nothing`."""
+        return "nothing" if self.written_version is None else f"version {self.written_version}"
+
+    @property
+    def written_version(self) -> int | None:
+        """The version that was written; None if none was."""
+        return self.version if self.wrote else None
+
+    @property
+    def reason(self) -> str:
+        """Why a run that reached its push wrote nothing; empty otherwise."""
+        if self.version is None or self.wrote:
+            return ""
+        return f"version {self.version} holds this very model already"
+
+    def __str__(self) -> str:
+        to = f" to {self.destination}" if self.wrote and self.destination else ""
+        note = f", as the candidate: {self.note}" if self.wrote and self.note else ""
+        return f"{self.label}{to}{note}" + (f": {self.reason}" if self.reason else "")
+
+
 class RunRecord(BaseModel):
     """One run.
 
@@ -114,7 +154,8 @@ class RunRecord(BaseModel):
       resumes: Run that this one continues.
       last_execution: ID of the last execution in ML Metadata before it, which orders runs without executions.
       until: Node after which it was to stop.
-      summary: Result of the push, and the serving version.
+      push: Result of the push; None if it is unknown, as of a run that has not ended.
+      summary: Further results as text, by name: the serving version, the replay.
       alert: Outcome of the alert about its end.
       metrics: Evaluator's metrics by slice and name, which outlive its artifacts; None for one that is undefined.
       intervals: their 95 % intervals.
@@ -153,6 +194,7 @@ class RunRecord(BaseModel):
     resumes: str | None = None
     last_execution: int | None = None
     until: str | None = None
+    push: PushResult | None = None
     summary: dict[str, str] = Field(default_factory=dict)
     alert: str = ""
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
@@ -161,6 +203,11 @@ class RunRecord(BaseModel):
     reason_to_run: str = ""
     data_hash: str = ""
     measures: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def result_texts(self) -> dict[str, str]:
+        """The results as text, by name, that of the push first."""
+        return {**({"pushed": str(self.push)} if self.push is not None else {}), **self.summary}
 
     @property
     def flat_metrics(self) -> dict[str, float]:
@@ -229,7 +276,7 @@ class RunRecord(BaseModel):
         return RunState.ABORTED if self.reason else RunState.FAILED
 
     def _process_lives(self) -> bool:
-        """Whether the process still runs; on another machine the lock decides."""
+        """Return whether the process still runs; on another machine the lock decides."""
         if self.host != socket.gethostname():
             return True
         try:
@@ -441,7 +488,7 @@ class RecordFile:
         self._write()
 
     def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str], **fields: Any) -> None:
-        """Set the end of the run, and further fields: `metrics`, `intervals`, `warnings`, `measures`."""
+        """Set the end of the run, and further fields: `push`, `metrics`, `intervals`, `warnings`, `measures`."""
         self._set(exit_code=exit_code, error=error, reason=reason, summary=summary, ended=time.time(), **fields)
         for node in self.record.nodes.values():
             if node.state == "failed":

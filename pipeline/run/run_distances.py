@@ -34,7 +34,7 @@ def compare_run(
     return compare_all(lists, before, _read_schema(artifacts), config.gate_policy, independent)
 
 
-def pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatistics | None:
+def find_pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatistics | None:
     """Return the statistics of the train split of a push; None if they were removed since."""
     if push is None or push.statistics is None:
         return None

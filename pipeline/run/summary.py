@@ -12,7 +12,7 @@ from cli.terminal import INTERRUPTED_EXIT_CODE, command
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.advice import schema_diff
 from pipeline.run.measures import compare_measures, measure
-from pipeline.run.records import RunRecord
+from pipeline.run.records import PushResult, RunRecord
 from pipeline.run.registry import open_run_registry, plan_push
 from pipeline.run.run_root import RunRoot
 
@@ -72,7 +72,7 @@ class RunSummary:
     schema: str
     evaluated_split: str
     min_rows_per_slice: int
-    pushed: str
+    push: PushResult
     run_root: str
     log: str | None
     next: Sequence[str]
@@ -97,10 +97,10 @@ class RunSummary:
 
     @property
     def recorded_texts(self) -> dict[str, str]:
-        """The results that the run's record keeps, by name."""
+        """The results that the run's record keeps as text, by name."""
         validator = cast("InfraValidatorSummary | None", find_summary(self.nodes, "InfraValidator"))
         replay = validator.replay_text if validator is not None else ""
-        return {"pushed": self.pushed, **({"replay": replay.removeprefix("replay: ")} if replay else {})}
+        return {"replay": replay.removeprefix("replay: ")} if replay else {}
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that `--json` prints."""
@@ -117,7 +117,7 @@ class RunSummary:
             "min_rows_per_slice": self.min_rows_per_slice,
             "measures": dict(self.measures),
             "worse": list(self.worse),
-            "pushed": self.pushed,
+            "pushed": str(self.push),
             "serving": self.serving,
             "run_root": self.run_root,
             "log": self.log,
@@ -161,7 +161,7 @@ def summarize(
         schema=config.data.schema_file or "inferred from train",
         evaluated_split=config.evaluation.split,
         min_rows_per_slice=config.evaluation.min_rows_per_slice,
-        pushed=_pushed_text(pusher),
+        push=_read_push(pusher),
         run_root=str(root.path),
         log=record.log,
         next=steps,
@@ -186,12 +186,10 @@ def _error_text(error: BaseException | None) -> str | None:
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
-def _pushed_text(pusher: "PusherSummary | None") -> str:
+def _read_push(pusher: "PusherSummary | None") -> PushResult:
     if pusher is None:
-        return "nothing"
-    if not pusher.pushed:
-        return f"nothing: version {pusher.version} holds this very model already"
-    return f"version {pusher.version} to {pusher.path}" + (f", as the candidate: {pusher.note}" if pusher.note else "")
+        return PushResult()
+    return PushResult(version=pusher.version, wrote=pusher.pushed, destination=pusher.path, note=pusher.note)
 
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:
@@ -223,7 +221,7 @@ def next_steps(
     if error is not None:
         return [
             command(python, "-m", "oncall", "why", run_id, "--run-root", root.path),
-            "fix what the error says and run the same command again: finished components are reused from the cache",
+            "fix the cause of the error and run the same command again: finished components are reused from the cache",
         ]
     if pusher is None:
         return [command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]

@@ -21,7 +21,7 @@ from components.sensitive_statistics import is_sensitive
 from components.value_counts import ValueCounts
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
-from pipeline.run.run_distances import compare_run, pushed_train
+from pipeline.run.run_distances import compare_run, find_pushed_train
 from pipeline.run.run_root import RunRoot
 from pipeline.stats.bins import MAX_SHOWN_IN_FULL, Bins, Tick, Writer, bins, number
 from pipeline.stats.times import duration, time_writer
@@ -166,7 +166,7 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
     # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
     splits = dict(sorted(artifacts.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
     push = artifact_lookup.find_latest_push(root, config.push.model_name, before=artifacts.run_id)
-    pushed = pushed_train(push)
+    pushed = find_pushed_train(push)
     compared = compare_run(config, artifacts, splits, pushed)
     all_splits = splits if pushed is None else {**splits, PUSHED: pushed}
     environment = jinja2.Environment(
@@ -260,7 +260,7 @@ def _view(
 
 
 def _has_distribution(feature: statistics_pb2.FeatureNameStatistics) -> bool:
-    """Whether the values are known if there are any; of live traffic, some columns are only counted."""
+    """Return whether the values are known if there are any; of live traffic, some columns are only counted."""
     if not _common(feature).num_non_missing:
         return True
     if feature.HasField("string_stats"):
@@ -400,7 +400,7 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
 
 
 def _logarithmic(share: float) -> float:
-    """From 0 to 1, with three powers of ten shown."""
+    """Return a value from 0 to 1, with three powers of ten shown."""
     return max(0.0, 1 + math.log10(share) / 3) if share > 0 else 0.0
 
 

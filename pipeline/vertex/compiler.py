@@ -102,7 +102,7 @@ def _resources(machine: Machine) -> dict[str, Any]:
     """Return the container's resources; Vertex chooses the machine by them.
 
     Raises:
-      ConfigError: the machine type's name does not say its cores, or its memory is not known here.
+      ConfigError: the machine type's name does not contain its cores, or its memory is not known here.
     """
     match = re.fullmatch(r"([a-z0-9]+)-(standard|highmem|highcpu|megamem)-(\d+)", machine.machine_type)
     # GB for each core; the first family has a little less: https://cloud.google.com/compute/docs/machine-resource
@@ -111,7 +111,7 @@ def _resources(machine: Machine) -> dict[str, Any]:
         memory |= {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9}
     if match is None:
         raise ConfigError(
-            f"vertex.machines: '{machine.machine_type}' does not say its cores; expected such as n1-standard-8"
+            f"vertex.machines: '{machine.machine_type}' does not contain its cores; expected such as n1-standard-8"
         )
     cores = int(match[3])
     resources: dict[str, Any] = {"cpuLimit": float(cores), "memoryLimit": cores * memory[match[2]]}
@@ -135,14 +135,14 @@ def _container(job: Mapping[str, Any], task: str) -> dict[str, Any]:
 def lint(job: Mapping[str, Any], config: PipelineConfig) -> list[str]:
     """Return what Vertex would refuse, or what would fail there and nowhere else, one line each."""
     return [
-        *_wrong_wiring(job),
-        *_wrong_executors(job),
-        *_wrong_parameters(job),
+        *_find_wrong_wiring(job),
+        *_find_wrong_executors(job),
+        *_find_wrong_parameters(job),
         *_local_paths(job, config),
     ]
 
 
-def _wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
+def _find_wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
     spec = job["pipelineSpec"]
     tasks, components = spec["root"]["dag"]["tasks"], spec["components"]
     declared = set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
@@ -177,7 +177,7 @@ def _title(definition: Mapping[str, Any]) -> str:
     return str(schema.get("schemaTitle") or (named[1] if named else "any"))
 
 
-def _wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
+def _find_wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
     for label, executor in _executors(job).items():
         container = executor.get("container")
         if container is None:
@@ -195,7 +195,7 @@ def _wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
             yield f"{label}: {module} has no {name}"
 
 
-def _wrong_parameters(job: Mapping[str, Any]) -> Iterator[str]:
+def _find_wrong_parameters(job: Mapping[str, Any]) -> Iterator[str]:
     for name, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
         parameters = task.get("inputs", {}).get("parameters", {})
         sizes = {
@@ -225,7 +225,7 @@ def _local_paths(job: Mapping[str, Any], config: PipelineConfig) -> Iterator[str
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Every text in JSON's values, with its place."""
+    """Yield every text in JSON's values, with its place."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, Mapping):

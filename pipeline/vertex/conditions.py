@@ -15,7 +15,7 @@ _TERM = re.compile(r"^([\w.]+)=(\"[^\"]*\"|[^\s\"]+)$")
 
 
 def condition_holds(condition: str, inputs: Mapping[str, Any]) -> bool:
-    """Whether a task runs.
+    """Return whether a task runs.
 
     Args:
       condition: CEL as TFX's compiler writes it.
@@ -60,7 +60,7 @@ def _value(node: ast.expr, inputs: Mapping[str, Any]) -> Any:
 
 
 def query_matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
-    """Whether an artifact fits a resolver's query.
+    """Return whether an artifact fits a resolver's query.
 
     Args:
       query: such as `schema_title="tfx.Model" AND state=LIVE AND name="{{$.inputs.artifacts['input']...}}"`.

@@ -41,7 +41,7 @@ class RehearsedDataflowRunner(DataflowRunner):
 
 
 def check_graph(graph: beam_runner_api_pb2.Pipeline, image: str | None) -> None:
-    """Refuses a graph that Dataflow's workers could not run.
+    """Reject a graph that Dataflow's workers could not run.
 
     Raises:
       ConfigError: naming what is wrong.

@@ -15,8 +15,9 @@ from google.protobuf import json_format, struct_pb2
 
 from cli import errors
 from cli.errors import ConfigError, PipelineError
+from cli.terminal import command, runner
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.records import config_hash, git_revision
+from pipeline.run.records import PushResult, config_hash, git_revision
 from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.metadata_store import resolve_network
@@ -98,7 +99,7 @@ def new_job_id(pipeline: str) -> str:
 
 
 def origin(config: PipelineConfig) -> dict[str, str]:
-    """Labels that say what a job was made from: the config's hash, the revision of this checkout, its changes."""
+    """Return labels with the origin of a job: the config's hash, the revision of this checkout, its changes."""
     revision, dirty = git_revision()
     labels = {"config-hash": config_hash(config)}
     return labels if revision is None else {**labels, "revision": revision, "dirty": str(dirty).lower()}
@@ -156,13 +157,13 @@ def _message(vertex: VertexClient, job: Mapping[str, Any]) -> v1.PipelineJob:
     try:
         json_format.ParseDict(values, message)
     except json_format.ParseError as error:
-        raise ConfigError(f"the compiled job is not one that Vertex AI knows: {error}") from error
+        raise ConfigError(f"the compiled job is not valid for Vertex AI: {error}") from error
     request_job: v1.PipelineJob = v1.PipelineJob.wrap(message)
     return request_job
 
 
 def check_cron(cron: str) -> None:
-    """Refuses what is not a schedule, before anything is compiled for it.
+    """Reject a text that is not a schedule, before anything is compiled for it.
 
     Raises:
       ConfigError: with the field that is wrong.
@@ -197,7 +198,8 @@ def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: s
     if len(existing) > 1:
         names = ", ".join(existing_schedule.name for existing_schedule in existing)
         raise PipelineError(
-            f"several schedules are called '{name}': {names}; delete them: vertex_runner.py schedules delete"
+            f"several schedules are called '{name}': {names}; delete them: "
+            + command(*runner("vertex_runner.py"), "schedules", "delete")
         )
     new = v1.Schedule(
         display_name=name,
@@ -246,7 +248,8 @@ def change_schedules(vertex: VertexClient, name: str, action: str) -> list[Any]:
     schedules = list_schedules(vertex, name)
     if not schedules:
         raise ConfigError(
-            f"{vertex.place.parent}: has no schedule '{name}'; make one: vertex_runner.py submit --cron '0 3 * * *'"
+            f"{vertex.place.parent}: has no schedule '{name}'; make one: "
+            + command(*runner("vertex_runner.py"), "submit", "--cron", "0 3 * * *")
         )
     for schedule in schedules:
         vertex.retry(functools.partial(_change_schedule, vertex, schedule, action), seconds=300)
@@ -314,12 +317,15 @@ def tasks_of(job: Any) -> dict[str, Any]:
     return tasks
 
 
-def pushed_text(properties: Mapping[str, Any]) -> str:
-    """Return what was pushed, from the properties of what Pusher made."""
-    version = f"version {properties.get('pushed_version')}"
-    if properties.get("pushed") == 1:
-        return f"{version} to {properties.get('pushed_destination')}"
-    return f"nothing: {version} holds this very model already"
+def read_push(properties: Mapping[str, Any]) -> PushResult | None:
+    """Return the result of a push from the properties of Pusher's artifact; None if Pusher has not set them."""
+    if "pushed_version" not in properties:
+        return None
+    return PushResult(
+        version=int(properties["pushed_version"]),
+        wrote=properties.get("pushed") == 1,
+        destination=properties.get("pushed_destination", ""),
+    )
 
 
 def details_of(job: Any) -> list[Any]:
@@ -353,7 +359,7 @@ def follow(vertex: VertexClient, job_id: str, changed: Callable[[Task], None], *
 
 
 def cancel(vertex: VertexClient, job_id: str) -> Status:
-    """Asks for the end of a job; one that has ended is left as it is."""
+    """Ask for the end of a job; one that has ended is left as it is."""
     now = status(vertex, job_id)
     if not now.ended:
         request = v1.CancelPipelineJobRequest(name=f"{vertex.place.parent}/pipelineJobs/{job_id}")

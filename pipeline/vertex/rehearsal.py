@@ -219,7 +219,7 @@ class Rehearsal:
             self._finished(result)
 
     def log(self, task: str) -> Path:
-        """Where a task's output goes."""
+        """Return the file of a task's output."""
         return self._folder / "logs" / self._job_id / f"{task}.log"
 
     def cancel(self) -> None:
@@ -240,7 +240,7 @@ class Rehearsal:
         return {*task.get("dependentTasks", ()), *(source["taskOutputArtifact"]["producerTask"] for source in sources)}
 
     def order(self) -> Iterator[str]:
-        """Every task after those it depends on, else by name."""
+        """Return the tasks, each after those it depends on, else by name."""
         left = dict(sorted(self._tasks.items()))
         while left:
             ready = [name for name, task in left.items() if not self._upstream(task) & set(left)]
@@ -383,7 +383,7 @@ class Rehearsal:
         return {"name": name, "uri": str(path), "type": dict(kind), "metadata": {}}
 
     def _reusable(self, fingerprint: str) -> bool:
-        """Whether the answer is known and its artifacts are still there."""
+        """Return whether the answer is known and its artifacts are still there."""
         outputs = self._records.cache.get(fingerprint)
         return outputs is not None and all(Path(a["uri"]).exists() for made in outputs.values() for a in made)
 
@@ -490,7 +490,7 @@ def _title(kind: Mapping[str, Any]) -> str:
 
 
 def _fingerprint(component: str, container: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
-    """Vertex's cache key: the component, its container, the parameters, the artifacts that go in."""
+    """Return Vertex's cache key: the component, its container, the parameters, the artifacts that go in."""
     artifacts = {key: [a["name"] for a in source["artifacts"]] for key, source in inputs["artifacts"].items()}
     content = [
         component,

@@ -14,7 +14,7 @@ from typing import Any
 
 from cli.errors import PushError
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.records import EVALUATION, Kind, RecordFile, create_record
+from pipeline.run.records import EVALUATION, Kind, PushResult, RecordFile, create_record
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.rehearsal import CACHED, CANCELLED, FAILED, SUCCEEDED, Rehearsal, TaskResult
@@ -82,16 +82,16 @@ class Recorded:
             self._end(getattr(error, "exit_code", 1), f"{type(error).__name__}: {error}")
             raise
         failed = [result.error for result in results.values() if result.state == FAILED]
-        summary = {}
+        summary, push = {}, PushResult()
         for artifact in _list_outputs(results, "Evaluator", "evaluation"):
             summary[EVALUATION] = artifact["uri"]
         for artifact in _list_outputs(results, "Pusher", "pushed_model"):
-            summary["pushed"] = jobs.pushed_text(artifact["metadata"])
-        self._end(self.status(results).exit_code, next(iter(failed), ""), summary=summary)
+            push = jobs.read_push(artifact["metadata"]) or push
+        self._end(self.status(results).exit_code, next(iter(failed), ""), summary=summary, push=push)
         return results
 
-    def _end(self, code: int, error: str, *, reason: str = "", summary: Mapping[str, str] | None = None) -> None:
-        self._file.end(exit_code=code, error=error, reason=reason, summary=summary or {})
+    def _end(self, code: int, error: str, *, reason: str = "", **fields: Any) -> None:
+        self._file.end(exit_code=code, error=error, reason=reason, **{"summary": {}, **fields})
 
     def status(self, results: Mapping[str, TaskResult]) -> jobs.Status:
         """Return the rehearsal as a job's status is shown."""

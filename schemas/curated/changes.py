@@ -80,7 +80,7 @@ def _as_text(kind: str, block: Message) -> str:
 
 
 def _top_level(text: str) -> Iterator[tuple[int, int]]:
-    """Where each feature and domain of a schema in text format starts and ends."""
+    """Return where each feature and domain of a schema in text format starts and ends."""
     depth, start = 0, 0
     for token in _TOKEN.finditer(text):
         if token[0] in "{<":

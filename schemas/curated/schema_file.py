@@ -37,12 +37,12 @@ def load_schema(path: str) -> schema_pb2.Schema:
 
 
 def schema_hash(schema: schema_pb2.Schema) -> str:
-    """Names a schema by its content, comments left out: 16 hexadecimal digits of SHA-256."""
+    """Name a schema by its content, comments left out: 16 hexadecimal digits of SHA-256."""
     return hashlib.sha256(schema.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> None:
-    """Refuses a schema that does not describe the declared columns.
+    """Reject a schema that does not describe the declared columns.
 
     Raises:
       ConfigError: for the first column that is missing, undeclared, of another type, or may be missing undeclared.

@@ -43,7 +43,7 @@ class FeatureSet(Declaration):
         if self.weight is not None and self.weight in (*self.features, self.label.column):
             use = "the label" if self.weight == self.label.column else "a feature"
             raise ValueError(
-                f"data.weight_column: '{self.weight}' is {use} too; a weight only tells how much a row counts: remove "
+                f"data.weight_column: '{self.weight}' is {use} too; a weight only scales how much a row counts: remove "
                 "one of the two"
             )
         self._check_expressions()

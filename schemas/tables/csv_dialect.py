@@ -18,7 +18,7 @@ from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions
 from schemas.sensitive import MASK
 from schemas.tables.csv_quotes import QuoteCheck
-from schemas.tables.file_kinds import check_format, marked_encoding, open_decompressed
+from schemas.tables.file_kinds import check_format, detect_encoding_mark, open_decompressed
 from schemas.tables.locations import what_failed
 
 Quote = Literal['"', "'", "none"]
@@ -127,7 +127,7 @@ def _find_encoding(path: str, *, is_masked: bool) -> tuple[str, list[str]]:
     """Return the encoding of a file and notes on it: UTF-8 only if all of its bytes are."""
     with open_decompressed(path) as file:
         start = file.read(_SAMPLE_BYTES)
-    marked = marked_encoding(start)
+    marked = detect_encoding_mark(start)
     if marked is not None:
         return marked, []
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -74,7 +74,7 @@ def inputs(data: Data) -> list[SplitInput]:
 
 
 def has_spans(data: Data) -> bool:
-    """Whether a pattern has numbers that stand for spans or versions, which only a list of the files can resolve."""
+    """Return whether a pattern has numbers that stand for spans or versions, which a list of files resolves."""
     return any(isinstance(split, FileSplit) and _NUMBERS.search(split.files) for split in data.splits.values())
 
 
@@ -151,7 +151,7 @@ def list_files(source: str) -> list[str]:
       DataError: there are none, or they cannot be listed.
     """
     try:
-        files = _listed_remotely(source) if "://" in source else _listed_here(source)
+        files = _list_remote_files(source) if "://" in source else _list_local_files(source)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{source}: cannot be listed: {what_failed(error)}") from error
     if not files:
@@ -202,13 +202,13 @@ def _local(base: str, pattern: str) -> list[str]:
     return sorted(path for path in paths if os.path.isfile(path))
 
 
-def _listed_here(source: str) -> list[str]:
+def _list_local_files(source: str) -> list[str]:
     if os.path.isdir(source):
         return [entry.path for entry in os.scandir(source) if entry.is_file() and entry.name[0] not in "_."]
     return _local("", source)
 
 
-def _listed_remotely(source: str) -> list[str]:
+def _list_remote_files(source: str) -> list[str]:
     source = source.rstrip("/")
     filesystem, path = locations.filesystem(source)
     if filesystem.get_file_info(path).is_file:
@@ -238,7 +238,7 @@ def _remote(base: str, pattern: str) -> list[str]:
 
 
 def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
-    """Whether the parts of a path match those of a pattern, by the rules of Python's `glob`."""
+    """Return whether the parts of a path match those of a pattern, by the rules of Python's `glob`."""
     if not steps:
         return not names
     if steps[0] == "**":
@@ -289,7 +289,7 @@ def find_spans(base: str, pattern: str, split: str) -> dict[int, str]:
 
 
 def names_spans(pattern: str) -> bool:
-    """Whether a pattern has numbers that stand for spans; versions alone are none."""
+    """Return whether a pattern has numbers that stand for spans; versions alone are none."""
     return any((match[1] or match[3]) != "VERSION" for match in _NUMBERS.finditer(pattern))
 
 

@@ -166,7 +166,7 @@ def table_format(path: str) -> Format:
     kind = other_kind(start)
     if kind is not None:
         raise kind.error(path)
-    return known_format(start)
+    return recognize_format(start)
 
 
 def check_format(path: str, expected: Format, option: str) -> bytes:
@@ -187,7 +187,7 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
         return start
     if kind is not None:
         raise kind.error(path)
-    actual = known_format(start)
+    actual = recognize_format(start)
     if start and actual != expected:
         names = {"csv": "CSV or other text", "parquet": "Parquet", "tfrecord": "TFRecord"}
         raise DataError(
@@ -196,7 +196,7 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     return start
 
 
-def known_format(start: bytes) -> Format:
+def recognize_format(start: bytes) -> Format:
     """Return the format that the first bytes of a file have; CSV if nothing else is recognised."""
     if _starts_with_word(start, b"PAR1"):
         return "parquet"
@@ -225,7 +225,7 @@ def other_kind(start: bytes) -> FileKind | None:
     return _text_kind(start) or (_BINARY if _is_binary(start) else None)
 
 
-def marked_encoding(start: bytes) -> str | None:
+def detect_encoding_mark(start: bytes) -> str | None:
     """Return the encoding that a file's byte order mark, or its zeros, give away; None if nothing does.
 
     Args:
@@ -293,7 +293,7 @@ def _is_json(line: bytes) -> bool:
 
 def _is_binary(start: bytes) -> bool:
     """Return whether bytes are not text: in no encoding has text many control characters."""
-    if marked_encoding(start) is not None or len(start) < _LEAST_BYTES:
+    if detect_encoding_mark(start) is not None or len(start) < _LEAST_BYTES:
         return False
     return len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
 

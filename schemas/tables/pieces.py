@@ -82,7 +82,7 @@ def parquet_pieces(metadata: Any, piece_bytes: int) -> list[Piece]:
 
 
 def _is_plain(block: bytes, options: CsvOptions, within: int) -> bool:
-    """Whether quotes open and close values where values begin and end, and lines end in line feeds.
+    """Return whether quotes open and close values where values begin and end, and lines end in line feeds.
 
     Args:
       block: whole lines.

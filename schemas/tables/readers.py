@@ -37,7 +37,7 @@ from schemas.data import CsvOptions, Format
 from schemas.sensitive import MASK
 from schemas.tables import bigquery, examples, locations
 from schemas.tables.csv_quotes import QuoteCheck
-from schemas.tables.file_kinds import check_format, is_compressed, marked_encoding, masked_crc, open_decompressed
+from schemas.tables.file_kinds import check_format, detect_encoding_mark, is_compressed, masked_crc, open_decompressed
 from schemas.tables.items import is_list_of_values
 from schemas.tables.locations import what_failed
 from schemas.tables.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
@@ -146,7 +146,7 @@ class Reader(ABC):
 
     @abstractmethod
     def batches(self) -> Iterator[Texts]:
-        """Streams the rows in file order with bounded memory.
+        """Stream the rows in file order with bounded memory.
 
         Raises:
           DataError: the file cannot be read further; says where.
@@ -272,7 +272,7 @@ class CsvReader(Reader):
         """
         if self.piece is not None and self.piece.start > 0:
             return
-        marked = marked_encoding(self._check_format("csv"))
+        marked = detect_encoding_mark(self._check_format("csv"))
         if marked is not None and _family(marked) != _family(self.options.encoding):
             raise DataError(
                 f"{self.path}:1: is not text in {self.options.encoding}; convert the file to UTF-8, or name its "
@@ -284,7 +284,7 @@ class CsvReader(Reader):
         # Arrow reads a first block to open the file, and its bad rows with it.
         self.ragged.clear()
         row, seen = self._first_row, 0
-        quotes = self._checked_quotes(len(names))
+        quotes = self._check_quotes(len(names))
         try:
             with self._open_utf8() as file, self._arrow(file, names) as reader:
                 for texts in reader:
@@ -329,7 +329,7 @@ class CsvReader(Reader):
         while block := rows.read(BLOCK_BYTES):
             yield block if self._is_utf8 else decoder.decode(block).encode()
 
-    def _checked_quotes(self, fields: int) -> Iterator[None]:
+    def _check_quotes(self, fields: int) -> Iterator[None]:
         """Check the quotes, a block at each step; all steps raise the first DataError there is.
 
         It reads the file once more, since Arrow must not read from Python.
@@ -363,7 +363,7 @@ class CsvReader(Reader):
         return places_by_row
 
     def _records(self) -> Iterator[tuple[int, int, list[str]]]:
-        """(row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
+        """Yield (row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
         limit = csv.field_size_limit(sys.maxsize)
         try:
             with self._open_rows() as file:
@@ -434,13 +434,13 @@ class CsvReader(Reader):
                 )
         if "UTF8" in reason or "UTF-8" in reason or "decode" in reason:
             return DataError(
-                f"{self._undecodable_line()}: is not text in {self.options.encoding}; convert the file to UTF-8, or "
-                f"name its encoding in {self.terms.encoding} (such as latin-1)"
+                f"{self._find_undecodable_line()}: is not text in {self.options.encoding}; convert the file to UTF-8, "
+                f"or name its encoding in {self.terms.encoding} (such as latin-1)"
             )
         reason = MASK if self.is_masked else ascii(reason)[1:161]
         return DataError(f"{self.path}: cannot be read as CSV: {reason}")
 
-    def _undecodable_line(self) -> str:
+    def _find_undecodable_line(self) -> str:
         line = self._lines_before + 1
         decoder = codecs.getincrementaldecoder(self.options.encoding)()
         with self._open_rows() as file:
@@ -610,7 +610,7 @@ class TFRecordReader(Reader):
             yield records, first
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, content) of each record; offsets count decompressed bytes.
+        """Yield (offset, content) of each record; offsets count decompressed bytes.
 
         Raises:
           DataError: the file ends inside a record, or a checksum does not fit; names the offset.

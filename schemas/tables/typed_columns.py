@@ -107,7 +107,7 @@ class Columns:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Columns":
-        """From what `as_json` returned."""
+        """Return the columns from the JSON of `as_json`."""
         return cls(**{**values, "rules": {name: Rule.from_json(rule) for name, rule in values["rules"].items()}})
 
     @property
@@ -233,7 +233,7 @@ class Table:
 
     @classmethod
     def from_json(cls, path: str, settings: dict[str, Any], piece: Piece | None = None) -> "Table":
-        """From what `settings` made of a config, on whatever machine: a file, or a piece of it."""
+        """Return the table of a file, or of a piece of it, from the JSON of `settings`."""
         options = CsvOptions.model_validate(settings["csv"])
         columns = Columns.from_json(settings["columns"])
         is_masked = bool(columns.sensitive)
@@ -256,7 +256,7 @@ class Table:
         return self.reader.path
 
     def check_names(self) -> None:
-        """Refuses a file whose columns are not the declared ones.
+        """Reject a file whose columns are not the declared ones.
 
         Raises:
           DataError: the file is empty or not readable, or names the first column that is missing or undeclared.
@@ -264,7 +264,7 @@ class Table:
         self._check_names(self.reader.names())
 
     def batches(self) -> Iterator[Batch]:
-        """Streams the good rows in file order; bad ones are kept in `bad_rows`.
+        """Stream the good rows in file order; bad ones are kept in `bad_rows`.
 
         Raises:
           DataError: the file cannot be read, has other columns, or holds no rows.
@@ -285,7 +285,7 @@ class Table:
             raise DataError(f"{self.path}: holds no rows; expected rows with {expected}")
 
     def describe(self, rows: Sequence[BadRow]) -> list[str]:
-        """`place: column: reason` for each of these bad rows."""
+        """Return `place: column: reason` for each of these bad rows."""
         places = self.reader.places([row.row for row in rows])
         return [
             f"{places.get(bad.row, self.path)}: {f'{bad.column}: ' if bad.column else ''}{bad.reason}" for bad in rows
@@ -347,7 +347,7 @@ class Table:
             )
 
     def _complete(self, texts: Texts) -> Texts:
-        """With a column of nulls for what no record of a batch of tf.Example has.
+        """Add a column of nulls for each that no record of a batch of tf.Example has.
 
         Raises:
           DataError: a record has a feature that is not declared, which the first records had not.
@@ -374,7 +374,7 @@ class Table:
             assert self.columns.label is not None
             good &= ~columns[self.columns.label].missing
             self.unlabelled += int((~good).sum())
-        for index, (name, fault) in sorted(_first_faults(columns).items()):
+        for index, (name, fault) in sorted(_find_first_faults(columns).items()):
             if good[index]:
                 good[index] = False
                 text = self._row_text(texts.columns, index)
@@ -393,7 +393,7 @@ class Table:
         """Return a fault with its remedy, in the words of whoever reads the table."""
         terms = self.reader.terms
         if name == self.columns.weight and fault.kind != "format":
-            return f"{fault.reason}; a weight tells how much the row counts: correct or remove the row"
+            return f"{fault.reason}; the row counts by its weight: correct or remove the row"
         match fault.kind:
             case "missing" if name == self.columns.label:
                 return "the label is missing; correct or remove the row, or set label.drop_missing: true"
@@ -475,7 +475,7 @@ def _join(batches: list[Texts]) -> Texts:
     return replace(batches[-1], columns=columns, rows=np.concatenate([texts.rows for texts in batches]))
 
 
-def _first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:
+def _find_first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:
     """Return the first fault of each row that has one: its column, and what it is."""
     first_faults: dict[int, tuple[str, Fault]] = {}
     for name, column in columns.items():

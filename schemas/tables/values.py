@@ -313,7 +313,7 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
         case _:
             assert_never(rule.kind)
     if rule.classes:
-        faults = {**_unknown_classes(strings, rule.classes), **faults}
+        faults = {**_find_unknown_classes(strings, rule.classes), **faults}
     if rule.required and strings.null_count:
         nulls = np.flatnonzero(np.asarray(strings.is_null())).tolist()
         faults = {**faults, **dict.fromkeys(nulls, Fault("the value is missing", "missing"))}
@@ -464,7 +464,7 @@ def class_meaning(value: str) -> str:
     return repr(float(text) + 0.0) if _CLASS_NUMBER.fullmatch(text) else ""
 
 
-def _unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int, Fault]:
+def _find_unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int, Fault]:
     is_class = pc.or_(_is_in(strings, classes), strings.is_null())
     expected = " or ".join(repr(value) for value in classes[:_MAX_SHOWN_CLASSES])
     rows = np.flatnonzero(~np.asarray(is_class)).tolist()

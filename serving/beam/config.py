@@ -181,5 +181,5 @@ class BeamOptions(Declaration):
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether an endpoint is one of this machine."""
+    """Return whether an endpoint is one of this machine."""
     return endpoint.rpartition(":")[0] in _LOOPBACK_HOSTS

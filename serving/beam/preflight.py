@@ -39,7 +39,7 @@ def check_beam(options: BeamOptions, paths: Mapping[str, str], prefix: str = "be
 
 
 def answers(endpoint: str, method: str = DESCRIBE_OPTIONS) -> bool:
-    """Whether a server of Beam answers a call within ANSWER_SECONDS.
+    """Return whether a server of Beam answers a call within ANSWER_SECONDS.
 
     Args:
       endpoint: HOST:PORT.

@@ -68,7 +68,7 @@ def _add_context(example: Any, context: Any, row: int) -> Any:
 
 
 def has_method(predictor: Predictor | TensorPredictor, method: Method) -> bool:
-    """Whether a model classifies, or regresses."""
+    """Return whether a model classifies, or regresses."""
     label = predictor.features.label if predictor.features is not None else None
     match label:
         case BinaryLabel():

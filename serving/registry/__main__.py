@@ -25,7 +25,7 @@ from serving.registry.local.lookup import find_registry
 from serving.registry.protocol import ModelRegistry, ServingSwitch
 
 EPILOG = """\b
-Exit codes: 0 done, or nothing to do; 2 a flag is wrong; 5 refused, or the registry cannot be read or written;
+Exit codes: 0 done, or nothing to do; 2 a flag is wrong; 5 rejected, or the registry cannot be read or written;
 130 interrupted. Without --yes nothing is changed: the effect is printed."""
 
 _MAX_EVENTS = 10
@@ -198,7 +198,7 @@ def _detail_lines(details: Mapping[str, Any]) -> list[str]:
     fits = {
         True: "fits the files",
         False: "DOES NOT FIT THE FILES: they were changed since the push, and are not to be served",
-        None: "unknown: no release.json says what was pushed",
+        None: "unknown: no release.json records the push",
     }
     lines = [
         ("version", f"{details['version']}, {details['state']}"),

@@ -7,7 +7,7 @@ import math
 _HASH = hashlib.blake2b(digest_size=8, person=b"request-log")
 
 
-class Sample:
+class KeySample:
     """A share of all keys.
 
     Attributes:

@@ -91,7 +91,7 @@ class Stream:
         self.size += sum(part.size for part in parts)
 
     def has_moved(self) -> bool:
-        """Whether the file is no longer in its place: someone has removed it or its folder."""
+        """Return whether the file is no longer in its place: someone has removed it or its folder."""
         try:
             now, own = os.stat(self.path), os.fstat(self._descriptor)
         except OSError:
@@ -158,7 +158,7 @@ def convert_stream(path: Path) -> None:
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether a file is the start of a stream whose worker died as it wrote the first block."""
+    """Return whether a file is the start of a stream whose worker died as it wrote the first block."""
     try:
         with open(path, "rb") as file:
             start = file.read(len(_STREAM_START))

@@ -254,7 +254,7 @@ class _Import:
             return f"of another endpoint than {self._endpoint}"
         number = self._deployments.versions.get(request.deployment)
         if number is None:
-            return f"of deployment {request.deployment or '(none)'}, which the registry does not know"
+            return f"of deployment {request.deployment or '(none)'}, which the registry does not have"
         rows = self._find_version(number)
         if isinstance(rows, str):
             return rows

@@ -27,7 +27,7 @@ from serving.request_log.entries import Entry
 from serving.request_log.keys import read_keys
 from serving.request_log.layout import LogLayout
 from serving.request_log.messages import LogReport, LogRows, LogStart, LogTable, Message, write_message
-from serving.request_log.sampling import Sample
+from serving.request_log.sampling import KeySample
 from serving.request_log.settings import FOLDER_FLAG, KEY_FLAG, RequestLogSettings
 from serving.request_log.shards import RequestLogError
 from serving.request_log.writer import COLUMNS, LogCounts
@@ -88,7 +88,7 @@ class _Tables:
         return is_new
 
     def forget_process(self) -> None:
-        """All tables are new to another process."""
+        """Forget all tables: they are new to another process."""
         self._sent.clear()
 
     def _find_version(self, version: LoggedVersion) -> LogTable | None:
@@ -182,7 +182,7 @@ class RequestLog:
           ConfigError: rows of the default version cannot be logged, or the key is sensitive.
         """
         self._settings, self._model_name, self._counts = settings, model_name, counts
-        self._sample = Sample(settings.sample)
+        self._sample = KeySample(settings.sample)
         self._header, self._key_column = settings.header, settings.key_column
         self._tables = _Tables(settings, find_default)
         self._entries: deque[Entry] = deque()

@@ -18,7 +18,7 @@ from serving.request_log.keys import read_keys
 from serving.request_log.layout import LogLayout
 from serving.request_log.messages import LogRows
 from serving.request_log.reasons import Reasons
-from serving.request_log.sampling import Sample
+from serving.request_log.sampling import KeySample
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION, ShardDescription, build_schema
 from serving.request_log.streams import Stream, StreamNames, convert_stream, delete_oldest, recover_streams
@@ -136,7 +136,7 @@ class LogWriter:
         counts: Counts of the log.
         """
         self._settings, self._model, self._counts = settings, model, counts
-        self._sample, self._key_column = Sample(settings.sample), settings.key_column
+        self._sample, self._key_column = KeySample(settings.sample), settings.key_column
         self._names, self._reasons = StreamNames(), Reasons()
         self._tables: dict[int, _Table] = {}
         # By the text of their schema.

@@ -50,7 +50,7 @@ class TokenFile:
         threading.Thread(target=self._follow, name="tokens", daemon=True).start()
 
     def takes(self, authorization: str) -> bool:
-        """Whether a header's value has one of the tokens; takes the same time whichever it is."""
+        """Return whether a header's value has one of the tokens; takes the same time whichever it is."""
         scheme, _, token = authorization.partition(" ")
         digest = _digest(token.strip())
         # No early end: it would tell how far the list was compared.
@@ -120,7 +120,7 @@ class AccessRules:
     open_paths: frozenset[str] = frozenset()
 
     def takes_host(self, header: str) -> bool:
-        """Whether a header Host names this server.
+        """Return whether a header Host names this server.
 
         A page of another site can have its own name point to 127.0.0.1, and then send requests with that name.
         """
@@ -137,7 +137,7 @@ def _read_name(header: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Return whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -211,7 +211,7 @@ class LimitedProtocol(HttpToolsProtocol):
             asyncio.get_running_loop().call_later(LINGER_SECONDS, super().shutdown)
 
     def _is_head_large(self) -> bool:
-        """Whether the headers so far exceed the bound; other requests, or a body, may be in the same piece."""
+        """Return whether the headers so far exceed the bound; other requests, or a body, may be in the same piece."""
         if self._bytes + self._first_bytes <= MAX_HEAD_BYTES:
             return False
         # Each header has four characters more.

@@ -359,7 +359,7 @@ def _check_release(folder: Path, content: str) -> Release:
         raise PushError(f"{folder / RELEASE_FILE}: is damaged: {error}") from error
     if release.content_hash != content:
         raise PushError(
-            f"{folder}: is not what was pushed: its content hash is {content[:12]}, {RELEASE_FILE} says "
+            f"{folder}: is not what was pushed: its content hash is {content[:12]}, {RELEASE_FILE} has "
             f"{release.content_hash[:12]}; push it again, or restore the folder"
         )
     for name, digest in release.extra_hashes.items():

@@ -76,7 +76,10 @@ class CertificateWatch:
         self._files, self._stamp, self._next_look = files, files.read_stamp(), 0.0
 
     def has_renewal(self) -> bool:
-        """Whether there are new files since the last renewal, and they can be used; if not, the log has the reason."""
+        """Return whether there are new files since the last renewal that can be used.
+
+        If they cannot, the log has the reason.
+        """
         now = time.monotonic()
         if now < self._next_look:
             return False
@@ -172,4 +175,4 @@ def _check_certificates(path: Path, flag: str) -> None:
         if now > end:
             raise ConfigError(f"{flag} {path}: expired at {end:%Y-%m-%d %H:%M} UTC; renew it")
         if now < start:
-            raise ConfigError(f"{flag} {path}: is valid from {start:%Y-%m-%d %H:%M} UTC on; look at the clock")
+            raise ConfigError(f"{flag} {path}: is valid from {start:%Y-%m-%d %H:%M} UTC on; check the clock")

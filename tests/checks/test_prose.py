@@ -1,6 +1,5 @@
 """The prose check: each rule finds a text that breaks it, and nothing else."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,8 @@ LONG = " ".join(["word"] * 31)
         ("match x:\n    case str() as said: ...", "names", "said"),
         ("import a as found", "names", "found"),
         ("def _noted(): ...", "names", "_noted"),
+        ('def f():\n    """Refuses a row."""', "start", "Refuses a row."),
+        ('def f():\n    """Whether it is.\n\n    Too.\n    """', "start", "Whether it is."),
         ("async def written(): ...", "names", "written"),
     ],
 )
@@ -73,19 +74,56 @@ def test_code_of_a_page_is_left_out() -> None:
     assert list(prose.check_markdown("a.md", f"It prints\n\n{table}\n\nand ends.")) == []
 
 
-def test_a_count_above_its_limit_fails_with_the_command_that_lists_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prose, "LIMITS_FILE", tmp_path / "limits.json")
-    monkeypatch.setattr(prose, "find_violations", lambda: list(prose.check_python("oncall/a.py", "found = known = 1")))
-    (tmp_path / "limits.json").write_text(json.dumps({"names": {"oncall": 1}}))
+def test_all_counts_are_printed_also_those_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prose, "list_files", lambda: ["oncall/__init__.py", "docs/index.md"])
+    result = CliRunner().invoke(prose.main, [])
+    assert result.exit_code == 0, result.output
+    counts = {line.split()[0]: line.split()[1] for line in result.output.splitlines()}
+    lines = (prose.ROOT / "oncall" / "__init__.py").read_text().count("\n")
+    assert counts == {**dict.fromkeys(prose.RULES, "0"), "verbs": "0", "lines": str(lines)}
+    assert "anew 0, goes on 0, mend 0, what serves 0, is no 0" in result.output
+    assert f"packages: oncall {lines}, pipeline 0, trainer 0, components 0, serving 0, schemas 0\n" in result.output
+
+
+def test_a_violation_fails_with_the_command_that_lists_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "found = 1  # It is made anew, and anew."
+    monkeypatch.setattr(prose, "find_violations", lambda files: list(prose.check_python("oncall/a.py", source)))
     result = CliRunner().invoke(prose.main, [])
     assert result.exit_code == 1
-    line = "error: oncall: 2 places break the rule 'names', at most 1 expected; list them: python -m checks.prose --list names"
-    assert line in result.output
-    # Limits do not rise.
-    CliRunner().invoke(prose.main, ["--lower"])
-    assert json.loads((tmp_path / "limits.json").read_text()) == {"names": {"oncall": 1}}
-    (tmp_path / "limits.json").write_text(json.dumps({"names": {"oncall": 3}}))
-    assert CliRunner().invoke(prose.main, ["--lower"]).exit_code == 0
-    assert json.loads((tmp_path / "limits.json").read_text()) == {"names": {"oncall": 2}}
+    assert "names          1  names that do not tell the content: oncall 1\n" in result.output
+    assert "words          2  words that have a standard one: anew 2, goes on 0," in result.output
+    assert "error: places break the rule 'names'; list them: python -m checks.prose --list names\n" in result.output
+    listing = CliRunner().invoke(prose.main, ["--list", "words"])
+    assert (listing.exit_code, listing.output) == (0, "oncall/a.py:1: anew\n" * 2)
+
+
+def test_modules_of_a_package_are_two_letters_apart() -> None:
+    files = ["a/check.py", "a/checks.py", "a/checker.py", "b/checks.py", "b/check.md", "check.py"]
+    assert [(place.file, place.text) for place in prose.find_close_modules(files)] == [("a/checks.py", "checks, check")]
+
+
+def test_a_public_class_has_one_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    files = ["a.py", "b.py", "tests/c.py"]
+    (tmp_path / "tests").mkdir()
+    for file in files:
+        (tmp_path / file).write_text("class Version: ...\nclass _Own: ...\ndef f():\n    class Inner: ...\n")
+    places = [(place.file, place.text) for place in prose.find_equal_classes([*files, "d.md"])]
+    assert places == [("b.py", "Version, as in a.py")]
+
+
+def test_docstrings_are_counted_by_their_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docstrings = (
+        "Return it.",
+        "Pass it on.",
+        "Process it.",
+        "Refuses it.",
+        "Whether it is.",
+        "(a, b) of it.",
+        "ML's b.",
+    )
+    functions = [f'def f():\n    """{text}"""' for text in docstrings]
+    functions += ['@property\ndef f(self):\n    """A value."""', 'def test_a():\n    """A case."""', "def f(): ..."]
+    (tmp_path / "a.py").write_text("\n\n".join(functions))
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    assert prose.count_verbs(["a.py", "b.md"]) == (3, 7)

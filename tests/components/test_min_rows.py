@@ -36,7 +36,7 @@ TWO, FOUR = ("no", "yes"), ("a", "b", "c", "d")
             {"a": 16, "b": 5, "c": 4, "d": 0},
             FOUR,
             [],
-            ["rows of test by class: 'c' 4, 'd' 0; the metrics say little about these classes"],
+            ["rows of test by class: 'c' 4, 'd' 0; the metrics of these classes are uncertain"],
         ),
         (
             {"a": 30, "b": 4, "c": 4, "d": 0},

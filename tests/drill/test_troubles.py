@@ -197,7 +197,7 @@ def old_database_with_a_backup(drill: Drill) -> None:
     _make_old_database(drill, drill.root / "metadata.sqlite.newest")
     new = drill.records()[1].run_id
     doctor = drill.ask("doctor", code=1)
-    assert_says(doctor, ["is older than ", f"it does not know {new}", "Nothing is garbage"], ["rm ", "orphan"])
+    assert_says(doctor, ["is older than ", f"it lacks {new}", "Nothing is garbage"], ["rm ", "orphan"])
     assert_says(drill.ask("check", code=1), ["is older than "])
     gc = drill.ask("gc", "--keep-last", 1, "--yes", code=6)
     assert_says(gc, ["nothing was removed"])

@@ -48,7 +48,7 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def every(source: Path, target: Path, step: int) -> None:
-    """Each `step`-th line, the first included."""
+    """Return each `step`-th line, the first included."""
 
     def lines() -> Iterator[str]:
         with source.open() as file:

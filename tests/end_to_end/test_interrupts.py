@@ -118,7 +118,7 @@ def test_sigterm_at_every_stage_is_on_record(small_census: Callable[..., Path], 
 
 
 def _killed_before(config: Path, root: Path) -> str:
-    """Leaves the record of a run that was killed in Trainer; returns its id."""
+    """Leave the record of a run that was killed in Trainer; return its ID."""
     loaded = load(config)
     root.mkdir()
     file = RecordFile(RunRoot(root), create_record(loaded, "20200101", log=None, expected=nodes(loaded), resumes=None))

@@ -36,7 +36,7 @@ class _Rows:
         self.now = int(time.time() * 1000)
 
     def insert(self, table: str, **values: object) -> int:
-        """One row; returns its id."""
+        """Insert one row; return its ID."""
         if table in self._last:
             values = {"id": next(self._last[table]), **values}
         names, marks = ", ".join(values), ", ".join("?" * len(values))

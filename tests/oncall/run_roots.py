@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
-from pipeline.run.records import RecordFile, RunRecord, create_record
+from pipeline.run.records import PushResult, RecordFile, RunRecord, create_record
 from pipeline.run.run_root import RunRoot
 from serving.registry import Candidate, LocalRegistry
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -136,10 +136,10 @@ class Runs:
         if crashes_in is None:
             code = fails[2] if fails else 0
             champion = self.registry.champion()
-            place = f"version {champion} to {self.registry.folder}/{champion}" if pushes else "nothing"
-            pushed = {"pushed": place, "serving": "version 1"}
-            summary = {} if fails or until else pushed
-            file.end(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
+            destination = f"{self.registry.folder}/{champion}"
+            pushed = PushResult(version=champion, wrote=True, destination=destination) if pushes else PushResult()
+            results = {} if fails or until else {"push": pushed, "summary": {"serving": "version 1"}}
+            file.end(exit_code=code, error=fails[1] if fails else "", reason="", **{"summary": {}, **results})
         if not on_record:
             self.root.record(run_id).unlink()
         return made

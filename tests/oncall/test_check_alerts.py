@@ -39,7 +39,7 @@ def configure(runs: Runs, run_id: str, **section: Any) -> None:
 
 
 def later(runs: Runs, hours: float) -> None:
-    """Lets what was told be told so many hours ago."""
+    """Move the last alerts so many hours back."""
     alert_state = AlertState.read(runs.root)
     for incident in alert_state.incidents.values():
         assert incident.notified is not None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from components.policy import ADVICE, Verdict
+from oncall import evaluations
 from oncall.diff import find_number_changes, flatten
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import FINGERPRINT, Runs
@@ -45,6 +46,15 @@ def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Docume
     assert "metrics    overall: auc: 0.92 [0.916, 0.924] -> 0.9 [0.896, 0.904]\n" in output
     assert "metrics    overall: gain over linear: 0.02 [0.01, 0.03] -> 0 [-0.01, 0.01]\n" in output
     assert "the same   schema, anomalies" in output
+
+
+def test_the_evaluation_of_a_run_is_read_once(runs: Runs, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_files: list[Path] = []
+    read_file = evaluations._read_file
+    monkeypatch.setattr(evaluations, "_read_file", lambda folder: read_files.append(folder) or read_file(folder))
+    folders = [Path(runs.run(run_id)["Evaluator"]["evaluation"].uri) for run_id in (FIRST, SECOND)]
+    document("diff", FIRST, SECOND)
+    assert read_files == folders
 
 
 def test_a_run_is_the_same_as_the_one_that_answered_it(runs: Runs, document: Document) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from oncall import printing
 from oncall.results import ResultTable
-from oncall.runs import split_push
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import GRAPH, Runs
@@ -83,16 +82,6 @@ def test_a_real_terminal_of_80_columns(three_runs: Runs) -> None:
     lines = re.sub(r"\x1b\[[\d;]*m", "", output).splitlines()
     assert len(lines[0]) == 80
     assert sum(SECOND in line and "version 1" in line for line in lines) == 1
-
-
-def test_what_a_run_pushed_is_a_word_or_two() -> None:
-    assert split_push("version 2 to /runs/a: b/registry/census-income/2") == ("version 2", "")
-    assert split_push("nothing: version 1 holds this very model already") == (
-        "nothing",
-        "version 1 holds this very model already",
-    )
-    assert split_push("nothing") == ("nothing", "")
-    assert split_push("") == ("", "")
 
 
 def test_a_wide_letter_takes_its_place() -> None:

@@ -182,7 +182,7 @@ def test_an_artifact_of_too_large_a_lineage_is_one_line(
     monkeypatch.setattr(metadata, "MAX_GRAPH", 1)
     refused = oncall("lineage", made["SchemaGen"]["schema"]["name"].rpartition("/")[2])
     assert refused.exit_code == 5
-    assert "its lineage cannot be read: Vertex AI refused" in refused.stderr
+    assert "its lineage cannot be read: Vertex AI rejected the call" in refused.stderr
 
 
 def test_what_changed_is_read_from_the_job_and_the_bucket(jobs: VertexJobs, document: Document) -> None:

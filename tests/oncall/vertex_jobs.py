@@ -20,7 +20,7 @@ Made = dict[str, dict[str, dict[str, Any]]]
 
 
 def plain(artifact: mlmd.Artifact) -> dict[str, Any]:
-    """Properties as Vertex keeps them: numbers are floating-point ones."""
+    """Return properties as Vertex keeps them: numbers are floating-point ones."""
     properties = {}
     for name, value in artifact.custom_properties.items():
         content = getattr(value, value.WhichOneof("value"))

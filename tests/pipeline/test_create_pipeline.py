@@ -8,7 +8,7 @@ import pytest
 from tfx.components.transform import executor as stock_transform
 
 from cli.errors import ConfigError
-from components.transform.component import BatchedExecutor
+from components.transform.component import BatchedTransformExecutor
 from pipeline.config import pipeline_config
 from pipeline.create_pipeline import create_pipeline
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -40,7 +40,7 @@ def test_stock_executors_are_chosen_for_all_or_by_component(implementation: Any,
     transform = made["Transform"].executor_spec.executor_class
     chosen |= {"Transform"} if transform is stock_transform.Executor else set()
     assert chosen == stock
-    assert transform in (stock_transform.Executor, BatchedExecutor)
+    assert transform in (stock_transform.Executor, BatchedTransformExecutor)
 
 
 def test_a_replay_has_the_registry_and_the_slices_and_on_vertex_a_bucket() -> None:

@@ -15,7 +15,7 @@ from schemas.bootstrap import (
     replicate_metrics,
     standard_error,
 )
-from schemas.metric_counts import empty_counts
+from schemas.metric_counts import create_empty_counts
 from schemas.metrics import LABEL_KINDS, METRICS, metrics_of
 from schemas.moments import effective_rows
 
@@ -76,12 +76,12 @@ def measure(kind: str, rows: int) -> tuple[dict[str, float], dict[str, np.ndarra
         case _:
             labels = random.normal(5, 2, rows)
             predictions = labels + random.normal(size=rows)
-    counts = empty_counts(kind)  # type: ignore[arg-type]
+    counts = create_empty_counts(kind)  # type: ignore[arg-type]
     counts.add(labels, predictions)
     names = metrics_of(kind)  # type: ignore[arg-type]
     replicates = replicate_metrics(
         names,
-        {"": empty_counts(kind)},  # type: ignore[arg-type]
+        {"": create_empty_counts(kind)},  # type: ignore[arg-type]
         labels,
         {"": predictions},
         np.ones(rows),

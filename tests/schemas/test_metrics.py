@@ -14,7 +14,7 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from schemas.decision import DecisionCosts
-from schemas.metric_counts import BinaryCounts, MulticlassCounts, RegressionCounts, empty_counts
+from schemas.metric_counts import BinaryCounts, MulticlassCounts, RegressionCounts, create_empty_counts
 from schemas.metrics import LABEL_KINDS, MEAN_COST, METRICS, metrics_of, watchable_metrics
 
 STOCK: dict[str, str] = {
@@ -67,9 +67,9 @@ def weighted_rows(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def weigh(kind: Any, *part: np.ndarray) -> dict[str, float]:
-    counts = empty_counts(kind, costs=DecisionCosts(cost_false_positive=2, cost_false_negative=7))
+    counts = create_empty_counts(kind, costs=DecisionCosts(cost_false_positive=2, cost_false_negative=7))
     for rows_of_half in (slice(0, 100), slice(100, None)):
-        half = empty_counts(kind)
+        half = create_empty_counts(kind)
         half.add(*(column[rows_of_half] for column in part))
         counts.merge(half)
     return {name: METRICS[name].compute(counts) for name in metrics_of(kind, has_costs=True)}
@@ -137,7 +137,7 @@ def test_metrics_without_a_positive_row_are_undefined() -> None:
 
 def test_errors_are_counted_above_the_threshold_and_weighed_by_their_costs() -> None:
     counts = BinaryCounts(0.25, DecisionCosts(cost_false_positive=2, cost_false_negative=7))
-    other = empty_counts("binary", 0.25, counts.costs)
+    other = create_empty_counts("binary", 0.25, counts.costs)
     labels, predictions = np.array([0, 0, 0, 1, 1]), np.array([0.1, 0.25, 0.3, 0.25, 0.9], np.float32)
     counts.add(labels[:2], predictions[:2])
     other.add(labels[2:], predictions[2:])
@@ -149,7 +149,7 @@ def test_errors_are_counted_above_the_threshold_and_weighed_by_their_costs() -> 
         0.5,
         0.6,
     ]
-    assert math.isnan(METRICS["mean_cost"].compute(empty_counts("binary", 0.25, counts.costs)))
+    assert math.isnan(METRICS["mean_cost"].compute(create_empty_counts("binary", 0.25, counts.costs)))
 
 
 @pytest.mark.parametrize("label", [0.0, 0.1, 1e6 + 0.1])
@@ -164,7 +164,7 @@ def test_r2_of_labels_that_are_all_the_same_is_undefined(label: float) -> None:
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_with_a_prediction_of_nan_no_metric_is_defined(kind: Any) -> None:
-    counts = empty_counts(kind)
+    counts = create_empty_counts(kind)
     predictions = np.full((3, 3), 1 / 3) if kind == "multiclass" else np.array([0.4, 0.5, 0.6])
     predictions[1] = np.nan
     counts.add(np.array([0, 1, 1]), predictions)
@@ -216,7 +216,7 @@ def test_regression_metrics_equal_those_of_keras_far_from_zero() -> None:
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_every_metric_of_a_kind_is_measured_and_no_other(kind: Any) -> None:
-    counts = empty_counts(kind)
+    counts = create_empty_counts(kind)
     predictions = np.array([[0.6, 0.3, 0.1], [0.1, 0.7, 0.2]]) if kind == "multiclass" else np.array([0.4, 0.6])
     counts.add(np.array([0, 1]), predictions)
     for name in metrics_of(kind):

@@ -132,7 +132,7 @@ def text(rows: list[list[str]] = ROWS, delimiter: str = ",", header: bool = True
 
 
 def many(count: int, start: int = 0) -> list[list[str]]:
-    """Rows that are all different."""
+    """Return rows that are all different."""
     towns = ("Oslo", "Rome", "Łódź")
     return [
         [f"k{n}", str(n % 90), str(n / 7), str(n % 5), ("clerk", "", "x")[n % 3], towns[n % 3], ""]
@@ -181,7 +181,7 @@ def example(row: list[str]) -> bytes:
 
 
 def write_every_format(folder: Path) -> dict[str, int]:
-    """ROWS in files of every kind; the number of the first row in each."""
+    """Write ROWS in files of every kind; return the number of the first row in each."""
     write(folder / "a.csv", text())
     (folder / "a.csv.gz").write_bytes(gzip.compress(text().encode()))
     write(folder / "a.tsv", text(delimiter="\t"))

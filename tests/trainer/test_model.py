@@ -35,7 +35,7 @@ SPEC = {
 
 
 def write_source(path: Path, rows: int = 200, positive_share: float = 0.25, flipped: int = 0) -> Source:
-    """Rows whose label is 1 exactly for color 0, but for every `flipped`-th row."""
+    """Return rows whose label is 1 exactly for color 0, but for every `flipped`-th row."""
     random = np.random.default_rng(3)
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for number in range(rows):
@@ -241,7 +241,7 @@ def test_what_the_config_says_of_a_gpu_counts_where_there_is_one(
 
 
 def write_numbers(path: Path, rows: int, mean: float) -> Source:
-    """Rows whose label is `mean` + 1000 * size."""
+    """Return rows whose label is `mean` + 1000 * size."""
     random = np.random.default_rng(5)
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for _ in range(rows):

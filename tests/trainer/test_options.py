@@ -34,7 +34,7 @@ RECIPE = Model(
 def write_rows(
     path: Path, kind: str, rows: int, *, unit: float = 1.0, classes: int = 3, constant: bool = False
 ) -> Source:
-    """Rows whose label follows from x and the color: a step in x, which no line fits."""
+    """Return rows whose label follows from x and the color: a step in x, which no line fits."""
     random = np.random.default_rng(7)
     label = KINDS[kind] if classes == 3 else {"kind": "multiclass", "classes": [str(n) for n in range(classes)]}
     declared = {"color": {"kind": "hash", "num_ids": 4, "embedding": 2}, "x": {"kind": "numeric"}}

@@ -193,7 +193,7 @@ class Versions:
         return max({*self.numbers(), *self.ledger().used}, default=0) + 1
 
     def fits(self, version: int) -> bool:
-        """Whether a version's files are still those that were pushed; reads them all.
+        """Return whether a version's files are still those that were pushed; reads them all.
 
         Those beside the model, such as the golden requests, are among them: the server loads no version without.
 
@@ -212,7 +212,7 @@ class Versions:
         except OSError as error:
             raise explain_unreadable(self.path(version), error) from error
 
-    def differing_files(self, version: int) -> list[str]:
+    def list_differing_files(self, version: int) -> list[str]:
         """Return the files of a version that were changed, removed or added since its push; reads them all.
 
         Returns:
@@ -271,7 +271,7 @@ class Versions:
                 "served. Push its model instead"
             )
         if not self.fits(version):
-            how = ", ".join(self.differing_files(version)) or "its content hash is another"
+            how = ", ".join(self.list_differing_files(version)) or "its content hash is another"
             raise PushError(
                 f"{self.folder}: the files of version {version} are not those that were pushed ({how}); it is not "
                 "served. Restore the folder, or choose another version"

@@ -79,7 +79,7 @@ class Deployment(Declaration):
     """The container that serves. Its TensorFlow must not be older than the model's: Google's prebuilt ones stop at
     2.15, so it is mostly an own image (docs/vertex.md)."""
     serving_tensorflow: str | None = None
-    """The release in the image, such as `2.21`, where the image's name does not say."""
+    """The release in the image, such as `2.21`, where the image's name has none."""
     endpoint: str | None = None
     """The display name of the endpoint, reused or created. If omitted, the model's name."""
     machine_type: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")] = "n1-standard-2"

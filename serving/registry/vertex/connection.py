@@ -194,7 +194,7 @@ class VertexClient:
             if operation.done:
                 break
             if time.monotonic() > deadline:
-                raise PushError(f"{name}: still running after {seconds:g} s; look at it in the console, then run again")
+                raise PushError(f"{name}: still running after {seconds:g} s; check it in the console, then run again")
             time.sleep(pause)
             pause = min(2 * pause, self._poll_seconds)
             if self.heartbeat is not None:

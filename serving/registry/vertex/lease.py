@@ -157,7 +157,7 @@ def lease_name(vertex: VertexClient, model_id: str) -> str:
 
 
 def _holder_is_dead(held: Mapping[str, Any]) -> bool:
-    """Whether the holder ran on this machine and runs no more (a process id may have been given again since)."""
+    """Return whether the holder ran on this machine and runs no more (a process id may have been given again since)."""
     if held.get("host") != socket.gethostname():
         return False
     try:

@@ -108,7 +108,7 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
       PushError: the name, the version or the endpoint is another's; several could be meant; or the image cannot run the
         model.
     """
-    check_image(deployment, candidate.tensorflow or _installed_tensorflow())
+    check_image(deployment, candidate.tensorflow or _read_installed_tensorflow())
     # A label of another length than a hash is none that a version holds.
     content = candidate.content_hash if candidate.folder is not None else "not-trained-yet"
     model = _find_own_model(vertex, model_name, candidate.pipeline)
@@ -148,7 +148,7 @@ def _check_encryption(endpoint: Endpoint, key: str | None) -> None:
         )
 
 
-def _installed_tensorflow() -> tuple[int, int]:
+def _read_installed_tensorflow() -> tuple[int, int]:
     major, minor, *_ = importlib.metadata.version("tensorflow").split(".")
     return int(major), int(minor)
 

@@ -111,7 +111,7 @@ class Rollout:
         if not candidate.golden:
             raise PushError(
                 f"{self.model_name}: the model has no golden requests, so that its endpoint could not be tested; "
-                "Evaluator's log says why it could not be called"
+                "Evaluator's log has the reason why it could not be called"
             )
         make_plan(self.vertex, self.model_name, candidate, self.deployment)
         with self._lease(candidate.pipeline, candidate.run_id) as lease:
@@ -583,7 +583,7 @@ def check_switch(target: VertexVersion) -> None:
 
 
 def is_garbage(version: VertexVersion) -> bool:
-    """Whether nothing needs a version: it is not deployed, and no alias but its number points to it."""
+    """Return whether nothing needs a version: it is not deployed, and no alias but its number points to it."""
     return not version.endpoints and not {CHAMPION, PREVIOUS, CANDIDATE, DEFAULT} & {*version.aliases}
 
 

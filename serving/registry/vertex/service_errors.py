@@ -56,7 +56,7 @@ def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
             f"Vertex AI does not accept the credentials: {text}; run `gcloud auth application-default login`"
         )
     if isinstance(error, exceptions.Forbidden):
-        return PushError(f"permission denied: {text}; {_missing_role(error, text)}")
+        return PushError(f"permission denied: {text}; {_find_missing_role(error, text)}")
     if isinstance(error, exceptions.TooManyRequests):
         quota = _quota(error, details, text)
         # A limit per minute passes by waiting; a limit on machines does not.
@@ -75,10 +75,10 @@ def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
         grpc.StatusCode.DEADLINE_EXCEEDED,
     ):
         return TransientError(f"{type(error).__name__}: {text}")
-    return PushError(f"Vertex AI refused: {text} ({type(error).__name__})")
+    return PushError(f"Vertex AI rejected the call: {text} ({type(error).__name__})")
 
 
-def _missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
+def _find_missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
     permission = (getattr(error, "metadata", None) or {}).get("permission", "")
     for word in (permission, *text.replace("'", " ").replace('"', " ").split()):
         for start, role in _ROLES.items():

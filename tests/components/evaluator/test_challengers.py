@@ -11,8 +11,8 @@ from components.evaluator import challengers
 from components.evaluator.challengers import (
     LINEAR,
     TREES,
+    ChallengerFit,
     EncodedColumns,
-    Outcome,
     fit_challengers,
     fit_to_sample,
 )
@@ -74,7 +74,9 @@ def draw(kind: str, seed: int) -> RowSample:
     )
 
 
-def fit(kind: str, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[Mapping[str, Any], dict[str, Outcome]]:
+def fit(
+    kind: str, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> tuple[Mapping[str, Any], dict[str, ChallengerFit]]:
     monkeypatch.setattr(challengers, "_read_sample", lambda *_: draw(kind, 1))
     declared = Evaluation.model_validate({"challengers": settings}).challengers
     fitted, outcomes = fit_challengers(declared, declare(kind), "", "", 3)
@@ -192,7 +194,7 @@ def compare(better: float, rows: int = 3000) -> tuple[JudgedRows, SliceErrors]:
     errors = from_json(to_json(errors))
     losses = PairedLosses.of(constant, labels, own)
     comparison = ConstantComparison.of(constant, losses, errors["overall"].gains[CONSTANT].interval)
-    outcomes = [Outcome(LINEAR, rows=900, rows_of=9000, seconds=1.0), Outcome(TREES, "ValueError: no")]
+    outcomes = [ChallengerFit(LINEAR, rows=900, rows_of=9000, seconds=1.0), ChallengerFit(TREES, "ValueError: no")]
     return JudgedRows(("no", "yes"), losses, comparison, errors=errors, outcomes=outcomes), errors["overall"]
 
 

@@ -25,10 +25,10 @@ from components.evaluator.component import (
     CONSTANT_PROPERTY,
     DECISION_PROPERTY,
     INTERVALS_PROPERTY,
-    BatchedExecutor,
+    BatchedEvaluatorExecutor,
     _imbalance,
 )
-from components.evaluator.evaluation import Summary, eval_config
+from components.evaluator.evaluation import EvaluationReport, eval_config
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.evaluator.sliced_predictions import LoadedModels, PredictAndSlice
 from components.example_gen.component import LABELS_PROPERTY
@@ -164,7 +164,7 @@ def _evaluate(
     train: dict[str, float] | None = None,
     hyperparameters: Any = None,
     has_costs: bool = False,
-) -> Summary:
+) -> EvaluationReport:
     """Run the executor on artifacts, as TFX does; the artifacts of the last call are in `made`."""
     made.clear()
     made.update({"examples": standard_artifacts.Examples(), "evaluation": standard_artifacts.ModelEvaluation()})
@@ -195,7 +195,7 @@ def _evaluate(
         tmp_dir=str(folder),
         unique_id="1",
     )
-    BatchedExecutor(context).Do(
+    BatchedEvaluatorExecutor(context).Do(
         {name: [made[name]] for name in ("examples", "model", "baseline_model", "hyperparameters") if name in made},
         {name: [made[name]] for name in ("evaluation", "blessing")},
         {
@@ -211,7 +211,7 @@ def _evaluate(
     text = (folder / "evaluation" / "summary.json").read_text()
     # JSON knows no NaN.
     json.loads(text, parse_constant=pytest.fail)
-    return Summary.read(str(folder / "evaluation"))
+    return EvaluationReport.read(str(folder / "evaluation"))
 
 
 def _requests(rows: list[dict[str, Any]]) -> list[bytes]:
@@ -256,7 +256,7 @@ class Evaluated:
     """An evaluation whose rows and outputs are in a folder, with its artifacts."""
 
     folder: Path
-    summary: Summary
+    summary: EvaluationReport
     artifacts: dict[str, Any]
 
 
@@ -693,7 +693,7 @@ def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
 
 
 def _confusion(folder: Path, rows: list[dict[str, Any]]) -> np.ndarray:
-    """Rows by label and by the label that a model serves, [2, 2]."""
+    """Return the rows by label and by the label that a model serves, [2, 2]."""
     served = Predictor(folder / "Format-Serving").predict_examples(_requests(rows))["predicted_label"]
     counts = Counter((row["bought"], label.decode()) for row, label in zip(rows, served, strict=True))
     return np.array([[counts[label, predicted] for predicted in ("no", "yes")] for label in ("no", "yes")])

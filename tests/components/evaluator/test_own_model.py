@@ -22,7 +22,7 @@ from tfx.utils import json_utils, proto_utils
 from components.config import Evaluation
 from components.evaluator.challengers import Encoder
 from components.evaluator.component import CHALLENGERS_PROPERTY, CONSTANT_PROPERTY
-from components.evaluator.evaluation import Summary
+from components.evaluator.evaluation import EvaluationReport
 from components.evaluator.own_columns import find_columns
 from components.evaluator.own_model import JudgingExecutor, own_eval_config
 from schemas.features import FeatureSet
@@ -124,7 +124,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def evaluate(
     data: dict[str, Any], function: Any, folder: Path, label: str = "bought", **evaluation: Any
-) -> tuple[Summary, Any]:
+) -> tuple[EvaluationReport, Any]:
     """Export a model and evaluate it; return the summary and the outputs."""
     exported = Exported(function)
     tf.saved_model.save(
@@ -149,7 +149,7 @@ def evaluate(
     JudgingExecutor().Do({**data, "model": [model]}, artifacts, properties)
     blessed = outputs["blessing"].get_int_custom_property("blessed")
     assert [file.name for file in (folder / "blessing").iterdir()] == ["BLESSED" if blessed else "NOT_BLESSED"]
-    return Summary.read(str(folder / "evaluation")), outputs
+    return EvaluationReport.read(str(folder / "evaluation")), outputs
 
 
 def test_probabilities_are_compared_with_the_class_shares_and_drawn(data: dict[str, Any], tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_numbers_are_compared_with_the_mean(data: dict[str, Any], tmp_path: Path
     assert comparison["candidate"] == pytest.approx(np.mean((SIZES - labels) ** 2), rel=1e-4)
     assert comparison["constant"] == pytest.approx(np.mean((np.mean(trained) - labels) ** 2), rel=1e-4)
     assert summary.plots == {}
-    assert len(summary.failures) == 1 and "must be better; the model knows nothing" in summary.failures[0]
+    assert len(summary.failures) == 1 and "must be better; the model has learned nothing" in summary.failures[0]
 
 
 def test_a_model_that_knows_nothing_is_not_blessed_though_it_keeps_its_thresholds(

@@ -14,8 +14,8 @@ from tfx.utils import json_utils, proto_utils
 
 from cli.errors import PipelineError
 from components.config import Evaluation
-from components.evaluator.component import BatchedExecutor
-from components.evaluator.evaluation import Summary, eval_config
+from components.evaluator.component import BatchedEvaluatorExecutor
+from components.evaluator.evaluation import EvaluationReport, eval_config
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.evaluator.model_outputs import as_predictions
 from components.example_gen.component import LABELS_PROPERTY
@@ -76,7 +76,7 @@ def evaluate(model: Any, examples: Any, folder: Path, **properties: Any) -> Any:
     for key, (artifact,) in outputs.items():
         artifact.uri = str(folder / key)
         (folder / key).mkdir()
-    BatchedExecutor().Do({"examples": [examples], "model": [model]}, outputs, properties)
+    BatchedEvaluatorExecutor().Do({"examples": [examples], "model": [model]}, outputs, properties)
     return outputs["blessing"][0]
 
 
@@ -102,7 +102,7 @@ def test_a_model_of_another_origin_is_judged_by_declared_features(
 ) -> None:
     properties = own_properties({"slice_by": [["rank"]], "thresholds": [{"metric": "auc", "lower_bound": 0.1}]})
     evaluate(models["foreign"], examples, tmp_path, **properties, features=FEATURES.model_dump_json())
-    summary = Summary.read(str(tmp_path / "evaluation"))
+    summary = EvaluationReport.read(str(tmp_path / "evaluation"))
     assert summary.metrics["overall"]["auc"] == pytest.approx(roc_auc_score(BOUGHT, SIZES), abs=1e-3)
     assert summary.metrics["rank=1"]["example_count"] == ROWS / 4
     assert "the executor of stock TFX" not in caplog.text
@@ -127,7 +127,7 @@ def test_any_eval_config_is_run_by_the_stock_executor(
     )
     blessing = evaluate(models["foreign"], examples, tmp_path, eval_config=proto_utils.proto_to_json(config))
     assert "Evaluator: the executor of stock TFX does the work, since `evaluation` is not given" in caplog.text
-    summary = Summary.read(str(tmp_path / "evaluation"))
+    summary = EvaluationReport.read(str(tmp_path / "evaluation"))
     squares = [(1 / (1 + np.exp(-size)) - size) ** 2 for size in SIZES]
     assert summary.metrics["overall"]["mean_squared_error"] == pytest.approx(np.mean(squares), rel=1e-4)
     assert (blessing.get_int_custom_property("blessed"), len(summary.failures)) == (0, 1)
@@ -147,7 +147,7 @@ def test_the_stored_config_is_run_again_by_tfma(models: dict[str, Any], examples
         data_location=str(Path(examples.uri, "Split-eval", "data.gz")),
         output_path=str(tmp_path / "again"),
     )
-    summary = Summary.read(str(tmp_path / "evaluation"))
+    summary = EvaluationReport.read(str(tmp_path / "evaluation"))
     ((_, outputs),) = [metrics for metrics in again.slicing_metrics if not metrics[0]]
     for name, value in outputs[""][""].items():
         expected = summary.metrics["overall"][name]
@@ -166,7 +166,7 @@ def test_both_implementations_judge_alike(models: dict[str, Any], examples: Any,
             models["ours"], examples, tmp_path / implementation, **properties, implementation=implementation
         )
         assert [path.name for path in Path(blessing.uri).iterdir()] == ["NOT_BLESSED"]
-        summaries[implementation] = Summary.read(str(tmp_path / implementation / "evaluation"))
+        summaries[implementation] = EvaluationReport.read(str(tmp_path / implementation / "evaluation"))
         assert (tmp_path / implementation / "evaluation" / GOLDEN_NAME).exists()
     fast, stock = summaries["fast"], summaries["stock"]
     assert fast.metrics.keys() == stock.metrics.keys() and len(fast.metrics) == 1 + 4

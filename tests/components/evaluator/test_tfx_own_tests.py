@@ -6,7 +6,7 @@ docs/how-to/components.md lists the tests that do not run.
 import pytest
 from tfx.components.evaluator import executor, executor_test
 
-from components.evaluator.component import BatchedExecutor
+from components.evaluator.component import BatchedEvaluatorExecutor
 from tests.components.inherited_tests import run_only
 
 # `slow`, so that these files, the longest of the proofs, are among the first.
@@ -24,4 +24,4 @@ pytestmark = [pytest.mark.proof, pytest.mark.slow, pytest.mark.filterwarnings("i
 class TestEvaluator(executor_test.ExecutorTest):
     @pytest.fixture(autouse=True)
     def _replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(executor, "Executor", BatchedExecutor)
+        monkeypatch.setattr(executor, "Executor", BatchedEvaluatorExecutor)

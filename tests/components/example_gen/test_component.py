@@ -407,6 +407,6 @@ def examples(out: Path, split: str, names: set[str]) -> list[str]:
 
 
 def _value(feature: tf.train.Feature) -> Any:
-    """Integers as the floats that numeric features declare; for a missing value stock has a list of none, we no list."""
+    """Return integers as the floats that numeric features declare; for a missing value stock has a list of none, we no list."""
     kind = feature.WhichOneof("kind")
     return [float(value) if kind == "int64_list" else value for value in getattr(feature, kind).value] if kind else []

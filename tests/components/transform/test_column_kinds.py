@@ -8,7 +8,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import QuantileTransformer, RobustScaler
 
-from components.transform.component import BatchedExecutor
+from components.transform.component import BatchedTransformExecutor
 from schemas.features import FeatureSet
 from tests.components.transform.test_component import Place, read_columns
 
@@ -81,7 +81,7 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     del rows[-1]["robust"]
     features = FeatureSet.model_validate({"features": FEATURES, "label": LABEL})
     place = Place(tmp_path_factory.mktemp("columns"), features, {"train": [rows]})
-    return read_columns(place.run(BatchedExecutor, "made", ("train",)), "train")
+    return read_columns(place.run(BatchedTransformExecutor, "made", ("train",)), "train")
 
 
 def test_the_parts_of_a_time(columns: dict[str, np.ndarray]) -> None:

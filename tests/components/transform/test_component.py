@@ -204,7 +204,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     features = request.param
     train = [_rows(features, 400, 1), [], _rows(features, 300, 2)]
     place = Place(tmp_path_factory.mktemp("made"), features, {"train": train, "eval": [[], _rows(features, 50, 3)]})
-    return place.run(stock.Executor, "stock"), place.run(component.BatchedExecutor, "ours")
+    return place.run(stock.Executor, "stock"), place.run(component.BatchedTransformExecutor, "ours")
 
 
 def test_every_row_is_encoded_as_stock_transform_does_it(made: tuple[Path, Path]) -> None:
@@ -262,7 +262,7 @@ def test_the_data_is_read_once_to_learn_and_once_to_encode(tmp_path: Path, monke
     monkeypatch.setattr(preprocessing, "preprocessing_fn", counted_preprocessing)
     train = [_rows(REGRESSION, 300, 1), _rows(REGRESSION, 200, 2)]
     place = Place(tmp_path, REGRESSION, {"train": train, "eval": [_rows(REGRESSION, 50, 3)]})
-    place.run(component.BatchedExecutor, "ours")
+    place.run(component.BatchedTransformExecutor, "ours")
     assert read == {"Split-train": 2 * 500, "Split-eval": 50}
     # To find the analyzers, and to write the graph.
     assert graphs == {"runs": 2 + 2 + 1, "traces": 2}
@@ -272,7 +272,7 @@ def test_a_split_whose_files_are_gone_is_refused_by_name(tmp_path: Path) -> None
     place = Place(tmp_path, REGRESSION, {"train": [_rows(REGRESSION, 5, 1)], "eval": []})
     (tmp_path / "raw" / "Split-eval").mkdir(exist_ok=True)
     with pytest.raises(DataError, match="split 'eval' has no files"):
-        place.run(component.BatchedExecutor, "ours")
+        place.run(component.BatchedTransformExecutor, "ours")
 
 
 def test_a_served_model_loads_every_category_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_served_model_loads_every_category_in_a_process_of_its_own(tmp_path: P
     )
     # The most frequent first, so that the ids are known.
     rows: list[Row] = [{"town": town, "y": 0.0} for n, town in enumerate(TOWNS) for _ in range(len(TOWNS) - n)]
-    made = Place(tmp_path, features, {"train": [rows]}).run(component.BatchedExecutor, "ours", ("train",))
+    made = Place(tmp_path, features, {"train": [rows]}).run(component.BatchedTransformExecutor, "ours", ("train",))
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.transform.component import BatchedExecutor
+from components.transform.component import BatchedTransformExecutor
 from components.transform.preprocessing import ENCODERS, cross_field, cross_ids
 from schemas.features import KINDS, Cross, FeatureSet, Input, Timestamp
 from tests.components.transform.test_component import Place, read_columns
@@ -47,7 +47,7 @@ ROWS = [
 def transformed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the transformed rows by column."""
     place = Place(tmp_path_factory.mktemp("made"), FEATURES, {"train": [ROWS]})
-    return read_columns(place.run(BatchedExecutor, "made", ("train",)), "train")
+    return read_columns(place.run(BatchedTransformExecutor, "made", ("train",)), "train")
 
 
 def test_each_kind_of_feature_has_an_encoder() -> None:
@@ -115,7 +115,7 @@ def _transform(
     feature_set = FeatureSet.model_validate({"features": features, "label": {"kind": "regression", "column": "y"}})
     splits = {name: [[{"y": 0.0, **row} for row in part]] for name, part in (("train", rows), ("eval", asked))}
     with tempfile.TemporaryDirectory() as folder:
-        columns = read_columns(Place(Path(folder), feature_set, splits).run(BatchedExecutor, "made"), "eval")
+        columns = read_columns(Place(Path(folder), feature_set, splits).run(BatchedTransformExecutor, "made"), "eval")
     return [{name: column[row] for name, column in columns.items()} for row in range(len(asked))]
 
 

@@ -9,11 +9,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from google.protobuf import text_format
 from tensorflow_transform.tf_metadata import schema_utils
+from tfx.components.transform import executor
 from tfx.components.util import udf_utils
 from tfx.types import standard_artifacts
 
 from components.transform import analyzers
-from components.transform.component import BatchedExecutor
+from components.transform.component import BatchedTransformExecutor
 
 pytestmark = pytest.mark.integration
 
@@ -102,13 +103,20 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     return {"examples": [examples], "schema": [schema]}
 
 
-def transform(inputs: dict[str, list[Any]], folder: Path, outputs: tuple[str, ...] = (), **properties: Any) -> Any:
-    """Run the executor; return what TFT reads of the graph.
+def transform(
+    inputs: dict[str, list[Any]],
+    folder: Path,
+    outputs: tuple[str, ...] = (),
+    executor_class: type[executor.Executor] = BatchedTransformExecutor,
+    **properties: Any,
+) -> Any:
+    """Run an executor; return what TFT reads of the graph.
 
     Args:
       inputs: Artifacts by key.
       folder: Folder of the outputs.
       outputs: Keys of the optional outputs.
+      executor_class: Executor.
       properties: Properties of the execution.
     """
     kinds = {
@@ -124,7 +132,7 @@ def transform(inputs: dict[str, list[Any]], folder: Path, outputs: tuple[str, ..
     artifacts = {key: [kinds[key]()] for key in ("transform_graph", *outputs)}
     for key, (artifact,) in artifacts.items():
         artifact.uri = str(folder / key)
-    BatchedExecutor().Do(inputs, artifacts, properties)
+    executor_class().Do(inputs, artifacts, properties)
     return tft.TFTransformOutput(str(folder / "transform_graph"))
 
 
@@ -214,3 +222,18 @@ def test_a_module_file_is_done_by_the_fast_executor(
         expected = [factor * value for value in (0, 0.2, 0.4, 0.6, 0.8, 1)]
         assert columns(graph, folder, "train")["x"].numpy().tolist() == pytest.approx(expected)
     assert "the executor of stock TFX" not in caplog.text
+
+
+@pytest.mark.parametrize("executor_class", [BatchedTransformExecutor, executor.Executor])
+@pytest.mark.parametrize("is_packaged", [False, True])
+def test_a_module_excludes_a_preprocessing_fn(
+    is_packaged: bool, executor_class: type[executor.Executor], inputs: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "own_features.py").write_text(_MODULE)
+    source = {"module_file": str(tmp_path / "own_features.py")}
+    if is_packaged:
+        _, path = udf_utils.package_user_module_file("Transform", source["module_file"], str(tmp_path))
+        source = {"module_path": path}
+    source["preprocessing_fn"] = path_of(scale_to_unit)
+    with pytest.raises(ValueError, match="preprocessing_fn"):
+        transform(inputs, tmp_path, executor_class=executor_class, **source, **FAST)

@@ -9,7 +9,7 @@ import pytest
 from tfx.components.transform import executor, executor_test
 from tfx.types import standard_component_specs
 
-from components.transform.component import BatchedExecutor
+from components.transform.component import BatchedTransformExecutor
 from tests.components.inherited_tests import run_only
 
 # `slow`, so that these files, the longest of the proofs, are among the first.
@@ -47,7 +47,7 @@ class _Replaced:
 
     @pytest.fixture(autouse=True)
     def _replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(executor, "Executor", BatchedExecutor)
+        monkeypatch.setattr(executor, "Executor", BatchedTransformExecutor)
 
 
 @run_only(_STOCK_TESTS)

@@ -126,7 +126,7 @@ def _statistics() -> bytes:
 
 
 def _hostile_metadata(runs: Runs) -> None:
-    """One more component of the first run, whose name and artifact are hostile."""
+    """Add one more component to the first run, whose name and artifact are hostile."""
     store = runs.store
     artifact = mlmd.Artifact(type_id=store.put_artifact_type(mlmd.ArtifactType(name=BAD)), uri=f"{BAD}://{LONG}")
     artifact.custom_properties[BAD].string_value = f"{BAD}\x00\x1b[31m\u202e{LONG}"

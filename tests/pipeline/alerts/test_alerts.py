@@ -20,7 +20,7 @@ from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, AlertState
 from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
 from pipeline.run.local import record_rejection
-from pipeline.run.records import RecordFile, create_record, newest_records
+from pipeline.run.records import PushResult, RecordFile, create_record, newest_records
 from pipeline.run.run_root import RunRoot, new_run_id
 from tests.conftest import CENSUS_CONFIG
 from tests.pipeline.alerts.webhooks import SECRET, Receiver, hangs, receiver, status
@@ -73,8 +73,9 @@ def run(
         file.node_finished(node, "failed" if node == fails_in else "complete", error if node == fails_in else "")
         if node in (fails_in, stops_after):
             break
-    summary = {"pushed": "version 2 to /registry/2", "serving": "version 2 of census-income"}
-    file.end(exit_code=code if fails_in else 0, error=error, reason=reason, summary=summary)
+    push = PushResult(version=2, wrote=True, destination="/registry/2")
+    summary = {"serving": "version 2 of census-income"}
+    file.end(exit_code=code if fails_in else 0, error=error, reason=reason, summary=summary, push=push)
     notifier.report_end(section, root, file, missed=missed, prints=prints_alert)
     return file
 

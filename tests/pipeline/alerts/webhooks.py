@@ -24,7 +24,7 @@ class Receiver:
 
 
 def status(code: int, **headers: str) -> Answer:
-    """Answers with a status; `Retry_After` is the header Retry-After."""
+    """Respond with a status; `Retry_After` is the header Retry-After."""
 
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         # The phrase and the body repeat the address, as a server may.
@@ -38,11 +38,11 @@ def status(code: int, **headers: str) -> Answer:
 
 
 def closes(handler: http.server.BaseHTTPRequestHandler) -> None:
-    """Says nothing."""
+    """Send nothing."""
 
 
 def babbles(handler: http.server.BaseHTTPRequestHandler) -> None:
-    """Says something that is not HTTP."""
+    """Send something that is not HTTP."""
     handler.wfile.write(b"\x00\x01 what?\r\n\r\n")
 
 

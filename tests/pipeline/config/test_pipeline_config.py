@@ -95,7 +95,7 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ),
         (
             "decision={cost_false_positive: 1.0e-3, cost_false_negative: 1.0e+4}",
-            "decision: cost_false_positive: 0.001 and cost_false_negative: 10000 are more than 1,000,000 times apart; no threshold on a probability tells such errors apart",
+            "decision: cost_false_positive: 0.001 and cost_false_negative: 10000 are more than 1,000,000 times apart; no threshold on a probability separates such errors",
         ),
         (
             "evaluation.metrics=[auc, log_loss, calibration, mean_cost]",

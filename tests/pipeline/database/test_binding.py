@@ -120,7 +120,9 @@ def test_a_database_with_tables_and_no_runs_over_artifacts(tmp_path: Path) -> No
     root = used_root(tmp_path / "a")
     root.metadata.unlink()
     Runs(root.path)
-    assert f"is older than {root.path}, which has artifacts of execution 12, and it knows 0." in catch_error(root.path)
+    assert f"is older than {root.path}, which has artifacts of execution 12, and it ends at 0." in catch_error(
+        root.path
+    )
 
 
 def test_an_older_backup_over_newer_artifacts(tmp_path: Path) -> None:
@@ -128,7 +130,9 @@ def test_an_older_backup_over_newer_artifacts(tmp_path: Path) -> None:
     shutil.copy(root.metadata, tmp_path / "backup")
     Runs(root.path).run(OTHER)
     shutil.copy(tmp_path / "backup", root.metadata)
-    assert f"is older than {root.path}, which has artifacts of execution 24, and it knows 12." in catch_error(root.path)
+    assert f"is older than {root.path}, which has artifacts of execution 24, and it ends at 12." in catch_error(
+        root.path
+    )
 
 
 def test_a_database_that_names_no_run_root(tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ def test_a_database_that_was_emptied_or_restored_behind_the_run_root(
     values = database_server.new_database()
     use(tmp_path, settings(values))
     (tmp_path / "artifacts" / "Trainer" / "model" / "7").mkdir(parents=True)
-    assert "which has artifacts of execution 7, and it knows 0." in catch_error(tmp_path)
+    assert "which has artifacts of execution 7, and it ends at 0." in catch_error(tmp_path)
     database_server.admin("DELETE FROM ContextProperty", database=values["database"])
     assert "is not the database that this run root is bound to; it is nobody's" in oncall_at(tmp_path)
 

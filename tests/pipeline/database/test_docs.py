@@ -14,7 +14,7 @@ _PLACES = re.compile(r"\.\.\.|\b(?:RUN_ROOT|OTHER|HOST|X|\d+)\b")
 
 
 def collect_messages() -> str:
-    """Every text of the code that may be said, what is put into it left out."""
+    """Return every text of the code that may be printed, without the values in it."""
     texts = []
     for file in (ROOT / "pipeline" / "database").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

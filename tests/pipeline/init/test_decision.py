@@ -17,7 +17,7 @@ RANDOM = np.random.default_rng(5)
 
 
 def rows(count: int, **columns: Any) -> list[dict[str, Any]]:
-    """Rows of a number and a label that it explains in part."""
+    """Return rows of a number and a label that it explains in part."""
     made = []
     for number in range(count):
         size = float(RANDOM.normal())

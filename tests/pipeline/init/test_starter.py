@@ -180,7 +180,7 @@ def test_files_without_a_header_and_with_other_delimiters(tmp_path: Path) -> Non
     write(tmp_path / "orders.txt", orders(), ";", header=False)
     done = init(tmp_path, "orders.txt", "--label", "column_14")
     assert done.returncode == 3
-    assert "if the first row is not a header, say --no-header or --column-names" in done.stderr
+    assert "if the first row is not a header, add --no-header or --column-names" in done.stderr
     done = init(tmp_path, "orders.txt", "--label", "column_14", "--no-header")
     assert (done.returncode, done.stderr) == (0, "")
     loaded = load_and_check(tmp_path, "orders")
@@ -246,7 +246,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "configs" / "orders.yaml").write_text("mine")
     done = init(tmp_path, "orders.csv", "--label", "returned?")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: configs/orders.yaml: exists; say --force to overwrite it")
+    assert done.stderr.startswith("error: configs/orders.yaml: exists; add --force to overwrite it")
     assert (tmp_path / "configs" / "orders.yaml").read_text() == "mine"
     assert not (tmp_path / "schemas").exists()
 

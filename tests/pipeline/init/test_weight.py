@@ -26,7 +26,7 @@ def test_a_column_that_is_named_like_a_weight_is_only_noted(tmp_path: Path) -> N
     write_survey(tmp_path)
     done = init(tmp_path, "survey.csv", "--label", "vote", "--verbose")
     assert (
-        "note: 'fnlwgt' is not used as a weight; if it tells how much a row counts, as in a survey, declare "
+        "note: 'fnlwgt' is not used as a weight; if it is the weight of a row, as in a survey, declare "
         "data.weight_column (--weight fnlwgt)\n"
     ) in done.stdout
     assert load_and_check(tmp_path, "survey").data.weight_column is None

@@ -10,6 +10,7 @@ from components.example_gen.summary import ExampleGenSummary
 from components.infra_validator.summary import InfraValidatorSummary
 from components.schema_gen.summary import SchemaGenSummary
 from pipeline.run.console import Mode, RunView, _build_metrics_tables, print_summary
+from pipeline.run.records import PushResult
 from pipeline.run.summary import NodeOutcome, RunSummary
 
 SUMMARY = RunSummary(
@@ -68,7 +69,7 @@ SUMMARY = RunSummary(
     schema="inferred from train",
     evaluated_split="test",
     min_rows_per_slice=100,
-    pushed="nothing",
+    push=PushResult(),
     serving="version 3 of m",
     run_root="/runs",
     log="/runs/log",
@@ -196,8 +197,8 @@ def test_a_narrow_terminal_shortens_the_names_of_slices_and_no_number() -> None:
 
 
 def test_the_record_keeps_the_result_of_a_replay() -> None:
-    assert SUMMARY.recorded_texts == {"pushed": SUMMARY.pushed}
+    assert SUMMARY.recorded_texts == {}
     replay = {"version": 3, "rows": 200, "changed": 4}
     validated = NodeOutcome("InfraValidator", "complete", 1.0, InfraValidatorSummary(16, 1.0, 2.0, 300.0, replay))
     texts = replace(SUMMARY, nodes=[*SUMMARY.nodes, validated]).recorded_texts
-    assert texts == {"pushed": SUMMARY.pushed, "replay": "2.00% of 200 decisions of version 3 changed"}
+    assert texts == {"replay": "2.00% of 200 decisions of version 3 changed"}

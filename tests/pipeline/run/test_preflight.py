@@ -106,7 +106,7 @@ def test_weights_that_let_nothing_count_stop_before_the_run(tmp_path: Path) -> N
 
 
 def many_rows(count: int, **columns: Any) -> list[dict[str, Any]]:
-    """Rows with other columns before the label."""
+    """Return rows with other columns before the label."""
     return [
         {**row, "rank": 0, **{name: values[n] for name, values in columns.items()}, "y": row["y"]}
         for n, row in enumerate(rows(count, 1))

@@ -11,7 +11,7 @@ from cli.errors import RunRootError
 from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
 from pipeline.run import records
-from pipeline.run.records import RecordFile, RunRecord, RunState, create_record, newest_records
+from pipeline.run.records import PushResult, RecordFile, RunRecord, RunState, create_record, newest_records
 from pipeline.run.run_root import RunRoot, new_run_id
 from schemas.sensitive import MASK
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -160,3 +160,39 @@ def test_the_categories_of_sensitive_features_are_masked_for_readers_and_kept_fo
     assert record.config["features"]["relationship"]["values"] == ["CANARY"]
     assert record.shown_config["features"]["relationship"]["values"] == MASK
     assert record.shown_config["features"]["age"] == record.config["features"]["age"]
+
+
+@pytest.mark.parametrize(
+    ("push", "label", "reason", "text"),
+    [
+        (PushResult(), "nothing", "", "nothing"),
+        (
+            PushResult(version=1, destination="/r/1"),
+            "nothing",
+            "version 1 holds this very model already",
+            "nothing: version 1 holds this very model already",
+        ),
+        (
+            PushResult(version=2, wrote=True, destination="/a: b to c/2"),
+            "version 2",
+            "",
+            "version 2 to /a: b to c/2",
+        ),
+        # A push target of one's own may name no destination.
+        (
+            PushResult(version=3, wrote=True, note="a rollback"),
+            "version 3",
+            "",
+            "version 3, as the candidate: a rollback",
+        ),
+    ],
+)
+def test_the_record_keeps_the_result_of_the_push(
+    push: PushResult, label: str, reason: str, text: str, root: RunRoot
+) -> None:
+    file = start_record(root)
+    file.end(exit_code=0, error="", reason="", summary={"serving": "none"}, push=push)
+    record = only(root)
+    assert record.push == push
+    assert (push.label, push.reason, str(push)) == (label, reason, text)
+    assert record.result_texts == {"pushed": text, "serving": "none"}

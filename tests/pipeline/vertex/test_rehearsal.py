@@ -49,7 +49,7 @@ json.dump(said, open(file, "w"))
 def task(
     name: str, code: str = "", *, after: tuple[str, ...] = (), inputs: dict[str, str] | None = None, **more: Any
 ) -> dict[str, Any]:
-    """One task with an output `model`; `inputs` are keys with the tasks that make them."""
+    """Return a task with an output `model`; `inputs` are keys with the tasks that make them."""
     return {"name": name, "code": code, "after": after, "inputs": inputs or {}, "more": more}
 
 

@@ -117,7 +117,7 @@ def test_what_is_given_is_taken(tmp_path: Path) -> None:
 def test_what_is_not_possible_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a;b\n1;2\n")
     for settings, message in (
-        ({"encoding": "utf-9"}, "--encoding: 'utf-9' is not an encoding that Python knows, such as utf-8 or latin-1,"),
+        ({"encoding": "utf-9"}, "--encoding: 'utf-9' is not an encoding of Python, such as utf-8 or latin-1,"),
         ({"delimiter": "||"}, "--delimiter: String should have at most 1 character, found '||'"),
     ):
         with pytest.raises(ConfigError) as refused:

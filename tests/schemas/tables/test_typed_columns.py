@@ -402,7 +402,7 @@ def write_weighted(path: Path, *weights: str, max_bad_rows: int = 0) -> Table:
 def test_a_weight_that_is_missing_negative_or_no_number_is_a_bad_row(weight: str, reason: str, tmp_path: Path) -> None:
     read = write_weighted(tmp_path / "a.csv", "2", weight, "0")
     assert [row["w"] for row in rows(read)] == [2.0, 0.0]
-    remedy = "a weight tells how much the row counts: correct or remove the row"
+    remedy = "the row counts by its weight: correct or remove the row"
     assert summary(read) == [f"{tmp_path}/a.csv:3: w: {reason}; {remedy}"]
 
 

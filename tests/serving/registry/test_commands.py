@@ -134,7 +134,7 @@ def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
     assert run("show", "2").splitlines()[:3] == [
         "version   2, retired",
         "path      runs/census/registry/income/2",
-        "content   unknown: no release.json says what was pushed",
+        "content   unknown: no release.json records the push",
     ]
 
 

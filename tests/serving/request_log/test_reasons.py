@@ -4,7 +4,7 @@ import pytest
 
 from serving.request_log.keys import write_key
 from serving.request_log.reasons import Reasons, find_reason
-from serving.request_log.sampling import Sample
+from serving.request_log.sampling import KeySample
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_reasons_are_bounded() -> None:
 
 def test_a_sample_is_the_same_everywhere_and_has_its_share() -> None:
     keys = [str(number) for number in range(10_000)]
-    tenth, fifth, everything = Sample(0.1), Sample(0.2), Sample(1.0)
+    tenth, fifth, everything = KeySample(0.1), KeySample(0.2), KeySample(1.0)
     sampled = [key for key in keys if tenth.has(key)]
     assert 900 < len(sampled) < 1100
     # A smaller sample is a part of a larger one, in this process as in any other.

@@ -43,7 +43,6 @@ def _build_rows(count: int) -> pa.Table:
 def test_a_shard_has_inputs_outputs_and_nulls(tmp_path: Path) -> None:
     write_shard(tmp_path / "requests-1.parquet", _build_rows(3), DESCRIPTION)
     (shard,) = list_shards(tmp_path)
-    assert shard.input_columns == ["age"]
     assert shard.outputs == ["probability"]
     assert shard.description == DESCRIPTION
     assert [path.name for path in tmp_path.iterdir()] == ["requests-1.parquet"]

@@ -179,7 +179,7 @@ def test_what_cannot_be_imported_is_counted_and_named(log: Log) -> None:
     report = log.run()
     assert report.skipped == {
         "of another endpoint than shop": 1,
-        "of deployment 99, which the registry does not know": 1,
+        "of deployment 99, which the registry does not have": 1,
         "of version 2, whose files are gone": 1,
         "malformed": 2,
         "golden requests of pushes": 1,

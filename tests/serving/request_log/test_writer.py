@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from cli.errors import ConfigError
 from schemas.data import ReadOptions
+from schemas.tables.log_columns import is_log_column
 from serving.model.inputs import build_inputs
 from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
@@ -25,7 +26,7 @@ from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log import worker_log
 from serving.request_log.entries import note_prediction, note_row_keys
 from serving.request_log.settings import RequestLogSettings
-from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, RequestLogError, list_shards, read_rows
+from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, RequestLogError, Shard, list_shards, read_rows
 from serving.request_log.worker_log import RequestLog, check_version
 from tests.serving.models import FEATURES, export_model
 from tests.serving.models import ROW as EXAMPLE_ROW
@@ -121,6 +122,10 @@ def send(log: RequestLog, version: Version, rows: list[Any], identity: str = "r"
     entry.finish(error, 100)
 
 
+def list_inputs(shard: Shard) -> list[str]:
+    return [name for name in shard.schema.names if not is_log_column(name)]
+
+
 def read(folder: Path) -> list[dict[str, Any]]:
     return [row for batch in read_rows(list_shards(folder)) for row in batch.to_pylist()]
 
@@ -132,7 +137,7 @@ def test_rows_and_rejections_share_a_shard(tmp_path: Path, version: Version, cou
     send(log, version, [], "bad", "instances[0]: size: expected a finite number, found 'old'")
     counts.wait(logged=4)
     (shard,) = list_shards(tmp_path)
-    assert shard.input_columns == ["color", "size", "shop name", "rank", "weight"]
+    assert list_inputs(shard) == ["color", "size", "shop name", "rank", "weight"]
     assert [(r[ID], r[ROW], r[VERSION], r[KEY], r["rank"], r[ERROR]) for r in read(tmp_path)] == [
         ("one", 0, 1, "c1", 2, None),
         ("two", 0, 1, "c1", 2, None),
@@ -350,7 +355,7 @@ def test_sensitive_columns_are_not_logged(tmp_path: Path, version: Version, coun
     # A version with other columns has a shard of its own.
     plain, masked = sorted(list_shards(tmp_path), key=lambda shard: len(shard.description.masked))
     assert (plain.description.masked, masked.description.masked) == ((), ("color",))
-    assert masked.input_columns == ["size", "shop name", "rank", "weight"]
+    assert list_inputs(masked) == ["size", "shop name", "rank", "weight"]
     with pytest.raises(RequestLogError, match="'color' is sensitive and was not logged; a replay needs it"):
         masked.check_columns(["color"], "a replay")
     log_all = RequestLogSettings(tmp_path, key="customer", log_sensitive=True)

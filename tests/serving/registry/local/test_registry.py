@@ -222,7 +222,7 @@ def test_a_damaged_release_file_is_named(content: str, message: str, tmp_path: P
     # The ledger explains the version: it keeps no other from being pushed.
     assert push(tmp_path / "r", model(tmp_path / "b", "b")).version == 2
     (Path(result.destination) / RELEASE_FILE).unlink()
-    assert (registry.is_explained(1), registry.differing_files(1)) == (True, [f"{RELEASE_FILE} is gone"])
+    assert (registry.is_explained(1), registry.list_differing_files(1)) == (True, [f"{RELEASE_FILE} is gone"])
     assert push(tmp_path / "r", model(tmp_path / "c", "c")).version == 3
 
 
@@ -231,9 +231,9 @@ def test_a_changed_file_beside_the_model_is_a_changed_version(tmp_path: Path) ->
     registry = LocalRegistry(tmp_path / "r", "income")
     assert registry.fits(1)
     (Path(result.destination) / GOLDEN_FILE).write_bytes(b"")
-    assert (registry.fits(1), registry.differing_files(1)) == (False, [f"{GOLDEN_FILE} changed"])
+    assert (registry.fits(1), registry.list_differing_files(1)) == (False, [f"{GOLDEN_FILE} changed"])
     (Path(result.destination) / GOLDEN_FILE).unlink()
-    assert (registry.fits(1), registry.differing_files(1)) == (False, [f"{GOLDEN_FILE} is gone"])
+    assert (registry.fits(1), registry.list_differing_files(1)) == (False, [f"{GOLDEN_FILE} is gone"])
 
 
 def test_a_release_file_of_another_release_of_this_package_is_read(tmp_path: Path) -> None:
