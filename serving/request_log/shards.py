@@ -87,6 +87,12 @@ class Shard:
     description: ShardDescription
 
     @property
+    def input_columns(self) -> list[str]:
+        """The input columns of the model."""
+        log = {field.name for field in LOG_FIELDS}
+        return [name for name in self.schema.names if name not in log and not name.startswith(PREDICTION_PREFIX)]
+
+    @property
     def outputs(self) -> list[str]:
         """The outputs of the model, without the prefix of their columns."""
         return [
