@@ -79,6 +79,7 @@ def test_the_same_file_twice_changes_nothing(folder: Path) -> None:
     assert {path: path.read_bytes() for path in (folder / "log" / "outcomes").iterdir()} == contents
 
 
+@pytest.mark.integration
 def test_labels_and_predictions_may_come_in_any_order(tmp_path: Path) -> None:
     """Two files of labels and two shards, in all orders that differ: the same rows and counts."""
     files = {
