@@ -19,8 +19,9 @@ ROOT = Path(__file__).parent.parent
 CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
 
 
-# Fixtures that start servers.
-_INTEGRATION_FIXTURES, _PROOF_FIXTURES = {"server", "bench", "warehouse"}, {"mariadb", "postgresql", "database_server"}
+# Fixtures that start servers and other processes.
+_INTEGRATION_FIXTURES = {"server", "bench", "warehouse", "site", "open_log", "process"}
+_PROOF_FIXTURES = {"mariadb", "postgresql", "database_server"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,7 +36,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the servers that they start, and run files with whole pipeline runs first.
+    """Mark tests by what they start, and run files with whole pipeline runs first.
 
     At the end, one such file would keep one process busy alone.
     """

@@ -16,11 +16,12 @@ _CLOUD = ("google.cloud.aiplatform", "google.cloud.aiplatform_v1", "vertexai", "
 _TRAINING = ("keras", "tf_keras", "tensorflow_transform", "apache_beam", "tfx", "sklearn", "IPython", "pandas")
 _PROGRAMS = {
     "local_runner.py --help": ("import local_runner; local_runner.main(['--help'], standalone_mode=False)", _NUMBERS),
-    "building and running a DAG of this machine": (
+    "building, compiling and running a DAG": (
         "from pathlib import Path\n"
         "from pipeline.create_pipeline import create_pipeline\n"
         "from pipeline.config.pipeline_config import load\n"
         "from pipeline.run import dag_runner\n"
+        "from pipeline.vertex import compiler\n"
         "config = load(Path('configs/census.yaml'), ())\n"
         "create_pipeline(config, pipeline_root='', registry=config.registry_settings(Path('registry')), run_id='1')",
         _CLOUD,

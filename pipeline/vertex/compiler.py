@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tfx import v1 as tfx
+from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 
 from cli.errors import ConfigError
 from components.evaluator.baseline import PIPELINE_PROPERTY
@@ -55,8 +55,8 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
         enable_cache=True,
         on_vertex=True,
     )
-    runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
-        config=tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
+    runner = KubeflowV2DagRunner(
+        config=KubeflowV2DagRunnerConfig(
             default_image=vertex.image, display_name=config.name, use_pipeline_spec_2_1=True
         )
     )

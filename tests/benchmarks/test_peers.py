@@ -104,12 +104,14 @@ def test_a_class_that_was_not_fitted_is_named() -> None:
     assert str(unknown.value) == "income: the class 'other' of test is in no row of train and eval"
 
 
+@pytest.mark.integration
 def test_a_program_that_fails_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PeerError) as failed:
         peers.fit(SCIKIT_LEARN, peers.install(SCIKIT_LEARN), tmp_path, _BINARY)
     assert str(failed.value).startswith("scikit-learn failed: FileNotFoundError: ")
 
 
+@pytest.mark.integration
 def test_a_peer_that_cannot_be_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))

@@ -6,6 +6,7 @@ from benchmarks.traffic import SHIFTS, STEPS, WINDOW_ROWS, count_false_alarms, f
 from tests.oncall.traffic_logs import census
 
 
+@pytest.mark.integration
 def test_windows_of_unchanged_rows_have_no_finding() -> None:
     assert [*count_false_alarms(census(), 20, WINDOW_ROWS, seed=1)] == [[]] * 20
     assert [*count_false_alarms(census(), 40, STEPS[0], seed=1)] == [[]] * 40

@@ -1,8 +1,10 @@
 """Small run roots as runs leave them, made without running any: records, ML Metadata, artifacts, logs, a registry."""
 
 import functools
+import itertools
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,12 +76,49 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
 }
 NOT_CACHED = ("History", "Gate", "Baseline", "Pusher")
 Artifacts = dict[str, dict[str, mlmd.Artifact]]
+# Node, its execution, and what that read and wrote.
+_Step = tuple[str, mlmd.Execution, list[tuple[mlmd.Artifact, mlmd.Event]]]
 
 
 @functools.cache
 def _template() -> RunRecord:
     config = pipeline_config.load(CENSUS_CONFIG)
     return create_record(config, "template", log=None, expected=nodes(config), resumes=None)
+
+
+def _store(file: Path) -> ml_metadata.MetadataStore:
+    connection = mlmd.ConnectionConfig()
+    connection.sqlite.filename_uri = str(file)
+    connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    return ml_metadata.MetadataStore(connection)
+
+
+@functools.cache
+def _empty_metadata() -> bytes:
+    """Return a store without runs, but with the types of their nodes: each write to one waits for the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "metadata.sqlite"
+        _put_types(_store(file))
+        return file.read_bytes()
+
+
+def _put_types(store: ml_metadata.MetadataStore) -> None:
+    for context in ("pipeline", "pipeline_run", "node"):
+        store.put_context_type(mlmd.ContextType(name=context))
+    for execution, _, outputs in GRAPH.values():
+        store.put_execution_type(mlmd.ExecutionType(name=execution))
+        for _, artifact in outputs:
+            store.put_artifact_type(mlmd.ArtifactType(name=artifact))
+
+
+class _RecordFile(RecordFile):
+    """Writes the record of a run once, when it is complete."""
+
+    def _write(self) -> None:
+        pass
+
+    def save(self) -> None:
+        super()._write()
 
 
 class Runs:
@@ -89,10 +128,14 @@ class Runs:
         self.root = RunRoot(folder)
         for path in (folder, self.root.artifacts, folder / "logs"):
             path.mkdir(parents=True, exist_ok=True)
-        connection = mlmd.ConnectionConfig()
-        connection.sqlite.filename_uri = str(self.root.metadata)
-        connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-        self.store = ml_metadata.MetadataStore(connection)
+        is_new = not self.root.metadata.exists()
+        if is_new:
+            self.root.metadata.write_bytes(_empty_metadata())
+        self.store = _store(self.root.metadata)
+        if not is_new:
+            _put_types(self.store)
+        types = self.store.get_context_types(), self.store.get_execution_types(), self.store.get_artifact_types()
+        self._types = {type_.name: type_.id for type_ in itertools.chain(*types)}
         self.registry = LocalRegistry(folder / "registry", NAME)
 
     def run(
@@ -129,7 +172,7 @@ class Runs:
         record = _template().model_copy(deep=True, update={"run_id": run_id, "until": until, **(overrides or {})})
         record.log = str(self.root.log(run_id))
         self.root.log(run_id).write_text("starting\n")
-        file = RecordFile(self.root, record)
+        file = _RecordFile(self.root, record)
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
         facts["destination"] = str(self.registry.path(max(len(self.registry.numbers()) + pushes, 1)))
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
@@ -140,71 +183,103 @@ class Runs:
             pushed = PushResult(version=champion, wrote=True, destination=destination) if pushes else PushResult()
             results = {} if fails or until else {"push": pushed, "summary": {"serving": "version 1"}}
             file.end(exit_code=code, error=fails[1] if fails else "", reason="", **{"summary": {}, **results})
-        if not on_record:
-            self.root.record(run_id).unlink()
+        if on_record:
+            file.save()
         return made
 
     def _nodes(
         self,
-        file: RecordFile,
+        file: _RecordFile,
         cached: Artifacts,
         fails: tuple[str, str, int],
         crashes_in: str | None,
         log: str,
         facts: Mapping[str, Any],
     ) -> Artifacts:
-        run_id = file.record.run_id
-        contexts = [self._context("pipeline", NAME), self._context("pipeline_run", run_id)]
+        run_id, last = file.record.run_id, crashes_in or fails[0] or file.record.until or "Pusher"
+        reached = list(GRAPH)[: list(GRAPH).index(last) + 1]
+        executions = [
+            mlmd.Execution(type_id=self._types[GRAPH[node][0]], last_known_state=mlmd.Execution.RUNNING)
+            for node in reached
+        ]
+        for execution, id_ in zip(executions, self.store.put_executions(executions), strict=True):
+            execution.id = id_
+        steps: list[_Step] = []
         made: Artifacts = {}
-        for node in GRAPH:
+        for node, execution in zip(reached, executions, strict=True):
             file.node_started(node)
             if node in (crashes_in, fails[0]):
                 with self.root.log(run_id).open("a", newline="") as out:
                     out.write(log)
                 state = mlmd.Execution.RUNNING if node == crashes_in else mlmd.Execution.FAILED
-                self._execute(node, contexts, made, state, {})
+                steps.append(self._finish(node, execution, made, state, {}))
                 if node == fails[0]:
                     file.node_finished(node, "failed", fails[1])
                 break
             answered = node in cached and node not in NOT_CACHED
             state = mlmd.Execution.CACHED if answered else mlmd.Execution.COMPLETE
-            made[node] = self._execute(node, contexts, made, state, facts, cached[node] if answered else None)
+            steps.append(self._finish(node, execution, made, state, facts, cached[node] if answered else None))
+            if node == "Trainer":
+                # Evaluator and Pusher write the ID of the model.
+                self._save(steps, run_id)
+                steps.clear()
+            if node == "Pusher" and facts["pushes"]:
+                self._push(made["Trainer"]["model"], facts)
             file.node_finished(node, "cached" if answered else "complete", "")
-            if node == file.record.until:
-                break
+        if steps:
+            self._save(steps, run_id)
         return made
 
-    def _execute(
+    def _finish(
         self,
         node: str,
-        contexts: list[mlmd.Context],
+        execution: mlmd.Execution,
         made: Artifacts,
         state: Any,
         facts: Mapping[str, Any],
         cached: dict[str, mlmd.Artifact] | None = None,
-    ) -> dict[str, mlmd.Artifact]:
-        kind, inputs, outputs = GRAPH[node]
-        execution = mlmd.Execution(
-            type_id=self._type(mlmd.ExecutionType, kind), last_known_state=mlmd.Execution.RUNNING
-        )
-        (execution.id,) = self.store.put_executions([execution])
+    ) -> _Step:
+        """Write the files of a node, and add its artifacts to those that were made."""
+        _, inputs, outputs = GRAPH[node]
         read = [(made[source][output], _event(key, mlmd.Event.INPUT)) for key, source, output in inputs]
         finished = state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
         artifacts = cached or (self._outputs(node, execution.id, outputs, made, facts) if finished else {})
         written = [(artifact, _event(key, mlmd.Event.OUTPUT)) for key, artifact in artifacts.items()]
         execution.last_known_state = state
-        _, ids, _ = self.store.put_execution(
-            execution, [*read, *written], [*contexts, self._context("node", f"{NAME}.{node}")], True
-        )
-        for (artifact, _), id_ in zip([*read, *written], ids, strict=True):
-            artifact.id = id_
         if state == mlmd.Execution.RUNNING and outputs:
             partial = self.root.artifacts / node / outputs[0][0] / str(execution.id)
             partial.mkdir(parents=True)
             (partial / "half").write_text("ha")
-        if node == "Pusher" and artifacts and facts["pushes"]:
-            self._push(made["Trainer"]["model"], facts)
-        return artifacts
+        if finished:
+            made[node] = artifacts
+        return node, execution, [*read, *written]
+
+    def _save(self, steps: list[_Step], run_id: str) -> None:
+        """Write nodes in a few transactions: each waits for the disk."""
+        artifacts = list({id(artifact): artifact for *_, pairs in steps for artifact, _ in pairs}.values())
+        indices = {id(artifact): index for index, artifact in enumerate(artifacts)}
+        edges = [
+            (number, indices[id(artifact)], event)
+            for number, (*_, pairs) in enumerate(steps)
+            for artifact, event in pairs
+        ]
+        names = [("pipeline", NAME), ("pipeline_run", run_id), *(("node", f"{NAME}.{node}") for node, *_ in steps)]
+        shared, of_nodes = (contexts := self._contexts(names))[:2], contexts[2:]
+        executions = [execution for _, execution, _ in steps]
+        _, ids, _ = self.store.put_lineage_subgraph(executions, artifacts, shared, edges, True)
+        for artifact, id_ in zip(artifacts, ids, strict=True):
+            artifact.id = id_
+        self.store.put_attributions_and_associations(
+            [
+                mlmd.Attribution(artifact_id=artifact.id, context_id=context.id)
+                for context, (*_, pairs) in zip(of_nodes, steps, strict=True)
+                for artifact in {id(artifact): artifact for artifact, _ in pairs}.values()
+            ],
+            [
+                mlmd.Association(execution_id=execution.id, context_id=context.id)
+                for context, execution in zip(of_nodes, executions, strict=True)
+            ],
+        )
 
     def _outputs(
         self, node: str, execution: int, outputs: list[tuple[str, str]], made: Artifacts, facts: Mapping[str, Any]
@@ -213,9 +288,7 @@ class Runs:
         for key, kind in outputs:
             folder = self.root.artifacts / node / key / str(execution)
             uri = folder / "value" if kind == "JsonValue" else folder
-            artifact = mlmd.Artifact(
-                type_id=self._type(mlmd.ArtifactType, kind), uri=str(uri), state=mlmd.Artifact.LIVE
-            )
+            artifact = mlmd.Artifact(type_id=self._types[kind], uri=str(uri), state=mlmd.Artifact.LIVE)
             folder.mkdir(parents=True)
             fill(artifact, kind, node, folder, facts)
             if kind == "ModelBlessing":
@@ -227,16 +300,14 @@ class Runs:
         folder, metrics = Path(model.uri) / "Format-Serving", {"overall": {"auc": facts["auc"]}}
         self.registry.push(Candidate(NAME, run_id=facts["run_id"], model_id=model.id, folder=folder, metrics=metrics))
 
-    def _type(self, kind: Any, name: str) -> int:
-        put = self.store.put_artifact_type if kind is mlmd.ArtifactType else self.store.put_execution_type
-        return int(put(kind(name=name)))
-
-    def _context(self, kind: str, name: str) -> mlmd.Context:
-        context = self.store.get_context_by_type_and_name(kind, name)
-        if context is None:
-            type_id = self.store.put_context_type(mlmd.ContextType(name=kind))
-            context = mlmd.Context(type_id=type_id, name=name)
-        return context
+    def _contexts(self, names: list[tuple[str, str]]) -> list[mlmd.Context]:
+        contexts = [
+            self.store.get_context_by_type_and_name(kind, name) or mlmd.Context(type_id=self._types[kind], name=name)
+            for kind, name in names
+        ]
+        for context, id_ in zip(contexts, self.store.put_contexts(contexts), strict=True):
+            context.id = id_
+        return contexts
 
 
 def _event(key: str, kind: Any) -> mlmd.Event:

@@ -38,9 +38,10 @@ def narrow(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
 def test_no_table_is_wider_than_the_terminal_and_no_id_is_broken(
     three_runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    piped_outputs = {command: oncall(command, *arguments).output for command, arguments in CALLS.items()}
     for (command, arguments), width in itertools.product(CALLS.items(), (50, 80, 120)):
+        piped = piped_outputs[command]
         with monkeypatch.context() as patch:
-            piped = oncall(command, *arguments).output
             narrow(patch, width)
             output = oncall(command, *arguments).output
         table = [line for line in output.splitlines() if line[-1:] in "┓┃┩│┘"]
@@ -68,6 +69,7 @@ def test_what_is_piped_is_neither_cut_nor_folded(three_runs: Runs, oncall: Oncal
     assert any("high value │" in line and "NOT ok" in line for line in oncall("check").output.splitlines())
 
 
+@pytest.mark.integration
 def test_a_real_terminal_of_80_columns(three_runs: Runs) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))

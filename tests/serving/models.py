@@ -1,5 +1,7 @@
 """Small models that were exported as a Trainer exports them, for tests of whatever serves them."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +90,14 @@ def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> GoldenRequests:
     return GoldenRequests(rows, answers)
 
 
+@functools.cache
+def _answers_to_two_rows(folder: Path) -> GoldenRequests:
+    return golden_answers(folder, [ROW, {"color": "red", "size": 0.0}])
+
+
 def golden(folder: Path, wrong: float = 0.0) -> GoldenRequests:
     """Return what a model answers to two rows, one without what may be missing; or something else."""
-    requests = golden_answers(folder, [ROW, {"color": "red", "size": 0.0}])
+    requests = copy.deepcopy(_answers_to_two_rows(folder))
     for answer in requests.predictions:
         assert isinstance(answer, dict)
         answer["probability"] += wrong

@@ -146,8 +146,8 @@ def test_on_eval_no_threshold_is_cheaper_by_more_than_chance(
     assert chosen.mean_cost < at_own
     every = [0.5, *np.nextafter(probabilities, np.float32(1)), *probabilities]
     # 0 and 1 are no thresholds: a row of probability 1 is always predicted as positive.
-    every = [threshold for threshold in every if 0 < threshold < 1]
-    least = min(mean_cost(labels, probabilities, declared, t) for t in every)
+    every = {threshold for threshold in every if 0 < threshold < 1}
+    least = min(mean_cost(labels, probabilities, declared, threshold) for threshold in every)
     assert chosen.mean_cost == pytest.approx(least)
 
 

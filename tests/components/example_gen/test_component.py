@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
-from tfx import v1 as tfx
+from tfx.components.example_gen.csv_example_gen.component import CsvExampleGen
 from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
+from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
 from cli.errors import DataError
@@ -383,8 +384,8 @@ def test_examples_are_those_of_the_stock_component(tmp_path: Path) -> None:
     TableExecutor().Do({}, {"examples": [mine]}, component.exec_properties)
     stock = standard_artifacts.Examples()
     stock.uri = str(tmp_path / "stock")
-    whole = tfx.proto.Input(splits=[tfx.proto.Input.Split(name="train", pattern="*.csv")])
-    properties = tfx.components.CsvExampleGen(str(tmp_path / "in"), input_config=whole).exec_properties
+    whole = example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="train", pattern="*.csv")])
+    properties = CsvExampleGen(str(tmp_path / "in"), input_config=whole).exec_properties
     CsvExecutor().Do({}, {"examples": [stock]}, properties)
     names = set(config.feature_set.column_types)
     # The stock component shares out a single split too, by another hash.

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,6 +127,7 @@ def check(text: str, rows: list[dict[str, Any]]) -> None:
             assert value == other, (text, value, other)
 
 
+@pytest.mark.integration
 @given(st.data(), st.lists(ROWS, min_size=2, max_size=4))
 @settings(max_examples=300)
 def test_the_graph_computes_what_the_reader_computes(data: st.DataObject, rows: list[dict[str, Any]]) -> None:

@@ -61,7 +61,7 @@ class Written:
         (folder / "a.yaml").write_text(starter.config)
         (folder / "a.pbtxt").write_text(starter.schema)
         self.notes = starter.decision.notes.texts()
-        document = yaml.safe_load(starter.config)
+        document = yaml.load(starter.config, yaml.CSafeLoader)
         self.features: dict[str, Any] = document["features"]
         self.severities: list[dict[str, Any]] = document["validation"].get("severities", [])
         lines = starter.config.splitlines()

@@ -15,6 +15,9 @@ from tests.oncall.test_outcomes import write_version
 from tests.oncall.traffic_logs import replace, rows_of_test, train, write_log
 from tests.serving.outcomes.logs import join_labels, write_model
 
+# On-call commands, each in a process of its own.
+pytestmark = pytest.mark.integration
+
 CONFIG = pipeline_config.load(str(CENSUS_CONFIG), ["retrain={drift: true, live_quality: true}"])
 
 

@@ -75,6 +75,7 @@ def test_a_header_that_begins_with_a_mark_and_a_quote(tmp_path: Path) -> None:
     assert reader.places([2]) == {2: f"{tmp_path / 'a.csv'}:3"}
 
 
+@pytest.mark.integration
 def test_reading_in_another_encoding_may_end_early(tmp_path: Path) -> None:
     """A process that read the start only ends: Arrow's threads must not wait for Python."""
     path = tmp_path / "a.csv"

@@ -33,6 +33,7 @@ def test_the_network_is_traced_once_and_saved_once_for_all_signatures(tmp_path: 
     assert nodes.count("ParseExampleV2") == 2
 
 
+@pytest.mark.integration
 def test_the_same_probability_has_the_label_of_the_models_own_threshold(tmp_path: Path) -> None:
     from serving.model.predictor import Predictor
 

@@ -386,6 +386,7 @@ def export_tensors(folder: Path, shape: list[int | None] | None) -> Path:
     return folder
 
 
+@pytest.mark.integration
 def test_a_model_of_tensors_is_logged_by_its_tensors(tmp_path: Path, counts: Counts) -> None:
     version = Version(3, TensorPredictor(export_tensors(tmp_path / "model", [None, 2])))
     log = RequestLog(RequestLogSettings(tmp_path / "log"), "own", counts, lambda: version)

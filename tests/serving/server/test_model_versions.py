@@ -21,7 +21,7 @@ from tests.serving.running import RunningServer, registry_of
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("models")
-    return [export_model(folder / str(number), -8.0 + number) for number in range(5)]
+    return [export_model(folder / str(number), -8.0 + number) for number in range(3)]
 
 
 @pytest.fixture
@@ -179,7 +179,10 @@ def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegis
 
 
 @pytest.mark.integration
-def test_versions_are_swapped_under_load_without_a_failed_request(registry: LocalRegistry, models: list[Path]) -> None:
+def test_versions_are_swapped_under_load_without_a_failed_request(
+    registry: LocalRegistry, models: list[Path], tmp_path: Path
+) -> None:
+    models = [*models, *(export_model(tmp_path / str(number), -8.0 + number) for number in (3, 4))]
     push(registry, models[0])
     arguments = ["--model-dir", str(registry.folder), "--poll", "0.1", "--no-access-log"]
     with RunningServer(*arguments) as server, Load(server.url) as load:
