@@ -142,7 +142,8 @@ class Encoder:
         id_columns = [column for column in columns.features.id_columns for _ in range(column.width)]
         self._least = np.array([columns.least_ids.get(column.name, 0) for column in id_columns], np.int64)
         self._greatest = np.array([column.num_ids - 1 for column in id_columns], np.int64)
-        self._encode = tf.function(self._transform, autograph=False)
+        # Without a signature, each new size of a batch is traced again.
+        self._encode = tf.function(self._transform, [tf.TensorSpec([None], tf.string)], autograph=False)
 
     def _transform(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         transformed = dict(self._graph(tf.io.parse_example(records, self._raw)))
