@@ -78,9 +78,11 @@ class Cells:
         self._folder = folder
 
     def read(self, table: str, model: str, seed: int) -> Cell | None:
-        """Return a cell, or None if it is not measured."""
-        file = self._file(table, model, seed)
-        return Cell(**json.loads(file.read_text())) if file.exists() else None
+        """Return a cell; None if it is not measured, or its file is damaged."""
+        try:
+            return Cell(**json.loads(self._file(table, model, seed).read_text()))
+        except (OSError, TypeError, ValueError):
+            return None
 
     def write(self, cell: Cell) -> None:
         """Write a cell, whole or not at all."""
@@ -171,7 +173,7 @@ class HeadToHead:
 
     def _prepare(self, name: str) -> Prepared:
         folder = self._folder / "tables" / name
-        if not (folder / "prepared.json").exists():
+        if Prepared.read(folder) is None:
             self._report(f"{name}: init, and the pipeline up to Transform ...")
         return product.prepare(name, folder)
 
