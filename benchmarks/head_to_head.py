@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks import peer_program, peers, product, public_tables
 from benchmarks.peers import PEERS, PeerError, Score
 from benchmarks.product import Prepared
-from benchmarks.public_tables import BUILT_IN, DEVELOPMENT, HEAD_TO_HEAD, MissingDataError
+from benchmarks.public_tables import BUILT_IN, DEVELOPMENT, HEAD_TO_HEAD
 from benchmarks.tables import StoppedError
 from cli.errors import PipelineError
 from cli.state_files import write_atomically
@@ -78,9 +78,11 @@ class Cells:
         self._folder = folder
 
     def read(self, table: str, model: str, seed: int) -> Cell | None:
-        """Return a cell, or None if it is not measured."""
-        file = self._file(table, model, seed)
-        return Cell(**json.loads(file.read_text())) if file.exists() else None
+        """Return a cell; None if it is not measured, or its file is damaged."""
+        try:
+            return Cell(**json.loads(self._file(table, model, seed).read_text()))
+        except (OSError, TypeError, ValueError):
+            return None
 
     def write(self, cell: Cell) -> None:
         """Write a cell, whole or not at all."""
@@ -163,7 +165,7 @@ class HeadToHead:
         """Return the result; None if it failed, with the reason among the problems."""
         try:
             return act()
-        except (PeerError, StoppedError, MissingDataError, PipelineError) as error:
+        except (PeerError, StoppedError, PipelineError) as error:
             self._failed.add(key)
             self.problems.append(": ".join(filter(None, (place, str(error).splitlines()[0]))))
             self._report(self.problems[-1])
@@ -171,7 +173,7 @@ class HeadToHead:
 
     def _prepare(self, name: str) -> Prepared:
         folder = self._folder / "tables" / name
-        if not (folder / "prepared.json").exists():
+        if Prepared.read(folder) is None:
             self._report(f"{name}: init, and the pipeline up to Transform ...")
         return product.prepare(name, folder)
 

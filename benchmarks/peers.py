@@ -38,6 +38,8 @@ REQUIREMENTS = Path(__file__).parent.parent / "requirements" / "peers.txt"
 # Packages that the program needs beside the peer: it reads rows, and LightGBM's classes are scikit-learn's.
 _FURTHER = ("pandas", "pyarrow", SCIKIT_LEARN)
 _RESAMPLES = 200
+# Files of the rows in a folder, which the program reads.
+ROW_FILES = ("fitted.parquet", "test.parquet")
 _PROGRAM = Path(peer_program.__file__)
 _UV = Path(__file__).parent.parent / ".venv" / "tools" / "bin" / "uv"
 
@@ -131,12 +133,12 @@ def write_rows(config: PipelineConfig, rows: Rows, folder: Path) -> str:
     categories = {name for name in names if not _has_numbers(rows.fitted[name])}
     label = config.label.column
     digest = hashlib.sha256()
-    for split, table in (("fitted", rows.fitted), ("test", rows.test)):
+    for file, table in zip(ROW_FILES, (rows.fitted, rows.test), strict=True):
         columns = [_column(table, name, name in categories) for name in names]
         labels = _numbers(table[label]) if isinstance(config.label, RegressionLabel) else table[label]
         # Some packages reject characters in names.
         packed = pa.table([*columns, labels], names=[*(f"x{number}" for number in range(len(names))), "label"])
-        pyarrow.parquet.write_table(packed, folder / f"{split}.parquet")
+        pyarrow.parquet.write_table(packed, folder / file)
         digest.update(pd.util.hash_pandas_object(packed.to_pandas(), index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
 

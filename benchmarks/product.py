@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -15,6 +16,7 @@ import pyarrow as pa
 from benchmarks import peers, public_tables, quality, tables
 from benchmarks.peer_program import measure_microseconds
 from benchmarks.peers import Predictions, Rows
+from cli.state_files import write_atomically
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.fingerprint import code_fingerprint
@@ -22,6 +24,7 @@ from pipeline.run.run_root import RunRoot
 from schemas.features import MISSING, BinaryLabel, MulticlassLabel, safe_name
 
 _SPLITS = ("train", "eval")
+_PREPARED_FILE = "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ class Prepared:
     flags: list[str]
     rows_digest: str
     code: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "Prepared | None":
+        """Return what an earlier command prepared in a folder; None if it is missing, damaged or of another place."""
+        try:
+            prepared = cls(**json.loads((folder / _PREPARED_FILE).read_text()))
+            files = [prepared.config_file, f"{prepared.graph}/transform_fn/saved_model.pb"]
+            files += [f"{prepared.examples}/Split-{split}" for split in _SPLITS]
+            files += [str(folder / name) for name in peers.ROW_FILES]
+        except (OSError, TypeError, ValueError):
+            return None
+        return prepared if prepared.folder == folder and all(map(os.path.exists, files)) else None
 
     @property
     def folder(self) -> Path:
@@ -72,11 +87,10 @@ def prepare(name: str, folder: Path) -> Prepared:
     import pipeline
     import schemas
 
-    file, code = folder / "prepared.json", code_fingerprint(components, pipeline, schemas)
-    if file.exists():
-        prepared = Prepared(**json.loads(file.read_text()))
-        if prepared.code == code:
-            return prepared
+    code = code_fingerprint(components, pipeline, schemas)
+    prepared = Prepared.read(folder)
+    if prepared is not None and prepared.code == code:
+        return prepared
     # An interrupted command leaves half of it.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -90,7 +104,7 @@ def prepare(name: str, folder: Path) -> Prepared:
     graph, examples = quality.transform(config, folder, _SPLITS)
     digest = peers.write_rows(config, peers.rows_of(config, RunRoot(folder)), folder)
     prepared = Prepared(str(config_file), graph, examples, flags, digest, code)
-    file.write_text(json.dumps(prepared.__dict__))
+    write_atomically(folder / _PREPARED_FILE, json.dumps(prepared.__dict__))
     return prepared
 
 

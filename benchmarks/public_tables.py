@@ -166,7 +166,7 @@ MAX_ROWS = 100_000
 
 
 class MissingDataError(Exception):
-    """A data set that was not fetched; the text is one line."""
+    """A data set that was not fetched, or is damaged; the text is one line."""
 
 
 def _built_in(read: Callable[[], pd.DataFrame], label: str, ending: Ending = "csv") -> PublicTable:
@@ -240,12 +240,21 @@ def write(name: str) -> Path:
 
     Args:
       name: Key of `TABLES`, `HEAD_TO_HEAD`, `BUILT_IN` or `DEVELOPMENT`.
+
+    Raises:
+      MissingDataError: The table cannot be fetched, or its archive is damaged.
     """
     table = find(name)
     path = FOLDER / f"{name}.{table.ending}"
     if not path.exists():
         beside = path.with_suffix(".new")
-        _write(_add_index(table.load(archive(table.archive)), table.index), beside, table)
+        try:
+            rows = table.load(archive(table.archive))
+        except fetch.FetchError as error:
+            raise MissingDataError(str(error)) from error
+        except zipfile.BadZipFile as error:
+            raise MissingDataError(f"an archive in {ARCHIVES} is damaged; remove the folder") from error
+        _write(_add_index(rows, table.index), beside, table)
         beside.replace(path)
     return path
 

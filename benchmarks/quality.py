@@ -24,7 +24,8 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import INTERRUPTED_EXIT_CODE, own_terminal, say
+from cli.errors import ConfigError, PipelineError
+from cli.terminal import INTERRUPTED_EXIT_CODE, own_terminal, say, say_refusal
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--config", "config_file", default="configs/census.yaml", show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it.")
-@click.option("--seeds", default=5, show_default=True, help="How many seeds: 0, 1, 2 and so on.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds: 0, 1, 2 and so on."
+)
 @click.option("--split", default="test", show_default=True, help="The split that is reported; choose on eval.")
 @click.option("--all", "is_all", is_flag=True, help="Compare with trees on public tables, as `init` declares them.")
 @click.option("--only", "names", multiple=True, metavar="TABLE", help="With --all: some of the tables.")
@@ -76,7 +79,17 @@ def main(
     _check_flags(context, is_all)
     if is_all:
         context.exit(_compare(names, models, seeds, folder, is_json, show))
-    config = pipeline_config.load(config_file, settings)
+    try:
+        _measure_one(pipeline_config.load(config_file, settings), seeds, split)
+    except PipelineError as error:
+        say_refusal(error, as_json=False)
+        context.exit(error.exit_code)
+
+
+def _measure_one(config: PipelineConfig, seeds: int, split: str) -> None:
+    """Print the metrics of one config with each seed."""
+    if split not in config.data.splits:
+        raise ConfigError(f"--split: expected one of {', '.join(config.data.splits)}, found '{split}'")
     with tempfile.TemporaryDirectory() as temporary, own_terminal(Path(temporary) / "log") as terminal:
         console = Console(file=terminal, width=120)
         console.print("transforming ...")
@@ -112,7 +125,10 @@ def _compare(
             raise click.UsageError(f"expected one of {', '.join(choices)}, found {unknown[0]}")
     names, models = names or head_to_head.NAMES, models or tuple(head_to_head.MODELS)
     folder = (folder or public_tables.FOLDER / "cells").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--cells: {folder} cannot be made a folder: {error.strerror}") from error
     with own_terminal(folder / "log", "stderr") as terminal:
         comparison = head_to_head.HeadToHead(names, models, seeds, folder, lambda line: print(line, file=terminal))
         try:
@@ -129,7 +145,12 @@ def _compare(
         head_to_head.print_lines(lines, Console(width=140, highlight=False))
     for problem in comparison.problems:
         say(problem)
-    return int(any(line.seeds < seeds and not line.is_seedless for line in lines))
+    unfinished = [line for line in lines if line.seeds < seeds and not line.is_seedless]
+    if show and unfinished:
+        say(
+            f"cells are missing ({', '.join(dict.fromkeys(line.table for line in unfinished))}): measure without --show"
+        )
+    return int(bool(unfinished))
 
 
 def transform_splits(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:

@@ -155,11 +155,15 @@ def init(name: str, folder: Path, *flags: str) -> Path:
       flags: Flags beside the label.
 
     Raises:
-      StoppedError: If `init` ended without success.
+      StoppedError: If there is no table, or `init` ended without success.
     """
     config_file = folder / f"{name}.yaml"
     label = public_tables.find(name).label
-    init_file(public_tables.write(name), config_file, "--label", label, "--name", name.replace("_", "-"), *flags)
+    try:
+        table = public_tables.write(name)
+    except public_tables.MissingDataError as error:
+        raise StoppedError(str(error)) from error
+    init_file(table, config_file, "--label", label, "--name", name.replace("_", "-"), *flags)
     return config_file
 
 

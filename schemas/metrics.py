@@ -107,7 +107,11 @@ class Metric:
 
     def format(self, value: float | None) -> str:
         """Return a value as reports print it; None and NaN are undefined."""
-        return "undefined" if value is None or not math.isfinite(value) else f"{value:{self.number_format}}"
+        if value is None or not math.isfinite(value):
+            return "undefined"
+        # A sum of weights may be below 1.
+        is_small_sum = self.name == EXAMPLE_COUNT and value < 100 and value % 1
+        return f"{value:{'.3g' if is_small_sum else self.number_format}}"
 
     def describe(self, value: float | None) -> str:
         """Return the title and a value."""

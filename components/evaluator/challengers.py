@@ -37,11 +37,17 @@ _MAX_CATEGORIES = 255
 _RIDGE = 3.0
 # After each step, the time is compared with the limit.
 _LINEAR_STEPS, _LINEAR_ITERATIONS = 4, 25
-# The time of the first iterations is an estimate of that of all. A step for each few of them would take twice as long:
-# it starts with the bins and the predictions of all trees so far.
-_FIRST_TREE_ITERATIONS, _TREE_ITERATIONS = 25, 100
+# The time of the first trees is an estimate of that of all. A step for each few of them would take twice as long: it
+# starts with the bins and the predictions of all trees so far.
+_FIRST_TREES, _TREE_ITERATIONS = 25, 100
 _READ_ROWS, _READ_BYTES = 8192, 1 << 20
 LABEL, WEIGHT = "label", "weight"
+
+
+class UnfitError(ValueError):
+    """Rows or columns that a challenger cannot be fitted to."""
+
+
 # Errors of a challenger that a run continues after.
 _ERRORS = (ArithmeticError, MemoryError, ValueError)
 # Errors of a Transform graph with code of the user's own.
@@ -136,7 +142,8 @@ class Encoder:
         id_columns = [column for column in columns.features.id_columns for _ in range(column.width)]
         self._least = np.array([columns.least_ids.get(column.name, 0) for column in id_columns], np.int64)
         self._greatest = np.array([column.num_ids - 1 for column in id_columns], np.int64)
-        self._encode = tf.function(self._transform, autograph=False)
+        # Without a signature, each new size of a batch is traced again.
+        self._encode = tf.function(self._transform, [tf.TensorSpec([None], tf.string)], autograph=False)
 
     def _transform(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         transformed = dict(self._graph(tf.io.parse_example(records, self._raw)))
@@ -187,8 +194,9 @@ def fit_to_sample(
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return the type of an error and the first line of its message."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    """Return the first line of an error's message, with the type of an error that is not this module's."""
+    line = (str(error).strip() or "no message").splitlines()[0]
+    return line if isinstance(error, UnfitError) else f"{type(error).__name__}: {line}"
 
 
 def declared_names(settings: Challengers) -> list[str]:
@@ -322,7 +330,7 @@ def _fit_trees(task: _Task) -> Predict:
     columns = _TreeColumns.of(task.features)
     inputs = columns.select(sample.columns[IDS], sample.columns[NUMBERS])
     if not inputs.shape[1]:
-        raise ValueError("there are no columns of numbers or of one ID for trees")
+        raise UnfitError("there are no columns of numbers or of one ID for trees")
     labels, weights = _labels_and_weights(sample)
     tree_class = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
     if classes:
@@ -331,12 +339,17 @@ def _fit_trees(task: _Task) -> Predict:
         categorical_features=columns.is_category, early_stopping=False, random_state=task.seed, warm_start=True
     )
     began = time.monotonic()
-    for iterations in (_FIRST_TREE_ITERATIONS, _TREE_ITERATIONS):
+    for iterations in (_count_first_iterations(classes), _TREE_ITERATIONS):
         trees.set_params(max_iter=iterations).fit(inputs, labels, sample_weight=weights)
         task.deadline.check((_TREE_ITERATIONS / iterations - 1) * (time.monotonic() - began))
     if not classes:
         return lambda ids, numbers: np.asarray(trees.predict(columns.select(ids, numbers)))
     return lambda ids, numbers: _by_class(trees, columns.select(ids, numbers), classes)
+
+
+def _count_first_iterations(classes: int) -> int:
+    """Return the number of iterations that have the first trees; each has a tree for each of several classes."""
+    return max(_FIRST_TREES // (classes if classes > 2 else 1), 1)
 
 
 def _labels_and_weights(sample: RowSample) -> tuple[Array, Array]:
@@ -352,7 +365,7 @@ def _scale_of(labels: Array, weights: Array) -> tuple[float, float]:
 
 def _check_classes(labels: Array) -> None:
     if len(np.unique(labels)) < 2:
-        raise ValueError("all rows that it is fitted to have the same class")
+        raise UnfitError("all rows that it is fitted to have the same class")
 
 
 def _by_class(classifier: Any, inputs: Any, classes: int) -> Array:
@@ -399,7 +412,7 @@ class _Wide:
             if number.name in own:
                 values = sample[:, of_column].astype(np.float64)
                 if not np.isfinite(values).all():
-                    raise ValueError(f"'{number.name}' has NaN or infinite values")
+                    raise UnfitError(f"'{number.name}' has NaN or infinite values")
                 center[of_column], deviation = values.mean(axis=0), values.std(axis=0)
                 scale[of_column] = np.where(deviation > 0, deviation, 1)
         return cls(columns, numbers, width, center[numbers], scale[numbers])

@@ -173,8 +173,8 @@ class PairedLosses:
 
     @property
     def is_same_everywhere(self) -> bool:
-        """Whether the candidate predicts the same for every row."""
-        if not self.rows:
+        """Whether the candidate predicts the same for every row, of two rows or more."""
+        if self.rows < 2:
             return False
         step = np.spacing(np.float32(np.maximum(np.abs(self.lowest), np.abs(self.highest))))
         return bool(np.all(self.highest - self.lowest <= _SAME_STEPS * step))

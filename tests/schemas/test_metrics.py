@@ -240,6 +240,9 @@ def test_early_stopping_watches_the_loss_unless_the_config_names_another_metric(
     [
         ("auc", 0.5, "0.5000"),
         ("example_count", 16281.0, "16,281"),
+        ("example_count", 1059.27, "1,059"),
+        ("example_count", 40.0, "40"),
+        ("example_count", 0.0013553, "0.00136"),
         ("r2", None, "undefined"),
         ("r2", math.nan, "undefined"),
     ],

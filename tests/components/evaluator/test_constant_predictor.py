@@ -114,6 +114,12 @@ def test_a_candidate_that_predicts_the_same_for_every_row_knows_nothing() -> Non
     assert "the model predicts the same for every row" in comparison.problem("test")
 
 
+def test_of_one_row_nothing_is_said_about_the_same_for_every_row() -> None:
+    comparison = compare(SHARES, np.array([1]), np.array([0.9], np.float32))
+    assert comparison.is_better and not comparison.is_significant
+    assert "(without a 95% interval), must be above 0 by its interval; give 'test' more" in comparison.problem("test")
+
+
 def test_rows_count_by_their_weight_and_each_is_one_observation() -> None:
     labels, predictions = np.array([1, 0, 0, 1] * 20), np.array([0.5, 0.2, 0.1, 0.4] * 20, np.float32)
     weights = np.array([4, 1, 2, 0] * 20, np.float32)

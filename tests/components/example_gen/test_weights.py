@@ -35,6 +35,10 @@ def test_examples_have_the_weights_and_labels_are_counted_by_them(tmp_path: Path
     weights = json.loads(examples.get_string_custom_property(WEIGHTS_PROPERTY))
     assert weights == {"train": {"0": 2.5, "1": 7.5}, "eval": {"0": 1, "1": 3}}
     assert labels_texts(weights) == ["1: train 75.0%, eval 75.0%"]
+    # Weights whose sum is 1 over the whole table.
+    small = {split: {label: weight / 14 for label, weight in counts.items()} for split, counts in weights.items()}
+    assert labels_texts(small) == labels_texts(weights)
+    assert labels_texts({"train": {"0": 0, "1": 0}}) == ["1: train 0.0%"]
 
 
 def test_the_labels_of_a_regression_have_a_weighted_mean(tmp_path: Path) -> None:

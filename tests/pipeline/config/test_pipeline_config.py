@@ -68,6 +68,35 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ),
         ("features.age.scal=1", "features.age: unknown key 'scal', did you mean 'scale'?"),
         (
+            "features.race.embedding=big",
+            "features.race.embedding: input should be a valid integer or 'one_hot' or 'none', found 'big'",
+        ),
+        (
+            "implementation={Transform: quick}",
+            "implementation.Transform: input should be 'fast' or 'stock', found 'quick'",
+        ),
+        ("implementation=3", "implementation: input should be 'fast' or 'stock' or a mapping, found 3"),
+        (
+            "training.search={parameters: {model.dropout: {low: 0.5, high: 0.1}}}",
+            "training.search.parameters.model.dropout: low: 0.5 is not below high: 0.1",
+        ),
+        (
+            "training.search={parameters: {model.dropout: {low: a, high: 0.1}}}",
+            "training.search.parameters.model.dropout.low: input should be a valid integer or a valid number, found 'a'",
+        ),
+        (
+            "training.search={parameters: {model.dropout: {low: 0.5}}}",
+            "training.search.parameters.model.dropout.high: field required",
+        ),
+        (
+            "training.search={parameters: {model.dropout: {choices: [1]}}}",
+            "training.search.parameters.model.dropout.choices: tuple should have at least 2 items after validation",
+        ),
+        (
+            "training.search={parameters: {model.dropout: 3}}",
+            "training.search.parameters.model.dropout: input should be a mapping, found 3",
+        ),
+        (
             "crosses.0.features=[educatio, occupation]",
             "the cross educatio_X_occupation uses 'educatio', which is not a declared feature; did you mean 'education'?",
         ),
