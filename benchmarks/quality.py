@@ -24,6 +24,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
+from cli.counts import count_text
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import INTERRUPTED_EXIT_CODE, own_terminal, say, say_refusal
 from pipeline.config import pipeline_config
@@ -283,7 +284,7 @@ def measure(
 
 
 def _table(results: list[dict[str, float]], split: str) -> Table:
-    table = Table(title=f"metrics on {split}, {len(results)} seeds", title_justify="left", box=None)
+    table = Table(title=f"metrics on {split}, {count_text(len(results), 'seed')}", title_justify="left", box=None)
     columns = list(results[0])
     for name in ("seed", *columns):
         table.add_column(name, justify="right")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from cli.counts import count_text
 from cli.errors import NotBlessedError, PipelineError
 from cli.terminal import command
 from oncall.anomalies import read_gate_report
@@ -40,7 +41,7 @@ def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResu
     is_bad = run.state not in _GOOD_STATES
     node = find_failed_node(record) if is_bad else None
     warnings = list(_read_warnings(store, record)) if run.state is not RunState.RUNNING else []
-    reason = cause(record, run.state) or (f"{len(warnings)} warnings" if warnings else "nothing went wrong")
+    reason = cause(record, run.state) or (count_text(len(warnings), "warning") if warnings else "nothing went wrong")
     activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
     if activity is not None:
         reason = str(activity)

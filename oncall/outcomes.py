@@ -249,7 +249,8 @@ def _describe_join(log: Path, summary: JoinSummary, model: str) -> list[str]:
         shard.check_model(model)
     new = [shard for shard in shards if shard.path.stem not in summary.shards]
     if new:
-        notes.append(f"{len(new)} shards are newer than the join; join again: python -m serving.outcomes --log {log}")
+        newer = count_text(len(new), "shard", "are")
+        notes.append(f"{newer} newer than the join; join again: python -m serving.outcomes --log {log}")
     unweighted = [file for file in summary.files.values() if file.model_weight and not file.weight]
     if unweighted:
         others = f" and {len(unweighted) - 1} more files" if len(unweighted) > 1 else ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, number_text, only_artifact
 from schemas.metrics import METRICS
 from trainer.config import format_values, parse_values
@@ -74,4 +75,6 @@ class TunerSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        return f"best of {self.trials} trials: {number_text(self.score)} with {format_values(self.values)}"
+        return (
+            f"best of {count_text(self.trials, 'trial')}: {number_text(self.score)} with {format_values(self.values)}"
+        )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.config import DRIFT, SKEW
 from components.gate.report import GateReport
@@ -18,9 +19,9 @@ class GateSummary(GateReport, NodeSummary):
 
     @property
     def headline(self) -> str:
-        warnings = f"{len(self.warnings)} warnings, " if self.warnings else ""
+        warnings = f"{count_text(len(self.warnings), 'warning')}, " if self.warnings else ""
         drift = f"drift of {self.compared[DRIFT]}" if self.history else "drift not compared: no history"
-        return f"{warnings}skew of {self.compared[SKEW]} features compared, {drift}"
+        return f"{warnings}skew of {count_text(self.compared[SKEW], 'feature')} compared, {drift}"
 
     def lines(self) -> list[tuple[str, str]]:
         return [("warning", text) for text in self.warnings]

@@ -194,8 +194,8 @@ def _report_plan(plan: RemovalPlan, left: list[Path], *, yes: bool) -> CommandRe
     verb = "removed" if yes else "would remove"
     hint = "; add --yes to do it" if has_work and not yes else ""
     lines = [
-        f"{verb} {len(plan.artifacts)} artifacts in {len(plan.folders)} folders, {total:,} bytes "
-        f"({format_bytes(total)}); runs that keep all: {len(plan.kept_runs)}{hint}"
+        f"{verb} {count_text(len(plan.artifacts), 'artifact')} in {count_text(len(plan.folders), 'folder')}, "
+        f"{total:,} bytes ({format_bytes(total)}); runs that keep all: {len(plan.kept_runs)}{hint}"
     ]
     if plan.gone:
         verb = "marked" if yes else "would mark"

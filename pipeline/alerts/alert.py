@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cli.counts import count_text
 from cli.terminal import clean, flags
 from pipeline.alerts.config import Event
 from pipeline.run.advice import ask, suggest_after_rejection, suggest_commands
@@ -96,7 +97,7 @@ def _shorten(why: str) -> list[str]:
     lines = [
         line if len(line) <= _MAX_SHOWN_CHARS else f"{line[: _MAX_SHOWN_CHARS - 3]}..." for line in why.splitlines()
     ]
-    more = [f"and {len(lines) - _MAX_SHOWN_LINES} lines more"] if len(lines) > _MAX_SHOWN_LINES else []
+    more = [f"and {count_text(len(lines) - _MAX_SHOWN_LINES, 'line')} more"] if len(lines) > _MAX_SHOWN_LINES else []
     return [*lines[:_MAX_SHOWN_LINES], *more]
 
 

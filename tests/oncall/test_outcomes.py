@@ -206,7 +206,7 @@ def test_the_config_may_name_the_log(good: Path, runs: Runs, oncall: Oncall) -> 
 def test_newer_shards_are_named(good: Path, document: Callable[..., Any]) -> None:
     write_log(good.parent, "9", build_rows(["z"]))
     notes = document("outcomes", "--log", good)["notes"]
-    assert f"1 shards are newer than the join; join again: python -m serving.outcomes --log {good}" in notes
+    assert f"1 shard is newer than the join; join again: python -m serving.outcomes --log {good}" in notes
 
 
 def test_a_log_of_another_model_is_named(good: Path, oncall: Oncall) -> None:
