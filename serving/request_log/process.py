@@ -22,8 +22,9 @@ from serving.request_log.writer import LogWriter
 
 _LOG = logging.getLogger(__name__)
 _WAITING_MESSAGES = 4
-# Rows are gathered, since a write of many costs little more than one of few. A process that is killed loses them.
-_GATHER_SECONDS, _GATHER_ROWS = 0.4, 4_096
+# Rows are gathered, since a write of many costs little more than one of few; a long write would keep a processor from
+# answers. A process that is killed loses them.
+_GATHER_SECONDS, _GATHER_ROWS = 0.2, 4_096
 # Answers have the processors first.
 _NICENESS = 5
 

@@ -34,7 +34,7 @@ from serving.request_log.writer import COLUMNS, LogCounts
 
 _LOG = logging.getLogger(__name__)
 # A worker that is killed loses what waits so long. Many short sends delay no request as a long one does.
-_WAIT_SECONDS = 0.1
+_WAIT_SECONDS = 0.05
 _MESSAGE_ENTRIES = 256
 # A process that ends is replaced at once, and not again within this time.
 _RETRY_SECONDS = 30.0
