@@ -47,6 +47,7 @@ RULES = {
     "long": "long sentences",
     "words": "words that have a standard one",
     "names": "names that do not tell the content",
+    "functions": "names of functions that do not start with a verb",
     "D401": "docstrings of functions that are not imperative, by ruff",
 }
 # Names for how a value came, which do not tell its content.
@@ -56,6 +57,13 @@ _PARTICIPLE = re.compile(
     r"begun|bound|built|chosen|drawn|found|given|held|kept|known|made|missing|overridden|rewritten|said|sent|seen|shown|"
     r"taken|thrown|told|understood|waiting|written|"
     r"(?!(?:embed|exceed|feed|need|proceed|seed|shed|speed|succeed)$)[a-z]+ed"
+)
+# Verbs with which a function's name may start.
+_VERBS = frozenset((ROOT / "checks" / "verbs.txt").read_text().split())
+# Names that start otherwise: predicates, conversions, handlers of events, and those that a framework looks up.
+_NAME_START = re.compile(r"(is|are|has|can|to|from|as|with|without|on)_[a-z]|test_|[A-Z]|main$|__")
+_FRAMEWORK_NAMES = frozenset(
+    {"data_received", "eof_received", "connection_made", "connection_lost", "preprocessing_fn", "run_fn", "tuner_fn"}
 )
 _WORDS = {word: re.compile(rf"\b(?:{pattern})", re.IGNORECASE) for word, pattern in WORDS.items()}
 _START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")
@@ -98,6 +106,7 @@ class Violation:
 def check_python(file: str, source: str) -> Iterator[Violation]:
     """Yield the places of a Python file that break a rule."""
     tree = ast.parse(source)
+    is_product = not file.startswith(("benchmarks/", "tests/"))
     for line, text in _find_docstrings(tree):
         if _START.match(text):
             yield Violation("start", file, line, text.strip().splitlines()[0])
@@ -111,6 +120,8 @@ def check_python(file: str, source: str) -> Iterator[Violation]:
         name = _read_name(node)
         if name in NAMES or (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_participle(node)):
             yield Violation("names", file, getattr(node, "lineno", 0), name)
+        if is_product and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not _has_verb(node):
+            yield Violation("functions", file, node.lineno, node.name)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in (tokenize.COMMENT, tokenize.STRING):
             yield from _find_words(file, token.start[0], token.string)
@@ -144,6 +155,18 @@ def _read_name(node: ast.AST) -> str:
 def _is_participle(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Return whether a function has a participle for its name."""
     return not _is_named_otherwise(function) and _PARTICIPLE.fullmatch(function.name.strip("_")) is not None
+
+
+def _has_verb(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether the name of a function starts with a verb, if it must."""
+    name = function.name.strip("_")
+    if function.name in _FRAMEWORK_NAMES or _NAME_START.match(name) or function.name.startswith("__"):
+        return True
+    decorators = " ".join(map(ast.unparse, function.decorator_list))
+    return (
+        name.partition("_")[0] in _VERBS
+        or re.search(r"property|fixture|\.setter|\.command|\.group|override", decorators) is not None
+    )
 
 
 def _is_named_otherwise(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
