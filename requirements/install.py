@@ -52,20 +52,20 @@ class SetUpError(Exception):
     """The environment cannot be built; the text says what is needed and what was found."""
 
 
-def glibc_version(text: str) -> tuple[int, int] | None:
-    """Return (major, minor) of what confstr says of the C library, or None where it is another one."""
+def parse_glibc_version(text: str) -> tuple[int, int] | None:
+    """Return (major, minor) of the C library from confstr's string; None if it is another library."""
     match = re.match(r"glibc (\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else None
 
 
-def host_glibc() -> tuple[int, int]:
+def find_host_glibc() -> tuple[int, int]:
     """Return the version of the host's C library, as (major, minor).
 
     Raises:
       SetUpError: where the C library is another one.
     """
     try:
-        version = glibc_version(os.confstr("CS_GNU_LIBC_VERSION") or "")
+        version = parse_glibc_version(os.confstr("CS_GNU_LIBC_VERSION") or "")
     except (ValueError, OSError):
         version = None
     if version is None:
@@ -121,20 +121,21 @@ def create_venv() -> None:
     )
 
 
-def distribution() -> str:
+def find_distribution() -> str:
     """Return the apt family of this host: 'debian' or 'ubuntu'."""
     release = platform.freedesktop_os_release()
     for name in [release.get("ID", ""), *release.get("ID_LIKE", "").split()]:
         # Mint and others name both; ID_LIKE lists the closest first.
         if name in RUNTIME_SUITES and shutil.which("apt-get") and shutil.which("dpkg-deb"):
             return name
+    version = ".".join(map(str, find_host_glibc()))
     raise SetUpError(
         f"needs glibc {'.'.join(map(str, NEEDED_GLIBC))} or newer, or a Debian or Ubuntu host to take one from; "
-        f"found glibc {'.'.join(map(str, host_glibc()))} on {release.get('PRETTY_NAME', 'an unknown distribution')}."
+        f"found glibc {version} on {release.get('PRETTY_NAME', 'an unknown distribution')}."
     )
 
 
-def archive_address(family: str) -> str:
+def find_archive_address(family: str) -> str:
     """Return the address of the host's main package archive, read from its own apt configuration.
 
     `apt-get indextargets` would need no parsing, but lists nothing on hosts whose lists were
@@ -156,7 +157,7 @@ def archive_address(family: str) -> str:
 
 def fetch_runtime(target: Path) -> None:
     """Unpack a newer C runtime into `target` with a private apt: no root, no change to the host's."""
-    family = distribution()
+    family = find_distribution()
     keyring = f"/usr/share/keyrings/{family}-archive-keyring.gpg"
     with tempfile.TemporaryDirectory() as folder:
         private = Path(folder)
@@ -166,7 +167,7 @@ def fetch_runtime(target: Path) -> None:
             (private / needed).mkdir(parents=True)
         (private / "status").touch()
         (private / "sources.list").write_text(
-            f"deb [arch=amd64 signed-by={keyring}] {archive_address(family)} {RUNTIME_SUITES[family]} main\n"
+            f"deb [arch=amd64 signed-by={keyring}] {find_archive_address(family)} {RUNTIME_SUITES[family]} main\n"
         )
         settings = {
             "Dir::Etc::sourcelist": private / "sources.list",
@@ -212,7 +213,7 @@ def patch_python(runtime: Path) -> None:
 
 
 def install_packages() -> None:
-    """Make the environment hold exactly what the lock says, and this project, editable."""
+    """Make the environment hold exactly the packages of the lock, and this project, editable."""
     uv, python = TOOLS / "bin" / "uv", VENV / "bin" / "python"
     run(uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, LOCK)
     # compat: a plain .pth file, which type checkers and editors understand too.
@@ -220,13 +221,13 @@ def install_packages() -> None:
     run(uv, *editable.split(), python, "--editable", ROOT)
 
 
-def warm_byte_code() -> None:
-    """Write the byte-code of what a run imports, whatever PYTHONDONTWRITEBYTECODE says on this host."""
+def compile_byte_code() -> None:
+    """Write the byte-code of the modules that a run imports, even if PYTHONDONTWRITEBYTECODE is set on this host."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     run(VENV / "bin" / "python", "-c", "import " + ", ".join(WARMED_MODULES), env=env)
 
 
-def interpreter_works() -> bool:
+def is_interpreter_usable() -> bool:
     """Return whether .venv holds a python with a C runtime that is new enough, and the installers."""
     python = VENV / "bin" / "python"
     if not (python.exists() and (TOOLS / "bin" / "uv").exists()):
@@ -237,18 +238,18 @@ def interpreter_works() -> bool:
     except OSError:
         # Its C runtime was removed, or the checkout was moved.
         return False
-    return (glibc_version(answer) or (0, 0)) >= NEEDED_GLIBC
+    return (parse_glibc_version(answer) or (0, 0)) >= NEEDED_GLIBC
 
 
 def prepare_interpreter() -> None:
     """Create the environment's python, with the newer C runtime where the host's is too old."""
-    if interpreter_works():
+    if is_interpreter_usable():
         return
     create_venv()
-    if host_glibc() < NEEDED_GLIBC:
+    if find_host_glibc() < NEEDED_GLIBC:
         fetch_runtime(VENV / "runtime")
         patch_python(VENV / "runtime")
-    if not interpreter_works():
+    if not is_interpreter_usable():
         raise SetUpError(f"the new {VENV}/bin/python does not start; see {LOG}, and please report this host.")
 
 
@@ -257,7 +258,7 @@ def main() -> int:
         ("checking this machine", check_host),
         ("creating .venv", prepare_interpreter),
         ("installing the locked packages", install_packages),
-        ("compiling what a run imports", warm_byte_code),
+        ("compiling what a run imports", compile_byte_code),
     )
     LOG.unlink(missing_ok=True)
     try:

@@ -19,8 +19,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_c_runtime_is_recognised(install: ModuleType) -> None:
-    assert install.glibc_version("glibc 2.36") == (2, 36)
-    assert install.glibc_version("musl 1.2.4") is None
+    assert install.parse_glibc_version("glibc 2.36") == (2, 36)
+    assert install.parse_glibc_version("musl 1.2.4") is None
 
 
 @pytest.mark.parametrize(

