@@ -142,7 +142,7 @@ def _has_expressions(settings: Settings) -> bool:
 
 def _facts(config: PipelineConfig, folder: Path) -> dict[str, Any]:
     """Return what expressions may use."""
-    rows = sum(len(label) for _, _, label in _sources(config, folder)["train"].blocks())
+    rows = sum(len(label) for _, _, label in _sources(config, folder)["train"].read_blocks())
     return {"rows": rows, "columns": len(config.features), "kind": config.label.kind}
 
 

@@ -269,7 +269,7 @@ def measure(
 
     kind = source.features.label.kind
     counts = create_empty_counts(kind, threshold, costs)
-    for ids, numbers, label in source.blocks():
+    for ids, numbers, label in source.read_blocks():
         output = network(source.unpack(ids, numbers), training=False)
         match kind:
             case "binary":

@@ -57,7 +57,7 @@ class Optimizer(Declaration):
     """Clips each gradient element to plus or minus this."""
 
     @model_validator(mode="after")
-    def _one_clip(self) -> "Optimizer":
+    def _check_clips(self) -> "Optimizer":
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("give clip_norm or clip_value, not both")
         return self
@@ -147,7 +147,7 @@ class Range(Declaration):
     """Whether small values are as likely as large ones, as fits learning rates."""
 
     @model_validator(mode="after")
-    def _ascending(self) -> "Range":
+    def _check_ascending(self) -> "Range":
         if self.low >= self.high:
             raise ValueError(f"low: {self.low} is not below high: {self.high}")
         if self.log and self.low <= 0:
@@ -234,7 +234,7 @@ class Training(Declaration):
     """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the
     shape of the network must be the same; otherwise the run stops."""
 
-    def watched_metric(self, label: LabelKind) -> str:
+    def choose_watched_metric(self, label: LabelKind) -> str:
         """Return the metric by which epochs are compared."""
         stopping = self.early_stopping
         return stopping.metric if stopping is not None and stopping.metric is not None else watchable_metrics(label)[0]

@@ -81,8 +81,8 @@ def choose_threshold(
     threshold = _as_threshold(false_positive / (false_positive + costs.cost_false_negative))
     is_better = False
     if min(negatives, positives) >= _MIN_CLASS_ROWS:
-        cheapest = _cheapest(positive, probabilities, weights, costs, threshold)
-        gains = _row_costs(positive, probabilities, costs, threshold) - _row_costs(
+        cheapest = _find_cheapest(positive, probabilities, weights, costs, threshold)
+        gains = _compute_row_costs(positive, probabilities, costs, threshold) - _compute_row_costs(
             positive, probabilities, costs, cheapest
         )
         is_better = least_mean(gains, weights, _CONFIDENCE) > 0
@@ -92,8 +92,8 @@ def choose_threshold(
         costs=costs,
         chosen_by="eval" if is_better else "costs",
         rows=len(positive),
-        mean_cost=_mean_cost(positive, probabilities, weights, costs, threshold),
-        mean_cost_at_default=_mean_cost(positive, probabilities, weights, costs, DEFAULT_THRESHOLD),
+        mean_cost=_compute_mean_cost(positive, probabilities, weights, costs, threshold),
+        mean_cost_at_default=_compute_mean_cost(positive, probabilities, weights, costs, DEFAULT_THRESHOLD),
     )
 
 
@@ -101,7 +101,9 @@ def _as_threshold(value: float) -> float:
     return min(max(float(np.float32(value)), _LEAST), _GREATEST)
 
 
-def _cheapest(positive: Array, probabilities: Array, weights: Array, costs: DecisionCosts, preferred: float) -> float:
+def _find_cheapest(
+    positive: Array, probabilities: Array, weights: Array, costs: DecisionCosts, preferred: float
+) -> float:
     """Return the candidate with the least cost; of several, the nearest to `preferred`."""
     order = np.argsort(probabilities, kind="stable")
     ordered, rows = probabilities[order].astype(np.float64), len(order)
@@ -121,16 +123,16 @@ def _cheapest(positive: Array, probabilities: Array, weights: Array, costs: Deci
     return float(cheapest[np.argmin(np.abs(cheapest - preferred))])
 
 
-def _row_costs(positive: Array, probabilities: Array, costs: DecisionCosts, threshold: float) -> Array:
+def _compute_row_costs(positive: Array, probabilities: Array, costs: DecisionCosts, threshold: float) -> Array:
     predicted = probabilities > np.float32(threshold)
     false_negative = np.where(positive & ~predicted, costs.cost_false_negative, 0.0)
     return np.where(predicted & ~positive, costs.cost_false_positive, false_negative)
 
 
-def _mean_cost(
+def _compute_mean_cost(
     positive: Array, probabilities: Array, weights: Array, costs: DecisionCosts, threshold: float
 ) -> float | None:
-    row_costs = _row_costs(positive, probabilities, costs, threshold)
+    row_costs = _compute_row_costs(positive, probabilities, costs, threshold)
     return float(np.average(row_costs, weights=weights)) if len(positive) else None
 
 
@@ -138,7 +140,7 @@ def _predict(network: Callable[..., tf.Tensor], source: Source) -> tuple[Array, 
     """Return labels, probabilities and weights of a split, [rows] each, at most `_MAX_ROWS` of them."""
     step, passed = 1, 0
     parts: list[tuple[Array, ...]] = []
-    for ids, numbers, label, *weights in source.blocks():
+    for ids, numbers, label, *weights in source.read_blocks():
         rows = np.flatnonzero((passed + np.arange(len(label))) % step == 0)
         passed += len(label)
         inputs = source.unpack(tf.gather(ids, rows), tf.gather(numbers, rows))

@@ -27,7 +27,7 @@ def build_strategy(training: Training) -> Any:
         case "mirrored":
             return tf.distribute.MirroredStrategy()
         case "multi_worker":
-            if not _cluster():
+            if not _read_cluster():
                 raise ConfigError(
                     "training.distribution: multi_worker needs several machines; set vertex.machines.Trainer.replicas "
                     "and run on Vertex, or set TF_CONFIG"
@@ -35,7 +35,7 @@ def build_strategy(training: Training) -> Any:
             return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _cluster() -> dict[str, Any]:
+def _read_cluster() -> dict[str, Any]:
     cluster: dict[str, Any] = json.loads(os.environ.get("TF_CONFIG") or "{}")
     return cluster
 
@@ -45,7 +45,7 @@ def is_chief() -> bool:
 
     It does if it is alone, the chief, or the first worker where there is no chief.
     """
-    task, cluster = _cluster().get("task", {}), _cluster().get("cluster", {})
+    task, cluster = _read_cluster().get("task", {}), _read_cluster().get("cluster", {})
     kind = task.get("type")
     return kind in (None, "chief") or (kind == "worker" and task.get("index") == 0 and "chief" not in cluster)
 

@@ -15,7 +15,7 @@ from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, Label
 from schemas.moments import Moments, merge_moments
 from serving.model.network_inputs import IDS, NUMBERS, network_inputs
 from trainer.config import Training
-from trainer.outputs import LabelValues, label_quantiles
+from trainer.outputs import LabelValues, compute_quantiles
 
 # Rows that go through the input together: with single rows, tf.data takes longer than the network.
 _BLOCK_ROWS = 4096
@@ -50,7 +50,7 @@ class Source:
     features: FeatureSet
     feature_spec: Mapping[str, Any]
 
-    def blocks(self) -> tf.data.Dataset:
+    def read_blocks(self) -> tf.data.Dataset:
         """Return all rows once, in blocks (ids [rows, n], numbers [rows, m], labels [rows]) of interleaved shards.
 
         With a column of weights, a block has a fourth part: weights [rows].
@@ -173,13 +173,13 @@ class _Labels:
         """Whether all labels of a regression are the same number."""
         return not self._classes and self.low == self._high
 
-    def values(self, sample: np.ndarray, weights: np.ndarray) -> LabelValues:
+    def compute_values(self, sample: np.ndarray, weights: np.ndarray) -> LabelValues:
         """Return the statistics of a regression's labels and of a weighted sample of them; defaults for classes."""
         if self._classes:
             return LabelValues()
         plain, logs = self._moments, self._log_moments
         std, log_std = ((moments.squares / moments.weight) ** 0.5 for moments in (plain, logs))
-        quantiles = (self.low, *label_quantiles(sample, weights)[1:-1], self._high)
+        quantiles = (self.low, *compute_quantiles(sample, weights)[1:-1], self._high)
         return LabelValues(plain.mean, std, logs.mean, log_std, self.low, self._high, quantiles)
 
     @property
@@ -187,7 +187,7 @@ class _Labels:
         """The sum of the weights of each class; empty for a regression."""
         return dict(zip(self._classes, self.weights.tolist(), strict=True)) if self._classes else {}
 
-    def loss_factors(self, imbalance: str) -> np.ndarray:
+    def compute_loss_factors(self, imbalance: str) -> np.ndarray:
         """Return the number by class that weights are multiplied by, so that the mean weight of the batches is 1."""
         match imbalance:
             case "class_weights":
@@ -220,7 +220,7 @@ class _Sample:
             tuple(column[rows] for column in part) for part, rows in zip(self._parts, is_in_sample, strict=True)
         ]
 
-    def rows(self) -> list[np.ndarray]:
+    def collect_rows(self) -> list[np.ndarray]:
         """Return ids, numbers, labels and, if there is a column of them, weights."""
         return [np.concatenate(columns) for columns in list(zip(*self._parts, strict=True))[1:]]
 
@@ -237,14 +237,14 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
     Raises:
       DataError: train has no row, or none of a class, or all labels of a regression are the same.
     """
-    blocks = source.blocks().cache(os.path.join(cache_folder, "train"))
+    blocks = source.read_blocks().cache(os.path.join(cache_folder, "train"))
     label = source.features.label
     labels, sample = _Labels(label.classes), _Sample(seed)
     for block in blocks.as_numpy_iterator():
         labels.add(*block[2:])
         sample.add(block)
     _check_labels(label, labels)
-    classes, factors = len(label.classes), labels.loss_factors(training.imbalance)
+    classes, factors = len(label.classes), labels.compute_loss_factors(training.imbalance)
     oversample = training.imbalance == "oversample"
 
     @_do_not_convert
@@ -259,7 +259,7 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
         rows = _balance_classes(blocks, classes, seed=seed) if oversample else _shuffle(blocks, seed=seed)
         return rows.rebatch(training.batch_size).map(name_inputs, num_parallel_calls=tf.data.AUTOTUNE)
 
-    ids, numbers, sample_labels, *weights = sample.rows()
+    ids, numbers, sample_labels, *weights = sample.collect_rows()
     sample_weights = weights[0] if weights else np.ones(len(sample_labels))
     balance = labels.total / (len(labels.rows) * labels.rows)
     repeats = balance[sample_labels] if oversample else np.ones(len(sample_labels))
@@ -270,7 +270,7 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
         steps_per_epoch=-(-steps // together) * together,
         steps_together=together,
         sample=_build_sample(source, ids, numbers, repeats),
-        labels=labels.values(sample_labels, sample_weights),
+        labels=labels.compute_values(sample_labels, sample_weights),
         numbers=numbers,
         sample_labels=sample_labels,
         sample_weights=sample_weights,
@@ -286,12 +286,12 @@ def _check_labels(label: Label, labels: _Labels) -> None:
     absent = [name for name, weight in labels.class_weights.items() if not weight]
     if absent:
         raise DataError(
-            f"train has no row of {_named_classes(absent)} of label '{label.column}'; every class needs rows: check "
+            f"train has no row of {_list_classes(absent)} of label '{label.column}'; every class needs rows: check "
             "the declared classes, or add rows"
         )
 
 
-def _named_classes(names: Sequence[str]) -> str:
+def _list_classes(names: Sequence[str]) -> str:
     first_names = ", ".join(f"'{name}'" for name in names[:_MAX_NAMED_CLASSES])
     more = f" and {len(names) - _MAX_NAMED_CLASSES:,} more" if len(names) > _MAX_NAMED_CLASSES else ""
     return f"class{'es' if len(names) > 1 else ''} {first_names}{more}"
@@ -341,10 +341,10 @@ def read_evaluation_rows(source: Source, *, cache_folder: str) -> EvaluationRows
       DataError: eval has no row.
     """
 
-    blocks = source.blocks().cache(os.path.join(cache_folder, "evaluation"))
+    blocks = source.read_blocks().cache(os.path.join(cache_folder, "evaluation"))
     # Read to the end, since tf.data writes its cache file only then.
     labels = _read_labels(blocks, source)
-    (factor,) = {*labels.loss_factors("none").tolist()}
+    (factor,) = {*labels.compute_loss_factors("none").tolist()}
 
     @_do_not_convert
     def name_inputs(
@@ -362,7 +362,7 @@ def sum_class_weights(source: Source) -> Mapping[str, float]:
     Raises:
       DataError: eval has no row.
     """
-    return _read_labels(source.blocks(), source).class_weights
+    return _read_labels(source.read_blocks(), source).class_weights
 
 
 def _read_labels(blocks: tf.data.Dataset, source: Source) -> _Labels:

@@ -134,7 +134,7 @@ class OneHotIds(keras.layers.Layer):
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Encode IDs: int64 of shape [batch, all columns] gives float32 of shape [batch, sum of `num_ids`]."""
-        places = _places(ids, self.columns, self.num_ids)
+        places = _compute_places(ids, self.columns, self.num_ids)
         rows = tf.shape(places, tf.int64)[0]
         at = tf.stack([tf.repeat(tf.range(rows), len(self.columns)), tf.reshape(places, [-1])], axis=1)
         encoded = tf.scatter_nd(at, tf.ones([tf.size(places)]), tf.stack([rows, sum(self.num_ids)]))
@@ -147,7 +147,7 @@ class OneHotIds(keras.layers.Layer):
         return {**super().get_config(), "columns": self.columns, "num_ids": self.num_ids}
 
 
-def _places(ids: tf.Tensor, columns: tuple[int, ...], num_ids: tuple[int, ...]) -> tf.Tensor:
+def _compute_places(ids: tf.Tensor, columns: tuple[int, ...], num_ids: tuple[int, ...]) -> tf.Tensor:
     """Return the places of the IDs of some columns in a table that has the rows of one column after the other's."""
     selected = _select_columns(ids, columns)
     starts = itertools.accumulate(num_ids[:-1], initial=0)
@@ -297,7 +297,7 @@ class Members(keras.layers.Layer):
         self.members = members
 
     def build(self, input_shape: Any) -> None:
-        self.scales = self.add_weight(shape=(self.members, input_shape[-1]), initializer=_random_signs, name="scales")
+        self.scales = self.add_weight(shape=(self.members, input_shape[-1]), initializer=_draw_signs, name="scales")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Scale: [batch, n] gives [batch, members, n]."""
@@ -308,7 +308,7 @@ class Members(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("trainer")
-def _random_signs(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
+def _draw_signs(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
     draws = keras.random.uniform(shape, -1.0, 1.0, dtype=dtype)
     return tf.where(draws < 0, -tf.ones_like(draws), tf.ones_like(draws))
 

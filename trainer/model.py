@@ -29,7 +29,7 @@ from trainer.layers import (
     Squash,
     SumOfColumns,
 )
-from trainer.normalization import normalization_layer
+from trainer.normalization import build_normalization
 from trainer.optimizers import build_optimizer
 from trainer.outputs import LabelUnit, LabelValues, MeanOfMembers, Temperature
 
@@ -113,7 +113,7 @@ class WideAndDeep(keras.Model):
         """Take one joint step: one forward and one backward pass, then each optimizer updates its own weights."""
         inputs, label, weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            loss = self._joint_loss(inputs, label, weight)
+            loss = self._compute_joint_loss(inputs, label, weight)
         weights = self.trainable_variables
         gradients = tape.gradient(loss, weights)
         self.health.add_step(loss, gradients)
@@ -131,11 +131,11 @@ class WideAndDeep(keras.Model):
         return {"loss": loss[None] if replicas > 1 else loss}
 
     @tf.function(autograph=False)
-    def eval_loss(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    def compute_eval_loss(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         """Return the loss of a batch as the training has it, without dropout."""
-        return self._joint_loss(inputs, label, weight, training=False)
+        return self._compute_joint_loss(inputs, label, weight, training=False)
 
-    def _joint_loss(
+    def _compute_joint_loss(
         self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor, *, training: bool = True
     ) -> tf.Tensor:
         """Return the mean of the members' losses."""
@@ -276,7 +276,7 @@ def _build_deep_logit(hidden: Any, model: Model, outputs: int, precision: Precis
         hidden = Members(model.members, name="members")(hidden)
     penalty = keras.regularizers.L1L2(model.l1, model.l2) if model.l1 or model.l2 else None
     for number, units in enumerate(model.hidden_units, start=1):
-        normalization = normalization_layer(model.normalization, number, precision)
+        normalization = build_normalization(model.normalization, number, precision)
         # A normalization has a bias of its own.
         use_bias = normalization is None
         dense = keras.layers.Dense(
@@ -378,14 +378,14 @@ def compile_model(
         wide_optimizer=build_optimizer(training.wide_optimizer, steps=steps),
         optimizer=build_optimizer(training.deep_optimizer, steps=steps),
         ema=training.ema_momentum,
-        loss=_loss(label, training.label_smoothing),
+        loss=_build_loss(label, training.label_smoothing),
         # XLA compiles no step that several replicas take together.
         jit_compile=False if replicas > 1 else "auto",
         steps_per_execution=1 if replicas > 1 else steps_together,
     )
 
 
-def _loss(label: LabelKind, smoothing: float) -> keras.losses.Loss:
+def _build_loss(label: LabelKind, smoothing: float) -> keras.losses.Loss:
     match label:
         case "binary":
             return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)

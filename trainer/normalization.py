@@ -16,7 +16,7 @@ _LAYER_EPSILON = 1e-3
 _MAX_R, _MAX_D = 3.0, 5.0
 
 
-def normalization_layer(kind: Normalization, number: int, precision: Precision) -> keras.layers.Layer | None:
+def build_normalization(kind: Normalization, number: int, precision: Precision) -> keras.layers.Layer | None:
     """Return the layer that normalizes hidden layer `number`; None for `none`."""
     # A batch is that of all replicas together, as training.batch_size is.
     several = tf.distribute.get_strategy().num_replicas_in_sync > 1
@@ -79,7 +79,7 @@ class PopulationStatistics(keras.callbacks.Callback):
         for layer, part in zip(self._layers, self._parts, strict=True):
             # With the statistics that the layer before has got.
             blocks = [part(block) for block in blocks]
-            mean, variance = _moments(blocks, weights)
+            mean, variance = _compute_moments(blocks, weights)
             values = {"moving_mean": mean, "moving_variance": variance}
             if layer.renorm:
                 deviation = np.sqrt(variance + layer.epsilon)
@@ -88,7 +88,7 @@ class PopulationStatistics(keras.callbacks.Callback):
                 getattr(layer, name).assign(value.astype(np.float32))
 
 
-def _moments(blocks: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+def _compute_moments(blocks: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance over the rows of all blocks; weights are [rows, 1].
 
     A block is of shape [rows, units], or [rows, members, units].

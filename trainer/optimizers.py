@@ -26,10 +26,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         done = tf.cast(step, tf.float32)
         after_warmup = (done - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
         rising = (done + 1) / max(self.warmup_steps, 1)
-        factor = self._factor(tf.clip_by_value(after_warmup, 0.0, 1.0))
+        factor = self._compute_factor(tf.clip_by_value(after_warmup, 0.0, 1.0))
         return self.peak * tf.where(done < self.warmup_steps, rising, factor)
 
-    def _factor(self, progress: tf.Tensor) -> tf.Tensor:
+    def _compute_factor(self, progress: tf.Tensor) -> tf.Tensor:
         match self.shape:
             case "constant":
                 return tf.ones_like(progress)

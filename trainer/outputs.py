@@ -43,7 +43,7 @@ class LabelValues:
     quantiles: Sequence[float] = ()
 
 
-def label_quantiles(labels: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, ...]:
+def compute_quantiles(labels: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, ...]:
     """Return the quantiles of labels that `LabelUnit` interpolates between.
 
     Each label is in the middle of its weight, and quantiles are interpolated, as NumPy does for equal weights.
@@ -217,14 +217,15 @@ def choose_temperature(
     """
     weight = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
     losses = {
-        float(t): float(np.average(_log_losses(logits / t, labels), weights=weight)) for t in (1.0, *_TEMPERATURES)
+        float(t): float(np.average(_compute_log_losses(logits / t, labels), weights=weight))
+        for t in (1.0, *_TEMPERATURES)
     }
     rows = effective_rows(weight)
     best = min(losses, key=lambda t: rows * losses[t] + (np.log(t) / _PRIOR_DEVIATION) ** 2 / 2)
     return best, losses[1.0], losses[best]
 
 
-def _log_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _compute_log_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     logits = logits.astype(np.float64)
     if logits.shape[1] == 1:
         return np.logaddexp(0, np.where(labels == 1, -logits[:, 0], logits[:, 0]))

@@ -148,7 +148,7 @@ def fit(
         eval_rows = read_evaluation_rows(evaluation, cache_folder=cache_folder)
         undefined = find_undefined_metrics(label, eval_rows.class_weights)
         if training.early_stopping is not None:
-            check_defined("training.early_stopping.metric", training.watched_metric(label), undefined)
+            check_defined("training.early_stopping.metric", training.choose_watched_metric(label), undefined)
         for metric, reason in undefined.items():
             progress.report(f"{metric} is {reason}")
         validation = ValidationMetrics(eval_rows.batches, build_eval_metrics(label), undefined)
@@ -234,7 +234,7 @@ def _fit_rows(
         shuffle=False,
     )
     kept_epoch = stopping.best_epoch if stopping is not None else fit_history.epoch[-1]
-    if validation.history[kept_epoch][training.watched_metric(label)] is None:
+    if validation.history[kept_epoch][training.choose_watched_metric(label)] is None:
         place = f"predictions on eval after epoch {kept_epoch + 1} are not finite"
         cause = next(filter(None, (describe_non_finite(features, batch) for batch in validation.batches)), None)
         if cause is not None:
@@ -271,7 +271,7 @@ def _replace_non_finite(value: float) -> float | None:
 def _build_early_stopping(training: Training, label: LabelKind) -> "_EarlyStopping | None":
     if training.early_stopping is None:
         return None
-    metric = training.watched_metric(label)
+    metric = training.choose_watched_metric(label)
     return _EarlyStopping(
         monitor=f"val_{metric}",
         mode="max" if METRICS[metric].better == "higher" else "min",
@@ -441,7 +441,7 @@ class TensorBoardLogs(keras.callbacks.TensorBoard):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the values of an epoch; the loss on eval is under the tag of the loss of train."""
-        parts = [(float(self.model.eval_loss(*batch)), len(batch[1])) for batch in self._batches]
+        parts = [(float(self.model.compute_eval_loss(*batch)), len(batch[1])) for batch in self._batches]
         loss = sum(value * rows for value, rows in parts) / sum(rows for _, rows in parts)
         super().on_epoch_end(epoch, {**(logs or {}), "val_loss": loss})
         self._write_weights(epoch)
@@ -487,7 +487,7 @@ class DeadActivations(keras.callbacks.Callback):
         self._activations = keras.Model(model.input, outputs) if outputs else None
         self._writer = tf.summary.create_file_writer(os.path.join(self._log_folder, "validation"))
 
-    def shares(self) -> dict[str, float]:
+    def compute_shares(self) -> dict[str, float]:
         """Return the share of dead units by layer name."""
         if self._activations is None:
             return {}
@@ -499,7 +499,7 @@ class DeadActivations(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         with self._writer.as_default():
-            for name, share in self.shares().items():
+            for name, share in self.compute_shares().items():
                 tf.summary.scalar(f"dead_activations/{name}", share, step=epoch)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:

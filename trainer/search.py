@@ -38,7 +38,7 @@ from trainer.health import DivergenceError
 from trainer.input import Source, open_split, sum_class_weights
 from trainer.own_columns import add_own_columns
 from trainer.run import check_defined, fit
-from trainer.search_space import Space, choose_space, value_at
+from trainer.search_space import Space, choose_space, get_value
 
 _SCORE = "score"
 # Random trials before the Gaussian process chooses: so many more than parameters. keras-tuner's own three times as
@@ -192,7 +192,7 @@ class _ConfigTuner(keras_tuner.Tuner):
         if self._deadline.is_over:
             progress.report(
                 f"the budget of {self._minutes:g} minutes is over after {len(self._scores)} trials: {self._metric} "
-                f"{self._best(self._scores):.4f} is the best"
+                f"{self._find_best(self._scores):.4f} is the best"
             )
 
     def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:
@@ -203,7 +203,7 @@ class _ConfigTuner(keras_tuner.Tuner):
         number = f"trial {len(self._scores) + 1} of {self.oracle.max_trials} at most"
         progress.report(f"{number}: {format_values(values)}")
         try:
-            score = self._score(values)
+            score = self._compute_score(values)
         except _OutOfTimeError as error:
             progress.report(f"{number}: stopped, as the budget is over")
             raise keras_tuner.errors.FailedTrialError("the budget is over") from error
@@ -215,11 +215,11 @@ class _ConfigTuner(keras_tuner.Tuner):
             # keras-tuner stores the message of any other error and continues.
             raise keras_tuner.errors.FatalError(str(error)) from error
         self._scores.append(score)
-        so_far = self._best(self._scores)
+        so_far = self._find_best(self._scores)
         progress.report(f"{number}: {self._metric} {score:.4f}, best so far {so_far:.4f}")
         return {_SCORE: score}
 
-    def _score(self, values: Mapping[str, Any]) -> float:
+    def _compute_score(self, values: Mapping[str, Any]) -> float:
         model, training = apply_values(self._model, self._training, values)
         keras.backend.clear_session()
         _, history = fit(
@@ -232,9 +232,9 @@ class _ConfigTuner(keras_tuner.Tuner):
             code=self._code,
             callbacks=[self._deadline],
         )
-        return self._best(history.metrics[f"val_{self._metric}"])
+        return self._find_best(history.metrics[f"val_{self._metric}"])
 
-    def _best(self, scores: Sequence[float | None]) -> float:
+    def _find_best(self, scores: Sequence[float | None]) -> float:
         """Return the best score; undefined ones do not count."""
         best = max if METRICS[self._metric].better == "higher" else min
         return best(score for score in scores if score is not None)
@@ -248,7 +248,7 @@ def choose_metric(training: Training, features: FeatureSet) -> str:
     """Return the metric that a search is judged by."""
     search = training.search
     assert search is not None
-    return search.metric or training.watched_metric(features.label.kind)
+    return search.metric or training.choose_watched_metric(features.label.kind)
 
 
 def _build_oracle(space: Space, training: Training, features: FeatureSet, seed: int) -> Any:
@@ -290,7 +290,7 @@ def _find_start(space: keras_tuner.HyperParameters, model: Model, training: Trai
     """Return the config's own values, as keras-tuner has them; None if one is not in the space."""
     start: dict[str, Any] = {}
     for parameter in space.space:
-        value = value_at(parameter.name, model, training)
+        value = get_value(parameter.name, model, training)
         if isinstance(parameter, hyperparameters.Choice):
             equal = [choice for choice in parameter.values if json.loads(choice) == value]
             if not equal:

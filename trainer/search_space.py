@@ -32,14 +32,14 @@ def choose_space(search: Search, features: FeatureSet, model: Model, training: T
     if features.label.kind != "regression":
         space["training.label_smoothing"] = Range(low=0.0, high=0.1)
     if not is_own:
-        space |= _shape(features, model)
+        space |= _choose_shape(features, model)
         if features.label.kind == "regression":
             space |= _REGRESSION
     left_out = set(_FIXED_BY_WARM_START) if training.warm_start else set()
     if model.architecture != "wide_and_deep" and not is_own:
         left_out.add(f"training.{'wide' if model.architecture == 'deep' else 'deep'}_optimizer.learning_rate")
     return {
-        path: _include(values, value_at(path, model, training))
+        path: _include(values, get_value(path, model, training))
         for path, values in space.items()
         if path not in left_out
     }
@@ -64,14 +64,14 @@ _NUMBERS: Space = {
 _REGRESSION: Space = {"model.label_scale": Choices(choices=("z_score", "log_z_score", "quantile"))}
 
 
-def _shape(features: FeatureSet, model: Model) -> Space:
+def _choose_shape(features: FeatureSet, model: Model) -> Space:
     if model.architecture == "wide":
         return {}
     has_numbers = any(column.encoding is None for column in features.number_columns)
     return {**_DEEP, **(_NUMBERS if has_numbers else {})}
 
 
-def value_at(path: str, model: Model, training: Training) -> Any:
+def get_value(path: str, model: Model, training: Training) -> Any:
     """Return the value of a path such as `model.dropout`, as JSON has it."""
     value: Any = {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")}
     for key in path.split("."):

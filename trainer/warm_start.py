@@ -72,10 +72,10 @@ class WarmStart:
                 raise PipelineError(f"warm start: {', '.join(named)} changed since {self.path}; {_ADVICE}")
 
     def _check_vocabularies(self) -> None:
-        before = _assets(os.path.join(self.path, "assets"))
+        before = _read_assets(os.path.join(self.path, "assets"))
         # No vocabulary, but the place of the served model's version.
         before.pop(os.path.basename(VERSION_FILE), None)
-        now = _assets(os.path.join(self.transform_output.transform_savedmodel_dir, "assets"))
+        now = _read_assets(os.path.join(self.transform_output.transform_savedmodel_dir, "assets"))
         # How often a token occurs changes with each window, and its weights mean the same.
         names = {name for name in (*before, *now) if not name.endswith(FREQUENCIES_SUFFIX)}
         for name in sorted(names):
@@ -88,7 +88,7 @@ class WarmStart:
                 )
 
 
-def _assets(folder: str) -> dict[str, list[bytes]]:
+def _read_assets(folder: str) -> dict[str, list[bytes]]:
     """Return the lines of each vocabulary file."""
     files = {}
     for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():

@@ -60,7 +60,7 @@ def test_costs_are_weighed() -> None:
 def test_of_candidates_that_cost_the_same_the_nearest_is_taken(preferred: float, nearest: float) -> None:
     # Each of the three has two errors.
     labels, probabilities = make_rows((9, 0, 0.1), (1, 1, 0.3), (1, 0, 0.4), (1, 1, 0.45), (1, 0, 0.46), (9, 1, 0.8))
-    threshold = decision._cheapest(labels == 1, probabilities, np.ones(len(labels)), costs(), preferred)
+    threshold = decision._find_cheapest(labels == 1, probabilities, np.ones(len(labels)), costs(), preferred)
     assert threshold == pytest.approx(nearest)
 
 
@@ -171,7 +171,7 @@ def test_the_rows_of_eval_decide_and_the_threshold_is_reported(tmp_path: Path, h
     source = write_source(tmp_path / "eval.gz", rows=400)
     declared = costs(1, 5)
     chosen = fit_threshold(Network(), source, declared, training())
-    ids, numbers, labels = next(iter(source.blocks()))
+    ids, numbers, labels = next(iter(source.read_blocks()))
     assert len(ids) == 400
     expected = choose_threshold(labels.numpy(), tf.sigmoid(numbers[:, 0]).numpy(), declared)
     assert chosen == expected

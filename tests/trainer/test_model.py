@@ -118,7 +118,7 @@ def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> 
     losses = history.metrics["val_log_loss"]
     assert 1 < history.kept_epoch < len(losses) - 1 < 29
     assert losses[history.kept_epoch] == min(losses)
-    rows = list(evaluation.blocks())
+    rows = list(evaluation.read_blocks())
     logit = network(evaluation.unpack(rows[0][0], rows[0][1]), training=False)
     loss_on_eval = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
     assert loss_on_eval == pytest.approx(min(losses), rel=1e-3)
@@ -151,7 +151,7 @@ def sizes_of_epochs(source: Source, folder: Path, seed: int) -> list[list[float]
 def test_an_epoch_has_every_row_once_in_an_order_of_its_own_that_the_seed_repeats(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every = sorted(float(v) for _, numbers, _ in source.blocks() for v in numbers.numpy()[:, 0])
+    every = sorted(float(v) for _, numbers, _ in source.read_blocks() for v in numbers.numpy()[:, 0])
     # Several windows in an epoch, the last of them short.
     monkeypatch.setattr("trainer.input._BLOCK_ROWS", 16)
     monkeypatch.setattr("trainer.input._WINDOW_ROWS", 64)
@@ -233,7 +233,7 @@ def test_what_the_config_says_of_a_gpu_counts_where_there_is_one(
     )
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     assert history.metrics["val_auc"][-1] > 0.99
-    rows = list(source.blocks())
+    rows = list(source.read_blocks())
     logit = network(source.unpack(rows[0][0], rows[0][1]), training=False)
     loss = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
     # What is saved is what was measured, up to bfloat16's three digits.
@@ -265,7 +265,7 @@ def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path, monkeypatc
     rows = read_training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
     untrained = build_model(source.features, Model(architecture="wide"), labels=rows.labels)
     assert untrained(inputs(1)).numpy() == pytest.approx(rows.labels.mean)
-    labels = np.concatenate([labels.numpy() for _, _, labels in source.blocks()]).astype(np.float64)
+    labels = np.concatenate([labels.numpy() for _, _, labels in source.read_blocks()]).astype(np.float64)
     assert (rows.labels.mean, rows.labels.std) == (pytest.approx(labels.mean()), pytest.approx(labels.std()))
     settings = training(epochs=40, deep_optimizer=Optimizer(name="adam", learning_rate=0.01))
     network, history = fit(
@@ -290,12 +290,12 @@ def test_labels_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
 
 def test_dead_units_are_counted(source: Source, tmp_path: Path) -> None:
     network = build_model(FEATURES, Model(hidden_units=(4,), normalization="none"))
-    callback = DeadActivations(str(tmp_path), source.blocks().map(lambda i, n, y: (source.unpack(i, n), y)))
+    callback = DeadActivations(str(tmp_path), source.read_blocks().map(lambda i, n, y: (source.unpack(i, n), y)))
     callback.set_model(network)
     hidden = network.get_layer("hidden_1")
     kernel = np.zeros(hidden.kernel.shape)
     hidden.set_weights([kernel, np.array([-1.0, -1.0, -1.0, 1.0])])
-    assert callback.shares() == {"activation_1": 0.75}
+    assert callback.compute_shares() == {"activation_1": 0.75}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.trainer.test_model import FEATURES, inputs, training, write_source
 from trainer.config import Model, Normalization, Optimizer
 from trainer.input import Source, read_training_rows
 from trainer.model import WideAndDeep, build_model
-from trainer.normalization import PopulationStatistics, normalization_layer
+from trainer.normalization import PopulationStatistics, build_normalization
 from trainer.run import fit
 
 pytestmark = pytest.mark.integration
@@ -24,7 +24,7 @@ def batch_norms(network: WideAndDeep) -> list[keras.layers.BatchNormalization]:
 
 def layer_inputs(network: WideAndDeep, source: Source) -> list[np.ndarray]:
     """Return the inputs of each normalization, over all rows in one block, as in serving."""
-    ((ids, numbers, _),) = source.blocks()
+    ((ids, numbers, _),) = source.read_blocks()
     outputs = [layer.input for layer in batch_norms(network)]
     values = keras.Model(network.input, outputs)(source.unpack(ids, numbers), training=False)
     return [value.numpy().astype(np.float64) for value in values]
@@ -47,7 +47,7 @@ def test_statistics_are_those_of_all_rows_after_few_steps(
         np.testing.assert_allclose(layer.moving_mean, values.mean(axis=0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(layer.moving_variance, values.var(axis=0), rtol=1e-4, atol=1e-6)
     # What early stopping compares is what is served.
-    ((ids, numbers, labels),) = source.blocks()
+    ((ids, numbers, labels),) = source.read_blocks()
     logit = network(source.unpack(ids, numbers), training=False)
     loss = float(keras.losses.BinaryCrossentropy(from_logits=True)(labels[:, None], logit))
     assert loss == pytest.approx(history.metrics["val_log_loss"][-1], rel=1e-4)
@@ -59,7 +59,7 @@ def test_batches_larger_than_the_table_are_served_as_they_were_trained(tmp_path:
     network, _ = fit(
         train=source, evaluation=source, model=Model(), training=training(batch_size=200), seed=1, log_folder=None
     )
-    ((ids, numbers, _),) = source.blocks()
+    ((ids, numbers, _),) = source.read_blocks()
     rows = source.unpack(ids, numbers)
     np.testing.assert_allclose(network(rows, training=False), network(rows, training=True), rtol=1e-3, atol=1e-4)
 
@@ -71,10 +71,10 @@ def test_statistics_weigh_rows_as_the_training_repeats_them(tmp_path: Path) -> N
     statistics = PopulationStatistics(rows.sample)
     statistics.set_model(network)
     statistics.update()
-    ((_, _, labels),) = source.blocks()
+    ((_, _, labels),) = source.read_blocks()
     weights = np.where(labels.numpy() == 1, 5.0, 5 / 9)
     dense = network.get_layer("hidden_1").output
-    ((ids, numbers, _),) = source.blocks()
+    ((ids, numbers, _),) = source.read_blocks()
     values = keras.Model(network.input, dense)(source.unpack(ids, numbers)).numpy()
     expected = np.average(values, axis=0, weights=weights)
     np.testing.assert_allclose(batch_norms(network)[0].moving_mean, expected, rtol=1e-4, atol=1e-5)
@@ -87,7 +87,7 @@ def test_statistics_need_no_more_rows_than_the_sample(tmp_path: Path, monkeypatc
     sample = read_training_rows(source, training(), seed=1, cache_folder=str(tmp_path)).sample
     sizes = np.concatenate([rows["numbers"].numpy()[:, 0] for rows, _ in sample])
     assert 150 < len(sizes) <= 500
-    every = np.concatenate([numbers.numpy()[:, 0] for _, numbers, _ in source.blocks()])
+    every = np.concatenate([numbers.numpy()[:, 0] for _, numbers, _ in source.read_blocks()])
     # From all parts of the table, each row at most once.
     places = np.sort([int(np.flatnonzero(every == size)[0]) for size in sizes])
     assert len({*places}) == len(sizes)
@@ -95,7 +95,7 @@ def test_statistics_need_no_more_rows_than_the_sample(tmp_path: Path, monkeypatc
 
 
 def renorm(**values: list[float]) -> keras.layers.BatchNormalization:
-    layer: Any = normalization_layer("batch_renorm", 1, "float32")
+    layer: Any = build_normalization("batch_renorm", 1, "float32")
     layer.build((None, 1))
     for name, value in values.items():
         getattr(layer, name).assign(value)
@@ -127,7 +127,7 @@ def test_batch_renormalization_is_the_papers(mean: float, deviation: float, r: f
 
 def test_batch_renormalization_is_batch_normalization_without_corrections() -> None:
     layer = renorm(renorm_mean=[4.0], renorm_stddev=[DEVIATION])
-    plain: Any = normalization_layer("batch", 2, "float32")
+    plain: Any = build_normalization("batch", 2, "float32")
     np.testing.assert_allclose(layer(BATCH, training=True), plain(BATCH, training=True), rtol=1e-6)
 
 

@@ -66,7 +66,7 @@ def fit_network(source: Source, model: Model = RECIPE, **changes: Any) -> tuple[
 
 
 def predictions(network: WideAndDeep, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    ids, numbers, labels = next(iter(source.blocks()))
+    ids, numbers, labels = next(iter(source.read_blocks()))
     return network(source.unpack(ids, numbers), training=False).numpy(), labels.numpy()
 
 
@@ -142,7 +142,7 @@ def test_the_averages_follow_their_formula_and_training_continues_with_the_weigh
 def test_a_wide_part_is_the_same_for_all_members(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "multiclass", 100)
     network = build_model(source.features, Model(hidden_units=(4,), members=3, normalization="none"))
-    ids, numbers, _ = next(iter(source.blocks()))
+    ids, numbers, _ = next(iter(source.read_blocks()))
     before = network.trained_part(source.unpack(ids, numbers)).numpy()
     for weight in network.trainable_variables:
         if weight.path.startswith(WIDE_PREFIX):

@@ -12,7 +12,7 @@ from trainer.outputs import (
     Temperature,
     choose_temperature,
     compute_mean_factor,
-    label_quantiles,
+    compute_quantiles,
 )
 
 LABELS = np.random.default_rng(2).lognormal(3, 2, size=4_000)
@@ -21,7 +21,7 @@ LABELS = np.random.default_rng(2).lognormal(3, 2, size=4_000)
 def values(labels: np.ndarray) -> LabelValues:
     logs = np.sign(labels) * np.log1p(np.abs(labels))
     moments = [float(moment) for moment in (labels.mean(), labels.std(), logs.mean(), logs.std())]
-    return LabelValues(*moments, float(labels.min()), float(labels.max()), label_quantiles(labels))
+    return LabelValues(*moments, float(labels.min()), float(labels.max()), compute_quantiles(labels))
 
 
 @pytest.mark.parametrize(("scale", "tolerance"), [("z_score", 1e-3), ("log_z_score", 1e-3), ("quantile", 1e-3)])

@@ -13,7 +13,7 @@ from schemas.features import TRANSFORMED_WEIGHT
 from tests.trainer.test_model import FEATURES, SPEC, training, write_source
 from trainer.config import Model
 from trainer.input import Source, read_evaluation_rows, read_training_rows
-from trainer.outputs import choose_temperature, label_quantiles
+from trainer.outputs import choose_temperature, compute_quantiles
 from trainer.run import ValidationMetrics, fit
 
 pytestmark = pytest.mark.integration
@@ -60,7 +60,7 @@ def test_the_mean_weight_in_the_loss_is_1_and_balanced_classes_have_the_same_wei
     weighted = write_weights(source, tmp_path / "weighted.gz", weights.tolist())
     totals, mean = read_totals(weighted, tmp_path, imbalance=imbalance)
     assert mean == pytest.approx(1, rel=tolerance)
-    labels = np.concatenate([label.numpy() for _, _, label, _ in weighted.blocks()])
+    labels = np.concatenate([label.numpy() for _, _, label, _ in weighted.read_blocks()])
     share = 0.5 if imbalance != "none" else weights[labels == 1].sum() / weights.sum()
     assert totals[1] / sum(totals.values()) == pytest.approx(share, rel=tolerance)
 
@@ -93,7 +93,7 @@ def test_metrics_after_each_epoch_are_weighted(source: Source, tmp_path: Path) -
             return inputs["numbers"][:, :1]
 
     measured = ValidationMetrics(rows.batches, [metric]).measure(Network())["log_loss"]
-    ((_, numbers, labels, _),) = weighted.blocks()
+    ((_, numbers, labels, _),) = weighted.read_blocks()
     logits = numbers.numpy()[:, 0].astype(np.float64)
     losses = np.logaddexp(0, np.where(labels.numpy() == 1, -logits, logits))
     assert measured == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
@@ -127,8 +127,8 @@ def test_statistics_of_the_labels_of_a_regression_are_those_of_repeated_rows(tmp
 def test_quantiles_of_equal_weights_are_those_of_numpy() -> None:
     labels = np.random.default_rng(3).normal(size=100)
     expected = np.quantile(labels, np.linspace(0, 1, 257))
-    np.testing.assert_allclose(label_quantiles(labels), expected, rtol=1e-9)
-    np.testing.assert_allclose(label_quantiles(labels, np.full(100, 2.5)), expected, rtol=1e-9)
+    np.testing.assert_allclose(compute_quantiles(labels), expected, rtol=1e-9)
+    np.testing.assert_allclose(compute_quantiles(labels, np.full(100, 2.5)), expected, rtol=1e-9)
 
 
 def test_the_temperature_is_chosen_by_the_weighted_log_loss() -> None:
