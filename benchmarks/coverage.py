@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.bootstrap import (
+    compute_standard_error,
     find_difference,
     find_interval,
     replicate_metrics,
-    standard_error,
 )
 from schemas.features import LabelKind
 from schemas.metric_counts import create_empty_counts
 from schemas.metrics import METRICS
-from schemas.moments import effective_rows
+from schemas.moments import count_effective_rows
 
 _POPULATION_ROWS = 4_000_000
 _MODELS = ("candidate", "baseline")
@@ -126,12 +126,12 @@ def measure_coverage(
             ids=np.arange(rows, dtype=np.uint64),
             seed=number,
         )
-        size = effective_rows(data.weights)
+        size = count_effective_rows(data.weights)
         for name in names:
             value, other = (values[model][name] for model in _MODELS)
             own, others = (replicates.metrics[model][name] for model in _MODELS)
-            interval = find_interval(METRICS[name], value, standard_error(own, size), size)
-            paired = find_difference(value - other, standard_error(own - others, size), size)
+            interval = find_interval(METRICS[name], value, compute_standard_error(own, size), size)
+            paired = find_difference(value - other, compute_standard_error(own - others, size), size)
             truth, difference = true["candidate"][name], true["candidate"][name] - true["baseline"][name]
             hits[name][0] += interval is not None and interval.low <= truth <= interval.high
             hits[name][1] += paired is not None and paired.low <= difference <= paired.high

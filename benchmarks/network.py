@@ -38,7 +38,7 @@ from cli.terminal import own_terminal
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.features import LabelKind
-from schemas.metrics import LABEL_KINDS, default_bound, watchable_metrics
+from schemas.metrics import LABEL_KINDS, choose_bound, list_watchable
 
 if TYPE_CHECKING:
     from trainer.input import Source
@@ -212,7 +212,7 @@ def _line(result: Result) -> str:
     if result.error:
         return f"{result.table}, {result.variant}: {result.error}"
     measured = ", ".join(
-        f"{name} {result.eval[name]:.4f}" for name in (watchable_metrics(result.kind)[0], default_bound(result.kind))
+        f"{name} {result.eval[name]:.4f}" for name in (list_watchable(result.kind)[0], choose_bound(result.kind))
     )
     where = f"{result.table}, {result.variant}, seed {result.seed}"
     return f"{where}: {measured} on eval; {result.epochs} epochs, {result.seconds:.0f} s"
@@ -236,7 +236,7 @@ def _cells(results: Sequence[Result], table: str, variant: str, first: str, spli
     chosen = _of(results, table, variant)
     if not chosen:
         return
-    loss, metric = watchable_metrics(chosen[0].kind)[0], default_bound(chosen[0].kind)
+    loss, metric = list_watchable(chosen[0].kind)[0], choose_bound(chosen[0].kind)
     losses = [getattr(result, split)[loss] for result in chosen]
     yield str(len(chosen))
     yield f"{np.mean(losses):.5g}"
@@ -264,7 +264,7 @@ def loss_ratio(results: Sequence[Result], table: str, variant: str, first: str, 
     """
     means = []
     for name in (variant, first):
-        losses = [getattr(result, split)[watchable_metrics(result.kind)[0]] for result in _of(results, table, name)]
+        losses = [getattr(result, split)[list_watchable(result.kind)[0]] for result in _of(results, table, name)]
         if not losses:
             return None
         means.append(np.mean(losses))

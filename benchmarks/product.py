@@ -21,7 +21,7 @@ from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.fingerprint import code_fingerprint
 from pipeline.run.run_root import RunRoot
-from schemas.features import MISSING, BinaryLabel, MulticlassLabel, safe_name
+from schemas.features import MISSING, BinaryLabel, MulticlassLabel, escape_name
 
 _SPLITS = ("train", "eval")
 _PREPARED_FILE = "prepared.json"
@@ -140,7 +140,7 @@ def fit(prepared: Prepared, seed: int) -> Predictions:
     with tempfile.TemporaryDirectory() as folder:
         _export(config, prepared.graph, network, folder)
         predictor = Predictor(folder)
-        columns = {safe_name(name): _column(config, rows, name) for name in config.feature_set.raw_features}
+        columns = {escape_name(name): _column(config, rows, name) for name in config.feature_set.raw_features}
         values, classes = _read_outputs(config, predictor.predict_columns(columns))
         times = -(-_TIMED_ROWS // rows.num_rows)
         timed = {name: column * times for name, column in columns.items()}
@@ -174,7 +174,7 @@ def _export(config: PipelineConfig, graph: str, network: Any, folder: str) -> No
         TransformGraph(tft.TFTransformOutput(literal_path(graph))),
         config.feature_set,
         "",
-        config.data.read_options(label.column, *label.inputs),
+        config.data.build_read_options(label.column, *label.inputs),
     ).export(folder)
 
 

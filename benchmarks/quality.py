@@ -32,7 +32,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
-from schemas.metrics import EXAMPLE_COUNT, METRICS, metrics_of
+from schemas.metrics import EXAMPLE_COUNT, METRICS, list_metrics
 from serving.model.literal_paths import literal_path
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def measure(
             case "regression":
                 predictions = output[:, 0]
         counts.add(label.numpy(), predictions.numpy())
-    names = [name for name in metrics_of(kind, has_costs=costs is not None) if name != EXAMPLE_COUNT]
+    names = [name for name in list_metrics(kind, has_costs=costs is not None) if name != EXAMPLE_COUNT]
     return {name: METRICS[name].compute(counts) for name in names}
 
 

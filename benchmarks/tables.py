@@ -28,7 +28,7 @@ from benchmarks.public_tables import TABLES
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.run_root import RunRoot
-from schemas.metrics import default_bound, watchable_metrics
+from schemas.metrics import choose_bound, list_watchable
 
 ROOT = Path(__file__).parent.parent
 BOUNDS = {"auc": 0.01, "accuracy": 0.02, "r2": 0.02}
@@ -219,7 +219,7 @@ def _add(comparison: TableComparison, config: PipelineConfig, summary: dict[str,
     comparison.used = len(config.features)
     comparison.columns = len(config.features) + len(config.data.ignored_columns)
     comparison.kind = config.label.kind
-    comparison.metric = default_bound(config.label.kind)
+    comparison.metric = choose_bound(config.label.kind)
     if evaluated := facts.get("Evaluator"):
         comparison.product = evaluated["metrics"]["overall"][comparison.metric]
 
@@ -233,7 +233,7 @@ def _add_trees(comparison: TableComparison, config: PipelineConfig, root: RunRoo
     comparison.trees, comparison.test_rows = trees.value, trees.rows
     comparison.error = peers.standard_error(config.label, rows.test, predictions)
     overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
-    comparison.loss = (overall[watchable_metrics(config.label.kind)[0]], trees.loss)
+    comparison.loss = (overall[list_watchable(config.label.kind)[0]], trees.loss)
 
 
 def _line(comparison: TableComparison) -> str:

@@ -18,9 +18,9 @@ from pydantic import (
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from schemas.data import SplitName
-from schemas.declaration import Declaration, did_you_mean
+from schemas.declaration import Declaration, suggest_name
 from schemas.features import LabelKind
-from schemas.metrics import METRICS, MetricName, describe_metrics, metrics_of
+from schemas.metrics import METRICS, MetricName, describe_metrics, list_metrics
 from serving.registry.vertex.config import Deployment
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
@@ -69,7 +69,7 @@ Anomaly = Annotated[str, AfterValidator(lambda name: _check_anomaly(name))]
 
 def _check_anomaly(name: str) -> str:
     if name not in ANOMALIES:
-        raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, list(ANOMALIES))}")
+        raise ValueError(f"'{name}' is not an anomaly; {suggest_name(name, list(ANOMALIES))}")
     return name
 
 
@@ -190,7 +190,7 @@ def _check_metric(value: Any) -> Any:
         return TfmaMetric.model_validate(value)
     if value.endswith(".py"):
         raise ValueError(f"'{value}' is a file, not a metric; name the class in it: '{value}:CLASS'")
-    hint = did_you_mean(value, list(METRICS))
+    hint = suggest_name(value, list(METRICS))
     raise ValueError(
         f"'{value}' is not a metric; {hint}{'' if hint.endswith('?') else '.'} A metric of TFMA is named by its class, "
         "such as MatthewsCorrelationCoefficient"
@@ -328,7 +328,7 @@ class Evaluation(Declaration):
                 raise ValueError(f"metrics: two metrics are named '{metric.name}'; give one {name}")
         for bound in bounds:
             if bound.metric not in METRICS and bound.metric not in own:
-                hint = did_you_mean(bound.metric, [*METRICS, *own])
+                hint = suggest_name(bound.metric, [*METRICS, *own])
                 raise ValueError(f"a threshold is on '{bound.metric}', which is not a metric; {hint}")
             if self.named_metrics and bound.metric not in (*self.named_metrics, *own):
                 raise ValueError(
@@ -371,8 +371,8 @@ class Evaluation(Declaration):
         return own[metric] if metric in own else METRICS[metric].better
 
     def select_metrics(self, label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
-        """Return the metrics of this project that are measured; arguments as for `metrics_of`."""
-        return self.named_metrics or metrics_of(label, has_costs=has_costs)
+        """Return the metrics of this project that are measured; arguments as for `list_metrics`."""
+        return self.named_metrics or list_metrics(label, has_costs=has_costs)
 
 
 class Replay(Declaration):
@@ -439,7 +439,7 @@ class Push(Declaration):
     @classmethod
     def _check_target(cls, value: str) -> str:
         if value not in ("registry", "vertex") and ":" not in value:
-            hint = did_you_mean(value, ["registry", "vertex"])
+            hint = suggest_name(value, ["registry", "vertex"])
             raise ValueError(f"'{value}' is not a target; {hint}; a class of your own is written as FILE.py:CLASS")
         return value
 

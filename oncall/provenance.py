@@ -178,10 +178,10 @@ def read_schema_hash(folder: Path) -> str:
     """Return the hash of a Schema artifact; empty if it cannot be read."""
     # Loads protobuf and pydantic's models, which few commands need.
     from cli.errors import ConfigError
-    from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema, schema_hash
+    from schemas.curated.schema_file import SCHEMA_FILE_NAME, hash_schema, load_schema
 
     try:
-        return schema_hash(load_schema(str(folder / SCHEMA_FILE_NAME)))
+        return hash_schema(load_schema(str(folder / SCHEMA_FILE_NAME)))
     except ConfigError:
         return ""
 

@@ -309,7 +309,7 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
         "model": config.model.model_copy(update={"module": None}).model_dump_json(),
         "training": config.training.model_dump_json(),
         "seed": config.seed,
-        "read_options": config.data.read_options(config.label.column, *config.label.inputs).model_dump_json(),
+        "read_options": config.data.build_read_options(config.label.column, *config.label.inputs).model_dump_json(),
         "code_fingerprint": code_fingerprint(trainer, schemas, serving),
     }
 

@@ -10,7 +10,7 @@ from tfx.dsl.components.base import base_node
 from cli.errors import ConfigError, first_line
 from pipeline.config.extra_components import ExtraComponent
 from pipeline.config.pipeline_config import PipelineConfig
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.user_code import UserCode
 
 
@@ -46,7 +46,7 @@ def _build(key: str, declared: ExtraComponent, nodes: Mapping[str, Any]) -> Any:
     for name, (node, output) in declared.channels.items():
         outputs = nodes[node].outputs
         if output not in outputs:
-            hint = did_you_mean(output, list(outputs))
+            hint = suggest_name(output, list(outputs))
             raise ConfigError(f"{key}.inputs.{name}: '{node}' has no output '{output}'; {hint}")
         channels[name] = outputs[output]
     both = sorted(channels.keys() & declared.parameters.keys())
@@ -95,7 +95,7 @@ def _check_arguments(key: str, declared: ExtraComponent, component: Any) -> None
     for section in ("inputs", "parameters"):
         for name in getattr(declared, section):
             if name not in names:
-                hint = did_you_mean(name, names)
+                hint = suggest_name(name, names)
                 raise ConfigError(f"{key}.{section}.{name}: {declared.component} has no argument '{name}'; {hint}")
     missing = [name for name in required if name not in {**declared.inputs, **declared.parameters}]
     if missing:
@@ -142,7 +142,7 @@ def _find_component(code: UserCode, path: str) -> Any:
     code.check_import()
     module = importlib.import_module(module_name)
     if not hasattr(module, name):
-        hint = did_you_mean(name, [other for other in vars(module) if not other.startswith("_")])
+        hint = suggest_name(name, [other for other in vars(module) if not other.startswith("_")])
         raise ConfigError(f"{code.key}: {module_name} has no {name}; {hint}")
     component = getattr(module, name)
     if not callable(component):

@@ -14,7 +14,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
 from pipeline.run.run_distances import compare_run, find_pushed_train
 from pipeline.run.run_root import RunRoot
-from schemas.curated.changes import Change, changes, rewrite
+from schemas.curated.changes import Change, find_changes, rewrite
 from schemas.curated.derived_features import find_curated
 from schemas.curated.schema_file import check_schema, load_schema
 
@@ -72,7 +72,7 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
         artifacts.run_id,
         Path(config.data.schema_file),
         after,
-        changes(before, after, config.sensitive_columns),
+        find_changes(before, after, config.sensitive_columns),
         [c for c in compared if c.shift.exceeded and (not features or c.shift.feature in features)],
     )
 

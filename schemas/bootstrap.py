@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 # TFMA requires SciPy and imports it.
 from scipy import special
 
-from schemas.metric_counts import Counts, divide, weighted_sum
+from schemas.metric_counts import Counts, divide, sum_weighted
 from schemas.metrics import METRICS, Metric
 
 CONFIDENCE = 0.95
@@ -136,14 +136,14 @@ def replicate_metrics(
             for name in names:
                 metrics[model][name].append(METRICS[name].compute_replicates(replicates))
         for name, by_row in (numbers or {}).items():
-            means[name].append(divide(weighted_sum(by_row, drawn), drawn.sum(axis=0)))
+            means[name].append(divide(sum_weighted(by_row, drawn), drawn.sum(axis=0)))
     return Replicates(
         {model: {name: np.concatenate(blocks) for name, blocks in by.items()} for model, by in metrics.items()},
         {name: np.concatenate(blocks) for name, blocks in means.items()},
     )
 
 
-def standard_error(replicates: Array, rows: float) -> float | None:
+def compute_standard_error(replicates: Array, rows: float) -> float | None:
     """Return the deviation of a metric, or of a difference, between samples.
 
     Args:
@@ -175,7 +175,7 @@ def find_interval(metric: Metric, value: float | None, error: float | None, rows
         return None
     if error is None:
         return _find_uniform_interval(value, rows) if metric.is_share_of_rows else None
-    margin = _quantile(rows) * error
+    margin = _compute_quantile(rows) * error
     if metric.scale == "share" and 0 < value < 1:
         center, margin = special.logit(value), margin / (value * (1 - value))
         return Interval(float(special.expit(center - margin)), float(special.expit(center + margin)))
@@ -193,7 +193,7 @@ def _find_uniform_interval(value: float, rows: float) -> Interval | None:
     share = round(value, 12)
     if share not in (0, 1) or rows < 2:
         return None
-    margin = _quantile(rows) ** 2 / (rows + _quantile(rows) ** 2)
+    margin = _compute_quantile(rows) ** 2 / (rows + _compute_quantile(rows) ** 2)
     return Interval(1 - margin, 1.0) if share else Interval(0.0, margin)
 
 
@@ -201,7 +201,7 @@ def find_difference(difference: float | None, error: float | None, rows: float) 
     """Return the interval of a difference; arguments as for `find_interval`."""
     if difference is None or error is None or not math.isfinite(difference):
         return None
-    margin = _quantile(rows) * error
+    margin = _compute_quantile(rows) * error
     return Interval(difference - margin, difference + margin)
 
 
@@ -217,5 +217,5 @@ def find_change(before: float, before_ends: Ends, after: float, after_ends: Ends
     )
 
 
-def _quantile(rows: float) -> float:
+def _compute_quantile(rows: float) -> float:
     return float(special.stdtrit(rows - 1, (1 + CONFIDENCE) / 2))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
-from schemas.declaration import Declaration, MissingValues, did_you_mean
+from schemas.declaration import Declaration, MissingValues, suggest_name
 from schemas.tables.number_format import Decimal, NumberFormat, Thousands
 from schemas.tables.ordering import check_format, explain_unordered
 
@@ -171,7 +171,7 @@ class ColumnSplit(Declaration):
 
     @field_validator("at_least", "below", mode="before")
     @classmethod
-    def _date_to_string(cls, value: object) -> object:
+    def _convert_date(cls, value: object) -> object:
         # YAML reads a date without quotes as one; its text is ISO 8601.
         return str(value) if isinstance(value, datetime.date) else value
 
@@ -202,7 +202,7 @@ class ColumnSplit(Declaration):
 ReadSplit = FileSplit | TableSplit | QuerySplit | ExamplesSplit
 
 
-def _split_kind(split: object) -> str:
+def _find_split_kind(split: object) -> str:
     keys = ((ColumnSplit, "column"), (HashSplit, "fraction"), (HashSplit, "source"))
     for kind, key in (*keys, (TableSplit, "table"), (QuerySplit, "query"), (ExamplesSplit, "examples")):
         if isinstance(split, kind) or (isinstance(split, dict) and key in split):
@@ -217,7 +217,7 @@ Split = Annotated[
     | Annotated[ExamplesSplit, Tag("ExamplesSplit")]
     | Annotated[HashSplit, Tag("HashSplit")]
     | Annotated[ColumnSplit, Tag("ColumnSplit")],
-    Discriminator(_split_kind),
+    Discriminator(_find_split_kind),
 ]
 
 
@@ -305,7 +305,7 @@ class Data(Declaration):
         """The columns whose values decide on splits."""
         return sorted({split.column for split in self.splits.values() if isinstance(split, ColumnSplit)})
 
-    def read_options(self, *label_columns: str) -> ReadOptions:
+    def build_read_options(self, *label_columns: str) -> ReadOptions:
         """Return how a table like this is read, for whoever serves the model; `label_columns` are
         the label's column and its inputs.
         """
@@ -366,7 +366,7 @@ class Data(Declaration):
     def _check_taken(self, name: str, source: str) -> None:
         """Reject a split that is not taken from one that is read, or takes all of its rows."""
         if source not in self.read_splits:
-            hint = did_you_mean(source, list(self.read_splits))
+            hint = suggest_name(source, list(self.read_splits))
             raise ValueError(f"splits.{name}.source: '{source}' is not a split read from {self._place}; {hint}")
         total = sum(s.fraction for s in self.splits.values() if isinstance(s, HashSplit) and s.source == source)
         if total >= 1:

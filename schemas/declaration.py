@@ -9,13 +9,13 @@ from pydantic_core import PydanticCustomError
 _MAX_SUGGESTED = 12
 
 
-def did_you_mean(name: str, names: list[str]) -> str:
+def suggest_name(name: str, names: list[str]) -> str:
     """Return a suggestion for a misspelt name, or the first of the names that may be written instead.
 
-    >>> did_you_mean("epoch", ["epochs", "seed"])
+    >>> suggest_name("epoch", ["epochs", "seed"])
     "did you mean 'epochs'?"
     """
-    close = close_match(name, names)
+    close = find_close_match(name, names)
     if close:
         return f"did you mean '{close}'?"
     if not names:
@@ -24,7 +24,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
     return f"expected one of: {', '.join(names[:_MAX_SUGGESTED])}{more}"
 
 
-def close_match(name: str, names: list[str]) -> str | None:
+def find_close_match(name: str, names: list[str]) -> str | None:
     """Return the name that was probably meant; None if no name is close."""
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)
 
@@ -54,6 +54,6 @@ class Declaration(BaseModel):
                     raise PydanticCustomError(
                         "unknown_key",
                         "unknown key '{key}', {suggestion}",
-                        {"key": str(key), "suggestion": did_you_mean(str(key), list(cls.model_fields))},
+                        {"key": str(key), "suggestion": suggest_name(str(key), list(cls.model_fields))},
                     )
         return data

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.tables.time_format import TIME_OF_DAY
 from schemas.tables.time_parts import DATE_PARTS, PARTS
 
@@ -92,7 +92,7 @@ class Signature:
     help: str = ""
 
 
-def _numbers(count: int, help: str, *, repeats: bool = False) -> Signature:
+def _declare_numbers(count: int, help: str, *, repeats: bool = False) -> Signature:
     number: Type = "number"
     return Signature((number,) * count, number, repeats, help=help)
 
@@ -100,23 +100,23 @@ def _numbers(count: int, help: str, *, repeats: bool = False) -> Signature:
 _ORDERED: tuple[Type, ...] = ("number", *TIMES)
 
 
-def time_type(format_: str) -> Type:
+def choose_time_type(format_: str) -> Type:
     """Return the type of times that are written in a format."""
     return "time of day" if format_ == TIME_OF_DAY else "time"
 
 
 FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
-    "+": (_numbers(2, "sum"), Signature(("string", "string"), "string", help="strings joined")),
+    "+": (_declare_numbers(2, "sum"), Signature(("string", "string"), "string", help="strings joined")),
     "-": (
-        _numbers(2, "difference"),
+        _declare_numbers(2, "difference"),
         *(Signature((time, time), "number", help="seconds from the second time to the first") for time in TIMES),
     ),
-    "*": (_numbers(2, "product"),),
-    "/": (_numbers(2, "quotient; missing if the divisor is 0"),),
-    "//": (_numbers(2, "quotient, rounded down"),),
-    "%": (_numbers(2, "remainder, with the sign of the divisor"),),
-    "**": (_numbers(2, "power"),),
-    "negative": (_numbers(1, "-x"),),
+    "*": (_declare_numbers(2, "product"),),
+    "/": (_declare_numbers(2, "quotient; missing if the divisor is 0"),),
+    "//": (_declare_numbers(2, "quotient, rounded down"),),
+    "%": (_declare_numbers(2, "remainder, with the sign of the divisor"),),
+    "**": (_declare_numbers(2, "power"),),
+    "negative": (_declare_numbers(1, "-x"),),
     "==": (Signature(("same", "same"), "boolean", help="equal"),),
     "!=": (Signature(("same", "same"), "boolean", help="not equal"),),
     **{sign: tuple(Signature((type_, type_), "boolean") for type_ in _ORDERED) for sign in ("<", "<=", ">", ">=")},
@@ -124,16 +124,16 @@ FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
     "or": (Signature(("boolean", "boolean"), "boolean", repeats=True),),
     "not": (Signature(("boolean",), "boolean"),),
     "if": (Signature(("boolean", "same", "same"), "same", help="a if condition else b"),),
-    "abs": (_numbers(1, "absolute value"),),
-    "exp": (_numbers(1, "e to the power of x"),),
-    "log": (_numbers(1, "natural logarithm; missing for numbers up to 0"),),
-    "log1p": (_numbers(1, "logarithm of 1 + x; missing for numbers up to -1"),),
-    "sqrt": (_numbers(1, "square root; missing for numbers below 0"),),
-    "floor": (_numbers(1, "rounded down"),),
-    "ceil": (_numbers(1, "rounded up"),),
-    "round": (_numbers(1, "rounded to the nearest whole number, halves to the even one"),),
-    "min": (_numbers(2, "least of the numbers", repeats=True),),
-    "max": (_numbers(2, "largest of the numbers", repeats=True),),
+    "abs": (_declare_numbers(1, "absolute value"),),
+    "exp": (_declare_numbers(1, "e to the power of x"),),
+    "log": (_declare_numbers(1, "natural logarithm; missing for numbers up to 0"),),
+    "log1p": (_declare_numbers(1, "logarithm of 1 + x; missing for numbers up to -1"),),
+    "sqrt": (_declare_numbers(1, "square root; missing for numbers below 0"),),
+    "floor": (_declare_numbers(1, "rounded down"),),
+    "ceil": (_declare_numbers(1, "rounded up"),),
+    "round": (_declare_numbers(1, "rounded to the nearest whole number, halves to the even one"),),
+    "min": (_declare_numbers(2, "least of the numbers", repeats=True),),
+    "max": (_declare_numbers(2, "largest of the numbers", repeats=True),),
     "coalesce": (Signature(("same", "same"), "same", repeats=True, help="first value that is not missing"),),
     "is_missing": (Signature(("same",), "boolean", help="whether the value is missing"),),
     "lower": (Signature(("string",), "string", help="in lower case (ASCII)"),),
@@ -159,8 +159,8 @@ FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
             help="a part of the string between separators, counted from 0; missing if there are fewer",
         ),
     ),
-    "sin": (_numbers(1, "sine of an angle in radians"),),
-    "cos": (_numbers(1, "cosine of an angle in radians"),),
+    "sin": (_declare_numbers(1, "sine of an angle in radians"),),
+    "cos": (_declare_numbers(1, "cosine of an angle in radians"),),
     **{
         part: tuple(
             Signature((time,), "number", help=f"{part.replace('_', ' ')} of a {time}")
@@ -169,7 +169,9 @@ FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
         for part in PARTS
     },
     "haversine": (
-        _numbers(4, "kilometres between two points: latitude and longitude of each in degrees (radius 6371.0088 km)"),
+        _declare_numbers(
+            4, "kilometres between two points: latitude and longitude of each in degrees (radius 6371.0088 km)"
+        ),
     ),
 }
 """The signatures of each operation and function by name."""
@@ -250,9 +252,9 @@ class _Parser:
             raise ExpressionError(f"the expression is nested deeper than {_MAX_DEPTH} operations")
         match node:
             case ast.Constant():
-                return self._constant(node)
+                return self._parse_constant(node)
             case ast.Name(id=name):
-                return self._column(name)
+                return self._parse_column(name)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if not isinstance(
                 value, bool
             ):
@@ -261,26 +263,26 @@ class _Parser:
                 operand = self.parse(node.operand, depth + 1)
                 if isinstance(node.op, ast.UAdd):
                     return operand
-                return self._call("not" if isinstance(node.op, ast.Not) else "negative", [operand], node)
+                return self._build_call("not" if isinstance(node.op, ast.Not) else "negative", [operand], node)
             case ast.BinOp() if type(node.op) in _BINARY:
                 operands = [self.parse(node.left, depth + 1), self.parse(node.right, depth + 1)]
-                return self._call(_BINARY[type(node.op)], operands, node)
+                return self._build_call(_BINARY[type(node.op)], operands, node)
             case ast.BoolOp():
                 function = "and" if isinstance(node.op, ast.And) else "or"
-                return self._call(function, [self.parse(value, depth + 1) for value in node.values], node)
+                return self._build_call(function, [self.parse(value, depth + 1) for value in node.values], node)
             case ast.Compare() if all(type(operator) in _COMPARE for operator in node.ops):
-                return self._comparison(node, depth)
+                return self._parse_comparison(node, depth)
             case ast.IfExp():
                 parts = [node.test, node.body, node.orelse]
-                return self._call("if", [self.parse(part, depth + 1) for part in parts], node)
+                return self._build_call("if", [self.parse(part, depth + 1) for part in parts], node)
             case ast.Call(func=ast.Name(id=name)) if not node.keywords:
-                return self._function(name, node, depth)
+                return self._parse_function(name, node, depth)
         raise ExpressionError(
             f"{self._quote(node)} is not in the language; it has columns, numbers, strings, + - * / // % **, "
             f"comparisons, and, or, not, a if c else b, and the functions {', '.join(_NAMED)}"
         )
 
-    def _constant(self, node: ast.Constant) -> Constant:
+    def _parse_constant(self, node: ast.Constant) -> Constant:
         match node.value:
             case bool():
                 return Constant(node.value, "boolean")
@@ -292,38 +294,38 @@ class _Parser:
                 return Constant(node.value, "string")
         raise ExpressionError(f"{self._quote(node)}: expected a number, a string, True or False")
 
-    def _column(self, name: str) -> ColumnReference:
+    def _parse_column(self, name: str) -> ColumnReference:
         if name not in self._columns:
             if name in _NAMED:
                 raise ExpressionError(f"'{name}' is a function; expected {name}(...)")
-            raise ExpressionError(f"there is no column '{name}'; {did_you_mean(name, list(self._columns))}")
+            raise ExpressionError(f"there is no column '{name}'; {suggest_name(name, list(self._columns))}")
         if self._columns[name] == "list":
             raise ExpressionError(
                 f"'{name}' has several values in each row; expected a column of one value, such as an input of strings"
             )
         return ColumnReference(name, self._columns[name])
 
-    def _comparison(self, node: ast.Compare, depth: int) -> Node:
+    def _parse_comparison(self, node: ast.Compare, depth: int) -> Node:
         values = [self.parse(value, depth + 1) for value in [node.left, *node.comparators]]
         pairs = [
-            self._call(_COMPARE[type(operator)], [left, right], node)
+            self._build_call(_COMPARE[type(operator)], [left, right], node)
             for operator, left, right in zip(node.ops, values, values[1:], strict=False)
         ]
-        return pairs[0] if len(pairs) == 1 else self._call("and", pairs, node)
+        return pairs[0] if len(pairs) == 1 else self._build_call("and", pairs, node)
 
-    def _function(self, name: str, node: ast.Call, depth: int) -> Node:
+    def _parse_function(self, name: str, node: ast.Call, depth: int) -> Node:
         if name == _COLUMN_FUNCTION:
             match node.args:
                 case [ast.Constant(value=str() as column)]:
-                    return self._column(column)
+                    return self._parse_column(column)
             raise ExpressionError(f'{self._quote(node)}: expected one name in quotes, as in column("monthly charge")')
         if name not in _NAMED:
-            raise ExpressionError(f"there is no function '{name}'; {did_you_mean(name, [*_NAMED, _COLUMN_FUNCTION])}")
-        return self._call(name, [self.parse(operand, depth + 1) for operand in node.args], node)
+            raise ExpressionError(f"there is no function '{name}'; {suggest_name(name, [*_NAMED, _COLUMN_FUNCTION])}")
+        return self._build_call(name, [self.parse(operand, depth + 1) for operand in node.args], node)
 
-    def _call(self, function: str, operands: Sequence[Node], node: ast.expr) -> Call:
+    def _build_call(self, function: str, operands: Sequence[Node], node: ast.expr) -> Call:
         for signature in FUNCTIONS[function]:
-            result = _result_type(signature, operands)
+            result = _find_result_type(signature, operands)
             if result is not None:
                 for index in signature.constants:
                     if not isinstance(operands[index], Constant):
@@ -337,7 +339,7 @@ class _Parser:
         return f"'{ast.get_source_segment(self._text, node) or self._text}'"
 
 
-def _result_type(signature: Signature, operands: Sequence[Node]) -> Type | None:
+def _find_result_type(signature: Signature, operands: Sequence[Node]) -> Type | None:
     """Return the type of a call's result; None if the operands do not fit."""
     expected = list(signature.operands)
     if signature.repeats:

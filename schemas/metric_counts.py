@@ -74,12 +74,12 @@ class BinaryCounts:
 
     def add(self, labels: Array, predictions: Array, weights: Array | None = None) -> None:
         """Add rows: labels of 0 or 1, probabilities, and weights, [n] each."""
-        bins = _bins(predictions)
-        self.merge(self._count(labels, predictions, _weights(labels, weights), bins, _NUM_THRESHOLDS + 1))
+        bins = _find_bins(predictions)
+        self.merge(self._count(labels, predictions, _convert_weights(labels, weights), bins, _NUM_THRESHOLDS + 1))
 
     def replicate(self, labels: Array, predictions: Array, weights: Array) -> "BinaryCounts":
         """Return counts of rows with weights [rows, replicates]; the histogram has no empty bins."""
-        distinct, ranks, rows = np.unique(_bins(predictions), return_inverse=True, return_counts=True)
+        distinct, ranks, rows = np.unique(_find_bins(predictions), return_inverse=True, return_counts=True)
         if len(distinct) > _MAX_REPLICATE_BINS:
             ranks = ((rows.cumsum() - rows) * _MAX_REPLICATE_BINS // rows.sum())[ranks]
         # No prediction is in the first bin, below all thresholds, or in the last, above them.
@@ -96,8 +96,8 @@ class BinaryCounts:
             self.costs,
             _sum_by(labels * num_bins + bins, weights, 2 * num_bins).reshape(2, num_bins, *shape),
             _sum_by(labels * 2 + predicted, weights, 4).reshape(2, 2, *shape),
-            weighted_sum(-np.log(likely), weights),
-            weighted_sum(predictions, weights),
+            sum_weighted(-np.log(likely), weights),
+            sum_weighted(predictions, weights),
         )
 
     def merge(self, other: "BinaryCounts") -> None:
@@ -146,20 +146,20 @@ class BinaryCounts:
         false_positives, false_negatives = self.confusion[0, 1], self.confusion[1, 0]
         return false_positives * self.costs.cost_false_positive + false_negatives * self.costs.cost_false_negative
 
-    def area_under_roc(self) -> Any:
+    def compute_roc_area(self) -> Any:
         """Return the area under the curve of recall over the false positive rate, by trapezoids, as TFMA does."""
-        false_positives, true_positives = self._above_thresholds()
+        false_positives, true_positives = self._count_above_thresholds()
         rate = divide(false_positives, self.histogram[0].sum(axis=0))
         recall = divide(true_positives, self.histogram[1].sum(axis=0))
         return ((rate[:-1] - rate[1:]) * (recall[:-1] + recall[1:]) / 2).sum(axis=0)
 
-    def area_under_precision_recall(self) -> Any:
+    def compute_precision_recall_area(self) -> Any:
         """Return the area under the curve of precision over recall, interpolated as TFMA does.
 
         Davis and Goadrich (2006), The Relationship Between Precision-Recall and ROC Curves: between two thresholds, the
         number of true positives is linear in the number of predicted positives.
         """
-        false_positives, true_positives = self._above_thresholds()
+        false_positives, true_positives = self._count_above_thresholds()
         predicted = true_positives + false_positives
         steps = true_positives[:-1] - true_positives[1:]
         # Thresholds between which there is no prediction add 0 / 0, which the sum skips.
@@ -169,7 +169,7 @@ class BinaryCounts:
             areas = slopes * (steps + (true_positives[1:] - slopes * predicted[1:]) * np.log(ratios))
         return divide(np.nansum(areas, axis=0), self.histogram[1].sum(axis=0))
 
-    def _above_thresholds(self) -> tuple[Array, Array]:
+    def _count_above_thresholds(self) -> tuple[Array, Array]:
         """Return for each threshold the number of negative and of positive rows with a prediction above it."""
         negative, positive = self.histogram[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
         return negative, positive
@@ -194,7 +194,7 @@ class MulticlassCounts:
 
     def add(self, labels: Array, predictions: Array, weights: Array | None = None) -> None:
         """Add rows: labels in `[0, classes)`, [n], probabilities, [n, classes], and weights, [n]."""
-        self.merge(self.replicate(labels, predictions, _weights(labels, weights)))
+        self.merge(self.replicate(labels, predictions, _convert_weights(labels, weights)))
 
     def replicate(self, labels: Array, predictions: Array, weights: Array) -> "MulticlassCounts":
         """Return counts of rows with weights [rows, replicates]."""
@@ -208,7 +208,7 @@ class MulticlassCounts:
             _sum_by(labels, weights, classes),
             _sum_by(predicted, weights, classes),
             _sum_by(labels[is_correct], weights[is_correct], classes),
-            weighted_sum(-np.log(likely), weights),
+            sum_weighted(-np.log(likely), weights),
         )
 
     def merge(self, other: "MulticlassCounts") -> None:
@@ -235,7 +235,7 @@ class MulticlassCounts:
         """The number of rows whose label is predicted."""
         return self.correct_by_class.sum(axis=0)
 
-    def macro_f1(self) -> Any:
+    def compute_macro_f1(self) -> Any:
         """Return the mean F1 score of the classes that are the label, or the predicted label, of a row."""
         totals = self.labels + self.predicted
         scores = divide(2 * self.correct_by_class, totals)
@@ -266,7 +266,7 @@ class RegressionCounts:
 
     def add(self, labels: Array, predictions: Array, weights: Array | None = None) -> None:
         """Add rows: labels, predictions and weights, [n] each."""
-        self.merge(self.replicate(labels, predictions, _weights(labels, weights)))
+        self.merge(self.replicate(labels, predictions, _convert_weights(labels, weights)))
 
     def replicate(self, labels: Array, predictions: Array, weights: Array) -> "RegressionCounts":
         """Return counts of rows with weights [rows, replicates]."""
@@ -275,14 +275,14 @@ class RegressionCounts:
         # Near 0, the square of the mean takes no digits of the sum of squares.
         center = labels.mean() if len(labels) else 0.0
         distances, rows = labels - center, weights.sum(axis=0)
-        mean = divide(weighted_sum(distances, weights), rows, empty=0.0)
+        mean = divide(sum_weighted(distances, weights), rows, empty=0.0)
         return RegressionCounts(
             rows=rows,
             label_mean=center + mean,
-            label_squares=np.maximum(weighted_sum(distances**2, weights) - rows * mean**2, 0.0),
-            sum_of_errors=weighted_sum(errors, weights),
-            sum_of_absolute_errors=weighted_sum(np.abs(errors), weights),
-            sum_of_squared_errors=weighted_sum(errors**2, weights),
+            label_squares=np.maximum(sum_weighted(distances**2, weights) - rows * mean**2, 0.0),
+            sum_of_errors=sum_weighted(errors, weights),
+            sum_of_absolute_errors=sum_weighted(np.abs(errors), weights),
+            sum_of_squared_errors=sum_weighted(errors**2, weights),
         )
 
     def merge(self, other: "RegressionCounts") -> None:
@@ -314,7 +314,7 @@ def divide(numerator: Any, denominator: Any, *, empty: float = np.nan) -> Any:
     return np.divide(numerator, denominator, out=ratio, where=np.broadcast_to(np.not_equal(denominator, 0), shape))
 
 
-def weighted_sum(values: Array, weights: Array) -> Any:
+def sum_weighted(values: Array, weights: Array) -> Any:
     """Return the sum of values, [rows], by weights [rows] or [rows, replicates].
 
     BLAS would use threads. On a busy machine they wait for each other, four times as long as this takes.
@@ -322,7 +322,7 @@ def weighted_sum(values: Array, weights: Array) -> Any:
     return np.einsum("i,i...->...", values, weights)
 
 
-def _bins(predictions: Array) -> Array:
+def _find_bins(predictions: Array) -> Array:
     """Return the number of thresholds below each prediction."""
     bucket_starts = (np.floor(predictions.astype(np.float64) * _NUM_BUCKETS + 1) - 1) / _NUM_BUCKETS
     return np.searchsorted(_THRESHOLDS, bucket_starts, side="right")
@@ -337,7 +337,7 @@ def _sum_by(groups: Array, weights: Array, size: int) -> Array:
     return sums
 
 
-def _weights(labels: Array, weights: Array | None) -> Array:
+def _convert_weights(labels: Array, weights: Array | None) -> Array:
     return np.ones(len(labels)) if weights is None else weights.astype(np.float64)
 
 

@@ -124,11 +124,11 @@ def _divide(numerator: Any, denominator: Any) -> Any:
     return divide(numerator, denominator)
 
 
-def _accuracy(counts: "BinaryCounts | MulticlassCounts") -> Any:
+def _compute_accuracy(counts: "BinaryCounts | MulticlassCounts") -> Any:
     return _divide(counts.correct, counts.rows)
 
 
-def _log_loss(counts: "BinaryCounts | MulticlassCounts") -> Any:
+def _compute_log_loss(counts: "BinaryCounts | MulticlassCounts") -> Any:
     return _divide(counts.sum_of_log_losses, counts.rows)
 
 
@@ -141,7 +141,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "auc",
             "AUC",
-            binary=lambda counts: counts.area_under_roc(),
+            binary=lambda counts: counts.compute_roc_area(),
             better="higher",
             undefined="all rows {rows} have the same class",
             keras={"binary": KerasMetric("AUC", {"num_thresholds": 1000, **_FROM_LOGITS})},
@@ -154,7 +154,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "pr_auc",
             "PR AUC",
-            binary=lambda counts: counts.area_under_precision_recall(),
+            binary=lambda counts: counts.compute_precision_recall_area(),
             better="higher",
             undefined=_NO_POSITIVE_ROW,
             rank=2,
@@ -164,8 +164,8 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "log_loss",
             "log loss",
-            binary=_log_loss,
-            multiclass=_log_loss,
+            binary=_compute_log_loss,
+            multiclass=_compute_log_loss,
             better="lower",
             keras={
                 "binary": KerasMetric("BinaryCrossentropy", _FROM_LOGITS),
@@ -178,8 +178,8 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "accuracy",
             "accuracy",
-            binary=_accuracy,
-            multiclass=_accuracy,
+            binary=_compute_accuracy,
+            multiclass=_compute_accuracy,
             better="higher",
             keras={"multiclass": KerasMetric("SparseCategoricalAccuracy")},
             rank=1,
@@ -220,7 +220,9 @@ METRICS: Mapping[str, Metric] = {
             needs_costs=True,
             scale="positive",
         ),
-        Metric("macro_f1", "macro f1", multiclass=lambda counts: counts.macro_f1(), better="higher", scale="share"),
+        Metric(
+            "macro_f1", "macro f1", multiclass=lambda counts: counts.compute_macro_f1(), better="higher", scale="share"
+        ),
         Metric(
             "rmse",
             "RMSE",
@@ -277,7 +279,7 @@ def describe_metric(name: str) -> Metric:
     return METRICS.get(name) or Metric(name=name, title=name.replace("_", " "))
 
 
-def metrics_of(label: LabelKind, *, has_costs: bool = False) -> tuple[str, ...]:
+def list_metrics(label: LabelKind, *, has_costs: bool = False) -> tuple[str, ...]:
     """Return the names of the metrics of a kind of label.
 
     Args:
@@ -291,13 +293,13 @@ def metrics_of(label: LabelKind, *, has_costs: bool = False) -> tuple[str, ...]:
     )
 
 
-def watchable_metrics(label: LabelKind) -> tuple[str, ...]:
+def list_watchable(label: LabelKind) -> tuple[str, ...]:
     """Return the metrics that are measured after each epoch; the first is watched unless the config names another."""
     measured = [metric for metric in METRICS.values() if label in metric.keras]
     return tuple(metric.name for metric in sorted(measured, key=lambda metric: not metric.is_loss))
 
 
-def default_bound(label: LabelKind) -> str:
+def choose_bound(label: LabelKind) -> str:
     """Return the metric that a new config bounds."""
     return next(name for name, metric in METRICS.items() if label in metric.default_bound_of)
 
@@ -308,7 +310,7 @@ def describe_metrics() -> str:
 
 
 def _describe(label: LabelKind) -> list[str]:
-    metrics = [METRICS[name] for name in metrics_of(label, has_costs=True)]
+    metrics = [METRICS[name] for name in list_metrics(label, has_costs=True)]
     return [f"{metric.name} ({metric.meaning})" if metric.meaning else metric.name for metric in metrics]
 
 
@@ -320,7 +322,7 @@ def describe_watchable() -> str:
         "regression": "a regression",
     }
     return "; ".join(
-        f"{' or '.join(f'`{name}`' for name in watchable_metrics(kind))} for {title}" for kind, title in kinds.items()
+        f"{' or '.join(f'`{name}`' for name in list_watchable(kind))} for {title}" for kind, title in kinds.items()
     )
 
 

@@ -26,7 +26,7 @@ class Moments(NamedTuple):
     squares: float = 0.0
 
     @classmethod
-    def of(cls, values: Array, weights: Array | None = None) -> "Moments":
+    def from_values(cls, values: Array, weights: Array | None = None) -> "Moments":
         """Return the moments of numbers, float64 of shape [n]; without weights, all weigh 1."""
         weight = len(values) if weights is None else float(weights.sum())
         if not weight:
@@ -53,13 +53,13 @@ def merge_moments(moments: Moments, other: Moments) -> Moments:
     )
 
 
-def effective_rows(weights: Array) -> float:
+def count_effective_rows(weights: Array) -> float:
     """Return the number of rows of equal weight that tell as much (Kish 1965, Survey Sampling); 0 without a weight."""
     squares = float((weights**2).sum())
     return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
-def least_mean(values: Array, weights: Array, confidence: float) -> float:
+def bound_mean(values: Array, weights: Array, confidence: float) -> float:
     """Return the lower end of the one-sided interval of a mean (Student 1908), for numbers too many to be resampled.
 
     Weights count as those of a survey: a row of weight 2 is one observation.
@@ -72,7 +72,7 @@ def least_mean(values: Array, weights: Array, confidence: float) -> float:
     Returns:
       The lower end; minus infinity with fewer than two effective rows.
     """
-    rows = effective_rows(weights)
+    rows = count_effective_rows(weights)
     if rows <= 1:
         return -math.inf
     mean = float(np.average(values, weights=weights))

@@ -30,7 +30,7 @@ class RowSample:
     limit: int | None = None
 
     @classmethod
-    def of(cls, ids: Array, columns: dict[str, Array], limit: int | None = None) -> "RowSample":
+    def from_rows(cls, ids: Array, columns: dict[str, Array], limit: int | None = None) -> "RowSample":
         """Return the sample of some rows."""
         return cls(len(ids), ids, columns, limit)._cut()
 
@@ -42,7 +42,7 @@ class RowSample:
         ids = np.concatenate([self.ids, other.ids])
         return RowSample(self.rows + other.rows, ids, columns, self.limit)._cut()
 
-    def in_order(self) -> "RowSample":
+    def sort_rows(self) -> "RowSample":
         """Return the sample with its rows in the order of their IDs."""
         order = np.argsort(self.ids, kind="stable")
         columns = {name: values[order] for name, values in self.columns.items()}

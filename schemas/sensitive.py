@@ -31,6 +31,6 @@ def find_sensitive(features: "FeatureSet", options: "ReadOptions") -> tuple[str,
         if name not in marked_set and not marked_set.isdisjoint(column.expression.columns)
     ]
     label = features.label
-    used = () if label.expression is None else label.inputs_of(features.expression_types)
+    used = () if label.expression is None else label.list_inputs(features.expression_types)
     is_label_sensitive = label.sensitive or not {*columns}.isdisjoint(used)
     return (*columns, *([label.column] if is_label_sensitive else []))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, PipelineError
-from schemas.declaration import close_match
+from schemas.declaration import find_close_match
 
 # Names of the functions that are looked up in a module.
 PREPROCESSING_FN, RUN_FN, BUILD_MODEL = "preprocessing_fn", "run_fn", "build_model"
@@ -63,7 +63,7 @@ class UserCode:
         if is_file(reference):
             text = _read_text(key, Path(module))
             return cls(key, Path(module).name, name, text, _hash([text.encode()]))
-        return cls(key, module, name, None, _hash(path.read_bytes() for path in _package_files(key, module)))
+        return cls(key, module, name, None, _hash(path.read_bytes() for path in _list_package_files(key, module)))
 
     @classmethod
     def from_json(cls, text: str) -> "UserCode":
@@ -90,7 +90,7 @@ class UserCode:
                 return getattr(module, name)
         public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         missing = " or ".join(names)
-        close = close_match(names[0], public)
+        close = find_close_match(names[0], public)
         hint = f"did you mean '{close}'?" if close else f"it has {', '.join(public) or 'no functions and no classes'}"
         raise ConfigError(f"{self.key}: {self.module} has no {missing}; {hint}")
 
@@ -126,7 +126,7 @@ class UserCode:
         Raises:
           ConfigError: It takes another number of them.
         """
-        if any(_takes(function, *form.partition("(")[2].rstrip(")").split(", ")) for form in expected):
+        if any(_has_arguments(function, *form.partition("(")[2].rstrip(")").split(", ")) for form in expected):
             return
         name = getattr(function, "__name__", "it")
         raise ConfigError(
@@ -249,9 +249,9 @@ def load_preprocessing_fn(code: UserCode) -> Callable[..., Any]:
     return function
 
 
-def takes_custom_config(function: Callable[..., Any]) -> bool:
+def has_custom_config(function: Callable[..., Any]) -> bool:
     """Return whether a `preprocessing_fn` takes a second argument."""
-    return _takes(function, "inputs", "custom_config")
+    return _has_arguments(function, "inputs", "custom_config")
 
 
 def load_training_function(code: UserCode) -> Callable[..., Any]:
@@ -269,10 +269,10 @@ def load_training_function(code: UserCode) -> Callable[..., Any]:
 
 def is_run_fn(function: Callable[..., Any]) -> bool:
     """Return whether a function of `model.module` trains and exports itself, and not only builds the network."""
-    return _takes(function, "fn_args")
+    return _has_arguments(function, "fn_args")
 
 
-def _takes(function: Callable[..., Any], *arguments: str) -> bool:
+def _has_arguments(function: Callable[..., Any], *arguments: str) -> bool:
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
@@ -295,7 +295,7 @@ def _read_text(key: str, path: Path) -> str:
         raise ConfigError(f"{key}: {path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
-def _package_files(key: str, module: str) -> list[Path]:
+def _list_package_files(key: str, module: str) -> list[Path]:
     """Return the Python files of a module's top-level package, without importing it."""
     top = module.partition(".")[0]
     try:

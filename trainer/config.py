@@ -19,7 +19,7 @@ from schemas.data import ReadOptions
 from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration
 from schemas.features import FeatureSet, LabelKind, NumberEncoding
-from schemas.metrics import METRICS, WatchedMetricName, describe_watchable, watchable_metrics
+from schemas.metrics import METRICS, WatchedMetricName, describe_watchable, list_watchable
 from schemas.user_code import UserCode
 
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "sigmoid", "tanh"]
@@ -237,11 +237,11 @@ class Training(Declaration):
     def choose_watched_metric(self, label: LabelKind) -> str:
         """Return the metric by which epochs are compared."""
         stopping = self.early_stopping
-        return stopping.metric if stopping is not None and stopping.metric is not None else watchable_metrics(label)[0]
+        return stopping.metric if stopping is not None and stopping.metric is not None else list_watchable(label)[0]
 
 
 def find_undefined_metrics(label: LabelKind, class_weights: Mapping[str, float]) -> dict[str, str]:
-    """Return the metrics of `watchable_metrics` that are undefined on a split, with the reason.
+    """Return the metrics of `list_watchable` that are undefined on a split, with the reason.
 
     Args:
       label: kind of the label.
@@ -250,7 +250,7 @@ def find_undefined_metrics(label: LabelKind, class_weights: Mapping[str, float])
     absent = [name for name, weight in class_weights.items() if not weight]
     return {
         metric: f"undefined on eval, which has no row of class '{absent[0]}'"
-        for metric in watchable_metrics(label)
+        for metric in list_watchable(label)
         if absent and METRICS[metric].needs_both_classes
     }
 

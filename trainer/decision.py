@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cli import progress
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
-from schemas.moments import least_mean
+from schemas.moments import bound_mean
 from trainer.config import Training
 from trainer.input import Source
 
@@ -85,7 +85,7 @@ def choose_threshold(
         gains = _compute_row_costs(positive, probabilities, costs, threshold) - _compute_row_costs(
             positive, probabilities, costs, cheapest
         )
-        is_better = least_mean(gains, weights, _CONFIDENCE) > 0
+        is_better = bound_mean(gains, weights, _CONFIDENCE) > 0
         threshold = cheapest if is_better else threshold
     return DecisionThreshold(
         threshold=threshold,

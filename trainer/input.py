@@ -164,8 +164,8 @@ class _Labels:
         if self._classes or not len(values):
             return
         logs = np.sign(values) * np.log1p(np.abs(values))
-        self._moments = merge_moments(self._moments, Moments.of(values, weight))
-        self._log_moments = merge_moments(self._log_moments, Moments.of(logs, weight))
+        self._moments = merge_moments(self._moments, Moments.from_values(values, weight))
+        self._log_moments = merge_moments(self._log_moments, Moments.from_values(logs, weight))
         self.low, self._high = min(self.low, float(values.min())), max(self._high, float(values.max()))
 
     @property

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from schemas.features import Embedding, FeatureSet, IdColumn, LabelKind, NumberEncoding
-from schemas.metrics import METRICS, watchable_metrics
+from schemas.metrics import METRICS, list_watchable
 from serving.model.network_inputs import IDS, NUMBERS, count_places, places
 from trainer.config import Model, Precision, Training
 from trainer.health import StepHealth
@@ -414,5 +414,5 @@ class _SmoothedCrossentropy(keras.losses.Loss):
 
 def build_eval_metrics(label: LabelKind) -> list[keras.metrics.Metric]:
     """Return the metrics that are measured on the eval split after each epoch."""
-    declared = [(name, METRICS[name].keras[label]) for name in watchable_metrics(label)]
+    declared = [(name, METRICS[name].keras[label]) for name in list_watchable(label)]
     return [getattr(keras.metrics, metric.class_name)(**metric.arguments, name=name) for name, metric in declared]

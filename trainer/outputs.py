@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from schemas.features import LabelKind
-from schemas.moments import effective_rows
+from schemas.moments import count_effective_rows
 from trainer.config import LabelScale
 
 # A normal distribution of so many quantiles has its outermost at 2.7 deviations.
@@ -220,7 +220,7 @@ def choose_temperature(
         float(t): float(np.average(_compute_log_losses(logits / t, labels), weights=weight))
         for t in (1.0, *_TEMPERATURES)
     }
-    rows = effective_rows(weight)
+    rows = count_effective_rows(weight)
     best = min(losses, key=lambda t: rows * losses[t] + (np.log(t) / _PRIOR_DEVIATION) ** 2 / 2)
     return best, losses[1.0], losses[best]
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from cli.errors import PipelineError
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.features import FeatureSet
 from schemas.user_code import BUILD_MODEL, UserCode, load_training_function
 from serving.model.network_inputs import IDS, NUMBERS, places
@@ -101,7 +101,7 @@ def _select_inputs(where: str, built: keras.Model, features: FeatureSet, inputs:
                         f"{selected.dtype}"
                     )
                 return keras.ops.squeeze(selected, axis=1) if len(tensor.shape) == 1 else selected
-        hint = did_you_mean(name, [*id_places, *number_places])
+        hint = suggest_name(name, [*id_places, *number_places])
         raise PipelineError(
             f"{where} returns a model with the input '{name}', which is not a transformed column; {hint}"
         )

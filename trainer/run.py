@@ -23,7 +23,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli import progress
 from cli.errors import DataError
-from schemas.curated.schema_file import schema_hash
+from schemas.curated.schema_file import hash_schema
 from schemas.features import FeatureSet, LabelKind
 from schemas.metrics import METRICS
 from schemas.user_code import UserCode
@@ -108,7 +108,7 @@ def run_fn(fn_args: Any) -> None:
         name_weights(network),
         TransformGraph(transform_output),
         features,
-        schema_hash(schema),
+        hash_schema(schema),
         config.read_options,
         fit_threshold(network, evaluation, config.costs, training),
     )

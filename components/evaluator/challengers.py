@@ -23,7 +23,7 @@ from components.artifact_files import files_in
 from components.batch_rows import batch_rows
 from components.config import Challengers
 from schemas.bootstrap import number_rows
-from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, IdColumn, NumberColumn, bucketized_name, safe_name
+from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, IdColumn, NumberColumn, escape_name, name_buckets
 from schemas.row_sample import RowSample
 from serving.model.literal_paths import literal_path
 from serving.model.network_inputs import IDS, NUMBERS, network_inputs, places
@@ -289,11 +289,11 @@ def _read_sample(features: FeatureSet, transform_uri: str, folder: str, limit: i
                 LABEL: columns[features.label.name].numpy(),
                 WEIGHT: weights,
             }
-            sample = sample.merge(RowSample.of(number_rows(os.path.basename(file), first, rows), values, limit))
+            sample = sample.merge(RowSample.from_rows(number_rows(os.path.basename(file), first, rows), values, limit))
             first += rows
     if not sample.rows:
         raise ValueError(f"{folder}: there are no rows")
-    return sample.in_order()
+    return sample.sort_rows()
 
 
 def _fit_linear(task: _Task) -> Predict:
@@ -452,7 +452,7 @@ class _TreeColumns:
     def of(cls, features: FeatureSet) -> "_TreeColumns":
         id_places, number_places = places(features.id_columns), places(features.number_columns)
         crosses = {cross.name for cross in features.crosses}
-        buckets = {bucketized_name(name): safe_name(name) for name in features.encoded_features}
+        buckets = {name_buckets(name): escape_name(name) for name in features.encoded_features}
         weights = {column.weights for column in features.id_columns}
         ids, is_category = [], []
         for column in features.id_columns:

@@ -686,7 +686,7 @@ def _sample_batch(keyed: tuple[SliceKey, dict[str, Any]]) -> tuple[SliceKey, Row
         **(predictions if isinstance(predictions, dict) else {CANDIDATE: predictions}),
         **{f"{CHALLENGERS}.{name}": values for name, values in arrays[CHALLENGERS].items()},
     }
-    return key, RowSample.of(arrays[ROW_IDS], columns)
+    return key, RowSample.from_rows(arrays[ROW_IDS], columns)
 
 
 def _resample(keyed: tuple[SliceKey, RowSample], resampling: Resampling) -> tuple[str, SliceErrors]:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from cli.errors import DataError
 from components.artifact_files import files_in
 from schemas.data import ReadOptions
-from schemas.features import BaseFeature, FeatureSet, Timestamp, Vector, safe_name
+from schemas.features import BaseFeature, FeatureSet, Timestamp, Vector, escape_name
 from schemas.sensitive import MASK
 from schemas.tables.time_format import TimeFormat
 from serving.model.golden_requests import GoldenRequests
@@ -142,7 +142,7 @@ def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
     for name, feature in features.raw_features.items():
         if isinstance(feature, Timestamp) and raw[name] is not None:
             raw[name] = TimeFormat(feature.format, feature.time_zone).write(raw[name])
-    return {safe_name(name): value for name, value in raw.items() if value is not None}
+    return {escape_name(name): value for name, value in raw.items() if value is not None}
 
 
 def _value(feature: tf.train.Feature) -> Any:

@@ -42,7 +42,7 @@ def find_columns(features: FeatureSet, transform_uri: str, targets: Collection[s
     crosses = tuple(
         cross
         for cross in features.crosses
-        if _is_as_declared(cross.id_column(cross.name, cross.num_ids), specs, ranges)
+        if _is_as_declared(cross.build_column(cross.name, cross.num_ids), specs, ranges)
     )
     declared = features.model_copy(update={"features": kept, "crosses": crosses, "own_columns": ()})
     names = {column.name for column in declared.id_columns} | {column.name for column in declared.number_columns}
@@ -77,8 +77,8 @@ def find_columns(features: FeatureSet, transform_uri: str, targets: Collection[s
 def _columns_of(features: FeatureSet, name: str) -> Iterator[IdColumn | NumberColumn]:
     """Yield the transformed columns of a feature."""
     for key, part in features.features[name].expand(name).items():
-        yield from part.id_columns(key)
-        yield from part.number_columns(key)
+        yield from part.list_id_columns(key)
+        yield from part.list_number_columns(key)
 
 
 def _is_as_declared(column: IdColumn | NumberColumn, specs: Mapping[str, Any], ranges: Mapping[str, _Range]) -> bool:

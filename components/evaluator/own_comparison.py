@@ -238,7 +238,7 @@ def _resample(
     if chosen["problem"]:
         return
     key, unordered = keyed
-    sample, outputs = unordered.in_order(), chosen["outputs"]
+    sample, outputs = unordered.sort_rows(), chosen["outputs"]
     constant = train.find_constant(outputs, declared)
     assert isinstance(constant, ConstantPredictor)
     own = sample.columns[CANDIDATE]
@@ -445,7 +445,7 @@ class _Train:
         return _Train(labels, self.problem or other.problem, sample)
 
     def to_bytes(self) -> bytes:
-        buffer, ordered = io.BytesIO(), self.sample.in_order()
+        buffer, ordered = io.BytesIO(), self.sample.sort_rows()
         about = {"labels": asdict(self.labels), "problem": self.problem, "rows": ordered.rows}
         np.savez(buffer, about=np.array(json.dumps(about)), ids=ordered.ids, **_add_prefix(ordered.columns))
         return buffer.getvalue()
@@ -487,7 +487,7 @@ class _ReadTrain(beam.DoFn):
             return
         weights = _read_weights(batch, len(labels))
         columns = {IDS: ids.astype(np.int32), NUMBERS: numbers, LABEL: labels, WEIGHT: weights}
-        yield _Train(counted, "", RowSample.of(batch["ids"], columns, self._limit))
+        yield _Train(counted, "", RowSample.from_rows(batch["ids"], columns, self._limit))
 
 
 class _SampleSlices(beam.DoFn):
@@ -515,7 +515,7 @@ class _SampleSlices(beam.DoFn):
         # TFMA names the columns of a slice in this order.
         slicings = [tuple(sorted(slicing)) for slicing in ((), *self._slicings) if {*slicing} <= {*sliced}]
         for key, rows in slice_rows(slicings, sliced):
-            yield key, RowSample.of(batch["ids"][rows], {name: column[rows] for name, column in columns.items()})
+            yield key, RowSample.from_rows(batch["ids"][rows], {name: column[rows] for name, column in columns.items()})
 
 
 def _read_column(values: Any, rows: int) -> SlicedColumn | None:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from components.evaluator.constant_predictor import ConstantPredictor, row_losses
 from components.evaluator.sliced_predictions import CANDIDATE
-from schemas.bootstrap import find_difference, replicate_metrics, standard_error
+from schemas.bootstrap import compute_standard_error, find_difference, replicate_metrics
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
-from schemas.metric_counts import Counts, create_empty_counts, weighted_sum
+from schemas.metric_counts import Counts, create_empty_counts, sum_weighted
 from schemas.metrics import METRICS
-from schemas.moments import effective_rows
+from schemas.moments import count_effective_rows
 from schemas.row_sample import RowSample
 
 CONSTANT = "constant"
@@ -128,7 +128,7 @@ class Resampling:
         names = [name for name in self.metrics if METRICS[name].has_interval]
         measured = finite if names else {}
         counts = {name: self._counts(name) for name in measured}
-        rows = effective_rows(weights)
+        rows = count_effective_rows(weights)
         # A sample varies more than all rows.
         shrink = math.sqrt(len(sample.ids) / sample.rows)
         rows_of_all = rows / shrink**2
@@ -137,7 +137,7 @@ class Resampling:
         )
 
         def find_error(values: Array) -> float | None:
-            error = standard_error(values, rows)
+            error = compute_standard_error(values, rows)
             return None if error is None else error * shrink
 
         own_metrics = replicates.metrics.get(CANDIDATE, {})
@@ -180,7 +180,7 @@ class Resampling:
 
 def _average(values: Array, weights: Array) -> float | None:
     total = float(weights.sum())
-    return float(weighted_sum(values, weights)) / total if total else None
+    return float(sum_weighted(values, weights)) / total if total else None
 
 
 def to_json(errors: Mapping[str, SliceErrors]) -> str:

@@ -23,4 +23,4 @@ class MergeSamples(beam.CombineFn):
         return merged
 
     def extract_output(self, accumulator: RowSample) -> RowSample:
-        return accumulator.in_order()
+        return accumulator.sort_rows()

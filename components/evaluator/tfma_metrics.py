@@ -21,7 +21,7 @@ from tensorflow_model_analysis.utils.keras_lib import tf_keras
 from cli.errors import ConfigError, PipelineError
 from components.config import TfmaMetric
 from components.evaluator.model_outputs import to_probabilities
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.features import LabelKind
 from schemas.user_code import UserCode
 
@@ -104,7 +104,7 @@ def _read_filter(class_name: str, preprocessor: Any, columns: Sequence[str]) -> 
         if name not in columns:
             raise ConfigError(
                 f"{_KEY}: {class_name} asks for the feature '{name}', which is not declared; "
-                f"{did_you_mean(name, list(columns))}"
+                f"{suggest_name(name, list(columns))}"
             )
     return {*(names or columns)}
 
@@ -268,7 +268,7 @@ def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserC
     classes = {**_keras_classes(), **metric_types.registered_metrics()}
     if class_name not in classes:
         raise ConfigError(
-            f"{_KEY}: TFMA and Keras have no metric '{class_name}'; {did_you_mean(class_name, sorted(classes))}"
+            f"{_KEY}: TFMA and Keras have no metric '{class_name}'; {suggest_name(class_name, sorted(classes))}"
         )
     try:
         return classes[class_name](**{"name": name, **arguments})

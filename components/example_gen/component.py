@@ -54,7 +54,7 @@ from components.example_gen.split_rows import no_rows
 from components.example_gen.value_findings import value_findings
 from components.example_records import GzipFile
 from schemas.data import TRAIN_SPLIT, Data, FileSplit
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.features import FeatureSet
 from schemas.tables import bigquery
 from schemas.tables.data_files import has_spans, inputs, matching_files, unlisted_inputs
@@ -293,7 +293,7 @@ def _record_files(source: types.Artifact, name: str, split: str) -> list[str]:
     splits = artifact_utils.decode_split_names(source.split_names)
     place = f"data.splits.{name}.examples"
     if split not in splits:
-        raise DataError(f"{place}: data.example_gen wrote no split '{split}'; {did_you_mean(split, splits)}")
+        raise DataError(f"{place}: data.example_gen wrote no split '{split}'; {suggest_name(split, splits)}")
     payload = examples_utils.get_payload_format_string(source)
     if payload != "FORMAT_TF_EXAMPLE":
         raise DataError(f"{place}: data.example_gen wrote {payload}; expected FORMAT_TF_EXAMPLE")

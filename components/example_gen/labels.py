@@ -23,7 +23,7 @@ def count_labels(labels: pa.Array, weights: pa.Array | None = None) -> LabelCoun
     """
     weight = None if weights is None else weights.to_numpy().astype(np.float64)
     if pa.types.is_floating(labels.type):
-        moments = Moments.of(labels.to_numpy().astype(np.float64), weight)
+        moments = Moments.from_values(labels.to_numpy().astype(np.float64), weight)
         return {"rows": moments.weight, "mean": moments.mean, "m2": moments.squares}
     if weight is not None:
         encoded = labels.cast(pa.string()).dictionary_encode()

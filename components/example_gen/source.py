@@ -5,7 +5,7 @@ from typing import Any
 
 from cli.errors import ConfigError, first_line
 from schemas.data import SourceExampleGen
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 
 # TFX's messages among the arguments of its components, each with the module that has it.
 _MESSAGES = {
@@ -37,7 +37,7 @@ def _find_class(path: str) -> Any:
     except ImportError as error:
         raise ConfigError(f"{_KEY}.component: {path} cannot be imported: {first_line(error)}") from error
     if not hasattr(module, name):
-        hint = did_you_mean(name, [other for other in vars(module) if other.endswith("ExampleGen")])
+        hint = suggest_name(name, [other for other in vars(module) if other.endswith("ExampleGen")])
         raise ConfigError(f"{_KEY}.component: {module_name} has no {name}; {hint}")
     component = getattr(module, name)
     outputs = getattr(getattr(component, "SPEC_CLASS", None), "OUTPUTS", {})

@@ -20,7 +20,7 @@ from schemas.features import (
     IdList,
     LearnedTokens,
     Text,
-    safe_name,
+    escape_name,
 )
 from schemas.tables.token_limit import NOT_A_WORD
 
@@ -37,8 +37,8 @@ def encode_bags(features: Mapping[str, Bag], raw: tf.Tensor) -> dict[str, tf.Ten
     outputs: dict[str, tf.Tensor] = {}
     for number, (name, feature) in enumerate(features.items()):
         ids, weights = _encode(name, feature, raw[number])
-        outputs[safe_name(name)] = ids
-        outputs[safe_name(name) + WEIGHTS_SUFFIX] = weights
+        outputs[escape_name(name)] = ids
+        outputs[escape_name(name) + WEIGHTS_SUFFIX] = weights
     return outputs
 
 
@@ -108,7 +108,7 @@ def _look_up_learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTens
     """Return ids by a learned vocabulary, whose order is that of the number of rows with each token."""
     escaped = values.with_flat_values(escape_categories(values.flat_values))
     ids = _lookup(
-        learn_vocabulary(_distinct(escaped), safe_name(name), max_size=tokens.max_size, min_count=tokens.min_count),
+        learn_vocabulary(_distinct(escaped), escape_name(name), max_size=tokens.max_size, min_count=tokens.min_count),
         lambda path: tf.lookup.TextFileInitializer(path, tf.string, _LINES.WHOLE_LINE, tf.int64, _LINES.LINE_NUMBER),
         tokens.max_size,
         escaped.flat_values,
@@ -125,7 +125,7 @@ def _inverse_frequencies(name: str, tokens: LearnedTokens, values: tf.RaggedTens
     escaped = values.with_flat_values(escape_categories(values.flat_values))
     file = learn_vocabulary(
         _distinct(escaped),
-        safe_name(name) + FREQUENCIES_SUFFIX,
+        escape_name(name) + FREQUENCIES_SUFFIX,
         max_size=tokens.max_size,
         min_count=tokens.min_count,
         store_frequency=True,

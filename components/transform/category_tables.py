@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform import analyzers, tf_utils
 
-from schemas.features import Vocabulary, VocabularyFile, VocabularyList, safe_name
+from schemas.features import Vocabulary, VocabularyFile, VocabularyList, escape_name
 from schemas.vocabularies import EMPTY_CATEGORY, ESCAPES
 
 # After the number of the column in a key. A key of a number alone has the column's number of categories.
@@ -104,7 +104,7 @@ def _list_learned_files(
     return [
         learn_vocabulary(
             tf.concat(own, axis=0) if len(own) > 1 else own[0],
-            safe_name(name),
+            escape_name(name),
             max_size=feature.max_size,
             min_count=feature.min_count,
         )

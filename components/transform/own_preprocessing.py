@@ -11,9 +11,9 @@ from tensorflow_transform import schema_inference
 
 from cli.errors import PipelineError
 from components.transform.preprocessing import FEATURE_SET_KEY
-from schemas.declaration import close_match
+from schemas.declaration import find_close_match
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet
-from schemas.user_code import UserCode, load_preprocessing_fn, takes_custom_config
+from schemas.user_code import UserCode, has_custom_config, load_preprocessing_fn
 
 # In the custom_config: the UserCode as JSON, and whether the network reads the declared columns.
 CODE_KEY, IS_NETWORK_OURS_KEY = "user_code", "is_network_ours"
@@ -33,7 +33,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     function = load_preprocessing_fn(code)
     name = getattr(function, "__name__", "preprocessing_fn")
     with code.report_errors(name, function):
-        outputs = function(inputs, custom_config) if takes_custom_config(function) else function(inputs)
+        outputs = function(inputs, custom_config) if has_custom_config(function) else function(inputs)
     where = f"{code.key}: {code.locate(function)}: {name}"
     _check_types(where, outputs)
     if custom_config[IS_NETWORK_OURS_KEY]:
@@ -59,7 +59,7 @@ def _check_declared(where: str, features: FeatureSet, outputs: Mapping[str, Any]
     needed = [*expected, features.label.name, *([TRANSFORMED_WEIGHT] if features.weight is not None else [])]
     for name in needed:
         if name not in outputs:
-            close = close_match(name, sorted({*outputs} - {*needed}))
+            close = find_close_match(name, sorted({*outputs} - {*needed}))
             hint = f"did you mean it by '{close}'? Otherwise" if close else "to keep the built-in columns,"
             raise PipelineError(
                 f"{where} returns no '{name}', which the network reads; {hint} return "

@@ -34,9 +34,9 @@ from schemas.features import (
     Vocabulary,
     VocabularyFile,
     VocabularyList,
-    bucketized_name,
-    indicator_name,
-    safe_name,
+    escape_name,
+    name_buckets,
+    name_indicator,
 )
 from serving.model.signatures import encode_label
 
@@ -55,7 +55,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       custom_config: `feature_set` holds the declaration as JSON.
 
     Returns:
-      Tensors by `safe_name`: int64 ids, float32 numbers, and the label as `encode_label` has it; of shape [batch], or
+      Tensors by `escape_name`: int64 ids, float32 numbers, and the label as `encode_label` has it; of shape [batch], or
       [batch, width] for lists, texts and vectors. The rows' weights are passed through.
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
@@ -94,9 +94,9 @@ def _encode_bags(features: Mapping[str, Any], raw: tf.Tensor, crossed: set[str])
 def _encode_numbers(features: Mapping[str, Numeric], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
     """Return the transformed columns of numeric features, and the texts of those that are crossed."""
     encoding = NumericEncoding(features, raw)
-    outputs = {safe_name(name): numbers for name, numbers in encoding.scaled.items()}
-    outputs |= {bucketized_name(name): ids for name, ids in encoding.buckets.items()}
-    outputs |= {indicator_name(name): is_missing for name, is_missing in encoding.indicators.items()}
+    outputs = {escape_name(name): numbers for name, numbers in encoding.scaled.items()}
+    outputs |= {name_buckets(name): ids for name, ids in encoding.buckets.items()}
+    outputs |= {name_indicator(name): is_missing for name, is_missing in encoding.indicators.items()}
     return outputs, {name: tf.strings.as_string(encoding.buckets[name]) for name in features if name in crossed}
 
 
@@ -107,7 +107,7 @@ def _encode_integers(features: Mapping[str, Identity], raw: tf.Tensor, crossed: 
     most = [[feature.num_ids - 1] for feature in features.values()]
     filled = tf.where(raw == MISSING["int"], tf.constant(fill, tf.int64), raw)
     ids = dict(zip(features, tf.unstack(tf.clip_by_value(filled, 0, tf.constant(most, tf.int64))), strict=True))
-    outputs = {safe_name(name): column for name, column in ids.items()}
+    outputs = {escape_name(name): column for name, column in ids.items()}
     return outputs, {name: tf.strings.as_string(ids[name]) for name in features if name in crossed}
 
 
@@ -129,7 +129,7 @@ def _encode_categories(features: Mapping[str, Any], raw: tf.Tensor, crossed: set
             rows_of(texts, hash_numbers), [features[names[number]].num_ids for number in hash_numbers]
         )
         columns |= dict(zip(hash_numbers, tf.unstack(ids, len(hash_numbers)), strict=True))
-    outputs = {safe_name(name): columns[number] for number, name in enumerate(names)}
+    outputs = {escape_name(name): columns[number] for number, name in enumerate(names)}
     return outputs, {name: cross_field(texts[number]) for number, name in enumerate(names) if name in crossed}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from schemas.features import Vector, safe_name
+from schemas.features import Vector, escape_name
 from schemas.tables.items import LIST_SEPARATOR
 
 
@@ -20,7 +20,7 @@ def encode_vectors(
       raw: Strings of shape [columns, batch], in the order of `features`; an empty string is missing.
       crossed: Names of crossed features; a vector is none.
     """
-    outputs = {safe_name(name): _encode(feature, raw[n]) for n, (name, feature) in enumerate(features.items())}
+    outputs = {escape_name(name): _encode(feature, raw[n]) for n, (name, feature) in enumerate(features.items())}
     return outputs, {}
 
 

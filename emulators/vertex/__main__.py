@@ -20,7 +20,7 @@ from emulators.vertex.faults import AFTER, BEFORE, OPERATION
 from emulators.vertex.iam import IamTable, parse_table
 from emulators.vertex.server import CONTROL, EmulatorServer
 from emulators.vertex.service import METHODS
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 
 ENDPOINT, ROOTS = "VERTEX_API_ENDPOINT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 NUMBERS = ("skip", "times", "delay_seconds")
@@ -185,7 +185,7 @@ def parse_fault(parts: Sequence[str]) -> dict[str, object]:
         if not separator or key not in KEYS:
             raise click.BadParameter(f"'{part}': expected KEY=VALUE with one of {', '.join(KEYS)}")
         if key in choices and value not in choices[key]:
-            raise click.BadParameter(f"{key}: {did_you_mean(value, choices[key])}, found '{value}'")
+            raise click.BadParameter(f"{key}: {suggest_name(value, choices[key])}, found '{value}'")
         if key in NUMBERS and not re.fullmatch(r"\d+(\.\d+)?", value):
             raise click.BadParameter(f"{key}: expected a number, found '{value}'")
         values[key] = float(value) if key in NUMBERS else value

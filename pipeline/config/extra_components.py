@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from pipeline.config.node_names import NODES, OUTPUTS
-from schemas.declaration import Declaration, did_you_mean
+from schemas.declaration import Declaration, suggest_name
 
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
 
@@ -65,12 +65,12 @@ def add_extra_nodes(names: Sequence[str], extra: Sequence[ExtraComponent]) -> tu
             raise ValueError(f"{where}.name: '{component.name}' is another node; give it another name")
         for key, node in _find_named_nodes(component):
             if node not in all_names:
-                raise ValueError(f"{where}.{key}: there is no node '{node}'; {did_you_mean(node, all_names)}")
+                raise ValueError(f"{where}.{key}: there is no node '{node}'; {suggest_name(node, all_names)}")
         for key, (node, output) in component.channels.items():
             outputs = OUTPUTS.get(node)
             if outputs is not None and output not in outputs:
                 raise ValueError(
-                    f"{where}.inputs.{key}: '{node}' has no output '{output}'; {did_you_mean(output, list(outputs))}"
+                    f"{where}.inputs.{key}: '{node}' has no output '{output}'; {suggest_name(output, list(outputs))}"
                 )
     return _sort(names, extra)
 

@@ -41,7 +41,7 @@ from pipeline.retrain.config import Retrain
 from pipeline.vertex.config import RUN_ON_BEAM, Beam, Vertex
 from schemas.data import TRAIN_SPLIT, Data
 from schemas.decision import DecisionCosts
-from schemas.declaration import Declaration, did_you_mean
+from schemas.declaration import Declaration, suggest_name
 from schemas.features import (
     CategoricalFeature,
     Cross,
@@ -54,7 +54,7 @@ from schemas.features import (
     Timestamp,
     Vector,
 )
-from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
+from schemas.metrics import MEAN_COST, list_metrics, list_watchable
 from schemas.sensitive import find_sensitive
 from schemas.user_code import UserCode, is_file
 from schemas.vocabularies import read_vocabulary
@@ -147,14 +147,14 @@ class PipelineConfig(Declaration):
     @model_validator(mode="after")
     def _check_sections(self) -> "PipelineConfig":
         if self.evaluation.split not in self.data.splits:
-            hint = did_you_mean(self.evaluation.split, list(self.data.splits))
+            hint = suggest_name(self.evaluation.split, list(self.data.splits))
             raise ValueError(f"evaluation.split: '{self.evaluation.split}' is not in data.splits; {hint}")
         if self.evaluation.split == TRAIN_SPLIT:
             raise ValueError("evaluation.split: 'train' is fitted, and shows what the model remembers; name another")
         for columns in self.evaluation.slice_by:
             for column in columns:
                 if column not in self.feature_set.raw_features:
-                    hint = did_you_mean(column, list(self.feature_set.raw_features))
+                    hint = suggest_name(column, list(self.feature_set.raw_features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
                 if isinstance(self.features[column], (IdList, *_UNIQUE_KINDS)):
                     raise ValueError(
@@ -213,7 +213,9 @@ class PipelineConfig(Declaration):
     def _check_sensitive_columns(self) -> None:
         """Reject a name that masks nothing, which a misspelt one would."""
         label = self.label.column
-        others = [name for name in self.data.read_options(label, *self.label.inputs).other_columns if name != label]
+        others = [
+            name for name in self.data.build_read_options(label, *self.label.inputs).other_columns if name != label
+        ]
         for name in self.data.sensitive_columns:
             if name == self.feature_set.weight:
                 continue
@@ -226,7 +228,7 @@ class PipelineConfig(Declaration):
             if name not in others:
                 raise ValueError(
                     f"data.sensitive_columns: '{name}' is neither ignored, nor the weight, nor a group, and decides "
-                    f"on no split; {did_you_mean(name, others)}"
+                    f"on no split; {suggest_name(name, others)}"
                 )
 
     def _check_missing_values(self) -> None:
@@ -271,7 +273,7 @@ class PipelineConfig(Declaration):
                     )
         for where, name in used:
             if name not in columns:
-                hint = did_you_mean(name, list(columns))
+                hint = suggest_name(name, list(columns))
                 raise ValueError(f"validation.{where}: '{name}' is not a declared feature or the label; {hint}")
 
     def _check_label_kind(self) -> None:
@@ -285,7 +287,7 @@ class PipelineConfig(Declaration):
 
     def _check_metrics(self, kind: LabelKind) -> None:
         evaluation, stopping = self.evaluation, self.training.early_stopping
-        label_metrics = metrics_of(kind, has_costs=self.decision is not None)
+        label_metrics = list_metrics(kind, has_costs=self.decision is not None)
         bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
         names = [("metrics", name) for name in evaluation.named_metrics]
         own = [metric.name for metric in evaluation.tfma_metrics]
@@ -360,11 +362,11 @@ class PipelineConfig(Declaration):
         names = [*RUN_ON_BEAM, *extra_names]
         for name in self.beam.components:
             if name not in names:
-                raise ValueError(f"beam.components: '{name}' does not run on Beam; {did_you_mean(name, names)}")
+                raise ValueError(f"beam.components: '{name}' does not run on Beam; {suggest_name(name, names)}")
         names = [*NODES, *extra_names]
         for name in self.vertex.machines if self.vertex is not None else ():
             if name not in names:
-                raise ValueError(f"vertex.machines: '{name}' is not a component; {did_you_mean(name, names)}")
+                raise ValueError(f"vertex.machines: '{name}' is not a component; {suggest_name(name, names)}")
         several = self.vertex is not None and any(machine.replicas > 1 for machine in self.vertex.machines.values())
         if several and self.training.distribution != "multi_worker":
             raise ValueError(
@@ -466,7 +468,7 @@ class PipelineConfig(Declaration):
     @property
     def sensitive_columns(self) -> tuple[str, ...]:
         """The columns whose values no message, log, alert, reject file or page shows."""
-        return find_sensitive(self.feature_set, self.data.read_options(self.label.column, *self.label.inputs))
+        return find_sensitive(self.feature_set, self.data.build_read_options(self.label.column, *self.label.inputs))
 
     @property
     def feature_set(self) -> FeatureSet:
@@ -502,8 +504,8 @@ _KEY = re.compile(rf"({'|'.join(PipelineConfig.model_fields)})(\.[^:]+)?:")
 
 def _check_watched(key: str, metric: str | None, kind: LabelKind) -> None:
     """Reject a metric that is not measured on `eval` after each epoch."""
-    if metric is not None and metric not in watchable_metrics(kind):
-        raise ValueError(f"{key}: '{metric}' is not for a {kind} label: {' or '.join(watchable_metrics(kind))}")
+    if metric is not None and metric not in list_watchable(kind):
+        raise ValueError(f"{key}: '{metric}' is not for a {kind} label: {' or '.join(list_watchable(kind))}")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

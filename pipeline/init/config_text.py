@@ -10,7 +10,7 @@ import yaml
 
 from cli.counts import count_text
 from pipeline.init.decision import Decision
-from schemas.metrics import default_bound
+from schemas.metrics import choose_bound
 
 # A request of so many columns may take longer than the 100 ms of other tables.
 _MANY_FEATURES, _MAX_LATENCY_MS = 1_000, 500
@@ -147,7 +147,7 @@ def _model(decision: Decision) -> Iterator[str]:
 
 
 def _evaluation(decision: Decision) -> Iterator[str]:
-    metric = default_bound(decision.label.kind)
+    metric = choose_bound(decision.label.kind)
     yield "# A model is pushed if it is significantly better than the constant predictor (docs/quality.md), and hardly"
     yield f"# worse than the last one. To ask for more, add `thresholds: [{{metric: {metric}, lower_bound: 0.8}}]`."
     yield "evaluation:"

@@ -32,7 +32,7 @@ from pipeline.profile.columns import Column
 from pipeline.profile.leaks import Leaks, find_leaks
 from pipeline.profile.targets import Target
 from pipeline.profile.time_forms import find_other_texts
-from schemas.features import KINDS, safe_name
+from schemas.features import KINDS, escape_name
 
 # A feature that explains more than this of the label is worth a note.
 SUSPECT = 0.5
@@ -129,14 +129,14 @@ def choose_columns(
     leaks = find_leaks(judged, target)
     features: dict[str, ChosenFeature] = {}
     # TensorFlow takes no two inputs that differ in case only.
-    names = {safe_name(requests.label).lower(): requests.label}
+    names = {escape_name(requests.label).lower(): requests.label}
     renamed: dict[str, str] = {}
     for column in candidates:
         reason = _why_leak(column, leaks, requests)
         code_reason = None if reason else why_code(column, target)
         if not reason and column.name not in requests.keep:
             reason = why_unlearnable(column, leaks.shares[column.name], is_code=code_reason is not None)
-        served = safe_name(column.name).lower()
+        served = escape_name(column.name).lower()
         if not reason and served in names:
             renamed[column.name] = names[served]
             reason = _why_renamed(column.name, names[served])
@@ -145,7 +145,7 @@ def choose_columns(
             names[served] = column.name
             features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
     for name, kind in kinds.items():
-        served = safe_name(name).lower()
+        served = escape_name(name).lower()
         leak_reason = _why_leak(columns[name], leaks, requests)
         if leak_reason:
             reasons[name] = leak_reason
@@ -178,7 +178,7 @@ def choose_columns(
 
 
 def _why_renamed(name: str, same: str) -> str:
-    return f"would have the name of '{same}' in the served model ('{safe_name(name)}'); rename it"
+    return f"would have the name of '{same}' in the served model ('{escape_name(name)}'); rename it"
 
 
 def _with_all_missing(name: str, kind: ColumnKind, table: RawTable) -> dict[str, Any]:

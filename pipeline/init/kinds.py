@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.init.exclusions import is_id_name, is_long
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
-from schemas.features.columns import embedding_dimension
+from schemas.features.columns import choose_dimension
 
 _MAX_SMALL_NUMBER = 64
 # So few whole numbers are IDs, too, in tables of any size.
@@ -176,7 +176,7 @@ def declare_vocabulary(distinct: int, missing: Mapping[str, Any]) -> dict[str, A
       missing: Keys on missing values.
     """
     rare: dict[str, Any] = {"min_count": 3} if distinct > 1_000 else {}
-    size, dimension = _vocabulary_size(distinct), embedding_dimension(distinct)
+    size, dimension = _vocabulary_size(distinct), choose_dimension(distinct)
     return {"kind": "vocabulary", "max_size": size, **rare, **missing, "embedding": dimension}
 
 

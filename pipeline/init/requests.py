@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from cli.errors import ConfigError, PipelineError
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.features import LabelKind
 from schemas.sensitive import MASK
 
@@ -98,4 +98,4 @@ def _names(flag: str, value: str, columns: Sequence[str], hint: str) -> list[str
 
 def _check(flag: str, name: str, columns: Sequence[str], hint: str) -> None:
     if name not in columns:
-        raise ConfigError(f"{flag} {name}: the data has no such column; {did_you_mean(name, list(columns))}{hint}")
+        raise ConfigError(f"{flag} {name}: the data has no such column; {suggest_name(name, list(columns))}{hint}")

@@ -21,12 +21,12 @@ from pydantic import ValidationError
 
 from components.config import Evaluation
 from pipeline.config.pipeline_config import PipelineConfig
-from schemas.bootstrap import Interval, find_interval, replicate_metrics, standard_error
+from schemas.bootstrap import Interval, compute_standard_error, find_interval, replicate_metrics
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType
 from schemas.metric_counts import Counts, create_empty_counts
 from schemas.metrics import MEAN_COST, METRICS
-from schemas.moments import effective_rows
+from schemas.moments import count_effective_rows
 from schemas.row_sample import RowSample
 from schemas.slices import OVERALL, name_slice
 from schemas.tables.log_columns import PREDICTION_PREFIX
@@ -442,7 +442,7 @@ class _Measured:
         self.counts.add(labels, predictions, weights)
         self.rows += len(rows)
         columns = {"labels": labels, "predictions": predictions, "weights": weights}
-        self.sample = RowSample.of(block.ids[rows], columns, _SAMPLE_ROWS).merge(self.sample)
+        self.sample = RowSample.from_rows(block.ids[rows], columns, _SAMPLE_ROWS).merge(self.sample)
 
 
 def _measure(group: Group, measured: _Measured, summary: JoinSummary, settings: LiveSettings) -> LiveMetrics:
@@ -457,7 +457,7 @@ def _measure(group: Group, measured: _Measured, summary: JoinSummary, settings: 
     for name in names:
         value = METRICS[name].compute(measured.counts)
         values[name] = value if math.isfinite(value) else None
-    sample = measured.sample.in_order()
+    sample = measured.sample.sort_rows()
     labels = sample.columns["labels"]
     return LiveMetrics(
         group=group,
@@ -488,12 +488,12 @@ def _find_intervals(
         ids=sample.ids,
         seed=settings.seed,
     ).metrics[_LIVE]
-    rows = effective_rows(weights)
+    rows = count_effective_rows(weights)
     # A sample varies more than all rows.
     shrink = math.sqrt(len(sample.ids) / sample.rows)
     intervals = {}
     for name in names:
-        error = standard_error(replicates[name], rows)
+        error = compute_standard_error(replicates[name], rows)
         error = None if error is None else error * shrink
         interval = find_interval(METRICS[name], values[name], error, rows / shrink**2)
         if interval is not None:

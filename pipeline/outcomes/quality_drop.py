@@ -13,7 +13,7 @@ from cli.counts import count_text
 from components.config import ChangeThreshold, Evaluation, Threshold
 from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, find_activities, measure_outcomes
 from schemas.bootstrap import Interval, find_change
-from schemas.metrics import METRICS, metrics_of
+from schemas.metrics import METRICS, list_metrics
 from schemas.slices import OVERALL
 from serving.outcomes.store import JoinSummary, read_summary
 
@@ -176,7 +176,7 @@ def select_metrics(evaluation: Evaluation, summary: JoinSummary) -> list[str]:
         for name in dict.fromkeys(bound.metric for bound in bounds)
         if name in METRICS and METRICS[name].better is not None
     ]
-    return names or [name for name in metrics_of(summary.kind) if METRICS[name].rank == 1]
+    return names or [name for name in list_metrics(summary.kind) if METRICS[name].rank == 1]
 
 
 def compare(metric: str, value: float, interval: Interval, offline: OfflineValue) -> Interval | None:

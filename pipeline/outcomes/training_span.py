@@ -20,7 +20,7 @@ from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.data import Data, FileSplit
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.tables import locations
 from schemas.tables.data_files import next_file
 from serving.outcomes.join import open_outcomes
@@ -111,7 +111,7 @@ def _check_config(config: PipelineConfig, summary: JoinSummary, split: str) -> N
     """Check that the rows of a log can be a file of the config's data."""
     data, label = config.data, config.label
     if split not in data.read_splits:
-        raise ConfigError(f"--split {split}: is not a split that is read; {did_you_mean(split, [*data.read_splits])}")
+        raise ConfigError(f"--split {split}: is not a split that is read; {suggest_name(split, [*data.read_splits])}")
     if data.format != "parquet":
         raise ConfigError(
             f"data.format: {data.format}: the rows of a request log are written as Parquet; convert the other spans, "

@@ -15,7 +15,7 @@ from rich.text import Text
 from cli.errors import ConfigError
 from cli.strict_json import to_json
 from cli.terminal import clean, refusals, say
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 
 if TYPE_CHECKING:
     from pipeline.config.pipeline_config import PipelineConfig
@@ -78,7 +78,7 @@ def _check_metrics(config: "PipelineConfig", names: Sequence[str]) -> None:
     measured += [metric.name for metric in evaluation.tfma_metrics]
     for name in names:
         if name not in measured:
-            raise ConfigError(f"--metric: '{name}' is not measured; {did_you_mean(name, measured)}")
+            raise ConfigError(f"--metric: '{name}' is not measured; {suggest_name(name, measured)}")
 
 
 def _check_root(root: Path) -> None:

@@ -32,11 +32,11 @@ class Change:
         return "\n".join([f"{self.kind} {self.name}", *(f"  {line}" for line in self.lines)])
 
 
-def changes(before: schema_pb2.Schema, after: schema_pb2.Schema, sensitive: Collection[str] = ()) -> list[Change]:
+def find_changes(before: schema_pb2.Schema, after: schema_pb2.Schema, sensitive: Collection[str] = ()) -> list[Change]:
     """Return what differs between two schemas, by feature and domain; values of `sensitive` features are masked."""
     domains = {feature.domain for feature in (*before.feature, *after.feature) if feature.name in sensitive}
     masked = {*(("feature", name) for name in sensitive), *(("string_domain", name) for name in domains)}
-    old, new = _blocks(before), _blocks(after)
+    old, new = _collect_blocks(before), _collect_blocks(after)
     differences = []
     for key in dict.fromkeys([*old, *new]):
         sides = [text_format.MessageToString(side[key]).splitlines() if key in side else [] for side in (old, new)]
@@ -53,12 +53,12 @@ def rewrite(text: str, after: schema_pb2.Schema) -> str:
 
     Comments inside a changed feature or domain are lost, all others stay.
     """
-    blocks = _blocks(after)
+    blocks = _collect_blocks(after)
     parts: list[str] = []
     end = 0
-    for start, stop in _top_level(text):
+    for start, stop in _find_blocks(text):
         parsed = text_format.Parse(text[start:stop], schema_pb2.Schema())
-        ((key, block),) = _blocks(parsed).items()
+        ((key, block),) = _collect_blocks(parsed).items()
         replacement = blocks.pop(key, None)
         parts.append(text[end:start])
         if replacement is not None:
@@ -69,7 +69,7 @@ def rewrite(text: str, after: schema_pb2.Schema) -> str:
     return "".join(parts).rstrip("\n") + "\n" + "".join(f"{block}\n" for block in added)
 
 
-def _blocks(schema: schema_pb2.Schema) -> dict[tuple[str, str], Message]:
+def _collect_blocks(schema: schema_pb2.Schema) -> dict[tuple[str, str], Message]:
     features = {("feature", feature.name): feature for feature in schema.feature}
     return {**features, **{("string_domain", domain.name): domain for domain in schema.string_domain}}
 
@@ -79,7 +79,7 @@ def _as_text(kind: str, block: Message) -> str:
     return f"{kind} {{\n{inner}}}"
 
 
-def _top_level(text: str) -> Iterator[tuple[int, int]]:
+def _find_blocks(text: str) -> Iterator[tuple[int, int]]:
     """Return where each feature and domain of a schema in text format starts and ends."""
     depth, start = 0, 0
     for token in _TOKEN.finditer(text):

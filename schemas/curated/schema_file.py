@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli.errors import ConfigError
-from schemas.declaration import close_match, did_you_mean
+from schemas.declaration import find_close_match, suggest_name
 from schemas.features import ColumnType, FeatureSet
 
 # In an artifact of SchemaGen.
@@ -36,7 +36,7 @@ def load_schema(path: str) -> schema_pb2.Schema:
         raise ConfigError(f"data.schema_file: {path}: is not a schema in text format: {error}") from error
 
 
-def schema_hash(schema: schema_pb2.Schema) -> str:
+def hash_schema(schema: schema_pb2.Schema) -> str:
     """Name a schema by its content, comments left out: 16 hexadecimal digits of SHA-256."""
     return hashlib.sha256(schema.SerializeToString(deterministic=True)).hexdigest()[:16]
 
@@ -54,7 +54,7 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
             if name in features.derived_columns:
                 # SchemaGen adds it.
                 continue
-            close = close_match(name, sorted(set(described) - set(declared)))
+            close = find_close_match(name, sorted(set(described) - set(declared)))
             hint = f"did you mean '{close}'? Or add" if close else "add"
             raise ConfigError(
                 f"{path}: has no feature '{name}', which the config declares; {hint} "
@@ -66,7 +66,7 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
             raise ConfigError(f"{path}: '{name}' has type {actual}; the config's kind of feature needs type {expected}")
     for name in described:
         if name not in declared:
-            hint = did_you_mean(name, list(declared))
+            hint = suggest_name(name, list(declared))
             raise ConfigError(f"{path}: describes '{name}', which the config does not declare; {hint}")
     for name, feature in features.raw_features.items():
         if described[name].presence.min_fraction < 1 and feature.missing is None:

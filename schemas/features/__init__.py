@@ -20,7 +20,7 @@ from schemas.features.columns import (
     IdColumn,
     NumberColumn,
     NumberEncoding,
-    safe_name,
+    escape_name,
 )
 from schemas.features.cross import Cross
 from schemas.features.derived_column import DerivedColumn
@@ -31,7 +31,7 @@ from schemas.features.identity import Identity
 from schemas.features.input import Input
 from schemas.features.kinds import KINDS, Feature
 from schemas.features.label import BinaryLabel, Label, LabelKind, MulticlassLabel, RegressionLabel
-from schemas.features.numeric import Numeric, bucketized_name, indicator_name
+from schemas.features.numeric import Numeric, name_buckets, name_indicator
 from schemas.features.own_column import OwnColumn
 from schemas.features.text import Text
 from schemas.features.timestamp import TimePart, Timestamp
@@ -83,7 +83,7 @@ __all__ = [
     "Vocabulary",
     "VocabularyFile",
     "VocabularyList",
-    "bucketized_name",
-    "indicator_name",
-    "safe_name",
+    "escape_name",
+    "name_buckets",
+    "name_indicator",
 ]

@@ -25,7 +25,7 @@ class ModelUse(Declaration):
     embedding: Embedding = "none"
     """Input of the deep part for an id: a learned vector of this many dimensions, `one_hot`, or `none`."""
 
-    def id_column(self, name: str, num_ids: int, table: str | None = None) -> IdColumn:
+    def build_column(self, name: str, num_ids: int, table: str | None = None) -> IdColumn:
         """Return a transformed column of ids that the model uses in this way."""
         return IdColumn(name, num_ids, self.wide, self.embedding, table=table)
 
@@ -36,7 +36,7 @@ class BaseFeature(ModelUse):
     Attributes:
       column_type: type of the raw values in tf.Example, in the schema and in a served request.
       expression_type: type of the values in expressions.
-      learns_categories: whether Transform learns the categories, and writes them to a file named by `safe_name`.
+      learns_categories: whether Transform learns the categories, and writes them to a file named by `escape_name`.
     """
 
     column_type: ClassVar[ColumnType]
@@ -64,11 +64,11 @@ class BaseFeature(ModelUse):
     """Whether the values are masked in messages, logs, alerts, reject files and pages:
     docs/how-to/sensitive-columns.md"""
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
         """Return the transformed columns of ids that the feature of this name gives."""
         return ()
 
-    def number_columns(self, name: str) -> tuple[NumberColumn, ...]:
+    def list_number_columns(self, name: str) -> tuple[NumberColumn, ...]:
         """Return the transformed columns of numbers that the feature of this name gives."""
         return ()
 

@@ -16,7 +16,7 @@ NumberEncoding = Literal["number", "piecewise_linear", "none"]
 # a value.
 MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": float("nan"), "int": -(2**63)}
 
-# The transformed column of the rows' weights; no `safe_name` starts with an underscore.
+# The transformed column of the rows' weights; no name that `escape_name` returns starts with an underscore.
 TRANSFORMED_WEIGHT = "_weight"
 
 
@@ -53,7 +53,7 @@ class NumberColumn:
     width: int = 1
 
 
-def embedding_dimension(values: int) -> int:
+def choose_dimension(values: int) -> int:
     """Return the size of an embedding; a few sizes only, since columns of one size share a table.
 
     Args:
@@ -63,18 +63,18 @@ def embedding_dimension(values: int) -> int:
 
 
 @lru_cache(maxsize=1 << 14)
-def safe_name(column: str) -> str:
+def escape_name(column: str) -> str:
     """Return the name of a column inside the graph and the served model, where TensorFlow expects Python's names, in
     ASCII.
 
-    >>> safe_name("monthly charge"), safe_name("1st.été"), safe_name("class")
+    >>> escape_name("monthly charge"), escape_name("1st.été"), escape_name("class")
     ('monthly_charge', 'c_1st_u00e9tu00e9', 'c_class')
     """
-    name = "".join(_safe_character(character) for character in column)
+    name = "".join(_escape_character(character) for character in column)
     return name if name[:1].isalpha() and not keyword.iskeyword(name) else f"c_{name}"
 
 
-def _safe_character(character: str) -> str:
+def _escape_character(character: str) -> str:
     if not character.isascii():
         return f"u{ord(character):04x}"
     return character if character.isalnum() else "_"

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from schemas.features.base import ModelUse
-from schemas.features.columns import safe_name
+from schemas.features.columns import escape_name
 
 CROSS_SEPARATOR = "_X_"
 
@@ -19,4 +19,4 @@ class Cross(ModelUse):
     @property
     def name(self) -> str:
         """Name of the transformed column."""
-        return CROSS_SEPARATOR.join(map(safe_name, self.features))
+        return CROSS_SEPARATOR.join(map(escape_name, self.features))

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from schemas.declaration import Declaration, did_you_mean
+from schemas.declaration import Declaration, suggest_name
 from schemas.expressions import Expression, ExpressionError, Type
 from schemas.features.base import BaseFeature, SharedIds
-from schemas.features.columns import ColumnType, IdColumn, NumberColumn, safe_name
+from schemas.features.columns import ColumnType, IdColumn, NumberColumn, escape_name
 from schemas.features.cross import Cross
 from schemas.features.derived_column import DerivedColumn
 from schemas.features.id_list import IdList
@@ -52,7 +52,7 @@ class FeatureSet(Declaration):
                 self._check_crossed(cross, name)
         self._check_shared()
         # TensorFlow 2.x rejects a signature whose arguments differ in case only.
-        inputs = [safe_name(name).lower() for name in self.raw_features]
+        inputs = [escape_name(name).lower() for name in self.raw_features]
         outputs = [*(c.name for c in self.id_columns), *(c.name for c in self.number_columns), self.label.name]
         for title, names in (("inputs of the served model", inputs), ("transformed columns", outputs)):
             repeated = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -75,7 +75,7 @@ class FeatureSet(Declaration):
             if not expression.columns:
                 raise ValueError(f"features.{name}.expression: uses no column, so it is the same in every row")
             used |= {*expression.columns}
-        used |= {*self.label.inputs_of(self.expression_types)} if self.label.expression is not None else set()
+        used |= {*self.label.list_inputs(self.expression_types)} if self.label.expression is not None else set()
         for name, feature in self.features.items():
             if name not in used and not feature.expand(name):
                 raise ValueError(f"features.{name}: has no parts, and no expression uses it; add parts, or remove it")
@@ -98,7 +98,7 @@ class FeatureSet(Declaration):
     def _check_crossed(self, cross: Cross, name: str) -> None:
         feature = self.encoded_features.get(name)
         if feature is None:
-            hint = did_you_mean(name, list(self.encoded_features))
+            hint = suggest_name(name, list(self.encoded_features))
             raise ValueError(f"the cross {cross.name} uses '{name}', which is not a declared feature; {hint}")
         if feature.cross_problem:
             raise ValueError(f"the cross {cross.name} uses '{name}', {feature.cross_problem}")
@@ -166,19 +166,19 @@ class FeatureSet(Declaration):
     @property
     def id_columns(self) -> tuple[IdColumn, ...]:
         """The transformed columns of ids: features in the order of declaration, then crosses, then others."""
-        crosses = (cross.id_column(cross.name, cross.num_ids) for cross in self.crosses)
+        crosses = (cross.build_column(cross.name, cross.num_ids) for cross in self.crosses)
         own = (column for own_column in self.own_columns for column in own_column.id_columns)
-        return (*self._feature_id_columns(), *crosses, *own)
+        return (*self._list_feature_ids(), *crosses, *own)
 
-    def _feature_id_columns(self) -> Iterator[IdColumn]:
+    def _list_feature_ids(self) -> Iterator[IdColumn]:
         for name, feature in self.encoded_features.items():
-            yield from feature.id_columns(name)
+            yield from feature.list_id_columns(name)
 
     @property
     def number_columns(self) -> tuple[NumberColumn, ...]:
         """The transformed columns of numbers, in the order of declaration."""
         features = self.encoded_features.items()
-        declared = (column for name, feature in features for column in feature.number_columns(name))
+        declared = (column for name, feature in features for column in feature.list_number_columns(name))
         return (*declared, *(column for own_column in self.own_columns for column in own_column.number_columns))
 
     @property

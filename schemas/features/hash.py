@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from schemas.features.base import CategoricalFeature
-from schemas.features.columns import IdColumn, safe_name
+from schemas.features.columns import IdColumn, escape_name
 
 
 class Hash(CategoricalFeature):
@@ -14,5 +14,5 @@ class Hash(CategoricalFeature):
     kind: Literal["hash"]
     num_ids: PositiveInt
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), self.num_ids, self.shared),)
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return (self.build_column(escape_name(name), self.num_ids, self.shared),)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from schemas.features.base import SharedIds
-from schemas.features.columns import IdColumn, safe_name
+from schemas.features.columns import IdColumn, escape_name
 
 
 class Identity(SharedIds):
@@ -25,8 +25,8 @@ class Identity(SharedIds):
             raise ValueError(f"missing: {self.missing} is not below num_ids: {self.num_ids}")
         return self
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), self.num_ids, self.shared),)
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return (self.build_column(escape_name(name), self.num_ids, self.shared),)
 
     @property
     def raw_num_ids(self) -> int:

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas.declaration import Declaration, MissingValues
-from schemas.expressions import Expression, ExpressionError, Type, time_type
+from schemas.expressions import Expression, ExpressionError, Type, choose_time_type
 from schemas.features.base import check_distinct
-from schemas.features.columns import ColumnType, safe_name
+from schemas.features.columns import ColumnType, escape_name
 from schemas.tables.time_format import check_format
 
 _TYPES: Mapping[str, Type] = {"number": "number", "string": "string"}
@@ -53,12 +53,12 @@ class _Label(Declaration):
     @property
     def name(self) -> str:
         """Name of the transformed column."""
-        return safe_name(self.column)
+        return escape_name(self.column)
 
     @property
     def input_types(self) -> dict[str, Type]:
         """Types of the columns that only the label's expression uses, as the expression sees them."""
-        return {name: _TYPES.get(type_) or time_type(type_) for name, type_ in self.inputs.items()}
+        return {name: _TYPES.get(type_) or choose_time_type(type_) for name, type_ in self.inputs.items()}
 
     def parse(self, columns: Mapping[str, Type]) -> Expression:
         """Parse the label's expression over its inputs and these columns.
@@ -76,7 +76,7 @@ class _Label(Declaration):
             raise ValueError(f"label.expression: expected a {' or a '.join(expected)}, found a {expression.type}")
         return expression
 
-    def inputs_of(self, columns: Mapping[str, Type]) -> tuple[str, ...]:
+    def list_inputs(self, columns: Mapping[str, Type]) -> tuple[str, ...]:
         """Return the columns that the label's expression uses.
 
         Raises:
@@ -138,7 +138,7 @@ class RegressionLabel(_Label):
         return ()
 
 
-def _label_kind(label: object) -> str:
+def _find_label_kind(label: object) -> str:
     """Return the kind of a label; one without a kind is binary."""
     kind = label.get("kind", "binary") if isinstance(label, dict) else getattr(label, "kind", None)
     return str(kind)
@@ -148,5 +148,5 @@ Label = Annotated[
     Annotated[BinaryLabel, Tag("binary")]
     | Annotated[MulticlassLabel, Tag("multiclass")]
     | Annotated[RegressionLabel, Tag("regression")],
-    Discriminator(_label_kind),
+    Discriminator(_find_label_kind),
 ]

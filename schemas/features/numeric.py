@@ -6,7 +6,7 @@ from pydantic import field_validator, model_validator
 
 from schemas.features.base import BaseFeature
 from schemas.features.buckets import Buckets, as_float32
-from schemas.features.columns import IdColumn, NumberColumn, NumberEncoding, safe_name
+from schemas.features.columns import IdColumn, NumberColumn, NumberEncoding, escape_name
 
 Scale = Literal["z_score", "log_z_score", "min_max", "robust", "quantile_normal", "identity", "none"]
 BUCKETIZED_SUFFIX = "_bucketized"
@@ -53,13 +53,13 @@ class Numeric(BaseFeature):
             raise ValueError("an embedding of a numeric feature needs buckets")
         return self
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return () if self.buckets is None else (self.id_column(bucketized_name(name), self.buckets.num_ids),)
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return () if self.buckets is None else (self.build_column(name_buckets(name), self.buckets.num_ids),)
 
-    def number_columns(self, name: str) -> tuple[NumberColumn, ...]:
-        columns = [] if self.scale == "none" else [NumberColumn(safe_name(name), self.wide, self.encoding)]
+    def list_number_columns(self, name: str) -> tuple[NumberColumn, ...]:
+        columns = [] if self.scale == "none" else [NumberColumn(escape_name(name), self.wide, self.encoding)]
         if self.missing_indicator:
-            columns.append(NumberColumn(indicator_name(name), self.wide, "number"))
+            columns.append(NumberColumn(name_indicator(name), self.wide, "number"))
         return tuple(columns)
 
     @property
@@ -67,11 +67,11 @@ class Numeric(BaseFeature):
         return "a numeric feature without buckets; give it buckets" if self.buckets is None else None
 
 
-def indicator_name(column: str) -> str:
+def name_indicator(column: str) -> str:
     """Return the name of the transformed column that is 1 where a numeric feature's value is missing."""
-    return safe_name(column) + INDICATOR_SUFFIX
+    return escape_name(column) + INDICATOR_SUFFIX
 
 
-def bucketized_name(column: str) -> str:
+def name_buckets(column: str) -> str:
     """Return the name of a numeric feature's transformed column of bucket ids."""
-    return safe_name(column) + BUCKETIZED_SUFFIX
+    return escape_name(column) + BUCKETIZED_SUFFIX

@@ -3,7 +3,7 @@
 from pydantic import PositiveInt
 
 from schemas.declaration import Declaration
-from schemas.features.columns import IdColumn, NumberColumn, embedding_dimension
+from schemas.features.columns import IdColumn, NumberColumn, choose_dimension
 
 
 class OwnColumn(Declaration):
@@ -20,7 +20,7 @@ class OwnColumn(Declaration):
         """The column, if it has ids: for the wide part, and embedded for the deep part."""
         if self.num_ids is None:
             return ()
-        embedding = embedding_dimension(self.num_ids)
+        embedding = choose_dimension(self.num_ids)
         return (IdColumn(self.name, self.num_ids, wide=True, embedding=embedding, width=self.width),)
 
     @property

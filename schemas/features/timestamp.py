@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.declaration import did_you_mean
-from schemas.expressions import Type, time_type
+from schemas.declaration import suggest_name
+from schemas.expressions import Type, choose_time_type
 from schemas.features.base import BaseFeature, ModelUse
 from schemas.features.buckets import Buckets
 from schemas.features.identity import Identity
@@ -33,7 +33,7 @@ class Timestamp(BaseFeature):
     @property
     def expression_type(self) -> Type:  # type: ignore[override]
         """Type of the values in expressions."""
-        return time_type(self.format)
+        return choose_time_type(self.format)
 
     kind: Literal["timestamp"]
     format: str = ISO8601
@@ -69,7 +69,7 @@ class Timestamp(BaseFeature):
             )
         for name, part in self.parts.items():
             if name not in PARTS:
-                raise ValueError(f"parts: '{name}' is not a part of a time; {did_you_mean(name, list(PARTS))}")
+                raise ValueError(f"parts: '{name}' is not a part of a time; {suggest_name(name, list(PARTS))}")
             if name in DATE_PARTS and not has_date(self.format):
                 raise ValueError(f"parts: '{name}' needs a date, which values of format '{self.format}' do not have")
             if name not in NUM_VALUES and part.cyclical:

@@ -7,7 +7,7 @@ from pydantic import Discriminator, PositiveInt, Tag, model_validator
 from schemas.declaration import Declaration
 from schemas.expressions import Type
 from schemas.features.base import BaseFeature
-from schemas.features.columns import IdColumn, NumberColumn, safe_name
+from schemas.features.columns import IdColumn, NumberColumn, escape_name
 
 Combiner = Literal["sum", "mean", "sqrtn"]
 WEIGHTS_SUFFIX = "_weights"
@@ -36,14 +36,14 @@ class HashedTokens(Declaration):
     num_ids: PositiveInt
 
 
-def _tokens_kind(tokens: object) -> str:
+def _find_tokens_kind(tokens: object) -> str:
     """Return the kind of a declaration; one without a kind is learned."""
     kind = tokens.get("kind", "vocabulary") if isinstance(tokens, dict) else getattr(tokens, "kind", None)
     return str(kind)
 
 
 Tokens = Annotated[
-    Annotated[LearnedTokens, Tag("vocabulary")] | Annotated[HashedTokens, Tag("hash")], Discriminator(_tokens_kind)
+    Annotated[LearnedTokens, Tag("vocabulary")] | Annotated[HashedTokens, Tag("hash")], Discriminator(_find_tokens_kind)
 ]
 
 
@@ -76,13 +76,13 @@ class Bag(BaseFeature):
         """Number of ids in each row; of fewer, the rest have weight 0."""
         raise NotImplementedError
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        column, num_ids = safe_name(name), self.tokens.num_ids
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        column, num_ids = escape_name(name), self.tokens.num_ids
         return (IdColumn(column, num_ids, self.wide, self.embedding, self.width, column + WEIGHTS_SUFFIX),)
 
-    def number_columns(self, name: str) -> tuple[NumberColumn, ...]:
+    def list_number_columns(self, name: str) -> tuple[NumberColumn, ...]:
         # Neither part of the model takes the weights as numbers.
-        return (NumberColumn(safe_name(name) + WEIGHTS_SUFFIX, wide=False, encoding="none", width=self.width),)
+        return (NumberColumn(escape_name(name) + WEIGHTS_SUFFIX, wide=False, encoding="none", width=self.width),)
 
     @property
     def cross_problem(self) -> str | None:

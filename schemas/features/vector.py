@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from schemas.features.base import BaseFeature
-from schemas.features.columns import NumberColumn, NumberEncoding, safe_name
+from schemas.features.columns import NumberColumn, NumberEncoding, escape_name
 
 
 class Vector(BaseFeature):
@@ -30,8 +30,8 @@ class Vector(BaseFeature):
     """With `zeros`, a missing vector is the training mean in each place, or 0 without a scale. If omitted, a missing
     value is an error."""
 
-    def number_columns(self, name: str) -> tuple[NumberColumn, ...]:
-        return (NumberColumn(safe_name(name), self.wide, self.encoding, self.length),)
+    def list_number_columns(self, name: str) -> tuple[NumberColumn, ...]:
+        return (NumberColumn(escape_name(name), self.wide, self.encoding, self.length),)
 
     @property
     def cross_problem(self) -> str | None:

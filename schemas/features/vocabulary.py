@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from schemas.features.base import CategoricalFeature
-from schemas.features.columns import IdColumn, safe_name
+from schemas.features.columns import IdColumn, escape_name
 
 
 class Vocabulary(CategoricalFeature):
@@ -21,5 +21,5 @@ class Vocabulary(CategoricalFeature):
     oov_ids: PositiveInt = 1
     """How many ids the values outside the vocabulary are hashed to."""
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), self.max_size + self.oov_ids, self.shared),)
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return (self.build_column(escape_name(name), self.max_size + self.oov_ids, self.shared),)

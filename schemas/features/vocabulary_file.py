@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from schemas.features.base import CategoricalFeature
-from schemas.features.columns import IdColumn, safe_name
+from schemas.features.columns import IdColumn, escape_name
 
 
 class VocabularyFile(CategoricalFeature):
@@ -19,8 +19,8 @@ class VocabularyFile(CategoricalFeature):
     values: tuple[str, ...] = ()
     """Filled in from the file when the config is read; not to be written by hand."""
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), len(self.values) + self.oov_ids, self.shared),)
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return (self.build_column(escape_name(name), len(self.values) + self.oov_ids, self.shared),)
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from schemas.features.base import CategoricalFeature, check_distinct
-from schemas.features.columns import IdColumn, safe_name
+from schemas.features.columns import IdColumn, escape_name
 
 
 class VocabularyList(CategoricalFeature):
@@ -21,8 +21,8 @@ class VocabularyList(CategoricalFeature):
     def _check_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return check_distinct(value)
 
-    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), len(self.values) + self.oov_ids, self.shared),)
+    def list_id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return (self.build_column(escape_name(name), len(self.values) + self.oov_ids, self.shared),)
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from schemas.declaration import close_match
+from schemas.declaration import find_close_match
 
 ISO8601, TIME_OF_DAY = "iso8601", "time_of_day"
 # Units of an epoch in a second.
@@ -107,7 +107,7 @@ def check_format(time_format: str) -> None:
         raise ValueError(f"'{time_format}' needs a year and a month (%Y-%m), or no part of a date")
     if not names & {"year", "short_year", "hour", "hour12"}:
         words = [ISO8601, TIME_OF_DAY, *EPOCHS]
-        close = close_match(time_format, words)
+        close = find_close_match(time_format, words)
         hint = f"did you mean '{close}'?" if close else f"expected codes of strptime, or {', '.join(words)}"
         raise ValueError(f"'{time_format}' has neither a date nor an hour; {hint}")
     if ("hour12" in names) != ("half" in names):

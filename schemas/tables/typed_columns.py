@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cli.errors import DataError
 from schemas.data import CsvOptions, Data
-from schemas.declaration import close_match, did_you_mean
-from schemas.expressions import Expression, Type, time_type
+from schemas.declaration import find_close_match, suggest_name
+from schemas.expressions import Expression, Type, choose_time_type
 from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK, find_sensitive
 from schemas.tables.expression_values import evaluate as evaluate_rows
@@ -79,7 +79,7 @@ class Columns:
     @classmethod
     def from_config(cls, data: Data, features: FeatureSet) -> "Columns":
         """Return what a config expects."""
-        options = data.read_options(features.label.column, *features.label.inputs)
+        options = data.build_read_options(features.label.column, *features.label.inputs)
         label = label_rule(features, options)
         weight = {} if features.weight is None else {features.weight: weight_rule(features.weight, options)}
         return cls(
@@ -314,7 +314,7 @@ class Table:
             needed = [name for name in needed if name not in optional]
         for name in needed:
             if name not in counts:
-                hint = did_you_mean(name, extra or names)
+                hint = suggest_name(name, extra or names)
                 only_copied = name in self.columns.copied and name not in self.columns.rules
                 why = self.reader.terms.copies if only_copied else self.reader.terms.declares
                 raise DataError(f"{self.path}: there is no column '{name}', which {why}; {hint}")
@@ -340,7 +340,7 @@ class Table:
     def _check_declared(self, names: Sequence[str]) -> None:
         extra = self.columns.find_undeclared(names)
         if extra:
-            close = close_match(extra[0], list(self.columns.rules))
+            close = find_close_match(extra[0], list(self.columns.rules))
             hint = f"did you mean '{close}'? Or " if close else ""
             raise DataError(
                 f"{self.path}: column {_list_names(extra)} is not declared; {hint}{self.reader.terms.undeclared}"
@@ -436,7 +436,7 @@ class Table:
 def _expression_type(rule: Rule) -> Type:
     """Return the type of a column's values in expressions."""
     if rule.times is not None:
-        return time_type(rule.times.format)
+        return choose_time_type(rule.times.format)
     return "string" if rule.kind == "string" else "number"
 
 

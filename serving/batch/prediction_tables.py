@@ -13,7 +13,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from cli.errors import ConfigError, DataError, PushError
-from schemas.features import MISSING, FeatureSet, safe_name
+from schemas.features import MISSING, FeatureSet, escape_name
 from schemas.tables.typed_columns import Batch
 from serving.batch.job import OutputFormat
 from serving.batch.model_loader import predict_columns
@@ -107,7 +107,7 @@ def _build_inputs(block: pa.Table, features: FeatureSet) -> dict[str, NDArray[An
     """Return raw values by the model's input names, [batch] each; `MISSING` has the missing ones."""
     kinds = features.column_types
     return {
-        safe_name(name): pc.fill_null(block.column(f"{_FEATURE_PREFIX}{name}"), MISSING[kinds[name]]).to_numpy()
+        escape_name(name): pc.fill_null(block.column(f"{_FEATURE_PREFIX}{name}"), MISSING[kinds[name]]).to_numpy()
         for name in features.raw_features
     }
 

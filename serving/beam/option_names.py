@@ -8,7 +8,7 @@ from apache_beam.options import pipeline_options, pipeline_options_validator
 from apache_beam.runners.dataflow import dataflow_runner
 
 from cli.errors import ConfigError
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from serving.beam.arguments import RUNNER_CLASSES
 
 
@@ -38,7 +38,7 @@ def check_beam_args(arguments: Sequence[str], prefix: str = "beam.options.") -> 
         name = argument.lstrip("-").partition("=")[0]
         # A flag that turns an option off has its name after `no_`.
         if name not in names and name.removeprefix("no_") not in names:
-            raise ConfigError(f"{prefix}{name}: is not an option of Beam; {did_you_mean(name, sorted(names))}")
+            raise ConfigError(f"{prefix}{name}: is not an option of Beam; {suggest_name(name, sorted(names))}")
         owner = owners.get(name, runner)
         # Any job server may stand behind the runner `portable`.
         if runner not in (None, "portable", owner):

@@ -13,8 +13,8 @@ from typing import Any, assert_never
 import pyarrow as pa
 
 from schemas.data import ReadOptions
-from schemas.declaration import did_you_mean
-from schemas.features import MISSING, ColumnType, FeatureSet, safe_name
+from schemas.declaration import suggest_name
+from schemas.features import MISSING, ColumnType, FeatureSet, escape_name
 from schemas.sensitive import find_sensitive
 from schemas.tables import examples
 from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, convert, feature_rules
@@ -34,7 +34,7 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One input of a model: the `safe_name` of a feature, and how its values are converted."""
+    """One input of a model: the name of a feature by `escape_name`, and how its values are converted."""
 
     name: str
     rule: Rule
@@ -76,8 +76,8 @@ class Inputs(dict[str, ModelInput]):
         self, inputs: Sequence[ModelInput], other_columns: Sequence[str] = (), sensitive_columns: Sequence[str] = ()
     ) -> None:
         super().__init__({field.name: field for field in inputs})
-        self.sensitive_columns = frozenset([*sensitive_columns, *map(safe_name, sensitive_columns)])
-        self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
+        self.sensitive_columns = frozenset([*sensitive_columns, *map(escape_name, sensitive_columns)])
+        self.other_columns = frozenset([*other_columns, *map(escape_name, other_columns)])
         self.ids = {field.name: field for field in inputs if field.rule.num_ids is not None}
         self.texts = {field.name: field.rule.tokens for field in inputs if field.rule.tokens is not None}
         self.decimal = next((field.rule.numbers.decimal for field in inputs), ".")
@@ -96,7 +96,7 @@ class Inputs(dict[str, ModelInput]):
             return column
         name = self._by_column.get(column)
         if name is None and column not in self.other_columns:
-            raise RequestError(f"{where}'{column[:_MAX_NAME_CHARS]}' is unknown; {did_you_mean(column, self._columns)}")
+            raise RequestError(f"{where}'{column[:_MAX_NAME_CHARS]}' is unknown; {suggest_name(column, self._columns)}")
         return name
 
 
@@ -104,7 +104,7 @@ def build_inputs(features: FeatureSet, options: ReadOptions) -> Inputs:
     """Return the inputs of a model that was trained on these features, of a table that was read with `options`."""
     rules = feature_rules(features, options)
     return Inputs(
-        [ModelInput(safe_name(name), rule) for name, rule in rules.items()],
+        [ModelInput(escape_name(name), rule) for name, rule in rules.items()],
         options.other_columns,
         find_sensitive(features, options),
     )

@@ -14,7 +14,7 @@ import tensorflow_transform as tft
 
 from schemas.data import ReadOptions
 from schemas.decision import DecisionThreshold
-from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, safe_name
+from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, escape_name
 from serving.model.literal_paths import literal_path
 from serving.model.network_inputs import network_inputs
 from serving.model.output_names import PREDICTION, PROBABILITIES, PROBABILITY
@@ -182,7 +182,7 @@ class ServedModel(tf.Module):
         label_spec = {label.column: tf.io.FixedLenFeature([], DTYPES[kinds[label.column]])}
 
         def predict_columns(**values: tf.Tensor) -> Tensors:
-            return predict({name: values[safe_name(name)] for name in spec})
+            return predict({name: values[escape_name(name)] for name in spec})
 
         predict_examples = tf.function(lambda examples: predict(tf.io.parse_example(examples, spec)), autograph=False)
 
@@ -195,7 +195,7 @@ class ServedModel(tf.Module):
         def encode_true_label(examples: tf.Tensor) -> Tensors:
             return {LABEL: encode_label(label, tf.io.parse_example(examples, label_spec)[label.column])}
 
-        columns = {safe_name(n): tf.TensorSpec([None], DTYPES[kinds[n]], name=safe_name(n)) for n in spec}
+        columns = {escape_name(n): tf.TensorSpec([None], DTYPES[kinds[n]], name=escape_name(n)) for n in spec}
         records = tf.TensorSpec([None], tf.string, name="examples")
         return {
             SERVING_DEFAULT: tf.function(predict_columns, autograph=False).get_concrete_function(**columns),

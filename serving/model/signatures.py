@@ -1,6 +1,6 @@
 """The signatures of an exported model (`serving/model/served_model.py` makes them) and the names of their outputs.
 
-- `serving_default` takes raw values by the column's `safe_name`, as a JSON caller has them, shape [batch] each.
+- `serving_default` takes raw values by column (`escape_name`), as a JSON caller has them, shape [batch] each.
 - `serving_examples` takes serialized tf.Example, shape [batch]; Evaluator uses it.
 - `bulk_examples` is `serving_examples` with strings of shape [batch, 1], as stock BulkInferrer expects them.
 - `true_label` takes serialized tf.Example and gives the label as the network was fitted to it, for Evaluator.
@@ -11,7 +11,7 @@ The outputs of both prediction signatures depend on the kind of the label:
 - multiclass: `probabilities` and `classes`, the values they belong to, shape [batch, classes], and `predicted_label`;
 - regression: `prediction`, in the label's own unit, shape [batch];
 Each row has two more outputs. `model_version` is read from a text file among the assets, into which a push writes the
-number. `schema_hash` (`schemas.curated.schema_file.schema_hash`) is that of the schema of the training data.
+number. `schema_hash` (`schemas.curated.schema_file.hash_schema`) is that of the schema of the training data.
 
 A missing value is the one that `schemas.features.MISSING` has for its type. In a tf.Example it is omitted. The model
 server converts strings that stand for a missing value to it (schemas/tables/values.py).

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from cli.counts import count_text
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from serving.model.inputs import Columns, Inputs, RequestError
 from serving.model.predictor import Outputs, Predictor, check_finite, rows_of
 from serving.model.session_model import Arrays, ModelError, SessionModel, list_specs
@@ -181,7 +181,7 @@ class TensorPredictor:
             raise RequestError(f"{where}: expected an object of the inputs {self.describe_inputs()}")
         for name in instance:
             if name not in self.specs:
-                raise RequestError(f"{where}: '{name[:40]}' is unknown; {did_you_mean(name, [*self.specs])}")
+                raise RequestError(f"{where}: '{name[:40]}' is unknown; {suggest_name(name, [*self.specs])}")
         for name in self.specs:
             if name not in instance:
                 raise RequestError(f"{where}: '{name}' is missing; expected {self.describe_inputs()}")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from cli.counts import count_text
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Format, ReadOptions
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from schemas.features import FeatureSet
 from schemas.sensitive import find_sensitive
 from schemas.tables import locations
@@ -191,7 +191,7 @@ def _open(source: str, columns: LabelColumns, reading: LabelReading) -> Table:
     if features.label.expression is not None and columns.label is None and name not in names:
         raise ConfigError(
             f"{source}: there is no column '{name}': the model's label is computed by an expression; expected its "
-            f"values; name their column with --label; {did_you_mean(name, names)}"
+            f"values; name their column with --label; {suggest_name(name, names)}"
         )
     reader.only = {*rules, columns.key}
     expected = Columns(

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from markupsafe import Markup
 
 from cli.page_style import read_style
-from schemas.features import Feature, FeatureSet, IdList, LearnedTokens, safe_name
+from schemas.features import Feature, FeatureSet, IdList, LearnedTokens, escape_name
 from schemas.features.base import SharedIds
 from schemas.tables.time_format import EPOCHS
 from schemas.tables.values import INT64
@@ -221,7 +221,7 @@ def _list_oncall_links(address: str | None) -> dict[str, str]:
 
 
 def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
-    return {safe_name(name): feature for name, feature in features.raw_features.items()} if features else {}
+    return {escape_name(name): feature for name, feature in features.raw_features.items()} if features else {}
 
 
 def _build_value_schema(served: ServedVersion, field: ModelInput, feature: Feature | None) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def _read_categories(served: ServedVersion, name: str, feature: Feature | None) 
         return feature.categories[:_MAX_CATEGORIES]
     if isinstance(feature, SharedIds) and feature.shared is not None and served.predictor.features is not None:
         # The first of the features that share ids has the file.
-        name = safe_name(served.predictor.features.shared_features[feature.shared][0])
+        name = escape_name(served.predictor.features.shared_features[feature.shared][0])
     file = served.folder / "assets" / name
     with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
         return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _MAX_CATEGORIES))

@@ -8,7 +8,7 @@ Another candidate gets other keys.
 from collections.abc import Iterable, Mapping
 
 from cli.errors import ConfigError
-from schemas.declaration import did_you_mean
+from schemas.declaration import suggest_name
 from serving.model.predictor import Predictor
 from serving.server.experiment_metrics import SplitMetrics
 from serving.server.label_share import LabelShare
@@ -104,4 +104,4 @@ def check_split_key(settings: ServerSettings, served: ServedVersion | None) -> N
     else:
         names = sorted(predictor.specs)
     if column not in names:
-        raise ConfigError(f"--split-key: '{column}' is unknown; {did_you_mean(column, names)}")
+        raise ConfigError(f"--split-key: '{column}' is unknown; {suggest_name(column, names)}")

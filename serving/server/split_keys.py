@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from schemas.features import safe_name
+from schemas.features import escape_name
 from serving.model.tensors import read_tensor
 
 
@@ -49,7 +49,7 @@ def _read_row(row: Mapping[str, Any], column: str) -> Iterable[str]:
 
 
 def _names(column: str) -> Sequence[str]:
-    return tuple(dict.fromkeys((column, safe_name(column))))
+    return tuple(dict.fromkeys((column, escape_name(column))))
 
 
 def _read_value(value: Any) -> Iterable[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schemas.curated.schema_file import load_schema, schema_hash
+from schemas.curated.schema_file import hash_schema, load_schema
 from serving.registry import Candidate, LocalRegistry
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
@@ -28,7 +28,7 @@ def test_each_version_is_shown_with_its_run_data_schema_and_verdict(
     assert new["fingerprint"] == FINGERPRINT
     assert (new["input"], new["content"]["train"]) == ("train: 1 file, 398,782 bytes", "000000000fa0")
     assert "input      v2 train: 1 file, 398,782 bytes\ncontent    v2 train 000000000fa0, " in oncall("serving").output
-    assert new["schema_hash"] == schema_hash(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
+    assert new["schema_hash"] == hash_schema(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
     assert new["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
     assert new["fits"] is True
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from emulators.vertex import metadata
 from emulators.vertex.server import EmulatorServer
 from oncall.__main__ import main
-from schemas.curated.schema_file import load_schema, schema_hash
+from schemas.curated.schema_file import hash_schema, load_schema
 from tests.commands import parse_command
 from tests.conftest import ROOT
 from tests.oncall.run_roots import FINGERPRINT, NAME
@@ -231,7 +231,7 @@ def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
     assert (champion["state"], candidate["state"]) == ("champion", "candidate")
     assert (champion["run"], candidate["run"]) == ("run-1", "run-2")
     assert (candidate["rows"], candidate["fingerprint"]) == ({"train": 3000, "test": 1500}, FINGERPRINT)
-    assert candidate["schema_hash"] == schema_hash(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
+    assert candidate["schema_hash"] == hash_schema(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
     assert (champion["metrics"], candidate["metrics"]) == ({"auc": 0.92}, {"auc": 0.8})
     assert candidate["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
     assert (champion["fits"], candidate["fits"]) == (True, True)

@@ -7,17 +7,17 @@ import pytest
 from scipy import stats
 
 from schemas.bootstrap import (
+    compute_standard_error,
     draw_weights,
     find_difference,
     find_interval,
     number_copies,
     number_rows,
     replicate_metrics,
-    standard_error,
 )
 from schemas.metric_counts import create_empty_counts
-from schemas.metrics import LABEL_KINDS, METRICS, metrics_of
-from schemas.moments import effective_rows
+from schemas.metrics import LABEL_KINDS, METRICS, list_metrics
+from schemas.moments import count_effective_rows
 
 IDS = np.arange(5000, dtype=np.uint64)
 
@@ -53,7 +53,7 @@ def test_the_error_of_a_weighted_mean_is_that_of_theory() -> None:
     numbers, weights = random.normal(size=2000), random.gamma(1, 5, 2000)
     replicates = replicate_metrics((), {}, numbers, {}, weights, ids=IDS[:2000], seed=1, numbers={"gain": numbers})
     deviations = weights * (numbers - np.average(numbers, weights=weights))
-    error = standard_error(replicates.means["gain"], effective_rows(weights))
+    error = compute_standard_error(replicates.means["gain"], count_effective_rows(weights))
     assert error == pytest.approx(math.sqrt((deviations**2).sum()) / weights.sum(), rel=0.15)
 
 
@@ -78,7 +78,7 @@ def measure(kind: str, rows: int) -> tuple[dict[str, float], dict[str, np.ndarra
             predictions = labels + random.normal(size=rows)
     counts = create_empty_counts(kind)  # type: ignore[arg-type]
     counts.add(labels, predictions)
-    names = metrics_of(kind)  # type: ignore[arg-type]
+    names = list_metrics(kind)  # type: ignore[arg-type]
     replicates = replicate_metrics(
         names,
         {"": create_empty_counts(kind)},  # type: ignore[arg-type]
@@ -95,14 +95,14 @@ def measure(kind: str, rows: int) -> tuple[dict[str, float], dict[str, np.ndarra
 def test_replicates_vary_around_each_metric(kind: str) -> None:
     values, replicates = measure(kind, 3000)
     for name, value in values.items():
-        error = standard_error(replicates[name], 3000)
+        error = compute_standard_error(replicates[name], 3000)
         assert error is not None
         assert abs(replicates[name].mean() - value) < error, name
 
 
 def test_the_error_of_a_share_is_that_of_theory() -> None:
     values, replicates = measure("binary", 3000)
-    error = standard_error(replicates["accuracy"], 3000)
+    error = compute_standard_error(replicates["accuracy"], 3000)
     assert error == pytest.approx(math.sqrt(values["accuracy"] * (1 - values["accuracy"]) / 3000), rel=0.15)
 
 
@@ -129,10 +129,10 @@ def test_rows_that_are_all_right_or_all_wrong_have_the_interval_of_wilson() -> N
 
 def test_without_evidence_there_is_no_interval() -> None:
     replicates = np.random.default_rng(1).normal(size=200)
-    assert standard_error(replicates, 1) is None
-    assert standard_error(np.full(200, 0.5), 100) is None
-    assert standard_error(np.where(np.arange(200) < 20, np.nan, replicates), 100) is None
-    assert standard_error(np.where(np.arange(200) < 5, np.nan, replicates), 100) is not None
+    assert compute_standard_error(replicates, 1) is None
+    assert compute_standard_error(np.full(200, 0.5), 100) is None
+    assert compute_standard_error(np.where(np.arange(200) < 20, np.nan, replicates), 100) is None
+    assert compute_standard_error(np.where(np.arange(200) < 5, np.nan, replicates), 100) is not None
     assert find_interval(METRICS["auc"], None, 0.1, 100) is None
     assert find_interval(METRICS["auc"], math.nan, 0.1, 100) is None
     assert find_interval(METRICS["auc"], 0.5, None, 100) is None

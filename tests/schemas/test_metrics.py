@@ -15,7 +15,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from schemas.decision import DecisionCosts
 from schemas.metric_counts import BinaryCounts, MulticlassCounts, RegressionCounts, create_empty_counts
-from schemas.metrics import LABEL_KINDS, MEAN_COST, METRICS, metrics_of, watchable_metrics
+from schemas.metrics import LABEL_KINDS, MEAN_COST, METRICS, list_metrics, list_watchable
 
 STOCK: dict[str, str] = {
     "auc": "AUC",
@@ -72,7 +72,7 @@ def weigh(kind: Any, *part: np.ndarray) -> dict[str, float]:
         half = create_empty_counts(kind)
         half.add(*(column[rows_of_half] for column in part))
         counts.merge(half)
-    return {name: METRICS[name].compute(counts) for name in metrics_of(kind, has_costs=True)}
+    return {name: METRICS[name].compute(counts) for name in list_metrics(kind, has_costs=True)}
 
 
 @pytest.mark.integration
@@ -102,7 +102,7 @@ def test_a_row_of_weight_k_counts_in_every_metric_as_k_rows(kind: str) -> None:
     labels, predictions, _ = weighted_rows(kind)
     weights = np.random.default_rng(2).integers(0, 5, len(labels))
     repeated = weigh(kind, *(np.repeat(column, weights, axis=0) for column in (labels, predictions)))
-    assert len(repeated) == len(metrics_of(kind, has_costs=True)) >= 4  # type: ignore[arg-type]
+    assert len(repeated) == len(list_metrics(kind, has_costs=True)) >= 4  # type: ignore[arg-type]
     assert weigh(kind, labels, predictions, weights) == pytest.approx(repeated, rel=1e-12)
     ones = weigh(kind, labels, predictions, np.ones(len(labels), np.float32))
     assert ones == pytest.approx(weigh(kind, labels, predictions), rel=1e-12)
@@ -168,7 +168,7 @@ def test_with_a_prediction_of_nan_no_metric_is_defined(kind: Any) -> None:
     predictions = np.full((3, 3), 1 / 3) if kind == "multiclass" else np.array([0.4, 0.5, 0.6])
     predictions[1] = np.nan
     counts.add(np.array([0, 1, 1]), predictions)
-    assert [name for name in metrics_of(kind) if math.isfinite(METRICS[name].compute(counts))] == ["example_count"]
+    assert [name for name in list_metrics(kind) if math.isfinite(METRICS[name].compute(counts))] == ["example_count"]
 
 
 def test_multiclass_metrics_equal_those_of_keras() -> None:
@@ -219,15 +219,15 @@ def test_every_metric_of_a_kind_is_measured_and_no_other(kind: Any) -> None:
     counts = create_empty_counts(kind)
     predictions = np.array([[0.6, 0.3, 0.1], [0.1, 0.7, 0.2]]) if kind == "multiclass" else np.array([0.4, 0.6])
     counts.add(np.array([0, 1]), predictions)
-    for name in metrics_of(kind):
+    for name in list_metrics(kind):
         assert math.isfinite(METRICS[name].compute(counts))
-    for name in {*METRICS} - {*metrics_of(kind)} | {MEAN_COST}:
+    for name in {*METRICS} - {*list_metrics(kind)} | {MEAN_COST}:
         with pytest.raises(ValueError, match=name):
             METRICS[name].compute(counts)
 
 
 def test_early_stopping_watches_the_loss_unless_the_config_names_another_metric() -> None:
-    watchable = {kind: watchable_metrics(kind) for kind in LABEL_KINDS}
+    watchable = {kind: list_watchable(kind) for kind in LABEL_KINDS}
     assert watchable == {
         "binary": ("log_loss", "auc"),
         "multiclass": ("log_loss", "accuracy"),

@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli.errors import DataError
 from components.example_gen.parts import in_parts, split_rules
-from schemas.curated.changes import changes
+from schemas.curated.changes import find_changes
 from schemas.data import Data, ReadOptions
 from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK, find_sensitive
@@ -57,7 +57,7 @@ def read(table: Table) -> list[str]:
 
 
 def test_sensitive_columns_are_features_the_label_and_others() -> None:
-    options = data().read_options("y")
+    options = data().build_read_options("y")
     assert find_sensitive(FEATURES, options) == ("place", "amount", "day")
     label = FEATURES.label.model_copy(update={"sensitive": True})
     assert find_sensitive(FEATURES.model_copy(update={"label": label}), ReadOptions()) == ("place", "amount", "y")
@@ -152,9 +152,9 @@ def test_changes_of_a_schema_show_no_category_or_bound() -> None:
     """
     for schema, bound in ((before, 987), (after, 987654)):
         text_format.Parse(text.format(bound=bound), schema)
-    lines = [line for change in changes(before, after, ["place", "amount"]) for line in change.lines]
+    lines = [line for change in find_changes(before, after, ["place", "amount"]) for line in change.lines]
     assert lines == [f"- max: {MASK}", f"+ max: {MASK}", f"- value: {MASK}", f"+ value: {MASK}"]
-    assert any("CANARY" in line for change in changes(before, after) for line in change.lines)
+    assert any("CANARY" in line for change in find_changes(before, after) for line in change.lines)
 
 
 def test_a_label_that_is_computed_from_a_sensitive_column_is_masked(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from cli.errors import ConfigError, DataError, PushError
 from schemas.data import ReadOptions
-from schemas.features import FeatureSet, safe_name
+from schemas.features import FeatureSet, escape_name
 from serving.batch import prediction_tables
 from serving.batch.__main__ import main
 from serving.batch.job import Job, JobState, Outcome
@@ -100,7 +100,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
         options = ReadOptions(other_columns=("id", "note", "tags"))
         ServedModel(network, name_weights(network), graph, FEATURES, "00ff", options).export(str(exported))
-        instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
+        instance = {escape_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
         LocalRegistry(folder, "mine").push(
             Candidate("p", int(version), "r", 1, folder=exported, golden=golden_answers(exported, [instance]).to_json())
         )

@@ -34,7 +34,7 @@ from cli.errors import DataError
 from components.example_records import serialize_columns
 from schemas.data import Data, Format
 from schemas.decision import DecisionThreshold
-from schemas.features import FeatureSet, safe_name
+from schemas.features import FeatureSet, escape_name
 from schemas.tables.typed_columns import Table, summary
 from serving.batch import input_files, prediction_tables
 from serving.batch.job import Job
@@ -226,12 +226,12 @@ def version(data: Data, transform: Path, tmp_path_factory: pytest.TempPathFactor
         values = tf.concat([tf.cast(inputs["ids"], tf.float32), inputs["numbers"]], axis=1)
         return tf.reduce_sum(values * 0.1 / tf.range(1.0, values.shape[1] + 1.0), axis=1, keepdims=True)
 
-    options = data.read_options("bought")
+    options = data.build_read_options("bought")
     graph = TransformGraph(tft.TFTransformOutput(str(transform)))
     decision = DecisionThreshold() if data is DATA else decided_at(THRESHOLDS[data.csv.decimal])
     served = ServedModel(network, {}, graph, FEATURES, "00ff", options, decision)
     served.export(str(folder / "exported"))
-    instance = {safe_name(name): value for name, value in _write_numbers(ROWS[0], data).items()}
+    instance = {escape_name(name): value for name, value in _write_numbers(ROWS[0], data).items()}
     golden = golden_answers(folder / "exported", [instance]).to_json()
     LocalRegistry(folder, "mine").push(Candidate("p", 1, "r", 1, folder=folder / "exported", golden=golden))
     return folder / "mine" / "1"

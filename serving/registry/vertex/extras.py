@@ -10,7 +10,7 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import duration_pb2, struct_pb2
 
 from schemas.features import LabelKind
-from schemas.metrics import METRICS, metrics_of
+from schemas.metrics import METRICS, list_metrics
 from serving.registry.content import SAMPLE_FILE
 from serving.registry.vertex.config import BatchPrediction, Deployment, VertexMonitoring
 from serving.registry.vertex.connection import VertexClient
@@ -76,7 +76,7 @@ def import_evaluation(vertex: VertexClient, pushed: RolloutResult, training: Ver
     measured.struct_value.update(
         {
             METRICS[name].vertex_name: overall[name]
-            for name in metrics_of(training.label_kind)
+            for name in list_metrics(training.label_kind)
             if METRICS[name].vertex_name and overall.get(name) is not None
         }
     )

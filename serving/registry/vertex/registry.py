@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.errors import PushError
 from cli.terminal import flags
-from schemas.features import FeatureSet, safe_name
+from schemas.features import FeatureSet, escape_name
 from serving.registry.content import DECLARATION_FILE
 from serving.registry.protocol import (
     SHORT_HASH_CHARS,
@@ -367,7 +367,7 @@ def _training_data(candidate: Candidate) -> VersionTrainingData:
     return VersionTrainingData(
         label_kind=features.label.kind,
         label=features.label.column,
-        features=[safe_name(name) for name in features.raw_features],
+        features=[escape_name(name) for name in features.raw_features],
         examples=candidate.examples,
         metrics=candidate.metrics,
     )

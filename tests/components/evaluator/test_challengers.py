@@ -22,7 +22,7 @@ from components.evaluator.resampling import CONSTANT, LABELS, WEIGHTS, Resamplin
 from components.evaluator.row_sample import MergeSamples
 from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.features import FeatureSet, OwnColumn
-from schemas.metrics import metrics_of
+from schemas.metrics import list_metrics
 from schemas.row_sample import RowSample
 from serving.model.network_inputs import IDS, NUMBERS
 
@@ -68,7 +68,7 @@ def draw(kind: str, seed: int) -> RowSample:
             label = np.digitize(signal + 0.3 * random.normal(size=ROWS), [0, 1])
         case _:
             label = (100 + 10 * signal + random.normal(size=ROWS)).astype(np.float32)
-    return RowSample.of(
+    return RowSample.from_rows(
         np.arange(ROWS, dtype=np.uint64),
         {IDS: ids.astype(np.int32), NUMBERS: size[:, None], "label": label, "weight": np.ones(ROWS, np.float32)},
     )
@@ -151,9 +151,11 @@ def test_undeclared_numbers_are_scaled_and_have_to_be_finite() -> None:
 def test_a_sample_does_not_depend_on_the_batches() -> None:
     ids = np.random.default_rng(1).integers(0, 2**63, 1000).astype(np.uint64)
     values = {"a": np.arange(1000)}
-    whole = RowSample.of(ids, values, 100).in_order()
+    whole = RowSample.from_rows(ids, values, 100).sort_rows()
     merge = MergeSamples()
-    parts = [RowSample.of(ids[part], {"a": np.arange(1000)[part]}, 100) for part in (slice(700, 1000), slice(0, 700))]
+    parts = [
+        RowSample.from_rows(ids[part], {"a": np.arange(1000)[part]}, 100) for part in (slice(700, 1000), slice(0, 700))
+    ]
     merged = merge.extract_output(merge.merge_accumulators([merge.add_input(RowSample(), part) for part in parts]))
     assert (merged.rows, len(merged.ids)) == (1000, 100)
     assert merged.columns["a"].tolist() == whole.columns["a"].tolist()
@@ -171,8 +173,8 @@ def test_a_challenger_that_rejects_rows_is_not_compared(monkeypatch: pytest.Monk
     assert challengers._predict_or_nan(models[LINEAR], test.columns[IDS], numbers, 3).shape == (ROWS, 3)
     constant = ConstantPredictor.of_classes(np.bincount(labels).astype(np.float64))
     columns = {LABELS: labels, WEIGHTS: np.ones(ROWS), CANDIDATE: np.full(ROWS, 0.4), LINEAR: predicted}
-    resampling = Resampling("binary", metrics_of("binary"), 1, constant)
-    errors = {"overall": resampling.resample((), RowSample.of(test.ids, columns), (LINEAR,))}
+    resampling = Resampling("binary", list_metrics("binary"), 1, constant)
+    errors = {"overall": resampling.resample((), RowSample.from_rows(test.ids, columns), (LINEAR,))}
     losses = PairedLosses.of(constant, labels, columns[CANDIDATE])
     rows = JudgedRows(("no", "yes"), losses, ConstantComparison.of(constant, losses, None), errors=errors)
     text = _describe_challenger(outcomes[LINEAR], {"overall": {}}, rows, errors)["text"]
@@ -190,11 +192,11 @@ def compare(better: float, rows: int = 3000) -> tuple[JudgedRows, SliceErrors]:
         # As good, and differently wrong.
         own, other = (1 / (1 + np.exp(-logits[place])) for place in (0, 1))
     constant = ConstantPredictor.of_classes(np.array([0.5, 0.5]))
-    sample = RowSample.of(
+    sample = RowSample.from_rows(
         np.arange(rows, dtype=np.uint64),
         {LABELS: labels, WEIGHTS: np.ones(rows), CANDIDATE: own, LINEAR: other, TREES: other},
     )
-    resampling = Resampling("binary", metrics_of("binary"), 1, constant)
+    resampling = Resampling("binary", list_metrics("binary"), 1, constant)
     errors = {name: resampling.resample((), sample, (LINEAR, TREES)) for name in ("overall", "sex=Male")}
     errors = from_json(to_json(errors))
     losses = PairedLosses.of(constant, labels, own)
@@ -249,9 +251,9 @@ def test_the_summary_has_metrics_differences_and_the_reason_of_one_that_was_left
 def test_predictions_that_are_all_the_same_have_no_interval_of_a_rank() -> None:
     labels = np.arange(300) % 2
     columns = {LABELS: labels, WEIGHTS: np.ones(300), CANDIDATE: np.full(300, 0.5)}
-    sample = RowSample.of(np.arange(300, dtype=np.uint64), columns)
+    sample = RowSample.from_rows(np.arange(300, dtype=np.uint64), columns)
     constant = ConstantPredictor.of_classes(np.array([0.5, 0.5]))
-    errors = Resampling("binary", metrics_of("binary"), 1, constant).resample((), sample)
+    errors = Resampling("binary", list_metrics("binary"), 1, constant).resample((), sample)
     assert errors.errors[CANDIDATE]["auc"] is None
     assert errors.errors[CANDIDATE]["log_loss"] is None
     assert errors.errors[CANDIDATE]["accuracy"] is not None

@@ -24,7 +24,7 @@ def compare(
     used = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
     columns = {LABELS: labels, WEIGHTS: used, CANDIDATE: predictions}
     kind: LabelKind = "binary" if predictor.classes else "regression"
-    sample = RowSample.of(np.arange(len(labels), dtype=np.uint64), columns)
+    sample = RowSample.from_rows(np.arange(len(labels), dtype=np.uint64), columns)
     gain = Resampling(kind, (), 7, predictor).resample((), sample).gains[CONSTANT]
     return ConstantComparison.of(predictor, PairedLosses.of(predictor, labels, predictions, weights), gain.interval)
 

@@ -330,7 +330,7 @@ def test_a_category_that_no_row_can_have_is_named(tmp_path: Path) -> None:
     (tmp_path / "sexes.txt").write_text("Male\r\nFemale \r\n")
     for feature in ("{kind: vocabulary_file, file: sexes.txt}", "{kind: vocabulary_list, values: [Male, 'Female ']}"):
         settings = [f"features.sex={feature}", "data.csv.strip_spaces=false", "data.schema_file=null"]
-        assert load(file, settings).features["sex"].id_columns("sex")[0].num_ids == 3
+        assert load(file, settings).features["sex"].list_id_columns("sex")[0].num_ids == 3
         settings[1] = "data.csv.strip_spaces=true"
         with pytest.raises(ConfigError, match="features.sex: the category 'Female ' has spaces around it, which "):
             load(file, settings)

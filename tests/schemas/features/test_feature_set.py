@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.features import FeatureSet, IdColumn, NumberColumn, Numeric, safe_name
+from schemas.features import FeatureSet, IdColumn, NumberColumn, Numeric, escape_name
 
 LABEL = {"column": "y", "positive": "yes", "negative": "no"}
 
@@ -151,7 +151,7 @@ def test_names_that_become_one_are_refused(names: tuple[str, str]) -> None:
     ],
 )
 def test_safe_names_are_python_names_in_ascii(column: str, name: str) -> None:
-    assert safe_name(column) == name
+    assert escape_name(column) == name
     assert name.isidentifier()
 
 

@@ -45,8 +45,8 @@ def test_a_kind_declares_its_transformed_columns(kind: str) -> None:
     feature: BaseFeature = TypeAdapter(Feature).validate_python({"kind": kind, "embedding": 2, **settings})
     assert type(feature) is KINDS[kind]
     suffix = "_bucketized" if kind == "numeric" else ""
-    assert feature.id_columns("a b") == tuple(IdColumn(f"a_b{suffix}", count, True, 2) for count in num_ids)
-    assert feature.number_columns("a b") == (NumberColumn("a_b", True),) * numbers
+    assert feature.list_id_columns("a b") == tuple(IdColumn(f"a_b{suffix}", count, True, 2) for count in num_ids)
+    assert feature.list_number_columns("a b") == (NumberColumn("a_b", True),) * numbers
     assert feature.categories == tuple(settings.get("values", ()))
     assert feature.raw_num_ids == (5 if kind == "identity" else None)
 
@@ -55,7 +55,7 @@ def test_a_kind_declares_its_transformed_columns(kind: str) -> None:
 def test_a_kind_of_several_values_declares_their_width(kind: str) -> None:
     settings, ids, numbers = OTHER_COLUMNS[kind]
     feature: BaseFeature = TypeAdapter(Feature).validate_python({"kind": kind, "embedding": 2, **settings})
-    assert (list(feature.id_columns("a b")), list(feature.number_columns("a b"))) == (ids, numbers)
+    assert (list(feature.list_id_columns("a b")), list(feature.list_number_columns("a b"))) == (ids, numbers)
 
 
 def test_the_parts_of_a_time_are_features() -> None:
@@ -63,8 +63,8 @@ def test_the_parts_of_a_time_are_features() -> None:
     feature: BaseFeature = TypeAdapter(Feature).validate_python({"kind": "timestamp", **settings})
     parts = feature.expand("at")
     assert [*parts] == ["at.hour", "at.hour.sin", "at.hour.cos", "at.year"]
-    assert parts["at.hour"].id_columns("at.hour") == (IdColumn("at_hour", 25, True, 2),)
-    assert parts["at.year"].number_columns("at.year") == (NumberColumn("at_year", True),)
+    assert parts["at.hour"].list_id_columns("at.hour") == (IdColumn("at_hour", 25, True, 2),)
+    assert parts["at.year"].list_number_columns("at.year") == (NumberColumn("at_year", True),)
 
 
 @pytest.mark.parametrize(
