@@ -114,7 +114,7 @@ def _split(examples: Path, name: str) -> pa.Table:
     batches = [
         texts.columns
         for path in sorted((examples / f"Split-{name}").iterdir())
-        for texts in open_table(str(path), "tfrecord", CsvOptions()).batches()
+        for texts in open_table(str(path), "tfrecord", CsvOptions()).read_batches()
     ]
     return pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="default")
 

@@ -92,7 +92,7 @@ def _read_split(config: PipelineConfig, split: str) -> Iterator[pa.RecordBatch]:
     files = config.data.splits[split]
     assert isinstance(files, FileSplit)
     path = str(Path(config.data.base) / files.pattern)
-    for batch in Table.of(path, config.data, config.feature_set, max_bad_rows=0).batches():
+    for batch in Table.from_config(path, config.data, config.feature_set, max_bad_rows=0).read_batches():
         yield batch.values
 
 

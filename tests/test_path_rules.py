@@ -12,7 +12,7 @@ PACKAGES = ("components", "trainer", "serving", "schemas", "pipeline", "oncall",
 EXEMPT = (ROOT / "benchmarks" / "stock", ROOT / "benchmarks" / "serving_peer_program.py")
 RULES = {
     "components.artifact_files.files_in": (r"(?:gfile|fileio)\.glob\(", ()),
-    "schemas.tables.locations.filesystem": (r"FileSystem\.from_uri\(", ("schemas/tables/locations.py",)),
+    "schemas.tables.locations.open_filesystem": (r"FileSystem\.from_uri\(", ("schemas/tables/locations.py",)),
     "serving.model.literal_paths.literal_path": (
         # That of TensorFlow 1 takes a session first.
         r"(?:(?<!v1\.)saved_model\.load|TFTransformOutput)\((?!literal_path\()",

@@ -20,7 +20,7 @@ from components.example_gen.parts import Rules, in_parts
 from components.example_gen.shares import Shares, in_shares
 from components.example_records import deflate, frame_records, serialize_columns
 from schemas.tables.precision import TableCounts
-from schemas.tables.row_hash import column_hashes, points
+from schemas.tables.row_hash import compute_points, hash_columns
 from schemas.tables.typed_columns import Batch, Columns, Table
 
 # Turn batches into records; how many batches are with them or wait to be written.
@@ -93,7 +93,7 @@ def convert(table: Table, division: Division, counts: TableCounts) -> Iterator[t
         return blocks
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for batch in table.batches():
+        for batch in table.read_batches():
             numbers = None
             if occurrences is not None:
                 # They count on from batch to batch, and so this thread counts them.
@@ -109,7 +109,7 @@ def _blocks(
     table: Table, batch: Batch, division: Division, occurrences: NDArray[np.int64] | None, columns: Columns
 ) -> tuple[list[tuple[str, Block]], TableCounts]:
     grouped = batch.groups is not None
-    row_points = points(batch.group_hashes if grouped else batch.hashes, occurrences)
+    row_points = compute_points(batch.group_hashes if grouped else batch.hashes, occurrences)
     is_in_split, left = in_parts(table, batch, division.rules)
     is_in_split |= in_shares(row_points, left, division.split, division.shares.bounds)
     counts = TableCounts(columns)
@@ -144,7 +144,7 @@ def _blocks(
                         labels=of_labels,
                         weights=by_weight,
                         compared=compared,
-                        columns=column_hashes(together),
+                        columns=hash_columns(together),
                         names=together.schema.names,
                     ),
                 )

@@ -57,17 +57,17 @@ from schemas.data import TRAIN_SPLIT, Data, FileSplit
 from schemas.declaration import suggest_name
 from schemas.features import FeatureSet
 from schemas.tables import bigquery
-from schemas.tables.data_files import has_spans, inputs, matching_files, unlisted_inputs
+from schemas.tables.data_files import has_spans, list_patterns, match_files, resolve_inputs
 from schemas.tables.file_kinds import is_compressed
 from schemas.tables.pieces import PIECE_BYTES, Piece
 from schemas.tables.precision import TableCounts
-from schemas.tables.typed_columns import Columns, Table, summary, too_many_bad_rows
+from schemas.tables.typed_columns import Columns, Table, build_bad_rows_error, summarize_bad_rows
 from serving.registry.data_time import DAY_SECONDS, DataTime
 
 ROWS_PROPERTY = "rows"
 # By split, what names its records: files of another content, such as another order of columns, may hold the same.
 CONTENT_PROPERTY = "content"
-# By split and column: hashes of its values, and of the rows without it, `schemas.tables.row_hash.column_hashes`.
+# By split and column: hashes of its values, and of the rows without it, `schemas.tables.row_hash.hash_columns`.
 COLUMNS_PROPERTY = "columns"
 REJECTED_PROPERTY = "rejected_rows"
 # Rows without a label that were left out: how many, and as JSON by the split whose files hold them.
@@ -107,11 +107,11 @@ def example_gen(
       source: records of the ExampleGen that runs first, if the config has one.
     """
     are_listed = data.reads_files and files_are_here
-    patterns = inputs(data) if are_listed or has_spans(data) else unlisted_inputs(data)
+    patterns = resolve_inputs(data) if are_listed or has_spans(data) else list_patterns(data)
     spans = [pattern.span for pattern in patterns if pattern.span is not None]
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
-        **Table.settings(data, features),
+        **Table.build_settings(data, features),
         "splits": split_rules(data),
         "span": max(spans, default=None),
         "code_fingerprint": code_fingerprint,
@@ -276,7 +276,7 @@ def _find_input(
     base = exec_properties["input_base"]
     if bigquery.is_bigquery(base):
         return _open_tables([(name, bigquery.find_rows(base, name, pattern)) for name, pattern in patterns], settings)
-    return _measure([(name, path) for name, pattern in patterns for path in matching_files(base, pattern, name)])
+    return _measure([(name, path) for name, pattern in patterns for path in match_files(base, pattern, name)])
 
 
 def _record_files(source: types.Artifact, name: str, split: str) -> list[str]:
@@ -297,7 +297,7 @@ def _record_files(source: types.Artifact, name: str, split: str) -> list[str]:
     payload = examples_utils.get_payload_format_string(source)
     if payload != "FORMAT_TF_EXAMPLE":
         raise DataError(f"{place}: data.example_gen wrote {payload}; expected FORMAT_TF_EXAMPLE")
-    return matching_files(artifact_utils.get_split_uri([source], split), "*", name)
+    return match_files(artifact_utils.get_split_uri([source], split), "*", name)
 
 
 def _measure(files: list[tuple[str, str]]) -> _Input:
@@ -359,7 +359,7 @@ def _write_rejects(results: list[dict[str, Any]], path: str, allowed: int) -> in
     """
     rejected = sum(len(result["rejects"]) for result in results)
     if rejected > allowed:
-        raise too_many_bad_rows([line for result in results for line in result["problems"]], allowed)
+        raise build_bad_rows_error([line for result in results for line in result["problems"]], allowed)
     if rejected:
         with tf.io.gfile.GFile(path, "w") as file:
             for reject in itertools.chain.from_iterable(result["rejects"] for result in results):
@@ -423,7 +423,7 @@ def _cut(element: tuple[str, int, int, str], settings: dict[str, Any]) -> list[_
     split, index, count, path = element
     shard = f"{index:05d}-of-{count:05d}"
     try:
-        pieces = Table.from_json(path, settings).reader.pieces()
+        pieces = Table.from_json(path, settings).reader.find_pieces()
     except DataError:
         # Who reads the whole file will say it again, as a result.
         pieces = []
@@ -519,9 +519,9 @@ class _ConvertPiece(beam.DoFn):
             written = self._convert(table, source, counts)
             counts.locate(table.reader)
             bad = table.bad_rows
-            places = table.reader.places([row.row for row in bad])
+            places = table.reader.find_places([row.row for row in bad])
             rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
-            report = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
+            report = {"rejects": rejects, "problems": summarize_bad_rows(table), "unlabelled": table.unlabelled}
             yield {**nothing, **report, **written, "counts": counts.as_json()}
         except DataError as error:
             # As a value, not an exception: Beam would bury the one line in a stack trace.

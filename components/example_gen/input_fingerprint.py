@@ -6,8 +6,8 @@ from typing import Protocol
 
 from schemas.data import Data
 from schemas.tables import bigquery
-from schemas.tables.content_hash import FileContent, Memory, contents
-from schemas.tables.data_files import inputs, matching_files
+from schemas.tables.content_hash import FileContent, Memory, identify_contents
+from schemas.tables.data_files import match_files, resolve_inputs
 
 # Between a split's name and the span that one of its inputs holds.
 SPAN_SEPARATOR = "@"
@@ -51,10 +51,10 @@ def fingerprint(base: str, splits: Iterable[SplitPattern], memory: Memory) -> st
       DataError: A pattern matches no file, or a file, table or query cannot be read.
     """
     if bigquery.is_bigquery(base):
-        return "\n".join(bigquery.fingerprint(base, split.name, split.pattern) for split in splits)
-    files = [(split.name, matching_files(base, split.pattern, _split_name(split))) for split in splits]
+        return "\n".join(bigquery.compute_fingerprint(base, split.name, split.pattern) for split in splits)
+    files = [(split.name, match_files(base, split.pattern, _split_name(split))) for split in splits]
     paths = list(dict.fromkeys(path for _, matching in files for path in matching))
-    contents_by_path = dict(zip(paths, contents(paths, memory), strict=True))
+    contents_by_path = dict(zip(paths, identify_contents(paths, memory), strict=True))
     return "\n".join(_line(base, name, {path: contents_by_path[path] for path in matching}) for name, matching in files)
 
 
@@ -69,7 +69,7 @@ def fingerprint_data(data: Data, memory: Memory) -> str:
     if data.bigquery is not None:
         patterns = [_NamedPattern(name, split.pattern) for name, split in data.read_splits.items()]
     else:
-        patterns = [_NamedPattern(name_input(i.split, i.span), i.pattern) for i in inputs(data)]
+        patterns = [_NamedPattern(name_input(i.split, i.span), i.pattern) for i in resolve_inputs(data)]
     return fingerprint(data.input_base, patterns, memory)
 
 

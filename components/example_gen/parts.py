@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cli.errors import DataError
 from schemas.data import ColumnSplit, Data, HashSplit
-from schemas.tables.ordering import MisfitError, within
+from schemas.tables.ordering import MisfitError, are_within
 from schemas.tables.typed_columns import Batch, Table
 
 # Parts and shares of a split by name, in the order of the config.
@@ -54,7 +54,7 @@ def _in_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any
     if rule["values"]:
         return pc.fill_null(pc.is_in(texts, pa.array(rule["values"])), False)
     try:
-        return within(
+        return are_within(
             texts,
             at_least=rule["at_least"],
             below=rule["below"],
@@ -64,5 +64,5 @@ def _in_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any
         )
     except MisfitError as misfit:
         row = int(batch.rows[misfit.index])
-        place = table.reader.places([row]).get(row, table.path)
+        place = table.reader.find_places([row]).get(row, table.path)
         raise DataError(f"{place}: {column}: {misfit.reason} (data.splits.{name})") from misfit

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cli.errors import DataError
 from components.example_gen.parts import Rules, in_parts
 from schemas.data import MIN_DISTINCT_ROWS
-from schemas.tables.row_hash import Hashes, points
+from schemas.tables.row_hash import Hashes, compute_points
 from schemas.tables.typed_columns import Table
 
 # Up to so many spread rows, shares are exact; above, chance is as good, and the points of all rows take no memory.
@@ -104,7 +104,7 @@ def _count_rows(tables: Iterable[Table], rules: Rules) -> Counter[int]:
     """Count each row that is left to be shared out; end once there are enough distinct ones."""
     counts: Counter[int] = Counter()
     for table in tables:
-        for batch in table.batches():
+        for batch in table.read_batches():
             _, left = in_parts(table, batch, rules)
             rows, times = np.unique(batch.hashes[left], return_counts=True)
             counts.update(dict(zip(rows.tolist(), times.tolist(), strict=True)))
@@ -127,7 +127,7 @@ def _exact_bounds(rows: Hashes, times: NDArray[np.int64], fractions: Sequence[fl
         return _compute_nominal_bounds(fractions)
     sizes = exact_sizes(total, fractions)
     numbers = np.arange(total) - np.repeat(np.cumsum(times) - times, times)
-    ordered = np.sort(points(np.repeat(rows, times), numbers))
+    ordered = np.sort(compute_points(np.repeat(rows, times), numbers))
     return [int(ordered[size]) for size in np.cumsum(sizes)]
 
 

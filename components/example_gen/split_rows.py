@@ -9,7 +9,7 @@ from cli.errors import DataError
 from components.example_gen.parts import Rules, in_parts, rules_of
 from components.example_gen.shares import compute_nominal_bounds, exact_sizes, in_shares
 from schemas.data import MIN_DISTINCT_ROWS
-from schemas.tables.row_hash import Hashes, points
+from schemas.tables.row_hash import Hashes, compute_points
 from schemas.tables.typed_columns import Batch, Table
 
 
@@ -67,7 +67,7 @@ class SplitRows:
         }
         if self._is_grouped or len(np.unique(hashes)) >= MIN_DISTINCT_ROWS or len(hashes) <= len(fractions):
             shares = in_shares(
-                points(hashes), np.ones(len(hashes), dtype=bool), split, compute_nominal_bounds(fractions)
+                compute_points(hashes), np.ones(len(hashes), dtype=bool), split, compute_nominal_bounds(fractions)
             )
             return {name: int(np.count_nonzero(rows)) for name, rows in shares.items()}
         sizes = exact_sizes(len(hashes), list(fractions.values()))

@@ -87,7 +87,7 @@ def _extreme(name: str, counts: NumberCounts, remedy: str, *, sensitive: bool = 
     ]
     samples = ", ".join(f"{MASK if sensitive else text} ({place})" for place, text in examples[:_SHOWN_VALUES])
     extreme, present = int(counts.exponents[first:].sum()), int(counts.exponents.sum())
-    bound = MASK if sensitive else f"{counts.bound_below(first):g}"
+    bound = MASK if sensitive else f"{counts.compute_bound(first):g}"
     more = f" and {extreme - _SHOWN_VALUES:,} more" if extreme > _SHOWN_VALUES else ""
     text = (
         f"{extreme:,} of {count_text(present, 'value', 'are')} many decades from the others, which are below "

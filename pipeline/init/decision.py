@@ -21,7 +21,7 @@ from pipeline.init.table import RawTable
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
 from schemas.data import MIN_DISTINCT_ROWS
-from schemas.tables.row_hash import row_hashes
+from schemas.tables.row_hash import hash_rows
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,4 @@ class Decision:
             else feature.column.texts.cast(pa.binary())
             for feature in self.features
         }
-        return len(np.unique(row_hashes(pa.RecordBatch.from_pydict(columns), list(columns))))
+        return len(np.unique(hash_rows(pa.RecordBatch.from_pydict(columns), list(columns))))

@@ -12,7 +12,7 @@ from pipeline.init.places import Places
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions, ReadOptions
 from schemas.features import KINDS, FeatureSet, RegressionLabel
-from schemas.tables.values import Fault, convert, feature_rules
+from schemas.tables.values import Fault, build_feature_rules, convert
 
 # A column with more rows that do not fit cannot be a feature.
 MAX_FAULTY_SHARE = 0.05
@@ -65,7 +65,9 @@ def find_faults(column: Column, declared: Mapping[str, Any], csv: CsvOptions) ->
         return None
     feature = KINDS[declared["kind"]].model_validate(declared)
     label = RegressionLabel(column=f"not {column.name}", kind="regression")
-    rule = feature_rules(FeatureSet(features={column.name: feature}, label=label), ReadOptions(csv=csv))[column.name]
+    rule = build_feature_rules(FeatureSet(features={column.name: feature}, label=label), ReadOptions(csv=csv))[
+        column.name
+    ]
     faults = convert(column.texts, rule).faults
     if not faults:
         return None

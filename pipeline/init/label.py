@@ -18,7 +18,7 @@ from pipeline.init.spellings import WRITE_AS_TWO, describe_booleans
 from pipeline.init.splits import Rows
 from pipeline.profile.columns import Column
 from schemas.features import LabelKind
-from schemas.tables.values import as_missing, class_meaning
+from schemas.tables.values import as_missing, find_class_meaning
 
 _POSITIVE = ("1", "true", "t", "yes", "y", "positive", "pos", "late", "churned", ">50k", "spam", "malignant", "fraud")
 _NEGATIVE = ("0", "-1", "false", "f", "no", "n", "negative", "neg", "none", "<=50k", "ham", "benign", "normal")
@@ -238,7 +238,7 @@ def _in_one_spelling(column: Column, notes: Notes) -> Column:
     values = column.values
     of_class: dict[str, list[str]] = {}
     for value, _ in values:
-        of_class.setdefault(class_meaning(value) or value, []).append(value)
+        of_class.setdefault(find_class_meaning(value) or value, []).append(value)
     several = {key: spellings for key, spellings in of_class.items() if len(spellings) > 1}
     if several:
         chosen = {value: _spelling(spellings) for spellings in several.values() for value in spellings}

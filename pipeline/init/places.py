@@ -36,4 +36,4 @@ class Places:
     def describe(self, row: int) -> str:
         """Return the place of a row as a user finds it: `file:line` or `file: row 5`."""
         reader, number = self.readers[self.files[row]], int(self.numbers[row])
-        return str(reader.places([number])[number])
+        return str(reader.find_places([number])[number])

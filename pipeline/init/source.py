@@ -9,8 +9,8 @@ from pathlib import Path
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
 from schemas.tables.csv_dialect import Quote, find_dialect
-from schemas.tables.data_files import MissingFilesError, inputs, literal_start
-from schemas.tables.file_kinds import table_format
+from schemas.tables.data_files import MissingFilesError, resolve_inputs, split_literal_folder
+from schemas.tables.file_kinds import detect_table_format
 
 _COMPRESSED, _MAX_SHOWN = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".lz4"), 5
 
@@ -75,7 +75,7 @@ def find_source(
             raise ConfigError(f"--test {test}: {both[0]} is among the files of {data} too; name the files of each")
     _check_files(base, pattern, data)
     first = data_files(base, pattern)[0]
-    format = table_format(first)
+    format = detect_table_format(first)
     if format != "csv":
         return TableSource(base, pattern, test_pattern, format, CsvOptions())
     dialect = find_dialect(
@@ -114,7 +114,7 @@ def _locate(data: str) -> tuple[str, str]:
                 f"{data}: holds files of {len(endings)} kinds ({kinds}); name one, as in '{path / f'*{endings[0]}'}'"
             )
         path = path / f"*{endings[0]}"
-    return (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+    return (str(path.parent), path.name) if path.is_file() else split_literal_folder(str(path))
 
 
 def _together(folder: str, pattern: str, test_folder: str, test_pattern: str) -> tuple[Path, str, str]:
@@ -152,7 +152,7 @@ def data_files(base: Path, pattern: str) -> list[str]:
     data = Data(
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(source="train", fraction=0.1)}
     )
-    return [path for split_input in inputs(data) for path in split_input.files]
+    return [path for split_input in resolve_inputs(data) for path in split_input.files]
 
 
 def _check_files(base: Path, pattern: str, argument: str) -> None:

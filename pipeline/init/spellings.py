@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from cli.counts import count_text
 from pipeline.init.notes import Notes, Rank
-from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
+from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, to_plain_numbers
 
 # Some of a column's numbers are in another format if so many of its values are, and nearly all are in one of the two.
 _LEAST_SHARE, _MOSTLY = 0.01, 0.95
@@ -47,13 +47,13 @@ def note_signs(columns: Mapping[str, pa.Array], format: NumberFormat, notes: Not
 def _note_percent(name: str, strings: pa.Array, format: NumberFormat, notes: Notes) -> None:
     has_sign = pc.match_substring(strings, "%")
     signed, others = strings.filter(has_sign), strings.filter(pc.invert(has_sign))
-    numbers = plain_numbers(pc.utf8_trim_whitespace(others), format).cast(pa.float64())
+    numbers = to_plain_numbers(pc.utf8_trim_whitespace(others), format).cast(pa.float64())
     # 0.355 beside 35.5% is the same number.
     is_whole = pc.fill_null(pc.greater(pc.abs(numbers), 1), False)
     if not len(signed) or not pc.any(is_whole).as_py():
         return
     with_sign, without = signed[0].as_py(), others.filter(is_whole)[0].as_py()
-    value = plain_numbers(pa.array([with_sign.strip()]), format).cast(pa.float64())[0].as_py()
+    value = to_plain_numbers(pa.array([with_sign.strip()]), format).cast(pa.float64())[0].as_py()
     notes.add(
         Rank.ROWS,
         f"'{name}' has a percent sign in {count_text(len(signed), 'row')} and none in "
@@ -122,7 +122,7 @@ def describe_booleans(values: Sequence[tuple[str, int]]) -> str:
 def _are_numbers(values: pa.Array, format: NumberFormat) -> pa.Array:
     if format.is_plain:
         return pc.match_substring_regex(values, _PLAIN_NUMBER)
-    return plain_numbers(values, format).is_valid()
+    return to_plain_numbers(values, format).is_valid()
 
 
 def _have_units(values: pa.Array) -> pa.Array:

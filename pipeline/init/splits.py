@@ -16,8 +16,8 @@ from components.example_gen.shares import compute_nominal_bounds, in_shares
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.profile.columns import Column
-from schemas.tables.ordering import MisfitError, within
-from schemas.tables.row_hash import points, value_hashes
+from schemas.tables.ordering import MisfitError, are_within
+from schemas.tables.row_hash import compute_points, hash_values
 from schemas.tables.time_format import TimeFormat
 from schemas.tables.times import read_times
 
@@ -129,7 +129,7 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
     test = plan.is_test
     if test is None:
         fractions = {name: part.share for name, part in plan.parts.items() if name != "train"}
-        hashes = points(value_hashes(column.texts))
+        hashes = compute_points(hash_values(column.texts))
         shares = in_shares(hashes, np.ones(column.rows, dtype=bool), "train", compute_nominal_bounds(fractions))
         empty = [name for name, rows in shares.items() if not rows.any()]
         if empty:
@@ -241,7 +241,7 @@ def _is_within(column: Column, bounds: Mapping[str, Any], where: str) -> Rows:
         if date_format is not None and bound is not None:
             _check_bound(bound, date_format, where)
     try:
-        taken = within(column.texts, at_least=low, below=high, date_format=date_format)
+        taken = are_within(column.texts, at_least=low, below=high, date_format=date_format)
     except MisfitError as error:
         raise ConfigError(f"{where}: {error.reason}") from error
     return np.asarray(taken, dtype=bool)

@@ -25,7 +25,7 @@ from pipeline.init.spellings import note_signs, why_mixed
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
 from schemas.tables.items import LIST_START, WRITTEN_LIST, mark_written_lists
-from schemas.tables.number_format import NumberFormat, find_number_format, plain_numbers
+from schemas.tables.number_format import NumberFormat, find_number_format, to_plain_numbers
 from schemas.tables.readers import Ragged, Reader, Terms, open_table
 from schemas.tables.values import as_missing
 
@@ -207,7 +207,7 @@ def _remove_mixed(
 
 def _to_plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: Requests) -> pa.Array:
     """Return a column of numbers with plain ones, another column as it is."""
-    plain = pc.coalesce(plain_numbers(pc.utf8_trim_whitespace(strings), number_format), strings)
+    plain = pc.coalesce(to_plain_numbers(pc.utf8_trim_whitespace(strings), number_format), strings)
     column = Column(name, plain)
     markers = [v for v in column.not_numbers if is_missing_number(v) or v in requests.missing_values]
     others = [value for value in column.not_numbers if value not in markers]
@@ -285,7 +285,7 @@ def _read(
     files = data_files(source.base, pattern)
     for number, path in enumerate(files):
         reader = open_table(path, source.format, source.csv, terms=_TERMS, is_masked=bool(sensitive))
-        names = reader.names()
+        names = reader.read_names()
         if not reader.leaves_out_missing:
             _check_sensitive(source, path, names, sensitive)
         _check_names(source, path, names, train_columns)
@@ -295,7 +295,7 @@ def _read(
             described = f"{path}, which has {', '.join(map(repr, names[:_MAX_NAMES]))}"
             part.absent |= {**others, **{name: described for name in part.names if name not in names}}
         part.names |= {*names}
-        part.unreadable |= reader.unreadable()
+        part.unreadable |= reader.find_unreadable()
         unnamed = names.count("")
         if unnamed > 1:
             part.unreadable[""] = f"{unnamed} columns without a name"
@@ -304,7 +304,7 @@ def _read(
             reader = open_table(path, source.format, source.csv, only=readable, terms=_TERMS, is_masked=bool(sensitive))
         # Each file may fill its share of the limits, so that later files are read too.
         limit = min(_ROWS_READ, _VALUES_READ // max(1, len(names))) * (number + 1) // len(files)
-        for texts in reader.batches():
+        for texts in reader.read_batches():
             batch = texts.columns.slice(0, limit - rows)
             part.batches.append(batch)
             part.numbered.append((reader, texts.rows[: batch.num_rows]))
@@ -384,7 +384,7 @@ def _note_ragged(parts: Sequence[_Part], notes: Notes) -> None:
     ragged = [row for part in parts for row in part.ragged]
     if ragged:
         reader, first = ragged[0]
-        place = reader.places([first.row])[first.row]
+        place = reader.find_places([first.row])[first.row]
         notes.add(
             Rank.ROWS,
             f"{count_text(len(ragged), 'row', 'have')} a wrong number of fields, first {place}: {first.reason}",

@@ -22,7 +22,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from schemas.data import Data, FileSplit
 from schemas.declaration import suggest_name
 from schemas.tables import locations
-from schemas.tables.data_files import next_file
+from schemas.tables.data_files import name_next_file
 from serving.outcomes.join import open_outcomes
 from serving.outcomes.store import HASH, IS_EARLY, LABEL, SHARD, WEIGHT, JoinSummary, read_summary
 from serving.request_log.shards import KEY, TIME, AbsentColumnError, RequestLogError, Shard, list_shards
@@ -139,7 +139,7 @@ def _find_target(data: Data, split: str) -> Path:
     declared = data.splits[split]
     if not isinstance(declared, FileSplit) or locations.is_remote(data.base):
         raise ConfigError(f"splits.{split}: its rows are not in files of this machine; name the new file with --output")
-    return Path(next_file(data, split))
+    return Path(name_next_file(data, split))
 
 
 def _move(source: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.profile.time_forms import TimeForm, form_of_numbers, form_of_texts
 from schemas.tables.number_format import PLAIN_NUMBER
-from schemas.tables.precision import equal_in_float32, whole_numbers
+from schemas.tables.precision import find_equal_in_float32, select_whole_numbers
 
 _NUMBER = rf"^\s*{PLAIN_NUMBER}\s*$"
 _INTEGER = r"^\s*[+-]?\d{1,18}(\.0+)?\s*$"
@@ -93,7 +93,7 @@ class Column:
     @cached_property
     def collapsed_pair(self) -> tuple[int, ...]:
         """Two whole numbers that are one in float32; empty if there are none."""
-        return equal_in_float32(whole_numbers(self._value_counts[0])) if self.is_integer else ()
+        return find_equal_in_float32(select_whole_numbers(self._value_counts[0])) if self.is_integer else ()
 
     @cached_property
     def distinct_in_float32(self) -> int:

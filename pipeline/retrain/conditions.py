@@ -9,7 +9,7 @@ from pipeline.retrain.config import Retrain
 from pipeline.retrain.live_traffic import find_log, judge_drift, judge_live_quality
 from pipeline.run.run_root import RunRoot
 from schemas.data import TRAIN_SPLIT, FileSplit
-from schemas.tables.data_files import find_spans, format_span, names_spans
+from schemas.tables.data_files import find_spans, format_span, has_span_numbers
 from serving.registry.data_time import DAY_SECONDS, DataTime
 
 
@@ -109,7 +109,7 @@ def _find_pattern(config: PipelineConfig) -> tuple[str, str]:
     split = config.data.splits[TRAIN_SPLIT]
     name = TRAIN_SPLIT if isinstance(split, FileSplit) else getattr(split, "source", TRAIN_SPLIT)
     source = config.data.splits[name]
-    if not isinstance(source, FileSplit) or not names_spans(source.files):
+    if not isinstance(source, FileSplit) or not has_span_numbers(source.files):
         raise ConfigError(
             f"{key}: needs files of spans, and data.splits.{name} has no {{SPAN}} or {{YYYY}} in `files`; name them "
             "so, or use max_age_days"

@@ -36,7 +36,7 @@ from schemas.sensitive import MASK
 from schemas.tables import data_files
 from schemas.tables.bigquery import UnreachableError
 from schemas.tables.precision import TableCounts
-from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
+from schemas.tables.typed_columns import Batch, Columns, Table, build_bad_rows_error, summarize_bad_rows
 
 # ExampleGen checks all rows of a file; so many are read here.
 ROWS_READ = 2_000_000
@@ -164,17 +164,17 @@ def _read(config: PipelineConfig) -> Findings:
     weights: dict[str, LabelCounts] = {}
     weight, classes = config.feature_set.weight, config.label.classes
     counts = TableCounts(Columns.from_config(config.data, config.feature_set))
-    inputs = data_files.inputs(config.data)
+    inputs = data_files.resolve_inputs(config.data)
     divided = SplitRows(split_rules(config.data))
     for split_files in inputs:
         for path in split_files.files:
-            Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
+            Table.from_config(path, config.data, config.feature_set, max_bad_rows=0).check_names()
     for split_files in inputs:
         for path in split_files.files:
-            table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
+            table = Table.from_config(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
             read = 0
             file_counts = TableCounts(counts.columns)
-            for batch in table.batches():
+            for batch in table.read_batches():
                 read += len(batch.rows)
                 divided.add(split_files.split, table, batch)
                 file_counts.add(batch, {split_files.split: np.ones(len(batch.rows), dtype=bool)})
@@ -196,9 +196,9 @@ def _read(config: PipelineConfig) -> Findings:
             rows[split_files.split] += read
             bad += len(table.bad_rows)
             unlabelled += table.unlabelled
-            problems += summary(table)
+            problems += summarize_bad_rows(table)
     if bad > config.data.max_bad_rows:
-        raise too_many_bad_rows(problems, config.data.max_bad_rows)
+        raise build_bad_rows_error(problems, config.data.max_bad_rows)
     by_split = divided.rows(list(config.data.splits)) if is_complete else {}
     if weight is not None and is_complete:
         reject_weightless({split: summarize_label_counts(of, classes) for split, of in weights.items()}, weight)

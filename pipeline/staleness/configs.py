@@ -9,7 +9,7 @@ from cli.errors import ConfigError, DataError
 from components.config import ANOMALIES
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.data import TRAIN_SPLIT, FileSplit
-from schemas.tables.data_files import find_spans, format_span, names_spans
+from schemas.tables.data_files import find_spans, format_span, has_span_numbers
 
 # Sections that a test leaves out: a push, bounds, other models, and what reports or runs elsewhere.
 _LEFT_OUT = ("alerts", "extra_components", "vertex", "metadata", "retrain")
@@ -93,7 +93,7 @@ def _find_pattern(config: PipelineConfig) -> tuple[str, str]:
     source = config.evaluation.split if isinstance(evaluated, FileSplit) else getattr(evaluated, "source", TRAIN_SPLIT)
     for name in dict.fromkeys([source, TRAIN_SPLIT]):
         split = config.data.splits[name]
-        if isinstance(split, FileSplit) and names_spans(split.files):
+        if isinstance(split, FileSplit) and has_span_numbers(split.files):
             return name, split.files
     raise ConfigError(
         f"data.splits.{TRAIN_SPLIT}.files: has no {{SPAN}} or {{YYYY}}, and staleness compares spans; name the files "

@@ -116,10 +116,10 @@ def find_rows(base: str, split: str, text: str) -> TableRows:
       UnreachableError: There are no credentials, or no connection.
     """
     project = base.removeprefix(_SCHEME)
-    with closing(_client(project)) as client:
+    with closing(_open_client(project)) as client:
         if not TABLE.fullmatch(text):
             return TableRows(project, _run_query(client, split, text), split)
-        table = _full_name(project, text)
+        table = _complete_name(project, text)
         place = f"data.splits.{split}.table"
         type = _get_table(client, table, place).table_type
         if type not in _TABLE_TYPES:
@@ -135,9 +135,9 @@ def describe(rows: TableRows) -> Description:
     Raises:
       DataError: It cannot be read.
     """
-    with closing(_client(rows.project)) as client:
+    with closing(_open_client(rows.project)) as client:
         table = _get_table(client, rows.table, str(rows))
-    return Description({field.name: _type_name(field) for field in table.schema}, int(table.num_bytes or 0))
+    return Description({field.name: _format_type(field) for field in table.schema}, int(table.num_bytes or 0))
 
 
 def open_streams(rows: TableRows, columns: Collection[str], max_streams: int, condition: str = "") -> list[TableRows]:
@@ -160,12 +160,12 @@ def open_streams(rows: TableRows, columns: Collection[str], max_streams: int, co
         data_format=types.DataFormat.ARROW,
         read_options=types.ReadSession.TableReadOptions(selected_fields=list(columns), row_restriction=condition),
     )
-    with _errors(str(rows), rows.project), _storage_client() as client:
+    with _translate_errors(str(rows), rows.project), _open_storage_client() as client:
         opened = client.create_read_session(
             parent=f"projects/{rows.project}",
             read_session=session,
             max_stream_count=max_streams,
-            retry=_storage_retry(),
+            retry=_build_storage_retry(),
             timeout=_TIMEOUT_SECONDS,
         )
     return [replace(rows, stream=stream.name) for stream in opened.streams]
@@ -183,8 +183,8 @@ def read_stream(rows: TableRows) -> Iterator[pa.RecordBatch]:
       DataError: The stream cannot be read.
     """
     schema = None
-    with _errors(str(rows), rows.project), _storage_client() as client:
-        for response in client.read_rows(rows.stream, retry=_storage_retry()):
+    with _translate_errors(str(rows), rows.project), _open_storage_client() as client:
+        for response in client.read_rows(rows.stream, retry=_build_storage_retry()):
             # Only the first response has it.
             if schema is None and response.arrow_schema.serialized_schema:
                 schema = pa.ipc.read_schema(pa.py_buffer(response.arrow_schema.serialized_schema))
@@ -193,7 +193,7 @@ def read_stream(rows: TableRows) -> Iterator[pa.RecordBatch]:
                 yield pa.ipc.read_record_batch(content, schema)
 
 
-def fingerprint(base: str, split: str, text: str) -> str:
+def compute_fingerprint(base: str, split: str, text: str) -> str:
     """Return a line that names the rows of a split: it changes with each change of the tables that they come from.
 
     No two lines are equal where BigQuery does not tell: for views, external tables, rows that were streamed in just
@@ -208,10 +208,10 @@ def fingerprint(base: str, split: str, text: str) -> str:
       DataError: As for `find_rows`.
     """
     project = base.removeprefix(_SCHEME)
-    with closing(_client(project)) as client:
+    with closing(_open_client(project)) as client:
         if TABLE.fullmatch(text):
-            names = [_full_name(project, text)]
-            states = [_state(_get_table(client, names[0], f"data.splits.{split}.table"))]
+            names = [_complete_name(project, text)]
+            states = [_describe_state(_get_table(client, names[0], f"data.splits.{split}.table"))]
         else:
             names = sorted(_plan_query(client, split, text))
             states = [_find_state(client, name) for name in names]
@@ -221,7 +221,7 @@ def fingerprint(base: str, split: str, text: str) -> str:
     return f"split:{split},num_tables:{len(names)},content:{digest}"
 
 
-def _state(table: "bigquery.Table") -> str | None:
+def _describe_state(table: "bigquery.Table") -> str | None:
     """Return a string that changes with the rows of a table; None where nothing shows a change."""
     if table.table_type not in _TABLE_TYPES or table.streaming_buffer is not None:
         return None
@@ -232,7 +232,7 @@ def _find_state(client: "bigquery.Client", name: str) -> str | None:
     from google.api_core import exceptions
 
     try:
-        return _state(client.get_table(name, retry=_rest_retry(), timeout=_TIMEOUT_SECONDS))
+        return _describe_state(client.get_table(name, retry=_build_rest_retry(), timeout=_TIMEOUT_SECONDS))
     except (exceptions.Forbidden, exceptions.NotFound, exceptions.BadRequest):
         # Whoever may read a view need not see its tables.
         return None
@@ -241,8 +241,8 @@ def _find_state(client: "bigquery.Client", name: str) -> str | None:
 def _run_query(client: "bigquery.Client", split: str, query: str) -> str:
     """Run a query and return the name of the table with its result."""
     _plan_query(client, split, query)
-    with _errors(f"data.splits.{split}.query", client.project):
-        job = client.query(query, retry=_rest_retry(), timeout=_TIMEOUT_SECONDS)
+    with _translate_errors(f"data.splits.{split}.query", client.project):
+        job = client.query(query, retry=_build_rest_retry(), timeout=_TIMEOUT_SECONDS)
         job.result()
         return str(job.destination)
 
@@ -252,20 +252,20 @@ def _plan_query(client: "bigquery.Client", split: str, query: str) -> list[str]:
     from google.cloud import bigquery
 
     place = f"data.splits.{split}.query"
-    with _errors(place, client.project):
+    with _translate_errors(place, client.project):
         dry_run = bigquery.QueryJobConfig(dry_run=True)
-        plan = client.query(query, job_config=dry_run, retry=_rest_retry(), timeout=_TIMEOUT_SECONDS)
+        plan = client.query(query, job_config=dry_run, retry=_build_rest_retry(), timeout=_TIMEOUT_SECONDS)
         if plan.statement_type != "SELECT":
             raise DataError(f"{place}: is a statement {plan.statement_type}; expected SELECT")
         return [str(table) for table in plan.referenced_tables]
 
 
 def _get_table(client: "bigquery.Client", name: str, place: str) -> "bigquery.Table":
-    with _errors(place, client.project):
-        return client.get_table(name, retry=_rest_retry(), timeout=_TIMEOUT_SECONDS)
+    with _translate_errors(place, client.project):
+        return client.get_table(name, retry=_build_rest_retry(), timeout=_TIMEOUT_SECONDS)
 
 
-def _full_name(project: str, table: str) -> str:
+def _complete_name(project: str, table: str) -> str:
     match = TABLE.fullmatch(table)
     assert match is not None
     return table if match[1] else f"{project}.{table}"
@@ -277,24 +277,24 @@ def _split_name(table: str) -> tuple[str, str, str]:
     return project, dataset, name
 
 
-def _type_name(field: "bigquery.SchemaField") -> str:
+def _format_type(field: "bigquery.SchemaField") -> str:
     name = {"RECORD": "STRUCT"}.get(field.field_type, field.field_type)
     return f"ARRAY<{name}>" if field.mode == "REPEATED" else str(name)
 
 
-def _client(project: str) -> "bigquery.Client":
+def _open_client(project: str) -> "bigquery.Client":
     """Return a client of the REST API, which the caller closes."""
     from google.auth import credentials
     from google.cloud import bigquery
 
     # A local server is never sent anybody's token.
     own: dict[str, Any] = {"credentials": credentials.AnonymousCredentials()} if REST_EMULATOR in os.environ else {}
-    with _errors("data.format: bigquery", project):
+    with _translate_errors("data.format: bigquery", project):
         return bigquery.Client(project=project, **own)
 
 
 @contextmanager
-def _storage_client() -> Iterator[Any]:
+def _open_storage_client() -> Iterator[Any]:
     """Yield a client of the Storage Read API."""
     import grpc
     from google.cloud import bigquery_storage_v1
@@ -311,20 +311,20 @@ def _storage_client() -> Iterator[Any]:
         client.transport.close()
 
 
-def _rest_retry() -> Any:
+def _build_rest_retry() -> Any:
     from google.cloud import bigquery
 
     return bigquery.DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
 
 
-def _storage_retry() -> Any:
+def _build_storage_retry() -> Any:
     from google.api_core import exceptions, retry
 
     return retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), timeout=_RETRY_SECONDS)
 
 
 @contextmanager
-def _errors(place: str, project: str) -> Iterator[None]:
+def _translate_errors(place: str, project: str) -> Iterator[None]:
     """Turn errors of Google's clients into one line."""
     from google.api_core import exceptions
     from google.auth import exceptions as auth_exceptions
@@ -333,7 +333,7 @@ def _errors(place: str, project: str) -> Iterator[None]:
         yield
     except (auth_exceptions.DefaultCredentialsError, auth_exceptions.RefreshError) as error:
         raise UnreachableError(
-            f"{place}: no credentials for BigQuery: {_first_line(error)}; run: gcloud auth application-default login"
+            f"{place}: no credentials for BigQuery: {_find_message(error)}; run: gcloud auth application-default login"
         ) from error
     except (
         auth_exceptions.TransportError,
@@ -343,19 +343,21 @@ def _errors(place: str, project: str) -> Iterator[None]:
         OSError,
     ) as error:
         cause = error.cause if isinstance(error, exceptions.RetryError) else error
-        raise UnreachableError(f"{place}: BigQuery cannot be reached: {_first_line(cause)}") from error
+        raise UnreachableError(f"{place}: BigQuery cannot be reached: {_find_message(cause)}") from error
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
         raise DataError(
-            f"{place}: {_first_line(error)}; grant the roles bigquery.dataViewer on the data, and bigquery.jobUser and "
-            f"bigquery.readSessionUser on the project {project}"
+            f"{place}: {_find_message(error)}; grant the roles bigquery.dataViewer on the data, and bigquery.jobUser "
+            f"and bigquery.readSessionUser on the project {project}"
         ) from error
     except exceptions.NotFound as error:
-        raise DataError(f"{place}: {_first_line(error)}; name a table that exists, as PROJECT.DATASET.TABLE") from error
+        raise DataError(
+            f"{place}: {_find_message(error)}; name a table that exists, as PROJECT.DATASET.TABLE"
+        ) from error
     except exceptions.GoogleAPICallError as error:
-        raise DataError(f"{place}: {_first_line(error)}") from error
+        raise DataError(f"{place}: {_find_message(error)}") from error
 
 
-def _first_line(error: Any) -> str:
+def _find_message(error: Any) -> str:
     """Return the message of an error without the request that it answers."""
     details = getattr(error, "errors", None) or [{}]
     message = details[0].get("message") if isinstance(details[0], dict) else None

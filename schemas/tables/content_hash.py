@@ -21,7 +21,7 @@ import pyarrow as pa
 from cli.errors import DataError
 from cli.state_files import write_atomically
 from schemas.tables import locations
-from schemas.tables.locations import what_failed
+from schemas.tables.locations import describe_cause
 
 # The coarsest time stamps that are in use, those of FAT and of some network file systems.
 _RACY_NS = 2_000_000_000
@@ -71,7 +71,7 @@ class Memory:
             write_atomically(self.file, json.dumps([[path, *entry] for path, entry in hashes.items()]))
 
 
-def contents(paths: Sequence[str], memory: Memory) -> list[FileContent]:
+def identify_contents(paths: Sequence[str], memory: Memory) -> list[FileContent]:
     """Return what names the content of files, in their order.
 
     Args:
@@ -82,43 +82,45 @@ def contents(paths: Sequence[str], memory: Memory) -> list[FileContent]:
       DataError: A file cannot be read.
     """
     if paths and paths[0].startswith("gs://"):
-        return _checksums(paths)
+        return _read_checksums(paths)
     with ThreadPoolExecutor(_THREADS) as pool:
-        read = list(pool.map(lambda path: _content(path, memory), paths))
+        read = list(pool.map(lambda path: _identify_file(path, memory), paths))
     memory.keep({path: entry for path, (_, entry) in zip(paths, read, strict=True) if entry is not None})
     return [content for content, _ in read]
 
 
-def _content(path: str, memory: Memory) -> tuple[FileContent, tuple[list[int], str] | None]:
+def _identify_file(path: str, memory: Memory) -> tuple[FileContent, tuple[list[int], str] | None]:
     """Return the content of one file, and what is to be remembered of it."""
     try:
-        filesystem, place = locations.filesystem(path)
+        filesystem, place = locations.open_filesystem(path)
         if filesystem.type_name == "local":
-            return _local_content(place, memory.hashes.get(path))
+            return _identify_local_file(place, memory.hashes.get(path))
         with filesystem.open_input_stream(place, compression=None) as file:
-            return FileContent(filesystem.get_file_info(place).size or 0, _digest(file)), None
+            return FileContent(filesystem.get_file_info(place).size or 0, _hash_file(file)), None
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error
+        raise DataError(f"{path}: cannot be read: {describe_cause(error)}") from error
 
 
-def _local_content(path: str, cached: tuple[list[int], str] | None) -> tuple[FileContent, tuple[list[int], str] | None]:
+def _identify_local_file(
+    path: str, cached: tuple[list[int], str] | None
+) -> tuple[FileContent, tuple[list[int], str] | None]:
     started = time.time_ns()
     with open(path, "rb", buffering=0) as file:
-        stamp = _stamp(os.fstat(file.fileno()))
+        stamp = _build_stamp(os.fstat(file.fileno()))
         if cached is not None and cached[0] == stamp:
             return FileContent(stamp[0], cached[1]), cached
-        digest = _digest(file)
-        after = _stamp(os.fstat(file.fileno()))
+        digest = _hash_file(file)
+        after = _build_stamp(os.fstat(file.fileno()))
     is_settled = stamp == after and max(stamp[2:]) < started - _RACY_NS
     return FileContent(after[0], digest), (stamp, digest) if is_settled else None
 
 
-def _stamp(status: os.stat_result) -> list[int]:
+def _build_stamp(status: os.stat_result) -> list[int]:
     """Size, inode, and the two times; the second of them changes when the first is set back, as `cp -p` does."""
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _digest(file: Any) -> str:
+def _hash_file(file: Any) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     while block := file.read(_READ_BYTES):
         digest.update(block)
@@ -131,7 +133,7 @@ class _Blob(Protocol):
     crc32c: str
 
 
-def _checksums(paths: Sequence[str]) -> list[FileContent]:
+def _read_checksums(paths: Sequence[str]) -> list[FileContent]:
     """Return the checksums of objects in one bucket, from its listing."""
     from google.api_core import exceptions
     from google.auth import exceptions as auth_exceptions
@@ -141,7 +143,7 @@ def _checksums(paths: Sequence[str]) -> list[FileContent]:
     # A listing takes any start of a name, not only folders.
     prefix = os.path.commonprefix(names)  # noqa: RUF071
     try:
-        listing = _listing(bucket, prefix, anonymous=user == "anonymous")
+        listing = _list_blobs(bucket, prefix, anonymous=user == "anonymous")
     except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
         first_line = str(error).splitlines()[0]
         raise DataError(f"gs://{bucket}: cannot be listed: {first_line} (data.base)") from error
@@ -152,7 +154,7 @@ def _checksums(paths: Sequence[str]) -> list[FileContent]:
     return [content_by_name[name] for name in names]
 
 
-def _listing(bucket: str, prefix: str, *, anonymous: bool) -> list[_Blob]:
+def _list_blobs(bucket: str, prefix: str, *, anonymous: bool) -> list[_Blob]:
     from google.auth import credentials
     from google.cloud import storage  # type: ignore[attr-defined]
 

@@ -19,7 +19,7 @@ from schemas.data import CsvOptions
 from schemas.sensitive import MASK
 from schemas.tables.csv_quotes import QuoteCheck
 from schemas.tables.file_kinds import check_format, detect_encoding_mark, open_decompressed
-from schemas.tables.locations import what_failed
+from schemas.tables.locations import describe_cause
 
 Quote = Literal['"', "'", "none"]
 DELIMITERS = (",", "\t", ";", "|")
@@ -87,11 +87,11 @@ def find_dialect(
     try:
         if encoding is None:
             encoding, notes = _find_encoding(path, is_masked=is_masked)
-        lines = _lines(path, encoding)
+        lines = _read_lines(path, encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not text in {encoding}: {error.reason}; name its encoding") from error
     except (OSError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error
+        raise DataError(f"{path}: cannot be read: {describe_cause(error)}") from error
     if not lines:
         raise DataError(f"{path}: holds no rows")
     if lines[0].lower().startswith("sep="):
@@ -101,7 +101,7 @@ def find_dialect(
     if quote is None:
         options, quote_notes = _with_quote(path, options, lines, is_masked=is_masked)
         notes += quote_notes
-    rows = _rows(lines, options)
+    rows = _parse_rows(lines, options)
     _check_names(path, rows, column_names)
     _check_rows(path, lines, rows, options, has_header=header and not column_names)
     inner = [value for row in rows[1:] if len(row) == len(rows[0]) for value in row[1:] if value]
@@ -134,7 +134,7 @@ def _find_encoding(path: str, *, is_masked: bool) -> tuple[str, list[str]]:
     lines = 0
     first: tuple[int, UnicodeDecodeError] | None = None
     seen: set[int] = set()
-    for block in _blocks(path):
+    for block in _read_blocks(path):
         if first is None:
             try:
                 decoder.decode(block)
@@ -143,10 +143,10 @@ def _find_encoding(path: str, *, is_masked: bool) -> tuple[str, list[str]]:
         if first is not None:
             seen |= {*block.translate(None, _ASCII)}
         lines += block.count(b"\n")
-    return ("utf-8", []) if first is None else _one_byte_encoding(path, *first, seen, is_masked=is_masked)
+    return ("utf-8", []) if first is None else _find_one_byte_encoding(path, *first, seen, is_masked=is_masked)
 
 
-def _one_byte_encoding(
+def _find_one_byte_encoding(
     path: str, line: int, error: UnicodeDecodeError, seen: set[int], *, is_masked: bool
 ) -> tuple[str, list[str]]:
     """Return the encoding of Western Europe that has these bytes: latin-1 has control characters at 0x80 to 0x9f.
@@ -158,10 +158,10 @@ def _one_byte_encoding(
     encoding = "cp1252" if controls else "latin-1"
     start = error.object.rfind(b"\n", 0, error.start) + 1
     lines = error.object[start:]
-    if _NOT_IN_CP1252 & seen or _SIGN_IN_WORD.search(lines) or _is_of_long_runs(lines):
+    if _NOT_IN_CP1252 & seen or _SIGN_IN_WORD.search(lines) or _has_long_runs(lines):
         raise DataError(
             f"{path}:{line}: is not UTF-8, nor an encoding of Western Europe such as cp1252; name the encoding with "
-            f"--encoding: {_candidates(lines, is_masked=is_masked)}"
+            f"--encoding: {_list_candidates(lines, is_masked=is_masked)}"
         )
     text = error.object[max(start, error.start - _MAX_SHOWN_CHARS // 2) :].splitlines()[0][:_MAX_SHOWN_CHARS]
     sample = MASK if is_masked else repr(text.decode(encoding, errors="replace"))
@@ -171,7 +171,7 @@ def _one_byte_encoding(
     ]
 
 
-def _is_of_long_runs(content: bytes) -> bool:
+def _has_long_runs(content: bytes) -> bool:
     """Return whether most bytes above ASCII have two such neighbours, as in Cyrillic, Greek, Chinese or Japanese.
 
     In the languages of Western Europe such letters stand alone.
@@ -182,7 +182,7 @@ def _is_of_long_runs(content: bytes) -> bool:
     return 2 * sum(map(len, long)) > total and len({*b"".join(long)}) >= _LEAST_LETTERS
 
 
-def _candidates(content: bytes, *, is_masked: bool) -> str:
+def _list_candidates(content: bytes, *, is_masked: bool) -> str:
     """Return the encodings that read all of some lines without control characters, each with a word that it reads.
 
     Args:
@@ -203,7 +203,7 @@ def _candidates(content: bytes, *, is_masked: bool) -> str:
     return ", ".join(examples)
 
 
-def _blocks(path: str) -> Iterator[bytes]:
+def _read_blocks(path: str) -> Iterator[bytes]:
     """Yield the first bytes of a file, decompressed."""
     with open_decompressed(path) as file:
         for _ in range(_CHECKED_BYTES // _SAMPLE_BYTES):
@@ -213,7 +213,7 @@ def _blocks(path: str) -> Iterator[bytes]:
             yield block
 
 
-def _lines(path: str, encoding: str) -> list[str]:
+def _read_lines(path: str, encoding: str) -> list[str]:
     """Return the first lines that have a character, line ends included; the last only if it is whole."""
     with open_decompressed(path) as file:
         start = file.read(_SAMPLE_BYTES)
@@ -224,7 +224,7 @@ def _lines(path: str, encoding: str) -> list[str]:
     return [line for line in lines if line.strip("\r\n")][:_ROWS]
 
 
-def _rows(lines: Sequence[str], options: CsvOptions) -> list[list[str]]:
+def _parse_rows(lines: Sequence[str], options: CsvOptions) -> list[list[str]]:
     if options.quote == "none":
         return list(csv.reader(lines, delimiter=options.delimiter, quoting=csv.QUOTE_NONE))
     rows = list(csv.reader(lines, delimiter=options.delimiter, quotechar=options.quote))
@@ -243,7 +243,7 @@ def _find_delimiter(lines: Sequence[str], columns: int) -> str:
     shares: dict[str, float] = {}
     usual: dict[str, tuple[float, int]] = {}
     for mark in (*DELIMITERS, " "):
-        counts = Counter(len(row) for row in _rows(lines, CsvOptions(delimiter=mark)))
+        counts = Counter(len(row) for row in _parse_rows(lines, CsvOptions(delimiter=mark)))
         first = next(iter(counts))
         fields[mark] = columns or first
         shares[mark] = counts[fields[mark]] / counts.total()
@@ -267,14 +267,16 @@ def _with_quote(
 ) -> tuple[CsvOptions, list[str]]:
     """Return options with the quotes that a file has, and notes on them."""
     single = options.model_copy(update={"quote": "'"})
-    share = _share_of_fitting(_rows(lines, single))
-    if _has_single_quotes(_rows(lines, options)) or _MOSTLY <= share > _share_of_fitting(_rows(lines, options)):
+    share = _compute_fitting_share(_parse_rows(lines, single))
+    if _has_single_quotes(_parse_rows(lines, options)) or _MOSTLY <= share > _compute_fitting_share(
+        _parse_rows(lines, options)
+    ):
         return single, []
-    problem = _quote_problem(path, options, len(_rows(lines, options)[0]), is_masked=is_masked)
+    problem = _find_quote_problem(path, options, len(_parse_rows(lines, options)[0]), is_masked=is_masked)
     if problem is None:
         return options, []
     plain = options.model_copy(update={"quote": "none"})
-    if _share_of_fitting(_rows(lines, plain)) < _MOSTLY:
+    if _compute_fitting_share(_parse_rows(lines, plain)) < _MOSTLY:
         return options, []
     line, reason = problem
     return plain, [f"{path}:{line}: a quote {reason}; so quotes are read as characters like any other (data.csv.quote)"]
@@ -300,7 +302,7 @@ def _check_rows(
     Raises:
       DataError: Names the remedy.
     """
-    share = _share_of_fitting(rows)
+    share = _compute_fitting_share(rows)
     if share >= _MOSTLY or len(rows) < _LEAST_ROWS:
         return
     others: dict[str, tuple[str, dict[str, Any]]] = {
@@ -311,7 +313,7 @@ def _check_rows(
         ),
     }
     for fault, (argument, arguments) in others.items():
-        fitting = _share_of_fitting(list(csv.reader(lines, delimiter=options.delimiter, **arguments)))
+        fitting = _compute_fitting_share(list(csv.reader(lines, delimiter=options.delimiter, **arguments)))
         if fitting >= _MOSTLY:
             raise DataError(
                 f"{path}: {fault}; write it as RFC 4180 has it, as in pandas.read_csv('{path}', "
@@ -325,7 +327,7 @@ def _check_rows(
         )
 
 
-def _share_of_fitting(rows: Sequence[Sequence[str]]) -> float:
+def _compute_fitting_share(rows: Sequence[Sequence[str]]) -> float:
     """Return the share of rows with as many fields as the first one."""
     return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
 
@@ -339,11 +341,11 @@ def _has_single_quotes(rows: Sequence[Sequence[str]]) -> bool:
     return False
 
 
-def _quote_problem(path: str, options: CsvOptions, fields: int, *, is_masked: bool) -> tuple[int, str] | None:
+def _find_quote_problem(path: str, options: CsvOptions, fields: int, *, is_masked: bool) -> tuple[int, str] | None:
     """Return the line of the first quote that swallows rows, and the reason; None if none does."""
     check = QuoteCheck(options.delimiter, options.quote, fields, is_masked=is_masked)
     decoder = codecs.getincrementaldecoder(options.encoding)(errors="replace")
-    for block in _blocks(path):
+    for block in _read_blocks(path):
         check.add(block if options.encoding == "utf-8" else decoder.decode(block).encode())
         if check.problem is not None:
             return check.problem

@@ -141,7 +141,7 @@ class QuoteCheck:
         rows = content[row_start : row_end if row_end >= 0 else len(content)].split(self._line_end)
         delimiter = self.delimiter.encode()
         if self.fields > 1 and all(row.count(delimiter) == self.fields - 1 for row in rows if row.strip()):
-            self._row_like.append((self._line_of(content, start), lines))
+            self._row_like.append((self._find_line(content, start), lines))
 
     def _judge(self) -> None:
         """Report values whose lines are like rows, if nearly all values of several lines are."""
@@ -154,7 +154,7 @@ class QuoteCheck:
             )
 
     def _report(self, content: bytes, start: int, reason: str) -> None:
-        self.problem = self.problem or (self._line_of(content, start), reason)
+        self.problem = self.problem or (self._find_line(content, start), reason)
 
-    def _line_of(self, content: bytes, start: int) -> int:
+    def _find_line(self, content: bytes, start: int) -> int:
         return self.line + content.count(self._line_end, 0, start)

@@ -21,7 +21,7 @@ import pyarrow.fs
 from cli.errors import DataError
 from schemas.data import Data, FileSplit, Format
 from schemas.tables import bigquery, locations
-from schemas.tables.locations import what_failed
+from schemas.tables.locations import describe_cause
 
 _NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")
 _EPOCH = datetime.date(1970, 1, 1)
@@ -44,7 +44,7 @@ class SplitInput:
     files: tuple[str, ...]
 
 
-def inputs(data: Data) -> list[SplitInput]:
+def resolve_inputs(data: Data) -> list[SplitInput]:
     """Return what a config's split files are at this moment, the spans and versions of its window resolved.
 
     Of BigQuery, the tables; queries are run.
@@ -61,8 +61,8 @@ def inputs(data: Data) -> list[SplitInput]:
     split_inputs: list[SplitInput] = []
     for name, split in data.splits.items():
         if isinstance(split, FileSplit):
-            for pattern, span in _of_window(data, name, split.files):
-                split_inputs.append(SplitInput(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
+            for pattern, span in _resolve_window(data, name, split.files):
+                split_inputs.append(SplitInput(name, pattern, span, tuple(match_files(data.base, pattern, name))))
     owner: dict[str, str] = {}
     for split_input in split_inputs:
         for path in split_input.files:
@@ -78,7 +78,7 @@ def has_spans(data: Data) -> bool:
     return any(isinstance(split, FileSplit) and _NUMBERS.search(split.files) for split in data.splits.values())
 
 
-def next_file(data: Data, split: str, today: datetime.date | None = None) -> str:
+def name_next_file(data: Data, split: str, today: datetime.date | None = None) -> str:
     """Return the path of a new file of a split: of its next span, in version 1; of today where spans are dates.
 
     Args:
@@ -95,8 +95,8 @@ def next_file(data: Data, split: str, today: datetime.date | None = None) -> str
     spans = [0]
     if _NUMBERS.search(pattern):
         with contextlib.suppress(DataError):
-            for path in _of_any_span(data.base, pattern, split):
-                numbers = _numbers_in(pattern, os.path.relpath(path, data.base))
+            for path in _match_all_spans(data.base, pattern, split):
+                numbers = _parse_numbers(pattern, os.path.relpath(path, data.base))
                 if numbers is not None and "SPAN" in numbers:
                     spans.append(int(numbers["SPAN"]))
     date = today or datetime.datetime.now(datetime.UTC).date()
@@ -117,12 +117,12 @@ def next_file(data: Data, split: str, today: datetime.date | None = None) -> str
     return os.path.join(data.base, name)
 
 
-def unlisted_inputs(data: Data) -> list[SplitInput]:
+def list_patterns(data: Data) -> list[SplitInput]:
     """Return the patterns, tables and queries of a config without spans, its files not looked for."""
     return [SplitInput(name, split.pattern, None, ()) for name, split in data.read_splits.items()]
 
 
-def matching_files(base: str, pattern: str, split: str) -> list[str]:
+def match_files(base: str, pattern: str, split: str) -> list[str]:
     """Return the files below `base` that have a name or match a pattern, in a stable order.
 
     Args:
@@ -134,9 +134,9 @@ def matching_files(base: str, pattern: str, split: str) -> list[str]:
       DataError: There are none, or they cannot be listed.
     """
     try:
-        files = _remote(base, pattern) if locations.is_remote(base) else _local(base, pattern)
+        files = _match_remote_files(base, pattern) if locations.is_remote(base) else _match_local_files(base, pattern)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{base}: cannot be listed: {what_failed(error)} (data.base)") from error
+        raise DataError(f"{base}: cannot be listed: {describe_cause(error)} (data.base)") from error
     if not files:
         raise MissingFilesError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
     return files
@@ -153,16 +153,16 @@ def list_files(source: str) -> list[str]:
     try:
         files = _list_remote_files(source) if "://" in source else _list_local_files(source)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{source}: cannot be listed: {what_failed(error)}") from error
+        raise DataError(f"{source}: cannot be listed: {describe_cause(error)}") from error
     if not files:
         raise DataError(f"{source}: {'holds no files' if os.path.isdir(source) else 'no such file'}")
     return sorted(files)
 
 
-def guessed_format(path: str) -> Format | None:
+def guess_format(path: str) -> Format | None:
     """Return what a file's name says of its format; None where it says nothing.
 
-    >>> guessed_format("a.csv.gz"), guessed_format("data_tfrecord-00000-of-00001.gz"), guessed_format("a.xlsx")
+    >>> guess_format("a.csv.gz"), guess_format("data_tfrecord-00000-of-00001.gz"), guess_format("a.xlsx")
     ('csv', 'tfrecord', None)
     """
     name = os.path.basename(path).lower()
@@ -175,7 +175,7 @@ def guessed_format(path: str) -> Format | None:
     return "csv" if name.endswith(_CSV_ENDINGS) else None
 
 
-def literal_start(path: str, base: str = "") -> tuple[str, str]:
+def split_literal_folder(path: str, base: str = "") -> tuple[str, str]:
     """Split a local path into the longest folder that exists, taken literally, and the rest, which may be a pattern.
 
     Args:
@@ -192,12 +192,12 @@ def literal_start(path: str, base: str = "") -> tuple[str, str]:
     return base, path
 
 
-def _local(base: str, pattern: str) -> list[str]:
+def _match_local_files(base: str, pattern: str) -> list[str]:
     """Return the files of a name or pattern below a folder; "" is the current one."""
     literal = os.path.join(base, pattern)
     if os.path.isfile(literal):
         return [literal]
-    folder, rest = literal_start(pattern, base)
+    folder, rest = split_literal_folder(pattern, base)
     paths = (os.path.join(folder, name) for name in glob.glob(rest, root_dir=folder or None, recursive=True))
     return sorted(path for path in paths if os.path.isfile(path))
 
@@ -205,12 +205,12 @@ def _local(base: str, pattern: str) -> list[str]:
 def _list_local_files(source: str) -> list[str]:
     if os.path.isdir(source):
         return [entry.path for entry in os.scandir(source) if entry.is_file() and entry.name[0] not in "_."]
-    return _local("", source)
+    return _match_local_files("", source)
 
 
 def _list_remote_files(source: str) -> list[str]:
     source = source.rstrip("/")
-    filesystem, path = locations.filesystem(source)
+    filesystem, path = locations.open_filesystem(source)
     if filesystem.get_file_info(path).is_file:
         return [source]
     infos = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
@@ -219,12 +219,12 @@ def _list_remote_files(source: str) -> list[str]:
     if files or special is None:
         return files
     base = source[: source.rindex("/", 0, special.start())]
-    return _remote(base, source[len(base) + 1 :])
+    return _match_remote_files(base, source[len(base) + 1 :])
 
 
-def _remote(base: str, pattern: str) -> list[str]:
+def _match_remote_files(base: str, pattern: str) -> list[str]:
     """Return the files of a name or pattern below a remote folder."""
-    filesystem, folder = locations.filesystem(base)
+    filesystem, folder = locations.open_filesystem(base)
     literal = f"{folder}/{pattern}"
     if filesystem.get_file_info(literal).is_file:
         return [locations.locate(base, literal)]
@@ -233,22 +233,22 @@ def _remote(base: str, pattern: str) -> list[str]:
     below, steps = "", pattern.split("/")
     while len(steps) > 1 and any(name.startswith(f"{below}{steps[0]}/") for name in names):
         below = f"{below}{steps.pop(0)}/"
-    fitting = [n for n in names if n.startswith(below) and _fits(n[len(below) :].split("/"), steps)]
+    fitting = [n for n in names if n.startswith(below) and _is_match(n[len(below) :].split("/"), steps)]
     return sorted(locations.locate(base, f"{folder}/{name}") for name in fitting)
 
 
-def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
+def _is_match(names: Sequence[str], steps: Sequence[str]) -> bool:
     """Return whether the parts of a path match those of a pattern, by the rules of Python's `glob`."""
     if not steps:
         return not names
     if steps[0] == "**":
-        return any(_fits(names[start:], steps[1:]) for start in range(len(names) + 1))
+        return any(_is_match(names[start:], steps[1:]) for start in range(len(names) + 1))
     if not names or (names[0].startswith(".") and not steps[0].startswith(".")):
         return False
-    return fnmatch.fnmatchcase(names[0], steps[0]) and _fits(names[1:], steps[1:])
+    return fnmatch.fnmatchcase(names[0], steps[0]) and _is_match(names[1:], steps[1:])
 
 
-def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:
+def _resolve_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:
     """Return the pattern for each span of the window, highest version first filled in."""
     if not _NUMBERS.search(pattern):
         return [(pattern, None)]
@@ -277,18 +277,20 @@ def find_spans(base: str, pattern: str, split: str) -> dict[int, str]:
       DataError: There is none, or the files cannot be listed.
     """
     versions: dict[int, dict[int, str]] = {}
-    for path in _of_any_span(base, pattern, split):
+    for path in _match_all_spans(base, pattern, split):
         is_remote = locations.is_remote(path)
         below = path[len(base.rstrip("/")) + 1 :] if is_remote else os.path.relpath(path, base)
-        numbers = _numbers_in(pattern, below)
+        numbers = _parse_numbers(pattern, below)
         if numbers is not None:
-            versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _fill(pattern, numbers)
+            versions.setdefault(_parse_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _fill(
+                pattern, numbers
+            )
     if not versions:
         raise MissingFilesError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
     return {span: versions[span][max(versions[span])] for span in sorted(versions)}
 
 
-def names_spans(pattern: str) -> bool:
+def has_span_numbers(pattern: str) -> bool:
     """Return whether a pattern has numbers that stand for spans; versions alone are none."""
     return any((match[1] or match[3]) != "VERSION" for match in _NUMBERS.finditer(pattern))
 
@@ -298,37 +300,37 @@ def format_span(pattern: str, span: int) -> str:
     return (_EPOCH + datetime.timedelta(days=span)).isoformat() if "{YYYY}" in pattern else str(span)
 
 
-def _of_any_span(base: str, pattern: str, split: str) -> list[str]:
+def _match_all_spans(base: str, pattern: str, split: str) -> list[str]:
     """Return the files of a pattern with numbers: those whose names are the rest literally, if there are any."""
     ends = [0, *(end for match in _NUMBERS.finditer(pattern) for end in match.span()), len(pattern)]
     literal = "*".join(glob.escape(pattern[start:end]) for start, end in zip(ends[::2], ends[1::2], strict=True))
     with contextlib.suppress(DataError):
-        return matching_files(base, literal, split)
-    return matching_files(base, _NUMBERS.sub("*", pattern), split)
+        return match_files(base, literal, split)
+    return match_files(base, _NUMBERS.sub("*", pattern), split)
 
 
-def _numbers_in(pattern: str, path: str) -> dict[str, str] | None:
+def _parse_numbers(pattern: str, path: str) -> dict[str, str] | None:
     """Return the texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None where it only looks alike."""
     expression, end, seen = "", 0, set()
     for match in _NUMBERS.finditer(pattern):
         name, width = match[1] or match[3], match[2] or {"YYYY": "4", "MM": "2", "DD": "2"}.get(match[3] or "")
-        expression += _expression(pattern[end : match.start()])
+        expression += _build_expression(pattern[end : match.start()])
         expression += (
             f"(?P={name})" if name in seen else f"(?P<{name}>\\d{{{width}}})" if width else f"(?P<{name}>\\d+)"
         )
         seen.add(name)
         end = match.end()
-    expression += _expression(pattern[end:])
+    expression += _build_expression(pattern[end:])
     whole_match = re.fullmatch(expression, path)
     return whole_match.groupdict() if whole_match else None
 
 
-def _expression(text: str) -> str:
+def _build_expression(text: str) -> str:
     """Return a regular expression for a piece of a path, each of whose names stands for itself or is a pattern."""
     return "/".join(f"(?:{re.escape(name)}|{fnmatch.translate(name)[4:-3]})" for name in text.split("/"))
 
 
-def _span(numbers: Mapping[str, str], path: str) -> int:
+def _parse_span(numbers: Mapping[str, str], path: str) -> int:
     if "YYYY" not in numbers:
         return int(numbers.get("SPAN", "0"))
     try:

@@ -59,30 +59,30 @@ def decode(records: Sequence[bytes], only: Collection[str] | None = None, decima
       ExampleError: A record is not a tf.Example, is a tf.SequenceExample, or has bytes that are not UTF-8 in a column
         that is wanted.
     """
-    for names, batch, start in _batches(records):
+    for names, batch, start in _decode_batches(records):
         selected = [name for name in names if only is None or name in only]
-        columns = [_strings(batch, name, start, decimal) for name in selected]
+        columns = [_convert_column(batch, name, start, decimal) for name in selected]
         yield Part(pa.RecordBatch.from_arrays(columns, names=selected), names, start)
 
 
-def unreadable(records: Sequence[bytes]) -> dict[str, str]:
+def find_unreadable(records: Sequence[bytes]) -> dict[str, str]:
     """Return the features that are not columns of strings, by name, since their bytes are not UTF-8.
 
     Raises:
       ExampleError: A record is not a tf.Example, or is a tf.SequenceExample.
     """
     problems: dict[str, str] = {}
-    for names, batch, start in _batches(records):
+    for names, batch, start in _decode_batches(records):
         for name in names:
             try:
-                _strings(batch, name, start, ".")
+                _convert_column(batch, name, start, ".")
             except ExampleError as error:
                 problem = str(error).removeprefix(f"{name}: ").removeprefix("holds ").removeprefix("has ")
                 problems.setdefault(name, problem)
     return problems
 
 
-def _batches(records: Sequence[bytes]) -> Iterator[tuple[list[str], pa.RecordBatch, int]]:
+def _decode_batches(records: Sequence[bytes]) -> Iterator[tuple[list[str], pa.RecordBatch, int]]:
     """Yield the names of features, decoded records, and the place of the first of them."""
     for index, record in enumerate(records):
         if _is_sequence(record):
@@ -104,7 +104,7 @@ def _decode(decoder: Any, records: Sequence[bytes], start: int) -> Iterator[tupl
         yield from _decode(decoder, records[half:], start + half)
 
 
-def _strings(batch: pa.RecordBatch, name: str, start: int, decimal: str) -> pa.Array:
+def _convert_column(batch: pa.RecordBatch, name: str, start: int, decimal: str) -> pa.Array:
     lists = batch.column(name)
     if pa.types.is_null(lists.type):
         return pa.nulls(batch.num_rows, pa.string())

@@ -79,7 +79,7 @@ def _without_undefined(values: pa.Array) -> pa.Array:
     return values
 
 
-def _haversine_km(*degrees: pa.Array) -> pa.Array:
+def _compute_haversine_km(*degrees: pa.Array) -> pa.Array:
     """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984).
 
     It is null for a latitude beyond a pole.
@@ -97,7 +97,7 @@ def _haversine_km(*degrees: pa.Array) -> pa.Array:
     return pa.array(kilometres, pa.float64(), mask=~valid)
 
 
-def _time_part(part: Callable[[Any], Any]) -> Function:
+def _build_time_part(part: Callable[[Any], Any]) -> Function:
     def evaluate(seconds: pa.Array) -> pa.Array:
         values = part(pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)).astype(np.float64)
         return pa.array(values, mask=np.asarray(seconds.is_null()))
@@ -105,7 +105,7 @@ def _time_part(part: Callable[[Any], Any]) -> Function:
     return evaluate
 
 
-def _floor_quotient(dividend: pa.Array, divisor: pa.Array) -> pa.Array:
+def _divide_to_floor(dividend: pa.Array, divisor: pa.Array) -> pa.Array:
     return pc.floor(pc.divide(dividend, divisor))
 
 
@@ -123,8 +123,8 @@ _ARROW_FUNCTIONS: Mapping[str, Function] = {
     "-": pc.subtract,
     "*": pc.multiply,
     "/": pc.divide,
-    "//": _floor_quotient,
-    "%": lambda x, y: pc.subtract(x, pc.multiply(_floor_quotient(x, y), y)),
+    "//": _divide_to_floor,
+    "%": lambda x, y: pc.subtract(x, pc.multiply(_divide_to_floor(x, y), y)),
     "**": pc.power,
     "negative": pc.negate,
     "==": pc.equal,
@@ -155,6 +155,6 @@ _ARROW_FUNCTIONS: Mapping[str, Function] = {
     "length": lambda x: pc.utf8_length(x).cast(pa.float64()),
     "sin": lambda x: pc.sin(x),
     "cos": lambda x: pc.cos(x),
-    **{name: _time_part(part) for name, part in PARTS.items()},
-    "haversine": _haversine_km,
+    **{name: _build_time_part(part) for name, part in PARTS.items()},
+    "haversine": _compute_haversine_km,
 }

@@ -53,65 +53,65 @@ class FileKind:
     name: str
     remedy: str
 
-    def error(self, path: str) -> DataError:
+    def build_error(self, path: str) -> DataError:
         """Return the error for a file of this kind."""
         stem = os.path.basename(path).split(".")[0] or "table"
         remedy = self.remedy.format(path=path, stem=stem)
         return DataError(f"{path}: is {self.name}; expected CSV, Parquet or TFRecord. {remedy}")
 
 
-def _by_pandas(name: str, call: str, written: str = _TO_CSV) -> FileKind:
+def _build_pandas_kind(name: str, call: str, written: str = _TO_CSV) -> FileKind:
     return FileKind(name, f"Convert it, as in pandas.{call}{written}")
 
 
-def _archive_kind(name: str, command: str) -> FileKind:
+def _build_archive_kind(name: str, command: str) -> FileKind:
     return FileKind(name, f"Unpack it ({command}) and name the file in it")
 
 
-_EXCEL = _by_pandas("an Excel workbook", "read_excel('{path}')")
-_ODS = _by_pandas("an OpenDocument spreadsheet", "read_excel('{path}', engine='odf')")
-_FEATHER = _by_pandas("an Arrow or Feather file", "read_feather('{path}')", _TO_PARQUET)
-_ZIP = _archive_kind("a zip archive", "unzip '{path}'")
-_NPZ = _by_pandas(
+_EXCEL = _build_pandas_kind("an Excel workbook", "read_excel('{path}')")
+_ODS = _build_pandas_kind("an OpenDocument spreadsheet", "read_excel('{path}', engine='odf')")
+_FEATHER = _build_pandas_kind("an Arrow or Feather file", "read_feather('{path}')", _TO_PARQUET)
+_ZIP = _build_archive_kind("a zip archive", "unzip '{path}'")
+_NPZ = _build_pandas_kind(
     "an archive of NumPy arrays (.npz)",
     "DataFrame(numpy.load('{path}')[NAME]).add_prefix('column_')",
     _TO_PARQUET,
 )
-_TAR = _archive_kind("a tar archive", "tar xf '{path}'")
+_TAR = _build_archive_kind("a tar archive", "tar xf '{path}'")
 _R = FileKind("data of R", "Write it in R: write.csv(NAME, '{stem}.csv', row.names = FALSE)")
-_JSON = _by_pandas("JSON", "read_json('{path}')")
-_JSON_LINES = _by_pandas("JSON lines", "read_json('{path}', lines=True)")
-_STATA = _by_pandas("a Stata file", "read_stata('{path}')")
-_SAS = _by_pandas("a SAS file", "read_sas('{path}')")
-_PICKLE = _by_pandas("a Python pickle", "read_pickle('{path}')", _TO_PARQUET)
+_JSON = _build_pandas_kind("JSON", "read_json('{path}')")
+_JSON_LINES = _build_pandas_kind("JSON lines", "read_json('{path}', lines=True)")
+_STATA = _build_pandas_kind("a Stata file", "read_stata('{path}')")
+_SAS = _build_pandas_kind("a SAS file", "read_sas('{path}')")
+_PICKLE = _build_pandas_kind("a Python pickle", "read_pickle('{path}')", _TO_PARQUET)
 _BINARY = FileKind("binary data of an unknown kind", "Name another file")
 _BY_MAGIC = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _EXCEL,
     b"ARROW1\x00\x00": _FEATHER,
-    b"\xff\xff\xff\xff": _by_pandas(
+    b"\xff\xff\xff\xff": _build_pandas_kind(
         "an Arrow stream", "DataFrame(pyarrow.ipc.open_stream('{path}').read_pandas())", _TO_PARQUET
     ),
-    b"\x93NUMPY": _by_pandas(
+    b"\x93NUMPY": _build_pandas_kind(
         "a NumPy array (.npy)", "DataFrame(numpy.load('{path}')).add_prefix('column_')", _TO_PARQUET
     ),
-    b"SQLite format 3\x00": _by_pandas(
+    b"SQLite format 3\x00": _build_pandas_kind(
         "an SQLite database", "read_sql('select * from NAME', sqlite3.connect('{path}'))"
     ),
-    b"\x89HDF\r\n\x1a\n": _by_pandas("an HDF5 file", "read_hdf('{path}')", _TO_PARQUET),
-    b"Obj\x01": _by_pandas("an Avro file", "DataFrame(fastavro.reader(open('{path}', 'rb')))", _TO_PARQUET),
+    b"\x89HDF\r\n\x1a\n": _build_pandas_kind("an HDF5 file", "read_hdf('{path}')", _TO_PARQUET),
+    b"Obj\x01": _build_pandas_kind("an Avro file", "DataFrame(fastavro.reader(open('{path}', 'rb')))", _TO_PARQUET),
     _SAS_MAGIC: _SAS,
     b"HEADER RECORD*******": _SAS,
     b"<stata_dta>": _STATA,
-    b"$FL2": _by_pandas("an SPSS file", "read_spss('{path}')"),
-    b"$FL3": _by_pandas("an SPSS file", "read_spss('{path}')"),
+    b"$FL2": _build_pandas_kind("an SPSS file", "read_spss('{path}')"),
+    b"$FL3": _build_pandas_kind("an SPSS file", "read_spss('{path}')"),
     b"RDX2\n": _R,
     b"RDX3\n": _R,
     b"X\n\x00\x00\x00": _R,
-    b"MATLAB 5.0 MAT-file": _by_pandas(
+    b"MATLAB 5.0 MAT-file": _build_pandas_kind(
         "a MATLAB file", "DataFrame(scipy.io.loadmat('{path}')[NAME]).add_prefix('column_')", _TO_PARQUET
     ),
-    b"7z\xbc\xaf\x27\x1c": _archive_kind("a 7z archive", "7z x '{path}'"),
-    b"Rar!\x1a\x07": _archive_kind("a RAR archive", "unrar x '{path}'"),
+    b"7z\xbc\xaf\x27\x1c": _build_archive_kind("a 7z archive", "7z x '{path}'"),
+    b"Rar!\x1a\x07": _build_archive_kind("a RAR archive", "unrar x '{path}'"),
     b"\xfd7zXZ\x00": FileKind("compressed by xz", "Decompress it: unxz '{path}'"),
     b"%PDF-": FileKind("a PDF document", "Name another file"),
     b"\x89PNG\r\n": FileKind("an image", "Name another file"),
@@ -126,8 +126,8 @@ def open_decompressed(path: str) -> pa.NativeFile:
     Raises:
       OSError, pyarrow.ArrowException: The file cannot be opened.
     """
-    filesystem, location = locations.filesystem(path)
-    return filesystem.open_input_stream(location, compression=_compression_of(path))
+    filesystem, location = locations.open_filesystem(path)
+    return filesystem.open_input_stream(location, compression=_detect_compression(path))
 
 
 def is_compressed(path: str) -> bool:
@@ -136,10 +136,10 @@ def is_compressed(path: str) -> bool:
     Raises:
       OSError, pyarrow.ArrowException: The file cannot be opened.
     """
-    return _compression_of(path) is not None
+    return _detect_compression(path) is not None
 
 
-def start_of(path: str) -> bytes:
+def read_start(path: str) -> bytes:
     """Return the first bytes of a file, decompressed; none if they cannot be decompressed.
 
     Raises:
@@ -153,19 +153,19 @@ def start_of(path: str) -> bytes:
                 # Whoever reads the file reports how far it can be read.
                 return b""
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {locations.what_failed(error)}") from error
+        raise DataError(f"{path}: cannot be read: {locations.describe_cause(error)}") from error
 
 
-def table_format(path: str) -> Format:
+def detect_table_format(path: str) -> Format:
     """Return the format of a file by its content; any text may be CSV.
 
     Raises:
       DataError: The file cannot be read, or is not a table.
     """
-    start = start_of(path)
-    kind = other_kind(start)
+    start = read_start(path)
+    kind = recognize_other_kind(start)
     if kind is not None:
-        raise kind.error(path)
+        raise kind.build_error(path)
     return recognize_format(start)
 
 
@@ -180,13 +180,13 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     Raises:
       DataError: The file cannot be read, is not a table, or has another format.
     """
-    start = start_of(path)
-    kind = other_kind(start)
+    start = read_start(path)
+    kind = recognize_other_kind(start)
     if kind is _BINARY and expected != "csv":
         # It may be damaged: its reader reports where.
         return start
     if kind is not None:
-        raise kind.error(path)
+        raise kind.build_error(path)
     actual = recognize_format(start)
     if start and actual != expected:
         names = {"csv": "CSV or other text", "parquet": "Parquet", "tfrecord": "TFRecord"}
@@ -198,31 +198,31 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
 
 def recognize_format(start: bytes) -> Format:
     """Return the format that the first bytes of a file have; CSV if nothing else is recognised."""
-    if _starts_with_word(start, b"PAR1"):
+    if _has_first_word(start, b"PAR1"):
         return "parquet"
     return "tfrecord" if _is_tfrecord(start) else "csv"
 
 
-def other_kind(start: bytes) -> FileKind | None:
+def recognize_other_kind(start: bytes) -> FileKind | None:
     """Return the kind of a file that is not a table, by its first bytes, decompressed; None if it may be a table."""
-    if _starts_with_word(start, b"PAR1") or _is_tfrecord(start):
+    if _has_first_word(start, b"PAR1") or _is_tfrecord(start):
         return None
     for magic, kind in _BY_MAGIC.items():
         if start.startswith(magic):
             return kind
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return _zip_kind(start)
+        return _recognize_zip(start)
     if start[257:262] == b"ustar":
         return _TAR
-    if _starts_with_word(start, b"FEA1"):
+    if _has_first_word(start, b"FEA1"):
         return _FEATHER
-    if _starts_with_word(start, b"ORC"):
-        return _by_pandas("an ORC file", "read_orc('{path}')", _TO_PARQUET)
+    if _has_first_word(start, b"ORC"):
+        return _build_pandas_kind("an ORC file", "read_orc('{path}')", _TO_PARQUET)
     if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and len(start) > 2:
         return _PICKLE
     if start[:1] in (b"\x71", b"\x72", b"\x73") and start[1:4] in (b"\x01\x01\x00", b"\x02\x01\x00"):
         return _STATA
-    return _text_kind(start) or (_BINARY if _is_binary(start) else None)
+    return _recognize_text(start) or (_BINARY if _is_binary(start) else None)
 
 
 def detect_encoding_mark(start: bytes) -> str | None:
@@ -248,19 +248,19 @@ def detect_encoding_mark(start: bytes) -> str | None:
     return None
 
 
-def _compression_of(path: str) -> str | None:
-    filesystem, location = locations.filesystem(path)
+def _detect_compression(path: str) -> str | None:
+    filesystem, location = locations.open_filesystem(path)
     with filesystem.open_input_stream(location, compression=None) as file:
         start = file.read(10)
     return next((name for magic, name in _COMPRESSIONS.items() if re.match(magic, start)), None)
 
 
-def _starts_with_word(start: bytes, word: bytes) -> bool:
+def _has_first_word(start: bytes, word: bytes) -> bool:
     """Return whether binary data starts with a word that a header of CSV may start with, too."""
     return start.startswith(word) and _TEXT_CONTROLS.search(start[len(word) : 64]) is not None
 
 
-def _zip_kind(start: bytes) -> FileKind:
+def _recognize_zip(start: bytes) -> FileKind:
     if b"[Content_Types].xml" in start or b"xl/" in start or b"docProps/" in start:
         return _EXCEL
     if b"opendocument.spreadsheet" in start[:200]:
@@ -268,15 +268,15 @@ def _zip_kind(start: bytes) -> FileKind:
     return _NPZ if re.match(rb"PK.{28}[^\x00]{1,200}?\.npy", start, re.DOTALL) else _ZIP
 
 
-def _text_kind(start: bytes) -> FileKind | None:
+def _recognize_text(start: bytes) -> FileKind | None:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     lower = text[:200].lower()
     if lower.startswith((b"<!doctype html", b"<html", b"<table")):
-        return _by_pandas("HTML", "read_html('{path}')[0]")
+        return _build_pandas_kind("HTML", "read_html('{path}')[0]")
     if lower.startswith(b"<?xml"):
-        return _by_pandas("XML", "read_xml('{path}')")
+        return _build_pandas_kind("XML", "read_xml('{path}')")
     if re.match(rb"(%[^\n]*\n|\s)*@relation\s", text[:4096], re.IGNORECASE):
-        return _by_pandas("an ARFF file", "DataFrame(scipy.io.arff.loadarff('{path}')[0])")
+        return _build_pandas_kind("an ARFF file", "DataFrame(scipy.io.arff.loadarff('{path}')[0])")
     if re.match(rb"\{\s*(\"|\}\s*$)|\[\s*(\{|\[)", text):
         first, _, rest = text.partition(b"\n")
         return _JSON_LINES if _is_json(first) and rest.lstrip().startswith((b"{", b"[")) else _JSON
@@ -300,10 +300,10 @@ def _is_binary(start: bytes) -> bool:
 
 def _is_tfrecord(start: bytes) -> bool:
     """Return whether a file starts with the length of a record and the checksum of that length."""
-    return len(start) >= 12 and masked_crc(start[:8]) == struct.unpack("<I", start[8:12])[0]
+    return len(start) >= 12 and compute_masked_crc(start[:8]) == struct.unpack("<I", start[8:12])[0]
 
 
-def masked_crc(content: bytes) -> int:
+def compute_masked_crc(content: bytes) -> int:
     """Return the checksum that TFRecord has of bytes."""
     crc = int(google_crc32c.value(content))
     return (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF

@@ -15,7 +15,7 @@ def is_remote(location: str) -> bool:
     return "://" in location
 
 
-def filesystem(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
+def open_filesystem(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """Return the file system of a path or URI, and the path in it.
 
     Arrow's own parser decodes %20, cuts at # and ? and rejects spaces. Object names hold all of these, and gsutil,
@@ -48,7 +48,7 @@ def locate(base: str, path: str) -> str:
     return f"{scheme}://{user}{at}{path}"
 
 
-def what_failed(error: BaseException) -> str:
+def describe_cause(error: BaseException) -> str:
     """Return the cause of a file error in one line, without the places in the source of Arrow and Google."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
     match = re.search(r'"message": "([^"]+)"|Detail: \[errno \d+\] (.+)', text)

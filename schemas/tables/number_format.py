@@ -91,7 +91,7 @@ class NumberFormat:
 PLAIN = NumberFormat()
 
 
-def plain_numbers(strings: pa.Array, format: NumberFormat) -> pa.Array:
+def to_plain_numbers(strings: pa.Array, format: NumberFormat) -> pa.Array:
     """Return numbers as plain strings such as -1234.5, null where a string is not a number in this format; [n].
 
     Percent are written with an exponent, 51.1% as 51.1e-2, which is exact.
@@ -129,7 +129,7 @@ def _are_plain(strings: pa.Array, format: NumberFormat) -> bool:
     except pa.ArrowInvalid:
         return False
     # Arrow reads 0x126 as an integer.
-    return format.decimal == "." or not _has(strings, "[xX]")
+    return format.decimal == "." or not _has_match(strings, "[xX]")
 
 
 def find_number_format(
@@ -151,31 +151,32 @@ def find_number_format(
     odd = {name: sample for name, sample in samples.items() if not _are_plain(sample, PLAIN)}
     if not odd:
         return PLAIN, {}
-    currency = tuple(dict.fromkeys(sign for sample in odd.values() for sign in _currencies_of(sample)))
-    candidates = _formats(currency, pa.concat_arrays(list(odd.values())))
+    currency = tuple(dict.fromkeys(sign for sample in odd.values() for sign in _find_currencies(sample)))
+    candidates = _list_formats(currency, pa.concat_arrays(list(odd.values())))
     written = {
         name: (sample, formats)
         for name, sample in odd.items()
-        if (formats := [format for format in candidates if _fits(sample, format)])
+        if (formats := [format for format in candidates if _is_mostly_numbers(sample, format)])
     }
     if not written:
         return PLAIN, {}
     fractions = {name: sample for name, sample in samples.items() if name not in odd and _has_fractions(sample)}
 
-    def votes(format: NumberFormat) -> tuple[int, int, bool]:
+    def count_votes(format: NumberFormat) -> tuple[int, int, bool]:
         fits = [sample for sample, formats in written.values() if format in formats]
         fitting = len(fits)
-        fitting += sum(_fits(sample, format) for sample in fractions.values())
+        fitting += sum(_is_mostly_numbers(sample, format) for sample in fractions.values())
         # Thousands may be rare: a column fits without them.
-        return fitting, sum(_numbers_in(sample, format) for sample in fits), prefers_comma and format.decimal == ","
+        return fitting, sum(_count_numbers(sample, format) for sample in fits), prefers_comma and format.decimal == ","
 
     # The first of equals: a format with fewer options goes before another.
-    chosen = max(candidates, key=votes)
+    chosen = max(candidates, key=count_votes)
     read = [sample for sample, formats in written.values() if chosen in formats]
     others = {name: (sample, formats[0]) for name, (sample, formats) in written.items() if chosen not in formats}
-    others |= {name: (sample, PLAIN) for name, sample in fractions.items() if not _fits(sample, chosen)}
+    others |= {name: (sample, PLAIN) for name, sample in fractions.items() if not _is_mostly_numbers(sample, chosen)}
     notes = {
-        name: f"{_example(sample)} is a number in another format than most columns; {_options(format)} reads it"
+        name: f"{_quote_example(sample)} is a number in another format than most columns; "
+        f"{_format_options(format)} reads it"
         for name, (sample, format) in others.items()
     }
     return _reduce(chosen, read), notes
@@ -199,7 +200,7 @@ def _with_digits(strings: pa.Array) -> pa.Array:
     return distinct.take(pa.array(np.union1d(chosen, begins_with_zero)))
 
 
-def _currencies_of(sample: pa.Array) -> Iterator[str]:
+def _find_currencies(sample: pa.Array) -> Iterator[str]:
     """Yield the currencies beside the numbers of a column, if most of its values have one."""
     words = pc.replace_substring_regex(sample, _NUMBER_PARTS, "")
     money = {pair["values"]: pair["counts"] for pair in pc.value_counts(words).to_pylist()}
@@ -213,13 +214,13 @@ def _is_currency(word: str) -> bool:
 
 
 def _has_fractions(sample: pa.Array) -> bool:
-    return _has(sample, r"\.")
+    return _has_match(sample, r"\.")
 
 
-def _formats(currency: Sequence[str], strings: pa.Array) -> list[NumberFormat]:
+def _list_formats(currency: Sequence[str], strings: pa.Array) -> list[NumberFormat]:
     """Return the formats that strings may have, those with fewer options first."""
-    has = {mark: _has(strings, pattern) for mark, pattern in _GROUP_SEPARATORS.items()}
-    has_commas = has[","] or _has(strings, r"\.[0-9]{3}\.[0-9]{3}")
+    has = {mark: _has_match(strings, pattern) for mark, pattern in _GROUP_SEPARATORS.items()}
+    has_commas = has[","] or _has_match(strings, r"\.[0-9]{3}\.[0-9]{3}")
     decimals: list[Decimal] = [".", ","] if has_commas else ["."]
     separators: list[Thousands | None] = [None, ",", ".", " ", "'", "_"]
     pairs = [(d, t) for t in separators for d in decimals if t is None or (t != d and has[t])]
@@ -228,33 +229,33 @@ def _formats(currency: Sequence[str], strings: pa.Array) -> list[NumberFormat]:
     return [NumberFormat(decimal, thousands, currency, percent=True) for decimal, thousands in pairs]
 
 
-def _has(strings: pa.Array, pattern: str) -> bool:
+def _has_match(strings: pa.Array, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(strings, pattern)).as_py())
 
 
-def _numbers_in(strings: pa.Array, format: NumberFormat) -> int:
-    return int(len(strings) - plain_numbers(strings, format).null_count)
+def _count_numbers(strings: pa.Array, format: NumberFormat) -> int:
+    return int(len(strings) - to_plain_numbers(strings, format).null_count)
 
 
-def _fits(sample: pa.Array, format: NumberFormat) -> bool:
+def _is_mostly_numbers(sample: pa.Array, format: NumberFormat) -> bool:
     # One group that begins with a zero tells that the others are fractions too.
-    if format.thousands and _has(sample, f"^[+-]?0{_GROUP_SEPARATORS[format.thousands]}[0-9]"):
+    if format.thousands and _has_match(sample, f"^[+-]?0{_GROUP_SEPARATORS[format.thousands]}[0-9]"):
         return False
-    return _numbers_in(sample, format) >= _MOSTLY * len(sample)
+    return _count_numbers(sample, format) >= _MOSTLY * len(sample)
 
 
 def _reduce(format: NumberFormat, samples: Sequence[pa.Array]) -> NumberFormat:
     """Return a format with only the options that some column needs."""
     strings = pa.concat_arrays(samples) if samples else pa.array([], pa.string())
-    currency = tuple(sign for sign in format.currency if _has(strings, re.escape(sign)))
-    return NumberFormat(format.decimal, format.thousands, currency, percent=_has(strings, "%"))
+    currency = tuple(sign for sign in format.currency if _has_match(strings, re.escape(sign)))
+    return NumberFormat(format.decimal, format.thousands, currency, percent=_has_match(strings, "%"))
 
 
-def _example(sample: pa.Array) -> str:
+def _quote_example(sample: pa.Array) -> str:
     return repr(sample.filter(pc.match_substring_regex(sample, "[^0-9]"))[0].as_py())
 
 
-def _options(format: NumberFormat) -> str:
+def _format_options(format: NumberFormat) -> str:
     """Return the separators of a format as a config declares them."""
     decimal = f"data.csv.decimal: {format.decimal!r}"
     return decimal if format.thousands is None else f"{decimal} with data.csv.thousands: {format.thousands!r}"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.sensitive import MASK
-from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
+from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, to_plain_numbers
 
 _MONTH = (
     r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
@@ -55,12 +55,12 @@ def check_format(date_format: str, bounds: Sequence[str]) -> None:
     """
     for bound in bounds:
         try:
-            _dates(pa.array([bound]), date_format)
+            _parse_dates(pa.array([bound]), date_format)
         except pa.ArrowInvalid as error:
             raise ValueError(f"date_format: {date_format!r} does not describe the bound {bound!r}") from error
 
 
-def within(
+def are_within(
     texts: pa.Array,
     *,
     at_least: float | str | None,
@@ -87,16 +87,16 @@ def within(
     show: Callable[[str], str] = (lambda _: MASK) if is_sensitive else repr
     if date_format is not None:
         expected = f"expected a date as date_format {date_format!r} describes it"
-        values = _convert(texts, lambda some: _dates(some, date_format), expected, show)
+        values = _convert(texts, lambda some: _parse_dates(some, date_format), expected, show)
         low, high = (
-            None if bound is None else _dates(pa.array([bound]), date_format)[0] for bound in (at_least, below)
+            None if bound is None else _parse_dates(pa.array([bound]), date_format)[0] for bound in (at_least, below)
         )
     elif isinstance(bounds[0], str):
         for bound in bounds:
             _check_letters(texts, str(bound), show)
     else:
         expected = f"expected a finite number, to be compared with {bounds[0]:g}"
-        values = _convert(texts, lambda some: _numbers(some, numbers), expected, show)
+        values = _convert(texts, lambda some: _parse_numbers(some, numbers), expected, show)
     inside = pc.is_valid(values)
     if low is not None:
         inside = pc.and_(inside, pc.greater_equal(values, low))
@@ -105,14 +105,14 @@ def within(
     return pc.fill_null(inside, False)
 
 
-def _numbers(texts: pa.Array, format: NumberFormat) -> pa.Array:
-    numbers = plain_numbers(pc.utf8_trim_whitespace(texts), format).cast(pa.float64())
+def _parse_numbers(texts: pa.Array, format: NumberFormat) -> pa.Array:
+    numbers = to_plain_numbers(pc.utf8_trim_whitespace(texts), format).cast(pa.float64())
     if pc.all(pc.is_finite(numbers)).as_py() is False or numbers.null_count > texts.null_count:
         raise pa.ArrowInvalid("not finite")
     return numbers
 
 
-def _dates(texts: pa.Array, date_format: str) -> pa.Array:
+def _parse_dates(texts: pa.Array, date_format: str) -> pa.Array:
     return pc.strptime(pc.utf8_trim_whitespace(texts), format=date_format, unit="us")
 
 
@@ -159,9 +159,9 @@ def _is_misordered(value: str, bound: str) -> bool:
         # A month is ordered against a day of a year: 2013-11 and 2013-11-05.
         digits = re.sub(r"\d", "0", value)
         return not re.match(re.escape(digits) + r"(?!\d)", re.sub(r"\d", "0", bound))
-    return (value < bound) != (_natural(value) < _natural(bound)) or bool(_UNORDERED_DATE.search(value))
+    return (value < bound) != (_pad_numbers(value) < _pad_numbers(bound)) or bool(_UNORDERED_DATE.search(value))
 
 
-def _natural(text: str) -> str:
+def _pad_numbers(text: str) -> str:
     """Return a string whose letters order numbers within it."""
     return re.sub(r"\d+", lambda digits: digits[0].zfill(20), text)

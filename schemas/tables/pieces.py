@@ -35,7 +35,7 @@ class Piece:
     before: int
 
 
-def csv_pieces(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> list[Piece]:
+def split_csv(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> list[Piece]:
     """Return the pieces of an uncompressed CSV file, from one look at all its bytes; none if it is best read as a
     whole.
 
@@ -68,7 +68,7 @@ def csv_pieces(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> l
     return [] if quotes % 2 or not pieces else [*pieces, Piece(start, size, before)]
 
 
-def parquet_pieces(metadata: Any, piece_bytes: int) -> list[Piece]:
+def split_parquet(metadata: Any, piece_bytes: int) -> list[Piece]:
     """Return the pieces of a Parquet file, each of one row group or more; none if it is best read as a whole."""
     pieces: list[Piece] = []
     start = rows = before = together = 0

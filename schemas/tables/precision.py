@@ -17,7 +17,7 @@ from schemas.tables.expression_values import evaluate
 from schemas.tables.readers import Reader
 from schemas.tables.row_hash import mix
 from schemas.tables.typed_columns import Batch, Columns
-from schemas.tables.values import Rule, out_of_range
+from schemas.tables.values import Rule, find_out_of_range
 
 # From here on float32 cannot tell every whole number from the next: IEEE 754 gives it 24 bits of precision.
 FIRST_COLLAPSE = 2**24
@@ -110,8 +110,8 @@ class NumberCounts:
             self._add_whole(texts.filter(pa.array(np.abs(numbers) >= FIRST_COLLAPSE)))
 
     def _add_whole(self, texts: pa.Array) -> None:
-        whole = whole_numbers(texts)
-        self.pair = self.pair or equal_in_float32(whole)
+        whole = select_whole_numbers(texts)
+        self.pair = self.pair or find_equal_in_float32(whole)
         self.whole.merge(DistinctSample(0, whole))
         bits = np.unique(whole.astype(np.float32).view(np.int32)).astype(np.int64)
         self.collapsed.merge(DistinctSample(0, bits))
@@ -123,7 +123,7 @@ class NumberCounts:
             self.examples[exponent] = [*self.examples.get(exponent, ()), *examples][:_EXAMPLES]
         self.whole.merge(other.whole)
         self.collapsed.merge(other.collapsed)
-        self.pair = self.pair or other.pair or equal_in_float32(self.whole.values)
+        self.pair = self.pair or other.pair or find_equal_in_float32(self.whole.values)
 
     @property
     def first_extreme(self) -> int | None:
@@ -134,7 +134,7 @@ class NumberCounts:
                 return int(above)
         return None
 
-    def bound_below(self, exponent: int) -> float:
+    def compute_bound(self, exponent: int) -> float:
         """Return a power of two that is above all values of smaller exponents."""
         return float(2.0 ** (int(np.flatnonzero(self.exponents[:exponent])[-1]) - _BIAS + 1))
 
@@ -146,7 +146,7 @@ class NumberCounts:
         first = self.first_extreme
         least = max(self.examples, default=0) if first is None else first
         examples = {exponent: pairs for exponent, pairs in self.examples.items() if exponent >= least}
-        places = {} if first is None else reader.places([row for pairs in examples.values() for row, _ in pairs])
+        places = {} if first is None else reader.find_places([row for pairs in examples.values() for row, _ in pairs])
         self.examples = {
             exponent: [(places.get(row, reader.path), text) for row, text in pairs]
             for exponent, pairs in examples.items()
@@ -177,7 +177,7 @@ class NumberCounts:
         )
 
 
-def whole_numbers(texts: pa.Array) -> NDArray[np.int64]:
+def select_whole_numbers(texts: pa.Array) -> NDArray[np.int64]:
     """Return the different whole numbers among the texts of numbers, in ascending order."""
     plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"^\+|\.0*$", "")
     is_whole = pc.match_substring_regex(plain, _WHOLE)
@@ -188,7 +188,7 @@ def whole_numbers(texts: pa.Array) -> NDArray[np.int64]:
     return np.unique(np.concatenate([digits, doubles.astype(np.int64)]))
 
 
-def equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
+def find_equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
     """Return the first two of integers in ascending order that are one number in float32, or nothing."""
     equal = np.flatnonzero(np.diff(whole.astype(np.float32)) == 0)
     return (int(whole[equal[0]]), int(whole[equal[0] + 1])) if len(equal) else ()
@@ -230,7 +230,7 @@ class TableCounts:
                 part.numbers[name] = NumberCounts()
                 part.numbers[name].add(values, texts, batch.rows)
             if rule.is_bounded:
-                part.outside[name] = _outside(values, texts, rule, splits)
+                part.outside[name] = _count_outside(values, texts, rule, splits)
         for name, expression in self.columns.derived_features.items():
             used = {column: batch.values.column(column) for column in expression.columns}
             part._count_present(name, evaluate(expression, used), splits)
@@ -278,9 +278,9 @@ class TableCounts:
         )
 
 
-def _outside(
+def _count_outside(
     values: pa.Array, texts: pa.Array, rule: Rule, splits: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, tuple[int, str]]:
-    outside = out_of_range(values, rule)
+    outside = find_out_of_range(values, rule)
     counts = {split: np.flatnonzero(rows & outside) for split, rows in splits.items()} if outside.any() else {}
     return {split: (len(row_ids), texts[int(row_ids[0])].as_py()) for split, row_ids in counts.items() if len(row_ids)}

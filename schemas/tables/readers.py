@@ -37,10 +37,16 @@ from schemas.data import CsvOptions, Format
 from schemas.sensitive import MASK
 from schemas.tables import bigquery, examples, locations
 from schemas.tables.csv_quotes import QuoteCheck
-from schemas.tables.file_kinds import check_format, detect_encoding_mark, is_compressed, masked_crc, open_decompressed
+from schemas.tables.file_kinds import (
+    check_format,
+    compute_masked_crc,
+    detect_encoding_mark,
+    is_compressed,
+    open_decompressed,
+)
 from schemas.tables.items import is_list_of_values
-from schemas.tables.locations import what_failed
-from schemas.tables.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
+from schemas.tables.locations import describe_cause
+from schemas.tables.pieces import PIECE_BYTES, Piece, split_csv, split_parquet
 from schemas.tables.values import as_strings
 
 # A row of CSV must fit into a block.
@@ -137,7 +143,7 @@ class Reader(ABC):
     _start: bytes = b""
 
     @abstractmethod
-    def names(self) -> list[str]:
+    def read_names(self) -> list[str]:
         """Return the column names.
 
         Raises:
@@ -145,14 +151,14 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def batches(self) -> Iterator[Texts]:
+    def read_batches(self) -> Iterator[Texts]:
         """Stream the rows in file order with bounded memory.
 
         Raises:
           DataError: the file cannot be read further; says where.
         """
 
-    def pieces(self) -> list[Piece]:
+    def find_pieces(self) -> list[Piece]:
         """Return the parts that it is best read in, each by a reader of its own; none if it is best read as a whole.
 
         Raises:
@@ -161,10 +167,10 @@ class Reader(ABC):
         return []
 
     @abstractmethod
-    def places(self, rows: Collection[int]) -> dict[int, str]:
+    def find_places(self, rows: Collection[int]) -> dict[int, str]:
         """Return the place of each row as a user finds it, `file:line` or `file: row 5`, by its number."""
 
-    def unreadable(self) -> dict[str, str]:
+    def find_unreadable(self) -> dict[str, str]:
         """Return by name what columns hold that are neither numbers nor strings; `only` must leave them out.
 
         Raises:
@@ -172,12 +178,12 @@ class Reader(ABC):
         """
         return {}
 
-    def booleans(self) -> list[str]:
+    def find_booleans(self) -> list[str]:
         """Return the columns of booleans, which other formats have as strings."""
         return []
 
-    def _location(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        return locations.filesystem(self.path)
+    def _open_filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        return locations.open_filesystem(self.path)
 
     def _check_format(self, expected: Format) -> bytes:
         """Return the first bytes of the file, if it has a format."""
@@ -230,39 +236,39 @@ class CsvReader(Reader):
     def _lines_before(self) -> int:
         return self.piece.before if self.piece else 0
 
-    def pieces(self) -> list[Piece]:
-        filesystem, path = self._location()
+    def find_pieces(self) -> list[Piece]:
+        filesystem, path = self._open_filesystem()
         try:
             if is_compressed(self.path):
                 return []
             with filesystem.open_input_file(path) as file:
-                return csv_pieces(file, file.size(), self.options, PIECE_BYTES)
+                return split_csv(file, file.size(), self.options, PIECE_BYTES)
         except (pa.ArrowException, *_UNREADABLE) as error:
-            raise _cannot_be_read(self.path, error) from error
+            raise _build_read_error(self.path, error) from error
 
     def _open_rows(self) -> pa.NativeFile:
         if self.piece is None:
             return open_decompressed(self.path)
-        filesystem, path = self._location()
+        filesystem, path = self._open_filesystem()
         return filesystem.open_input_file(path).get_stream(self.piece.start, self.piece.end - self.piece.start)
 
-    def names(self) -> list[str]:
-        return [self._name(name) for name in self._names_as_written()]
+    def read_names(self) -> list[str]:
+        return [self._clean_name(name) for name in self._read_written_names()]
 
-    def _name(self, written: str) -> str:
+    def _clean_name(self, written: str) -> str:
         return written.strip() if self.options.strip_spaces else written
 
-    def _names_as_written(self) -> list[str]:
+    def _read_written_names(self) -> list[str]:
         self._check_start()
         try:
             with open_decompressed(self.path) as file:
                 # Arrow reads ahead of the header, but must not read from Python: see _open_utf8.
-                start = file if self._is_utf8 else pa.BufferReader(next(self._utf8_blocks(file), b""))
-                with self._arrow(start) as reader:
+                start = file if self._is_utf8 else pa.BufferReader(next(self._read_utf8_blocks(file), b""))
+                with self._open_arrow(start) as reader:
                     # A name that is not UTF-8 is found only as it is read.
                     return list(reader.schema.names)
         except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
-            raise self._unreadable(error, self._first_row) from error
+            raise self._convert_error(error, self._first_row) from error
 
     def _check_start(self) -> None:
         """Reject what is not text in the declared encoding.
@@ -273,20 +279,20 @@ class CsvReader(Reader):
         if self.piece is not None and self.piece.start > 0:
             return
         marked = detect_encoding_mark(self._check_format("csv"))
-        if marked is not None and _family(marked) != _family(self.options.encoding):
+        if marked is not None and _find_family(marked) != _find_family(self.options.encoding):
             raise DataError(
                 f"{self.path}:1: is not text in {self.options.encoding}; convert the file to UTF-8, or name its "
                 f"encoding in {self.terms.encoding}: {marked}"
             )
 
-    def batches(self) -> Iterator[Texts]:
-        names = self._names_as_written()
+    def read_batches(self) -> Iterator[Texts]:
+        names = self._read_written_names()
         # Arrow reads a first block to open the file, and its bad rows with it.
         self.ragged.clear()
         row, seen = self._first_row, 0
         quotes = self._check_quotes(len(names))
         try:
-            with self._open_utf8() as file, self._arrow(file, names) as reader:
+            with self._open_utf8() as file, self._open_arrow(file, names) as reader:
                 for texts in reader:
                     next(quotes, None)
                     rows = np.arange(row, row + texts.num_rows)
@@ -299,12 +305,12 @@ class CsvReader(Reader):
                         yield Texts(self._strip(texts), rows)
         except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
             deque(quotes, maxlen=0)
-            raise self._unreadable(error, row) from error
+            raise self._convert_error(error, row) from error
         deque(quotes, maxlen=0)
 
     @property
     def _is_utf8(self) -> bool:
-        return _family(self.options.encoding) == "utf-8"
+        return _find_family(self.options.encoding) == "utf-8"
 
     @contextmanager
     def _open_utf8(self) -> Iterator[pa.NativeFile]:
@@ -318,13 +324,13 @@ class CsvReader(Reader):
                 yield rows
                 return
             with tempfile.NamedTemporaryFile(suffix=".csv") as copy:
-                for block in self._utf8_blocks(rows):
+                for block in self._read_utf8_blocks(rows):
                     copy.write(block)
                 copy.flush()
                 with pa.OSFile(copy.name) as file:
                     yield file
 
-    def _utf8_blocks(self, rows: pa.NativeFile) -> Iterator[bytes]:
+    def _read_utf8_blocks(self, rows: pa.NativeFile) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(self.options.encoding)()
         while block := rows.read(BLOCK_BYTES):
             yield block if self._is_utf8 else decoder.decode(block).encode()
@@ -340,7 +346,7 @@ class CsvReader(Reader):
             self.options.delimiter, self.options.quote, fields, self._lines_before + 1, is_masked=self.is_masked
         )
         with self._open_rows() as rows:
-            for block in chain(self._utf8_blocks(rows), (b"",)):
+            for block in chain(self._read_utf8_blocks(rows), (b"",)):
                 check.add(block)
                 if check.problem is not None:
                     line, reason = check.problem
@@ -352,17 +358,17 @@ class CsvReader(Reader):
                 if not any("\n" in ragged.text for ragged in self.ragged):
                     yield
 
-    def places(self, rows: Collection[int]) -> dict[int, str]:
+    def find_places(self, rows: Collection[int]) -> dict[int, str]:
         row_set, places_by_row = set(rows), {}
         last = max(row_set, default=0)
-        for number, line, _ in self._records():
+        for number, line, _ in self._read_records():
             if number in row_set:
                 places_by_row[number] = f"{self.path}:{line}"
             if number >= last:
                 break
         return places_by_row
 
-    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
+    def _read_records(self) -> Iterator[tuple[int, int, list[str]]]:
         """Yield (row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
         limit = csv.field_size_limit(sys.maxsize)
         try:
@@ -383,8 +389,8 @@ class CsvReader(Reader):
         finally:
             csv.field_size_limit(limit)
 
-    def _arrow(self, file: Any, names: Sequence[str] = ()) -> pyarrow.csv.CSVStreamingReader:
-        def leave_out(row: pyarrow.csv.InvalidRow) -> str:
+    def _open_arrow(self, file: Any, names: Sequence[str] = ()) -> pyarrow.csv.CSVStreamingReader:
+        def skip_row(row: pyarrow.csv.InvalidRow) -> str:
             reason = f"expected {row.expected_columns} fields, found {row.actual_columns}"
             number = row.number if row.number is not None else 0
             self.ragged.append(Ragged(number, reason, row.text))
@@ -402,11 +408,11 @@ class CsvReader(Reader):
                 delimiter=self.options.delimiter,
                 quote_char=False if self.options.quote == "none" else self.options.quote,
                 newlines_in_values=self.options.quote != "none",
-                invalid_row_handler=leave_out,
+                invalid_row_handler=skip_row,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
-                include_columns=[n for n in names if self._is_selected(self._name(n))]
+                include_columns=[n for n in names if self._is_selected(self._clean_name(n))]
                 if self.only is not None
                 else None,
                 strings_can_be_null=False,
@@ -417,15 +423,15 @@ class CsvReader(Reader):
         if not self.options.strip_spaces:
             return texts
         columns = [pc.utf8_trim_whitespace(column) for column in texts.columns]
-        return pa.RecordBatch.from_arrays(columns, names=[self._name(name) for name in texts.schema.names])
+        return pa.RecordBatch.from_arrays(columns, names=[self._clean_name(name) for name in texts.schema.names])
 
-    def _unreadable(self, error: BaseException, row: int) -> DataError:
+    def _convert_error(self, error: BaseException, row: int) -> DataError:
         if isinstance(error, _UNREADABLE):
-            return _cannot_be_read(self.path, error)
+            return _build_read_error(self.path, error)
         reason = str(error).splitlines()[0]
         if "Empty CSV file" in reason:
             return DataError(f"{self.path}: holds no rows; expected a header and rows")
-        for number, line, fields in self._records():
+        for number, line, fields in self._read_records():
             if number >= row and sum(len(f) for f in fields) > BLOCK_BYTES // 2:
                 size = max(len(f) for f in fields)
                 return DataError(
@@ -453,7 +459,7 @@ class CsvReader(Reader):
         return f"{self.path}:{line}"
 
 
-def _family(encoding: str) -> str:
+def _find_family(encoding: str) -> str:
     """Return the name of an encoding without its byte order."""
     name = codecs.lookup(encoding).name
     return re.sub(r"^(utf-(8|16|32))\b.*", r"\1", name)
@@ -465,12 +471,12 @@ class ParquetReader(Reader):
     cannot.
     """
 
-    def names(self) -> list[str]:
-        with self._file() as file:
+    def read_names(self) -> list[str]:
+        with self._open_file() as file:
             return list(file.schema_arrow.names)
 
-    def unreadable(self) -> dict[str, str]:
-        with self._file() as file:
+    def find_unreadable(self) -> dict[str, str]:
+        with self._open_file() as file:
             fields = file.schema_arrow
             nested = [f for f in fields if pa.types.is_nested(f.type) and not is_list_of_values(f.type)]
             binary = [field.name for field in file.schema_arrow if _is_binary(field.type)]
@@ -481,13 +487,13 @@ class ParquetReader(Reader):
                         indices[name] = f"{batch.column(name).type} that is not UTF-8"
             return {**{field.name: str(field.type) for field in nested}, **indices, **_find_missing_lists(file)}
 
-    def booleans(self) -> list[str]:
-        with self._file() as file:
+    def find_booleans(self) -> list[str]:
+        with self._open_file() as file:
             return [field.name for field in file.schema_arrow if pa.types.is_boolean(field.type)]
 
-    def batches(self) -> Iterator[Texts]:
+    def read_batches(self) -> Iterator[Texts]:
         row = 1
-        with self._file() as file:
+        with self._open_file() as file:
             names = [name for name in file.schema_arrow.names if self._is_selected(name)]
             groups = range(self.piece.start, self.piece.end) if self.piece else None
             try:
@@ -501,23 +507,23 @@ class ParquetReader(Reader):
                     if name in names:
                         message = f"{self.path}: column '{name}' holds {problem}, or {self.terms.unreadable}"
                         raise DataError(message) from error
-                raise _cannot_be_read(self.path, error, f"after row {row - 1}") from error
+                raise _build_read_error(self.path, error, f"after row {row - 1}") from error
 
-    def places(self, rows: Collection[int]) -> dict[int, str]:
+    def find_places(self, rows: Collection[int]) -> dict[int, str]:
         before = self.piece.before if self.piece else 0
         return {row: f"{self.path}: row {before + row}" for row in rows}
 
-    def pieces(self) -> list[Piece]:
-        with self._file() as file:
-            return parquet_pieces(file.metadata, PIECE_BYTES)
+    def find_pieces(self) -> list[Piece]:
+        with self._open_file() as file:
+            return split_parquet(file.metadata, PIECE_BYTES)
 
-    def _file(self) -> pyarrow.parquet.ParquetFile:
+    def _open_file(self) -> pyarrow.parquet.ParquetFile:
         self._check_format("parquet")
         try:
-            filesystem, path = self._location()
+            filesystem, path = self._open_filesystem()
             return pyarrow.parquet.ParquetFile(filesystem.open_input_file(path))
         except (pa.ArrowException, *_UNREADABLE) as error:
-            raise _cannot_be_read(self.path, error) from error
+            raise _build_read_error(self.path, error) from error
 
 
 def _find_missing_lists(file: pyarrow.parquet.ParquetFile) -> dict[str, str]:
@@ -565,29 +571,29 @@ class TFRecordReader(Reader):
 
     leaves_out_missing: ClassVar[bool] = True
 
-    def unreadable(self) -> dict[str, str]:
+    def find_unreadable(self) -> dict[str, str]:
         problems: dict[str, str] = {}
-        for records, first in self._together():
+        for records, first in self._group_records():
             try:
-                problems = {**examples.unreadable(records), **problems}
+                problems = {**examples.find_unreadable(records), **problems}
             except examples.ExampleError as error:
                 raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
         return problems
 
-    def names(self) -> list[str]:
-        first = next(self._together(), None)
+    def read_names(self) -> list[str]:
+        first = next(self._group_records(), None)
         if first is None:
             raise DataError(f"{self.path}: holds no records")
         # Features that are no columns of strings have names too.
         return sorted({name for part in self._decode(*first, only=()) for name in part.names})
 
-    def batches(self) -> Iterator[Texts]:
-        for records, first in self._together():
+    def read_batches(self) -> Iterator[Texts]:
+        for records, first in self._group_records():
             for part in self._decode(records, first, self.only):
                 rows = np.arange(first + part.start, first + part.start + part.columns.num_rows)
                 yield Texts(part.columns, rows, part.names)
 
-    def places(self, rows: Collection[int]) -> dict[int, str]:
+    def find_places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}
 
     def _decode(self, records: Sequence[bytes], first: int, only: Collection[str] | None) -> Iterator[examples.Part]:
@@ -596,11 +602,11 @@ class TFRecordReader(Reader):
         except examples.ExampleError as error:
             raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
 
-    def _together(self) -> Iterator[tuple[list[bytes], int]]:
+    def _group_records(self) -> Iterator[tuple[list[bytes], int]]:
         """Yield records that are decoded together, and the number of the first of them."""
         records: list[bytes] = []
         first = 1
-        for _, record in self._records():
+        for _, record in self._read_records():
             records.append(record)
             if len(records) == _ROWS_TOGETHER:
                 yield records, first
@@ -609,7 +615,7 @@ class TFRecordReader(Reader):
         if records:
             yield records, first
 
-    def _records(self) -> Iterator[tuple[int, bytes]]:
+    def _read_records(self) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, content) of each record; offsets count decompressed bytes.
 
         Raises:
@@ -621,31 +627,31 @@ class TFRecordReader(Reader):
             with self._open_records() as file:
                 while head := file.read(12):
                     if len(head) < 12:
-                        raise self._damage_error("ends inside the head of a record", offset, count)
+                        raise self._build_damage_error("ends inside the head of a record", offset, count)
                     (length,) = struct.unpack("<Q", head[:8])
-                    if masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
-                        raise self._damage_error("the checksum of a record's length does not fit", offset, count)
+                    if compute_masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
+                        raise self._build_damage_error("the checksum of a record's length does not fit", offset, count)
                     body = file.read(length + 4)
                     if len(body) < length + 4:
-                        raise self._damage_error("ends inside a record", offset, count)
-                    if masked_crc(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
-                        raise self._damage_error("the checksum of a record does not fit", offset, count)
+                        raise self._build_damage_error("ends inside a record", offset, count)
+                    if compute_masked_crc(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
+                        raise self._build_damage_error("the checksum of a record does not fit", offset, count)
                     yield offset, body[:-4]
                     offset += len(head) + len(body)
                     count += 1
         except _UNREADABLE as error:
-            raise _cannot_be_read(self.path, error, f"after record {count} (byte {offset})") from error
+            raise _build_read_error(self.path, error, f"after record {count} (byte {offset})") from error
 
     def _open_records(self) -> Any:
         """Open the file, decompressed up to where a gzipped one ends too early: Arrow would return nothing of it."""
-        filesystem, path = self._location()
+        filesystem, path = self._open_filesystem()
         buffered = io.BufferedReader(filesystem.open_input_stream(path, compression=None))
         if buffered.peek(2)[:2] == _GZIP_MAGIC:
             return gzip.GzipFile(fileobj=buffered)
         buffered.close()
         return io.BufferedReader(open_decompressed(self.path))
 
-    def _damage_error(self, what: str, offset: int, count: int) -> DataError:
+    def _build_damage_error(self, what: str, offset: int, count: int) -> DataError:
         return DataError(f"{self.path}: is damaged at byte {offset}, after record {count}: {what}; restore the file")
 
 
@@ -661,11 +667,11 @@ class BigQueryReader(Reader):
     def _description(self) -> bigquery.Description:
         return bigquery.describe(self._source)
 
-    def names(self) -> list[str]:
+    def read_names(self) -> list[str]:
         if self._source.stream and self.only is not None:
             # The session was opened for these columns, which were checked before.
             return list(dict.fromkeys(self.only))
-        for name, type in self.unreadable().items():
+        for name, type in self.find_unreadable().items():
             if self.only is not None and name in self.only:
                 raise DataError(
                     f"{self.path}: column '{name}' has type {type}; expected numbers, strings, dates or times. "
@@ -673,11 +679,11 @@ class BigQueryReader(Reader):
                 )
         return list(self._description.types)
 
-    def unreadable(self) -> dict[str, str]:
+    def find_unreadable(self) -> dict[str, str]:
         return self._description.unreadable
 
-    def batches(self) -> Iterator[Texts]:
-        names = [name for name in self.names() if self._is_selected(name)]
+    def read_batches(self) -> Iterator[Texts]:
+        names = [name for name in self.read_names() if self._is_selected(name)]
         row = 1
         for stream in [self._source] if self._source.stream else bigquery.open_streams(self._source, names, 1):
             for batch in bigquery.read_stream(stream):
@@ -685,9 +691,9 @@ class BigQueryReader(Reader):
                 yield Texts(pa.RecordBatch.from_arrays(columns, names=names), np.arange(row, row + len(batch)))
                 row += len(batch)
 
-    def places(self, rows: Collection[int]) -> dict[int, str]:
+    def find_places(self, rows: Collection[int]) -> dict[int, str]:
         return dict.fromkeys(rows, self.path)
 
 
-def _cannot_be_read(path: str, error: BaseException, where: str = "") -> DataError:
-    return DataError(f"{path}: cannot be read{' ' + where if where else ''}: {what_failed(error)}")
+def _build_read_error(path: str, error: BaseException, where: str = "") -> DataError:
+    return DataError(f"{path}: cannot be read{' ' + where if where else ''}: {describe_cause(error)}")

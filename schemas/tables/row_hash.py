@@ -20,7 +20,7 @@ _MISSING = blake2b(b"missing", digest_size=8).digest()
 _POINT = np.uint64(0xD1B54A32D192ED03)
 
 
-def row_hashes(columns: pa.RecordBatch, names: Sequence[str]) -> Hashes:
+def hash_rows(columns: pa.RecordBatch, names: Sequence[str]) -> Hashes:
     """Return the hash of each row, [n]; a missing value and NaN are one value.
 
     Args:
@@ -29,28 +29,28 @@ def row_hashes(columns: pa.RecordBatch, names: Sequence[str]) -> Hashes:
     """
     hashes = np.zeros(columns.num_rows, np.uint64)
     for name in names:
-        hashes += mix(_codes(columns.column(name)) ^ _code(name.encode()))
+        hashes += mix(_encode_values(columns.column(name)) ^ _encode_text(name.encode()))
     return mix(hashes)
 
 
-def column_hashes(columns: pa.RecordBatch) -> Hashes:
+def hash_columns(columns: pa.RecordBatch) -> Hashes:
     """Return for each column a hash of its values, and one of the rows without it, [columns, 2].
 
     Both are sums, so that the order of the rows does not matter and those of two batches add up. A column whose values
     are the same and whose other columns are the same, while the rows are not, was shuffled.
     """
-    cells = [mix(_codes(columns.column(name)) ^ _code(name.encode())) for name in columns.schema.names]
+    cells = [mix(_encode_values(columns.column(name)) ^ _encode_text(name.encode())) for name in columns.schema.names]
     rows = np.sum(cells, axis=0, dtype=np.uint64)
     sums = [[cell.sum(dtype=np.uint64), mix(rows - cell).sum(dtype=np.uint64)] for cell in cells]
     return np.array(sums, np.uint64).reshape(-1, 2)
 
 
-def value_hashes(values: pa.Array) -> Hashes:
+def hash_values(values: pa.Array) -> Hashes:
     """Return the hash of each string, [n]; all missing ones have the same."""
-    return mix(_codes(values.cast(pa.binary())))
+    return mix(_encode_values(values.cast(pa.binary())))
 
 
-def points(hashes: Hashes, occurrences: NDArray[np.int64] | None = None) -> Hashes:
+def compute_points(hashes: Hashes, occurrences: NDArray[np.int64] | None = None) -> Hashes:
     """Return a number for each row, uniform in [0, 2**64), by which shares are taken.
 
     Args:
@@ -61,7 +61,7 @@ def points(hashes: Hashes, occurrences: NDArray[np.int64] | None = None) -> Hash
     return mix(start if occurrences is None else start + occurrences.astype(np.uint64) * _GOLDEN)
 
 
-def _codes(column: pa.Array) -> Hashes:
+def _encode_values(column: pa.Array) -> Hashes:
     """Return a number for each value, by its type; equal values have the same."""
     if pa.types.is_binary(column.type):
         encoded = column.dictionary_encode()
@@ -78,7 +78,7 @@ def _codes(column: pa.Array) -> Hashes:
     return np.where(missing, np.frombuffer(_MISSING, "<u8"), numbers.view(np.uint64))
 
 
-def _code(text: bytes) -> np.uint64:
+def _encode_text(text: bytes) -> np.uint64:
     return np.uint64(int.from_bytes(blake2b(text, digest_size=8).digest(), "little"))
 
 

@@ -101,7 +101,7 @@ def check_format(time_format: str) -> None:
     """
     if time_format in (ISO8601, TIME_OF_DAY, *EPOCHS):
         return
-    names = set(re.compile(format_pattern(time_format)).groupindex)
+    names = set(re.compile(build_pattern(time_format)).groupindex)
     has_date = bool(names & {"year", "short_year"}) and bool(names & {"month", "month_name"})
     if names & {"year", "short_year", "month", "month_name", "day"} and not has_date:
         raise ValueError(f"'{time_format}' needs a year and a month (%Y-%m), or no part of a date")
@@ -145,7 +145,7 @@ def describe_format(time_format: str) -> str:
 
 
 @cache
-def format_pattern(time_format: str) -> str:
+def build_pattern(time_format: str) -> str:
     """Return the regular expression of a format, anchored, with a named group for each part.
 
     Raises:

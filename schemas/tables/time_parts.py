@@ -12,19 +12,19 @@ _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 _FIRST_WEEKDAY = 3
 
 
-def _days(seconds: Any) -> Any:
+def _compute_days(seconds: Any) -> Any:
     return seconds // _DAY
 
 
-def _second_of_day(seconds: Any) -> Any:
+def _compute_second_of_day(seconds: Any) -> Any:
     return seconds % _DAY
 
 
-def _weekday(seconds: Any) -> Any:
-    return (_days(seconds) + _FIRST_WEEKDAY) % 7
+def _compute_weekday(seconds: Any) -> Any:
+    return (_compute_days(seconds) + _FIRST_WEEKDAY) % 7
 
 
-def _civil(days: Any) -> tuple[Any, Any, Any]:
+def _to_civil(days: Any) -> tuple[Any, Any, Any]:
     """Return year, month and day of days since 1970-01-01, all of the same shape.
 
     Source: Howard Hinnant, https://howardhinnant.github.io/date_algorithms.html#civil_from_days
@@ -41,33 +41,33 @@ def _civil(days: Any) -> tuple[Any, Any, Any]:
     return year_of_era + era * 400 + (14 - month) // 12, month, day
 
 
-def _first_day_of_year(year: Any) -> Any:
+def _compute_first_day(year: Any) -> Any:
     """Return the days from 1970-01-01 to the first of January of years."""
     before = year - 1
     return 365 * (year - 1970) + (before // 4 - before // 100 + before // 400) - (1969 // 4 - 1969 // 100 + 1969 // 400)
 
 
-def _day_of_year(seconds: Any) -> Any:
-    days = _days(seconds)
-    return days - _first_day_of_year(_civil(days)[0])
+def _compute_day_of_year(seconds: Any) -> Any:
+    days = _compute_days(seconds)
+    return days - _compute_first_day(_to_civil(days)[0])
 
 
-def _iso_week(seconds: Any) -> Any:
+def _compute_iso_week(seconds: Any) -> Any:
     """Return the week of ISO 8601, from 0 for week 1: the week of a date is that of its Thursday."""
-    thursday = _days(seconds) - _weekday(seconds) + 3
-    return (thursday - _first_day_of_year(_civil(thursday)[0])) // 7
+    thursday = _compute_days(seconds) - _compute_weekday(seconds) + 3
+    return (thursday - _compute_first_day(_to_civil(thursday)[0])) // 7
 
 
 PARTS: Mapping[str, Callable[[Any], Any]] = {
-    "year": lambda seconds: _civil(_days(seconds))[0],
-    "days_since_1970": _days,
-    "month": lambda seconds: _civil(_days(seconds))[1] - 1,
-    "day_of_month": lambda seconds: _civil(_days(seconds))[2] - 1,
-    "day_of_year": _day_of_year,
-    "week": _iso_week,
-    "weekday": _weekday,
-    "hour": lambda seconds: _second_of_day(seconds) // _HOUR,
-    "minute_of_day": lambda seconds: _second_of_day(seconds) // _MINUTE,
+    "year": lambda seconds: _to_civil(_compute_days(seconds))[0],
+    "days_since_1970": _compute_days,
+    "month": lambda seconds: _to_civil(_compute_days(seconds))[1] - 1,
+    "day_of_month": lambda seconds: _to_civil(_compute_days(seconds))[2] - 1,
+    "day_of_year": _compute_day_of_year,
+    "week": _compute_iso_week,
+    "weekday": _compute_weekday,
+    "hour": lambda seconds: _compute_second_of_day(seconds) // _HOUR,
+    "minute_of_day": lambda seconds: _compute_second_of_day(seconds) // _MINUTE,
 }
 """The part of wall seconds by its name: int64 of the same shape, from 0 on but for the year."""
 

@@ -21,7 +21,7 @@ from schemas.tables.expression_values import evaluate as evaluate_rows
 from schemas.tables.log_columns import is_log_column
 from schemas.tables.pieces import Piece
 from schemas.tables.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
-from schemas.tables.row_hash import Hashes, row_hashes, value_hashes
+from schemas.tables.row_hash import Hashes, hash_rows, hash_values
 from schemas.tables.values import (
     FOUND,
     MAX_VALUE_BYTES,
@@ -30,12 +30,12 @@ from schemas.tables.values import (
     Rule,
     as_missing,
     as_strings,
+    build_feature_rules,
+    build_input_rules,
+    build_label_rule,
+    build_weight_rule,
     convert,
-    feature_rules,
-    input_rules,
-    label_rule,
     quote,
-    weight_rule,
 )
 
 # Kinds of bad rows that an error names, a line for each.
@@ -80,12 +80,12 @@ class Columns:
     def from_config(cls, data: Data, features: FeatureSet) -> "Columns":
         """Return what a config expects."""
         options = data.build_read_options(features.label.column, *features.label.inputs)
-        label = label_rule(features, options)
-        weight = {} if features.weight is None else {features.weight: weight_rule(features.weight, options)}
+        label = build_label_rule(features, options)
+        weight = {} if features.weight is None else {features.weight: build_weight_rule(features.weight, options)}
         return cls(
             rules={
-                **feature_rules(features, options),
-                **input_rules(features, options),
+                **build_feature_rules(features, options),
+                **build_input_rules(features, options),
                 label.column: label,
                 **weight,
             },
@@ -129,7 +129,7 @@ class Columns:
 
     @property
     def _expression_types(self) -> dict[str, Type]:
-        return {name: _expression_type(rule) for name, rule in self.rules.items() if name != self.label}
+        return {name: _find_type(rule) for name, rule in self.rules.items() if name != self.label}
 
     @property
     def drops_unlabelled(self) -> bool:
@@ -197,12 +197,12 @@ class Batch:
     @cached_property
     def hashes(self) -> Hashes:
         """The hash of each row's features, [n]."""
-        return row_hashes(self.values, self.features)
+        return hash_rows(self.values, self.features)
 
     @cached_property
     def group_hashes(self) -> Hashes:
         """The hash of each row's group, [n]; of no row where rows have no groups."""
-        return value_hashes(pa.nulls(0, pa.string()) if self.groups is None else self.groups)
+        return hash_values(pa.nulls(0, pa.string()) if self.groups is None else self.groups)
 
 
 @dataclass
@@ -224,7 +224,7 @@ class Table:
     unlabelled: int = 0
 
     @classmethod
-    def of(cls, path: str, data: Data, features: FeatureSet, *, max_bad_rows: int) -> "Table":
+    def from_config(cls, path: str, data: Data, features: FeatureSet, *, max_bad_rows: int) -> "Table":
         """Return the table of one of a config's files."""
         columns = Columns.from_config(data, features)
         is_masked = bool(columns.sensitive)
@@ -233,7 +233,7 @@ class Table:
 
     @classmethod
     def from_json(cls, path: str, settings: dict[str, Any], piece: Piece | None = None) -> "Table":
-        """Return the table of a file, or of a piece of it, from the JSON of `settings`."""
+        """Return the table of a file, or of a piece of it, from the JSON of `build_settings`."""
         options = CsvOptions.model_validate(settings["csv"])
         columns = Columns.from_json(settings["columns"])
         is_masked = bool(columns.sensitive)
@@ -242,7 +242,7 @@ class Table:
         return cls(reader, columns, settings["max_bad_rows"], may_be_empty=settings["format"] == "bigquery")
 
     @staticmethod
-    def settings(data: Data, features: FeatureSet) -> dict[str, Any]:
+    def build_settings(data: Data, features: FeatureSet) -> dict[str, Any]:
         """Return what `from_json` takes: all of JSON's types."""
         return {
             "format": data.format,
@@ -261,9 +261,9 @@ class Table:
         Raises:
           DataError: the file is empty or not readable, or names the first column that is missing or undeclared.
         """
-        self._check_names(self.reader.names())
+        self._check_names(self.reader.read_names())
 
-    def batches(self) -> Iterator[Batch]:
+    def read_batches(self) -> Iterator[Batch]:
         """Stream the good rows in file order; bad ones are kept in `bad_rows`.
 
         Raises:
@@ -271,10 +271,10 @@ class Table:
         """
         self.check_names()
         rows = 0
-        for texts in _together(self._complete(texts) for texts in self.reader.batches()):
+        for texts in _join_small(self._complete(texts) for texts in self.reader.read_batches()):
             rows += len(texts.rows)
             self._take_ragged()
-            batch = self._batch(texts)
+            batch = self._build_batch(texts)
             if len(batch.rows):
                 yield batch
             if len(self.bad_rows) > self.max_bad_rows:
@@ -286,7 +286,7 @@ class Table:
 
     def describe(self, rows: Sequence[BadRow]) -> list[str]:
         """Return `place: column: reason` for each of these bad rows."""
-        places = self.reader.places([row.row for row in rows])
+        places = self.reader.find_places([row.row for row in rows])
         return [
             f"{places.get(bad.row, self.path)}: {f'{bad.column}: ' if bad.column else ''}{bad.reason}" for bad in rows
         ]
@@ -319,7 +319,7 @@ class Table:
                 why = self.reader.terms.copies if only_copied else self.reader.terms.declares
                 raise DataError(f"{self.path}: there is no column '{name}', which {why}; {hint}")
         self._check_declared(names)
-        for name in self.reader.booleans():
+        for name in self.reader.find_booleans():
             if name in self.columns.rules and not self.columns.rules[name].reads_booleans:
                 raise DataError(
                     f"{self.path}: column '{name}' holds booleans; the training data had strings in another format, so "
@@ -358,14 +358,14 @@ class Table:
             columns = columns.append_column(name, pa.nulls(columns.num_rows, pa.string()))
         return replace(texts, columns=columns)
 
-    def _batch(self, texts: Texts) -> Batch:
+    def _build_batch(self, texts: Texts) -> Batch:
         """Return the rows that fit; the others go to `bad_rows`, each with its first fault."""
         rules, expression, label = self.columns.rules, self.columns.derived_label, self.columns.label
         read = {name: rule for name, rule in rules.items() if expression is None or name != label}
         columns = {name: convert(texts.columns.column(name), rule) for name, rule in read.items()}
         if expression is not None:
             assert label is not None
-            operands = {name: _operand(columns[name], rules[name]) for name in expression.columns}
+            operands = {name: _convert_operand(columns[name], rules[name]) for name in expression.columns}
             columns[label] = convert(
                 as_strings(evaluate_rows(expression, operands), rules[label].numbers.decimal), rules[label]
             )
@@ -377,11 +377,11 @@ class Table:
         for index, (name, fault) in sorted(_find_first_faults(columns).items()):
             if good[index]:
                 good[index] = False
-                text = self._row_text(texts.columns, index)
+                text = self._format_row(texts.columns, index)
                 self.bad_rows.append(BadRow(int(texts.rows[index]), name, self._advise(fault, name), text))
-        return self._good_batch(texts, columns, None if good.all() else pa.array(good))
+        return self._select_good(texts, columns, None if good.all() else pa.array(good))
 
-    def _row_text(self, columns: pa.RecordBatch, index: int) -> str:
+    def _format_row(self, columns: pa.RecordBatch, index: int) -> str:
         """Return the values of a row, those of sensitive columns masked."""
         values = [
             MASK if name in self.columns.sensitive else column[index].as_py() or ""
@@ -412,11 +412,11 @@ class Table:
                 # Some reasons have their own remedy.
                 return fault.reason if "; " in fault.reason else f"{fault.reason}; correct or remove the row"
 
-    def _good_batch(self, texts: Texts, columns: Mapping[str, Converted], good: pa.Array | None) -> Batch:
+    def _select_good(self, texts: Texts, columns: Mapping[str, Converted], good: pa.Array | None) -> Batch:
         def keep_good(column: pa.Array) -> pa.Array:
             return column if good is None else column.filter(good)
 
-        def plain(name: str) -> pa.Array:
+        def get_plain(name: str) -> pa.Array:
             return keep_good(as_missing(texts.columns.column(name), self.columns.missing_values))
 
         group = self.columns.group
@@ -426,21 +426,21 @@ class Table:
             texts=pa.RecordBatch.from_pydict(strings),
             rows=texts.rows if good is None else texts.rows[np.asarray(good)],
             features=self.columns.features,
-            groups=plain(group) if group else None,
-            split_by={name: plain(name) for name in self.columns.split_by},
+            groups=get_plain(group) if group else None,
+            split_by={name: get_plain(name) for name in self.columns.split_by},
             labels=strings[self.columns.label] if self.columns.label else None,
             copied={name: keep_good(texts.columns.column(name)) for name in self.columns.copied},
         )
 
 
-def _expression_type(rule: Rule) -> Type:
+def _find_type(rule: Rule) -> Type:
     """Return the type of a column's values in expressions."""
     if rule.times is not None:
         return choose_time_type(rule.times.format)
     return "string" if rule.kind == "string" else "number"
 
 
-def _operand(column: Converted, rule: Rule) -> pa.Array:
+def _convert_operand(column: Converted, rule: Rule) -> pa.Array:
     """Return the values of a column as an expression takes them: numbers in float64, as the file has them."""
     if rule.times is not None:
         return column.values
@@ -450,7 +450,7 @@ def _operand(column: Converted, rule: Rule) -> pa.Array:
     return pc.utf8_trim_whitespace(strings).cast(pa.float64())
 
 
-def _together(batches: Iterable[Texts]) -> Iterator[Texts]:
+def _join_small(batches: Iterable[Texts]) -> Iterator[Texts]:
     """Join batches of few rows: a column costs the same in any batch, and a wide table has thousands."""
     waiting: list[Texts] = []
     for texts in batches:
@@ -484,15 +484,15 @@ def _find_first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str,
     return first_faults
 
 
-def too_many_bad_rows(problems: Sequence[str], allowed: int, terms: Terms = CONFIG_TERMS) -> DataError:
-    """Return the error for rows that do not fit, from the `summary` of all files."""
+def build_bad_rows_error(problems: Sequence[str], allowed: int, terms: Terms = CONFIG_TERMS) -> DataError:
+    """Return the error for rows that do not fit, from `summarize_bad_rows` of all files."""
     examples = list(problems[:SHOWN_PROBLEMS])
     if allowed:
         examples[0] = f"more bad rows than {terms.max_bad_rows}: {allowed:,}; {examples[0]}"
     return DataError("\n".join(examples))
 
 
-def summary(table: Table) -> list[str]:
+def summarize_bad_rows(table: Table) -> list[str]:
     """Return the bad rows of a file in a few lines: the first of each column and reason, and how many more there
     are.
     """

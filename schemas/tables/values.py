@@ -29,7 +29,7 @@ from schemas.tables.items import (
     read_items,
     split_items,
 )
-from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
+from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, to_plain_numbers
 from schemas.tables.time_format import TimeFormat
 from schemas.tables.times import read_times
 from schemas.tables.token_limit import TokenLimit
@@ -141,7 +141,7 @@ class Rule:
         """The numbers that stand for a missing value, however they are written: -999 and -999.0."""
         markers = pc.utf8_trim_whitespace(pa.array(self.missing_values, pa.string()))
         # YAML writes the number -999.5 with a point whatever the format.
-        doubles = _doubles(pc.coalesce(plain_numbers(markers, self.numbers), markers)).to_pylist()
+        doubles = _parse_doubles(pc.coalesce(to_plain_numbers(markers, self.numbers), markers)).to_pylist()
         return frozenset(double for double in doubles if double is not None and math.isfinite(double))
 
 
@@ -186,7 +186,7 @@ class Converted:
         return np.asarray(self.strings.is_null())
 
 
-def feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
+def build_feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
     """Return the rule of each feature by column name, in the order of declaration."""
     return {
         name: Rule(
@@ -199,15 +199,15 @@ def feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]
             reads_booleans=options.format == "parquet",
             numbers=options.csv.number_format,
             times=TimeFormat(feature.format, feature.time_zone) if isinstance(feature, Timestamp) else None,
-            items=_item_format(feature),
-            tokens=_token_limit(feature),
+            items=_build_item_format(feature),
+            tokens=_build_token_limit(feature),
             sensitive=feature.sensitive,
         )
         for name, feature in features.raw_features.items()
     }
 
 
-def _item_format(feature: BaseFeature) -> ItemFormat | None:
+def _build_item_format(feature: BaseFeature) -> ItemFormat | None:
     match feature:
         case IdList():
             return ItemFormat(feature.delimiter, max_items=feature.max_values)
@@ -217,13 +217,13 @@ def _item_format(feature: BaseFeature) -> ItemFormat | None:
             return None
 
 
-def _token_limit(feature: BaseFeature) -> TokenLimit | None:
+def _build_token_limit(feature: BaseFeature) -> TokenLimit | None:
     if not isinstance(feature, Text):
         return None
     return TokenLimit(feature.max_tokens, feature.word_ngrams, feature.character_ngrams)
 
 
-def input_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
+def build_input_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
     """Return the rule of each column that only the label's expression uses; any of them may be missing."""
     kinds: Mapping[str, ColumnType] = {"number": "float", "string": "string"}
     return {
@@ -241,7 +241,7 @@ def input_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
     }
 
 
-def label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
+def build_label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
     """Return the rule of the label."""
     label = features.label
     return Rule(
@@ -257,7 +257,7 @@ def label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
     )
 
 
-def weight_rule(column: str, options: ReadOptions) -> Rule:
+def build_weight_rule(column: str, options: ReadOptions) -> Rule:
     """Return the rule of the rows' weights: each row has one, and none is negative."""
     return Rule(
         column=column,
@@ -305,10 +305,10 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
             faults = {**_as_faults(reasons, "other"), **faults}
             values = strings.cast(pa.binary())
         case "float":
-            strings, values, wrong = _floats(strings, rule)
+            strings, values, wrong = _convert_floats(strings, rule)
             faults = {**wrong, **faults}
         case "int":
-            strings, values, wrong = _integers(strings, rule)
+            strings, values, wrong = _convert_integers(strings, rule)
             faults = {**wrong, **faults}
         case _:
             assert_never(rule.kind)
@@ -330,7 +330,7 @@ def _as_faults(reasons: Mapping[int, str], kind: FaultKind) -> dict[int, Fault]:
     return {row: Fault(reason, kind) for row, reason in reasons.items()}
 
 
-def out_of_range(values: pa.Array, rule: Rule) -> NDArray[np.bool_]:
+def find_out_of_range(values: pa.Array, rule: Rule) -> NDArray[np.bool_]:
     """Return for which values the model takes another, [n].
 
     An ID outside `[0, num_ids)` becomes the nearest ID. A text of too many tokens keeps the first ones.
@@ -362,13 +362,13 @@ def as_strings(column: pa.Array, decimal: str = ".") -> pa.Array:
         column = column.dictionary_decode()
     offset = _UTC_OFFSET.fullmatch(column.type.tz or "") if pa.types.is_timestamp(column.type) else None
     if offset:
-        return _at_offset(column, offset)
+        return _format_at_offset(column, offset)
     strings = column.cast(pa.string())
     has_fractions = pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     return pc.replace_substring(strings, ".", decimal) if has_fractions and decimal != "." else strings
 
 
-def _at_offset(column: pa.Array, offset: re.Match[str]) -> pa.Array:
+def _format_at_offset(column: pa.Array, offset: re.Match[str]) -> pa.Array:
     """Return times of a fixed offset as strings, as those of a named time zone; Arrow knows names only."""
     seconds = (-1 if offset["sign"] == "-" else 1) * (int(offset["hours"]) * 60 + int(offset["minutes"])) * 60
     local = pc.add(
@@ -444,18 +444,18 @@ def _as_classes(strings: pa.Array, classes: Sequence[str]) -> pa.Array:
     is_other = pc.and_(pc.is_valid(strings), pc.invert(_is_in(strings, classes)))
     if not pc.any(is_other).as_py():
         return strings
-    meanings = [class_meaning(value) for value in classes]
+    meanings = [find_class_meaning(value) for value in classes]
     of_meaning = {m: value for m, value in zip(meanings, classes, strict=True) if m and meanings.count(m) == 1}
     others = pc.unique(strings.filter(is_other)).to_pylist()
-    spelled = [of_meaning.get(class_meaning(value), value) for value in others]
+    spelled = [of_meaning.get(find_class_meaning(value), value) for value in others]
     index = pc.index_in(strings, pa.array(others, pa.string()))
     return pc.coalesce(pa.array(spelled, pa.string()).take(index), strings)
 
 
-def class_meaning(value: str) -> str:
+def find_class_meaning(value: str) -> str:
     """Return what all spellings of a class share; empty if it has one spelling only, as the code 01 has.
 
-    >>> class_meaning("1") == class_meaning(" 1.00"), class_meaning("TRUE"), class_meaning("01")
+    >>> find_class_meaning("1") == find_class_meaning(" 1.00"), find_class_meaning("TRUE"), find_class_meaning("01")
     (True, 'true', '')
     """
     text = value.strip().lower()
@@ -471,21 +471,21 @@ def _find_unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int
     return {row: Fault(f"expected {expected}, found {quote(strings[row].as_py())}", "other") for row in rows}
 
 
-def _floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int, Fault]]:
+def _convert_floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int, Fault]]:
     """Return the strings with null also where NaN is missing, the values as float32, and the faults."""
-    strings, trimmed = _plain(strings, rule)
-    doubles = _doubles(trimmed)
+    strings, trimmed = _clean_numbers(strings, rule)
+    doubles = _parse_doubles(trimmed)
     if rule.missing_numbers:
-        strings, doubles = _without(pc.is_in(doubles, pa.array(sorted(rule.missing_numbers))), strings, doubles)
+        strings, doubles = _set_null(pc.is_in(doubles, pa.array(sorted(rule.missing_numbers))), strings, doubles)
     usual = pc.fill_null(pc.less(pc.abs(doubles), MAX_FLOAT32), False)
     faults: dict[int, Fault] = {}
     if not pc.all(pc.or_(usual, strings.is_null())).as_py():
         if rule.reads_nan_as_missing:
-            strings, doubles = _without(pc.fill_null(pc.is_nan(doubles), False), strings, doubles)
+            strings, doubles = _set_null(pc.fill_null(pc.is_nan(doubles), False), strings, doubles)
         for row in np.flatnonzero(~np.asarray(pc.or_(usual, strings.is_null()))).tolist():
             large = doubles[row].as_py() is not None and not _NOT_FINITE.search(strings[row].as_py())
             expected = "a number that float32 can hold" if large else EXPECTED["float"]
-            faults[row] = _not_a_number(strings[row].as_py(), expected)
+            faults[row] = _build_number_fault(strings[row].as_py(), expected)
         doubles = pc.if_else(usual, doubles, pa.scalar(None, pa.float64()))
     # Through NumPy: Arrow refuses a double that float32 cannot hold exactly.
     if rule.minimum is not None:
@@ -498,7 +498,7 @@ def _floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int
     return strings, pa.array(numbers, pa.float32(), mask=mask, from_pandas=False), faults
 
 
-def _plain(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array]:
+def _clean_numbers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array]:
     """Return strings with plain numbers where they are numbers, and those without spaces around them.
 
     In the second, null also stands for what is not a number in the rule's format.
@@ -506,16 +506,16 @@ def _plain(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array]:
     trimmed = pc.utf8_trim_whitespace(strings)
     if rule.numbers.is_plain:
         return strings, trimmed
-    numbers = plain_numbers(trimmed, rule.numbers)
+    numbers = to_plain_numbers(trimmed, rule.numbers)
     return pc.coalesce(numbers, strings), numbers
 
 
-def _not_a_number(text: str, expected: str) -> Fault:
+def _build_number_fault(text: str, expected: str) -> Fault:
     kind: FaultKind = "format" if _WRITTEN_NUMBER.fullmatch(text.strip()) else "type"
     return Fault(f"expected {expected}, found {quote(text)}", kind)
 
 
-def _doubles(trimmed: pa.Array) -> pa.Array:
+def _parse_doubles(trimmed: pa.Array) -> pa.Array:
     """Return the numbers that strings are, null where one is none; [n] of float64."""
     try:
         return trimmed.cast(pa.float64())
@@ -524,25 +524,25 @@ def _doubles(trimmed: pa.Array) -> pa.Array:
         return pc.if_else(is_number, trimmed, pa.scalar(None, pa.string())).cast(pa.float64())
 
 
-def _without(mask: pa.Array, *columns: pa.Array) -> tuple[pa.Array, ...]:
+def _set_null(mask: pa.Array, *columns: pa.Array) -> tuple[pa.Array, ...]:
     """Return columns with null where a mask is true."""
     return tuple(pc.if_else(mask, pa.scalar(None, column.type), column) for column in columns)
 
 
-def _integers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int, Fault]]:
-    """Return the strings as `_floats` does, the values as int64, and the faults.
+def _convert_integers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int, Fault]]:
+    """Return the strings as `_convert_floats` does, the values as int64, and the faults.
 
     5.0 is an integer, since columns in which integers are missing have it.
     """
-    strings, trimmed = _plain(strings, rule)
+    strings, trimmed = _clean_numbers(strings, rule)
     is_short = pc.or_(pc.match_substring_regex(trimmed, _SHORT_INTEGER), strings.is_null())
     if not rule.missing_numbers and pc.all(pc.fill_null(is_short, False)).as_py() is not False:
         return strings, trimmed.cast(pa.int64()), {}
-    doubles = _doubles(trimmed)
+    doubles = _parse_doubles(trimmed)
     missing = pc.is_in(doubles, pa.array(sorted(rule.missing_numbers), pa.float64()))
     if rule.reads_nan_as_missing:
         missing = pc.or_(missing, pc.fill_null(pc.is_nan(doubles), False))
-    strings, trimmed, doubles = _without(missing, strings, trimmed, doubles)
+    strings, trimmed, doubles = _set_null(missing, strings, trimmed, doubles)
     nothing = pa.scalar(None, pa.string())
     # Arrow reads no plus sign in an integer, but reads hexadecimal digits.
     trimmed = pc.replace_substring_regex(trimmed, r"^\+", "")
@@ -565,5 +565,5 @@ def _integers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[i
         double = doubles[row].as_py()
         large = double is not None and double.is_integer()
         expected = "an integer of 64 bits" if large else EXPECTED["int"]
-        faults[row] = _not_a_number(strings[row].as_py(), expected)
+        faults[row] = _build_number_fault(strings[row].as_py(), expected)
     return strings, values, faults

@@ -11,12 +11,12 @@ from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.features import FeatureSet
 from schemas.sensitive import find_sensitive
 from schemas.tables import locations
-from schemas.tables.data_files import guessed_format, list_files
-from schemas.tables.file_kinds import table_format
-from schemas.tables.locations import what_failed
+from schemas.tables.data_files import guess_format, list_files
+from schemas.tables.file_kinds import detect_table_format
+from schemas.tables.locations import describe_cause
 from schemas.tables.readers import Terms, open_table
 from schemas.tables.typed_columns import Columns, Table
-from schemas.tables.values import feature_rules
+from schemas.tables.values import build_feature_rules
 from serving.batch.job import InputFile, Job
 
 FLAGS = Terms(
@@ -51,7 +51,7 @@ def detect_format(source: str, files: Sequence[InputFile]) -> Format:
       ConfigError: the files have several formats.
       DataError: a file cannot be read, or is not a table.
     """
-    formats = {guessed_format(file.path) or table_format(file.path): file.path for file in reversed(files)}
+    formats = {guess_format(file.path) or detect_table_format(file.path): file.path for file in reversed(files)}
     if len(formats) > 1:
         kinds = ", ".join(f"{format} ({path})" for format, path in sorted(formats.items(), key=str))
         raise ConfigError(f"{source}: holds files of {len(formats)} formats: {kinds}; name one, as in 'folder/*.csv'")
@@ -110,7 +110,7 @@ def check_names(job: Job, features: FeatureSet) -> None:
 
 def open_input(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> Table:
     """Return the table of an input file with the model's columns and the keys; it may have other training columns."""
-    rules = feature_rules(features, job.reading)
+    rules = build_feature_rules(features, job.reading)
     others = [*job.reading.other_columns, *job.keys]
     sensitive = find_sensitive(features, job.reading)
     only = {*rules, *job.keys}
@@ -121,8 +121,8 @@ def open_input(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> 
 
 def _describe(path: str) -> InputFile:
     try:
-        filesystem, location = locations.filesystem(path)
+        filesystem, location = locations.open_filesystem(path)
         info = filesystem.get_file_info(location)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error
+        raise DataError(f"{path}: cannot be read: {describe_cause(error)}") from error
     return InputFile(path=path, bytes=info.size or 0, modified=str(info.mtime_ns or ""))

@@ -17,7 +17,7 @@ from typing import Any
 from cli.errors import ConfigError, DataError, PipelineError, PushError
 from cli.terminal import own_terminal
 from schemas.data import Format
-from schemas.tables.typed_columns import too_many_bad_rows
+from schemas.tables.typed_columns import build_bad_rows_error
 from serving.batch import input_files, model_loader
 from serving.batch.job import LOG_FILE, REJECTS_FILE, Job, JobState, Outcome, OutputFormat, Summary
 from serving.batch.prediction_tables import MODEL_VERSION, PLACE
@@ -179,7 +179,7 @@ def _finish(state: JobState, job: Job, outcomes: Sequence[Outcome], max_bad_rows
     rejected = sum(outcome.rejected for outcome in outcomes)
     if rejected > max_bad_rows:
         problems = [problem for outcome in outcomes for problem in outcome.problems]
-        raise too_many_bad_rows(problems, max_bad_rows, input_files.FLAGS)
+        raise build_bad_rows_error(problems, max_bad_rows, input_files.FLAGS)
     if rejected:
         state.folder.write(REJECTS_FILE, state.read_rejects(job))
     summary = Summary(

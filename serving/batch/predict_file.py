@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 import apache_beam as beam
 
 from cli.errors import PipelineError
-from schemas.tables.typed_columns import Batch, Table, summary, too_many_bad_rows
-from schemas.tables.values import out_of_range
+from schemas.tables.typed_columns import Batch, Table, build_bad_rows_error, summarize_bad_rows
+from schemas.tables.values import find_out_of_range
 from serving.batch import model_loader
 from serving.batch.input_files import FLAGS, open_input
 from serving.batch.job import Job, JobState, Outcome
@@ -70,7 +70,7 @@ class PredictFile(beam.DoFn):
             rejected=len(table.bad_rows),
             parts=parts,
             reused=reused,
-            problems=tuple(summary(table)),
+            problems=tuple(summarize_bad_rows(table)),
             values_out_of_range=dict(out_of_range_counts),
             model_version=predictor.version,
             schema_hash=predictor.schema_hash,
@@ -83,20 +83,20 @@ class PredictFile(beam.DoFn):
         Raises:
           DataError: more rows than allowed are bad; raised at the end, before the last part is begun.
         """
-        for batch in table.batches():
+        for batch in table.read_batches():
             for name, rule in table.columns.rules.items():
                 if rule.is_bounded:
-                    counts[name] += int(out_of_range(batch.values.column(name), rule).sum())
+                    counts[name] += int(find_out_of_range(batch.values.column(name), rule).sum())
             yield batch
         for name in [name for name, count in counts.items() if not count]:
             del counts[name]
         if len(table.bad_rows) > self._max_bad_rows:
-            raise too_many_bad_rows(summary(table), self._max_bad_rows, FLAGS)
+            raise build_bad_rows_error(summarize_bad_rows(table), self._max_bad_rows, FLAGS)
 
 
 def _serialize_rejects(table: Table) -> bytes:
     """Return the bad rows, a JSON object a line."""
-    places = table.reader.places([bad.row for bad in table.bad_rows])
+    places = table.reader.find_places([bad.row for bad in table.bad_rows])
     return b"".join(
         json.dumps(
             {

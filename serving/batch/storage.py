@@ -14,7 +14,7 @@ import pyarrow.fs
 
 from cli.errors import PushError
 from schemas.tables import locations
-from schemas.tables.locations import what_failed
+from schemas.tables.locations import describe_cause
 
 # Arrow, pandas and Spark ignore names that start with an underscore when they read a folder.
 _UNFINISHED_PREFIX = "_unfinished-"
@@ -37,9 +37,9 @@ class OutputFolder:
         if self.is_local and os.path.isfile(uri):
             raise PushError(f"{uri}: is a file; expected a folder to write to")
         try:
-            self._filesystem, self._root = locations.filesystem(self.uri)
+            self._filesystem, self._root = locations.open_filesystem(self.uri)
         except _FAILURES as error:
-            raise PushError(f"{uri}: is not a folder that can be written: {what_failed(error)}") from error
+            raise PushError(f"{uri}: is not a folder that can be written: {describe_cause(error)}") from error
 
     def path(self, name: str) -> str:
         """Return the full path or URI of a file in it."""
@@ -65,7 +65,7 @@ class OutputFolder:
         except FileNotFoundError:
             return None
         except _FAILURES as error:
-            raise PushError(f"{self.path(name)}: cannot be read: {what_failed(error)}") from error
+            raise PushError(f"{self.path(name)}: cannot be read: {describe_cause(error)}") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file under another name and rename it; replace an existing file.
@@ -79,7 +79,7 @@ class OutputFolder:
             else:
                 self._write_remote(name, content)
         except _FAILURES as error:
-            raise PushError(f"{self.path(name)}: cannot be written: {what_failed(error)}") from error
+            raise PushError(f"{self.path(name)}: cannot be written: {describe_cause(error)}") from error
 
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
@@ -87,7 +87,7 @@ class OutputFolder:
             with contextlib.suppress(FileNotFoundError):
                 self._filesystem.delete_file(f"{self._root}/{name}")
         except _FAILURES as error:
-            raise PushError(f"{self.path(name)}: cannot be deleted: {what_failed(error)}") from error
+            raise PushError(f"{self.path(name)}: cannot be deleted: {describe_cause(error)}") from error
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -106,7 +106,7 @@ class OutputFolder:
                 except filelock.Timeout as error:
                     raise PushError(f"{self.uri}: another run is writing there; wait for it, or end it") from error
                 except OSError as error:
-                    raise PushError(f"{self.uri}: cannot be written: {what_failed(error)}") from error
+                    raise PushError(f"{self.uri}: cannot be written: {describe_cause(error)}") from error
             for name in self._list_all_names():
                 if name.startswith(_UNFINISHED_PREFIX):
                     self.delete(name)
@@ -117,7 +117,7 @@ class OutputFolder:
         try:
             entries = self._filesystem.get_file_info(selector)
         except _FAILURES as error:
-            raise PushError(f"{self.uri}: cannot be listed: {what_failed(error)}") from error
+            raise PushError(f"{self.uri}: cannot be listed: {describe_cause(error)}") from error
         return [info.path[len(self._root) + 1 :] for info in entries if info.is_file]
 
     def _write_local(self, name: str, content: bytes) -> None:

@@ -17,7 +17,7 @@ from schemas.declaration import suggest_name
 from schemas.features import MISSING, ColumnType, FeatureSet, escape_name
 from schemas.sensitive import find_sensitive
 from schemas.tables import examples
-from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, convert, feature_rules
+from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, build_feature_rules, convert
 
 # The missing values of the graph; strings are `str` here.
 _MISSING: Mapping[ColumnType, Any] = {**MISSING, "string": ""}
@@ -102,7 +102,7 @@ class Inputs(dict[str, ModelInput]):
 
 def build_inputs(features: FeatureSet, options: ReadOptions) -> Inputs:
     """Return the inputs of a model that was trained on these features, of a table that was read with `options`."""
-    rules = feature_rules(features, options)
+    rules = build_feature_rules(features, options)
     return Inputs(
         [ModelInput(escape_name(name), rule) for name, rule in rules.items()],
         options.other_columns,
@@ -162,7 +162,7 @@ def convert_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
 
 
 def count_out_of_range(inputs: Inputs, columns: Columns) -> dict[str, int]:
-    """Return by column for how many values the model takes another, as `schemas.tables.values.out_of_range` does."""
+    """Return by column for how many values the model takes another: `schemas.tables.values.find_out_of_range`."""
     counts = {
         field.column: sum(1 for value in columns[name] if not 0 <= value < field.num_ids and value in INT64)
         for name, field in inputs.ids.items()

@@ -17,13 +17,13 @@ from schemas.declaration import suggest_name
 from schemas.features import FeatureSet
 from schemas.sensitive import find_sensitive
 from schemas.tables import locations
-from schemas.tables.data_files import guessed_format
-from schemas.tables.file_kinds import table_format
-from schemas.tables.locations import what_failed
+from schemas.tables.data_files import guess_format
+from schemas.tables.file_kinds import detect_table_format
+from schemas.tables.locations import describe_cause
 from schemas.tables.readers import Terms, open_table
 from schemas.tables.time_format import TimeFormat, check_format
-from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
-from schemas.tables.values import Rule, as_missing, label_rule, weight_rule
+from schemas.tables.typed_columns import Batch, Columns, Table, build_bad_rows_error, summarize_bad_rows
+from schemas.tables.values import Rule, as_missing, build_label_rule, build_weight_rule
 from serving.outcomes.store import LabelFile, MatchBy, describe_labels, read_label_files
 from serving.request_log.shards import RequestLogError
 
@@ -132,7 +132,7 @@ def keep_labels(
     try:
         rows, without_key = 0, 0
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for batch in table.batches():
+            for batch in table.read_batches():
                 kept = _build_rows(batch, columns, table.columns, schema)
                 has_key = pc.is_valid(kept.column("key"))
                 without_key += len(kept) - int(pc.sum(has_key).as_py() or 0)
@@ -141,7 +141,7 @@ def keep_labels(
                 writer.write_batch(kept)
                 report(int(batch.rows[-1]))
             if len(table.bad_rows) > reading.max_bad_rows:
-                raise too_many_bad_rows(summary(table), reading.max_bad_rows, _TERMS)
+                raise build_bad_rows_error(summarize_bad_rows(table), reading.max_bad_rows, _TERMS)
             if not rows and without_key:
                 raise DataError(
                     f"{source}: none of its {count_text(without_key, 'row')} has a value in column '{columns.key}'; "
@@ -161,7 +161,7 @@ def keep_labels(
 def _open(source: str, columns: LabelColumns, reading: LabelReading) -> Table:
     """Return the table of the labels; its columns are checked later."""
     features = reading.features
-    file_format = reading.format or guessed_format(source) or table_format(source)
+    file_format = reading.format or guess_format(source) or detect_table_format(source)
     delimiter = reading.delimiter or ("\t" if ".tsv" in source.lower() else reading.options.csv.delimiter)
     # A header names the columns: the file is not the training table.
     csv = CsvOptions.model_validate(
@@ -170,7 +170,7 @@ def _open(source: str, columns: LabelColumns, reading: LabelReading) -> Table:
     options = reading.options.model_copy(update={"format": file_format, "csv": csv})
     name = columns.label or features.label.column
     # A missing label is not an error: it may come later.
-    rules = {name: replace(label_rule(features, options), column=name, required=False)}
+    rules = {name: replace(build_label_rule(features, options), column=name, required=False)}
     if columns.time is not None:
         try:
             check_format(columns.time_format)
@@ -182,10 +182,10 @@ def _open(source: str, columns: LabelColumns, reading: LabelReading) -> Table:
     is_sensitive = features.label.column in find_sensitive(features, options)
     sensitive = (name,) if is_sensitive else ()
     reader = open_table(source, file_format, csv, terms=_TERMS, is_masked=bool(sensitive))
-    names = reader.names()
+    names = reader.read_names()
     weight = columns.weight or (features.weight if features.weight in names else None)
     if weight is not None:
-        rules[weight] = weight_rule(weight, options)
+        rules[weight] = build_weight_rule(weight, options)
     if columns.key in rules:
         raise ConfigError(f"--key {columns.key}: is the column of the label, a time or a weight, too; expected the key")
     if features.label.expression is not None and columns.label is None and name not in names:
@@ -233,12 +233,12 @@ def _identify(source: str, columns: LabelColumns) -> tuple[str, float]:
     """Return a hash of the content and of the columns that are read, and the time of the last change."""
     digest = hashlib.sha256(repr(columns).encode())
     try:
-        filesystem, path = locations.filesystem(source)
+        filesystem, path = locations.open_filesystem(source)
         for block in _read_blocks(filesystem.open_input_stream(path, compression=None)):
             digest.update(block)
         modified = filesystem.get_file_info(path).mtime
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{source}: cannot be read: {what_failed(error)}") from error
+        raise DataError(f"{source}: cannot be read: {describe_cause(error)}") from error
     return digest.hexdigest()[:16], modified.timestamp() if modified is not None else 0.0
 
 

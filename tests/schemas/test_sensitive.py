@@ -18,7 +18,7 @@ from schemas.data import Data, ReadOptions
 from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK, find_sensitive
 from schemas.tables.number_format import NumberFormat
-from schemas.tables.typed_columns import Columns, Table, summary
+from schemas.tables.typed_columns import Columns, Table, summarize_bad_rows
 from schemas.tables.values import MAX_VALUE_BYTES, Rule, as_string, convert
 
 FEATURES = FeatureSet.model_validate(
@@ -47,13 +47,13 @@ def data(**settings: Any) -> Data:
 
 def table(path: Path, content: str, **settings: Any) -> Table:
     path.write_text(content)
-    return Table.of(str(path), data(**settings), FEATURES, max_bad_rows=9)
+    return Table.from_config(str(path), data(**settings), FEATURES, max_bad_rows=9)
 
 
 def read(table: Table) -> list[str]:
     """Return the rows that do not fit, and their texts."""
-    list(table.batches())
-    return [*summary(table), *(bad.text for bad in table.bad_rows)]
+    list(table.read_batches())
+    return [*summarize_bad_rows(table), *(bad.text for bad in table.bad_rows)]
 
 
 def test_sensitive_columns_are_features_the_label_and_others() -> None:
@@ -129,8 +129,8 @@ def test_a_value_that_bounds_do_not_order_is_not_shown(tmp_path: Path) -> None:
         divided = data(splits={**data().model_dump()["splits"], "test": test})
         path = tmp_path / "a.csv"
         path.write_text(GOOD)
-        read_table = Table.of(str(path), divided, FEATURES, max_bad_rows=0)
-        (batch,) = read_table.batches()
+        read_table = Table.from_config(str(path), divided, FEATURES, max_bad_rows=0)
+        (batch,) = read_table.read_batches()
         with pytest.raises(DataError, match=f"a.csv:2: day: .*{MASK}") as refused:
             in_parts(read_table, batch, split_rules(divided))
         assert "CANARY" not in str(refused.value)
@@ -162,11 +162,11 @@ def test_a_label_that_is_computed_from_a_sensitive_column_is_masked(tmp_path: Pa
     declared = {"features": {"amount": {"kind": "numeric", "sensitive": True}}, "label": label}
     path = tmp_path / "a.csv"
     path.write_text("amount\n987654\n")
-    table = Table.of(
+    table = Table.from_config(
         str(path), data(splits=_PLAIN_SPLITS, sensitive_columns=[]), FeatureSet.model_validate(declared), max_bad_rows=9
     )
-    assert [len(batch.rows) for batch in table.batches()] == []
-    (problem,) = summary(table)
+    assert [len(batch.rows) for batch in table.read_batches()] == []
+    (problem,) = summarize_bad_rows(table)
     assert MASK in problem and not _CANARY.search(problem)
 
 
@@ -176,9 +176,9 @@ def test_a_weight_is_masked(tmp_path: Path) -> None:
     )
     path = tmp_path / "a.csv"
     path.write_text("x,w,y\n1,-987654,yes\n")
-    table = Table.of(
+    table = Table.from_config(
         str(path), data(splits=_PLAIN_SPLITS, weight_column="w", sensitive_columns=["w"]), features, max_bad_rows=9
     )
-    assert [len(batch.rows) for batch in table.batches()] == []
-    (problem,) = summary(table)
+    assert [len(batch.rows) for batch in table.read_batches()] == []
+    (problem,) = summarize_bad_rows(table)
     assert MASK in problem and not _CANARY.search(problem)

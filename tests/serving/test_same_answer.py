@@ -35,7 +35,7 @@ from components.example_records import serialize_columns
 from schemas.data import Data, Format
 from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, escape_name
-from schemas.tables.typed_columns import Table, summary
+from schemas.tables.typed_columns import Table, summarize_bad_rows
 from serving.batch import input_files, prediction_tables
 from serving.batch.job import Job
 from serving.batch.model_loader import read_options
@@ -193,11 +193,11 @@ def transform(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else tf.io.VarLenFeature(DTYPES[kind])
         for name, kind in FEATURES.column_types.items()
     }
-    table = Table.of(str(_write_csv(folder / "train.csv", ROWS)), DATA, FEATURES, max_bad_rows=0)
+    table = Table.from_config(str(_write_csv(folder / "train.csv", ROWS)), DATA, FEATURES, max_bad_rows=0)
     optional = {name for name, kind in spec.items() if isinstance(kind, tf.io.VarLenFeature)}
     train = [
         {k: v if k not in optional else [] if v is None else [v] for k, v in row.items()}
-        for batch in table.batches()
+        for batch in table.read_batches()
         for row in batch.values.to_pylist()
     ]
     assert len(train) == len(ROWS), table.bad_rows
@@ -261,9 +261,9 @@ def evaluate(data: Data, version: Path, tmp_path_factory: pytest.TempPathFactory
     signature = tf.saved_model.load(str(version)).signatures[SERVING_EXAMPLES]
 
     def answer(rows: list[Row]) -> list[Prediction | str]:
-        table = Table.of(str(_write_csv(path, rows)), data, FEATURES, max_bad_rows=len(rows))
+        table = Table.from_config(str(_write_csv(path, rows)), data, FEATURES, max_bad_rows=len(rows))
         answers: dict[int, Prediction | str] = {}
-        for batch in table.batches():
+        for batch in table.read_batches():
             outputs = signature(examples=tf.constant(serialize_columns(batch.values).to_pylist()))
             labels = [label.decode() for label in outputs["predicted_label"].numpy()]
             for row, probability, label in zip(batch.rows, outputs["probability"].numpy(), labels, strict=True):
@@ -292,9 +292,9 @@ def routes(
                 inputs=(), model="", format=format, reading=read_options(version), keys=("id",), rows_per_part=100
             )
             table = input_files.open_input(str(path), job, FEATURES, 0)
-            blocks = list(prediction_tables.split_into_blocks(table.batches(), 100))
+            blocks = list(prediction_tables.split_into_blocks(table.read_batches(), 100))
             if table.bad_rows:
-                return _reason(summary(table)[0])
+                return _reason(summarize_bad_rows(table)[0])
             try:
                 predictions = prediction_tables.predict_block(blocks[0], str(path), ("id",), predictor, FEATURES)
             except DataError as error:
@@ -616,7 +616,7 @@ def test_the_request_log_is_a_table_with_the_same_answers(
         inputs=(), model="", format="parquet", reading=read_options(version), keys=(ID,), rows_per_part=100_000
     )
     table = input_files.open_input(str(path), job, FEATURES, 0)
-    (block,) = prediction_tables.split_into_blocks(table.batches(), 100_000)
+    (block,) = prediction_tables.split_into_blocks(table.read_batches(), 100_000)
     assert not table.bad_rows
     predictions = prediction_tables.predict_block(block, str(path), (ID,), predictor, FEATURES)
     assert predictions[ID].to_pylist() == rows[ID].to_pylist()
@@ -632,8 +632,8 @@ def test_the_request_log_is_a_table_with_the_same_answers(
     # ExampleGen reads it with labels that were joined later, and passes over the columns of the log.
     labelled = rows.append_column("bought", pa.array(["yes", "no"] * (len(rows) // 2) + ["no"] * (len(rows) % 2)))
     pyarrow.parquet.write_table(labelled, path)
-    train = Table.of(str(path), data.model_copy(update={"format": "parquet"}), FEATURES, max_bad_rows=0)
-    assert sum(len(batch.rows) for batch in train.batches()) == len(rows)
+    train = Table.from_config(str(path), data.model_copy(update={"format": "parquet"}), FEATURES, max_bad_rows=0)
+    assert sum(len(batch.rows) for batch in train.read_batches()) == len(rows)
     assert not train.bad_rows
 
 

@@ -41,7 +41,7 @@ from schemas.data import Data
 from schemas.features import FeatureSet
 from schemas.tables import pieces, readers
 from schemas.tables.precision import TableCounts
-from schemas.tables.row_hash import points, row_hashes
+from schemas.tables.row_hash import compute_points, hash_rows
 from schemas.tables.typed_columns import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
 
@@ -87,9 +87,9 @@ def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) ->
 
 
 def assign(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
-    hashes = row_hashes(pa.RecordBatch.from_pydict({"x": pa.array(range(rows), pa.int64())}), ["x"])
+    hashes = hash_rows(pa.RecordBatch.from_pydict({"x": pa.array(range(rows), pa.int64())}), ["x"])
     bounds = {name: int(bound * 2**64) for name, bound in zip(shares, np.cumsum([*shares.values()]), strict=True)}
-    is_in_split = in_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
+    is_in_split = in_shares(compute_points(hashes), np.ones(rows, dtype=bool), "train", bounds)
     return {name: mine.tolist() for name, mine in is_in_split.items()}
 
 
@@ -346,9 +346,9 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
     monkeypatch.setattr("schemas.tables.typed_columns._ROWS_TOGETHER", 1)
     write(tmp_path / "a.csv", [f"{i},{i % 2},g,2026-01" for i in range(20_000)])
     data = Data.model_validate({"base": str(tmp_path), "splits": SPLITS, "ignored_columns": ["group", "when"]})
-    table = Table.of(str(tmp_path / "a.csv"), data, FEATURES, max_bad_rows=0)
+    table = Table.from_config(str(tmp_path / "a.csv"), data, FEATURES, max_bad_rows=0)
     read = written = most = 0
-    batches = table.batches
+    batches = table.read_batches
 
     def count_rows() -> Iterator[Batch]:
         nonlocal read
@@ -356,7 +356,7 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
             read += len(batch.rows)
             yield batch
 
-    monkeypatch.setattr(table, "batches", count_rows)
+    monkeypatch.setattr(table, "read_batches", count_rows)
     for _, block in convert(table, Division("train", {}, Shares({}), "0", {"train": 0}), TableCounts(table.columns)):
         written += block.rows
         most = max(most, read - written)

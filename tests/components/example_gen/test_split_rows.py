@@ -30,8 +30,8 @@ def count_rows(folder: Path, rows: list[dict[str, Any]], splits: dict[str, Any],
     (folder / "a.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     loaded = pipeline_config.load(folder / "a.yaml")
     counts = SplitRows(split_rules(loaded.data))
-    table = Table.of(str(folder / "a.csv"), loaded.data, loaded.feature_set, max_bad_rows=0)
-    for batch in table.batches():
+    table = Table.from_config(str(folder / "a.csv"), loaded.data, loaded.feature_set, max_bad_rows=0)
+    for batch in table.read_batches():
         counts.add("train", table, batch)
     return counts.rows(list(loaded.data.splits))
 

@@ -27,9 +27,9 @@ def count_values(path: Path, values: list[str], features: dict[str, Any], **labe
     data = Data.model_validate(
         {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.5}}}
     )
-    table = Table.of(str(path), data, feature_set, max_bad_rows=0)
+    table = Table.from_config(str(path), data, feature_set, max_bad_rows=0)
     counts = TableCounts(Columns.from_config(data, feature_set))
-    for batch in table.batches():
+    for batch in table.read_batches():
         in_eval = batch.rows % 4 == 0
         counts.add(batch, {"train": ~in_eval, "eval": in_eval})
     counts.locate(table.reader)
@@ -86,8 +86,8 @@ def test_a_label_of_numbers_is_looked_at_too(tmp_path: Path) -> None:
         {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.5}}}
     )
     again = TableCounts(counts.columns)
-    table = Table.of(str(labels), data, features, max_bad_rows=0)
-    for batch in table.batches():
+    table = Table.from_config(str(labels), data, features, max_bad_rows=0)
+    for batch in table.read_batches():
         again.add(batch, {"train": np.ones(len(batch.rows), dtype=bool)})
     again.locate(table.reader)
     (anomaly,) = value_findings(again)

@@ -235,7 +235,10 @@ def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
     # The run reads the file, too.
     loaded = load_and_check(tmp_path, "orders")
     rows = sum(
-        len(b.rows) for b in Table.of(str(tmp_path / "orders.csv"), data, loaded.feature_set, max_bad_rows=0).batches()
+        len(b.rows)
+        for b in Table.from_config(
+            str(tmp_path / "orders.csv"), data, loaded.feature_set, max_bad_rows=0
+        ).read_batches()
     )
     assert rows == ROWS
 

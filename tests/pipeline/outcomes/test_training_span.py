@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.__main__ import main
 from pipeline.config import pipeline_config
-from schemas.tables.data_files import inputs
+from schemas.tables.data_files import resolve_inputs
 from schemas.tables.typed_columns import Table
 from serving.request_log.shards import ShardDescription
 from tests.serving.outcomes.logs import FEATURES, build_rows, join_labels, write_labels, write_log, write_model
@@ -61,10 +61,10 @@ def test_example_gen_reads_the_features_as_they_were_served(folder: Path) -> Non
     path = folder / "data" / "span-008" / "outcomes.parquet"
     assert result.stdout == f"{path}: 2 rows, predicted 2026-11-02 to 2026-11-02\n"
     config = pipeline_config.load(folder / "config.yaml")
-    (split,) = inputs(config.data)
+    (split,) = resolve_inputs(config.data)
     assert (split.files, split.span) == ((str(path),), 8)
-    table = Table.of(str(path), config.data, config.feature_set, max_bad_rows=0)
-    rows = pa.Table.from_batches([batch.values for batch in table.batches()]).sort_by("age").to_pylist()
+    table = Table.from_config(str(path), config.data, config.feature_set, max_bad_rows=0)
+    rows = pa.Table.from_batches([batch.values for batch in table.read_batches()]).sort_by("age").to_pylist()
     assert rows == [
         {"age": 20.0, "job": None, "income": b">50K"},
         {"age": 21.0, "job": b"clerk", "income": b"<=50K"},

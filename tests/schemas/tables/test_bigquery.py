@@ -16,7 +16,7 @@ from cli.errors import DataError
 from emulators.bigquery.server import BigQueryServer
 from schemas.data import CsvOptions
 from schemas.tables import bigquery
-from schemas.tables.bigquery import TableRows, UnreachableError, find_rows, fingerprint, open_streams
+from schemas.tables.bigquery import TableRows, UnreachableError, compute_fingerprint, find_rows, open_streams
 from schemas.tables.readers import open_table
 from tests.bigquery_fixtures import BASE, PROJECT, Warehouse
 
@@ -46,8 +46,8 @@ def read(path: str, only: list[str] | None = None, decimal: str = ".") -> dict[s
     format = "bigquery" if path.startswith("bigquery:") else "parquet"
     options = CsvOptions.model_validate({"decimal": decimal})
     reader = open_table(path, format, options, only=only)  # type: ignore[arg-type]
-    names = [name for name in reader.names() if only is None or name in only]
-    batches = [batch.columns for batch in reader.batches()]
+    names = [name for name in reader.read_names() if only is None or name in only]
+    batches = [batch.columns for batch in reader.read_batches()]
     return {name: [value for batch in batches for value in batch.column(name).to_pylist()] for name in names}
 
 
@@ -206,17 +206,17 @@ _ROWS = "SELECT age FROM shop.people"
 @pytest.mark.parametrize("text", ["shop.people", _ROWS])
 def test_the_fingerprint_changes_with_the_table(warehouse: Warehouse, text: str) -> None:
     path = warehouse.write("people", pa.table({"age": [20]}))
-    first = fingerprint(BASE, "train", text)
+    first = compute_fingerprint(BASE, "train", text)
     assert re.fullmatch("split:train,num_tables:1,content:[0-9a-f]{32}", first)
-    assert fingerprint(BASE, "train", text) == first
+    assert compute_fingerprint(BASE, "train", text) == first
     os.utime(path, (1, 1))
-    second = fingerprint(BASE, "train", text)
+    second = compute_fingerprint(BASE, "train", text)
     assert second != first
-    assert fingerprint(BASE, "train", text) == second
+    assert compute_fingerprint(BASE, "train", text) == second
 
 
 @pytest.mark.parametrize("text", ["SELECT * FROM shop.view", f"{_ROWS} WHERE CURRENT_DATE > 1"])
 def test_rows_that_may_change_though_no_table_does_have_no_fingerprint(warehouse: Warehouse, text: str) -> None:
     warehouse.write("people", pa.table({"age": [20]}))
     warehouse.write_view("view", _ROWS)
-    assert fingerprint(BASE, "train", text) != fingerprint(BASE, "train", text)
+    assert compute_fingerprint(BASE, "train", text) != compute_fingerprint(BASE, "train", text)

@@ -3,14 +3,14 @@
 import pyarrow as pa
 
 from oncall.provenance import InputData, compare_columns
-from schemas.tables.row_hash import column_hashes
+from schemas.tables.row_hash import hash_columns
 
 ROWS = {"age": [31, 42, 53, 64], "sex": [b"f", b"m", b"f", b"m"], "income": [b"low", b"high", b"high", b"low"]}
 
 
 def _hash(columns: dict[str, list[object]]) -> dict[str, str]:
     batch = pa.RecordBatch.from_pydict(columns)
-    hashes = column_hashes(batch)
+    hashes = hash_columns(batch)
     return {
         name: "".join(f"{int(h) % (1 << 32):08x}" for h in pair) for name, pair in zip(columns, hashes, strict=True)
     }
@@ -36,9 +36,9 @@ def test_the_kind_of_change_is_named() -> None:
 
 
 def test_hashes_of_two_batches_add_up() -> None:
-    whole = column_hashes(pa.RecordBatch.from_pydict(ROWS))
+    whole = hash_columns(pa.RecordBatch.from_pydict(ROWS))
     parts = [{name: values[rows] for name, values in ROWS.items()} for rows in (slice(0, 1), slice(1, 4))]
-    first, second = (column_hashes(pa.RecordBatch.from_pydict(part)) for part in parts)
+    first, second = (hash_columns(pa.RecordBatch.from_pydict(part)) for part in parts)
     assert (first + second == whole).all()
 
 

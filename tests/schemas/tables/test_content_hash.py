@@ -11,13 +11,15 @@ import pytest
 
 from cli.errors import DataError
 from emulators.storage.server import StorageServer
-from schemas.tables.content_hash import _RACY_NS, Memory, contents
+from schemas.tables.content_hash import _RACY_NS, Memory, identify_contents
 
 ODD_NAME = "a [b] c#d%20é?*.csv"
 
 
 def digest(path: Path | str, memory: Memory | None = None) -> str:
-    ((_, content),) = ((content.bytes, content.digest) for content in contents([str(path)], memory or Memory()))
+    ((_, content),) = (
+        (content.bytes, content.digest) for content in identify_contents([str(path)], memory or Memory())
+    )
     return content
 
 
@@ -71,7 +73,7 @@ def test_two_runs_that_write_the_memory_at_once_leave_one_of_both(tmp_path: Path
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.csv: cannot be read: No such file"):
-        contents([str(tmp_path / "gone.csv")], Memory())
+        identify_contents([str(tmp_path / "gone.csv")], Memory())
 
 
 @pytest.fixture
@@ -86,15 +88,15 @@ def test_an_object_is_named_by_its_checksum_in_the_listing(bucket: Path) -> None
     uris = [f"gs://bucket/data [1]/{name}" for name in (ODD_NAME, "b.csv")]
     for uri in uris:
         (bucket / uri.removeprefix("gs://bucket/")).write_text(uri)
-    before = contents(uris, Memory())
+    before = identify_contents(uris, Memory())
     assert [content.bytes for content in before] == [len(uri.encode()) for uri in uris]
     os.utime(bucket / "data [1]" / "b.csv", (1, 1))
-    assert contents(uris, Memory()) == before
+    assert identify_contents(uris, Memory()) == before
     (bucket / "data [1]" / "b.csv").write_text(uris[1].upper())
-    changed = contents(uris, Memory())
+    changed = identify_contents(uris, Memory())
     assert changed[0] == before[0]
     assert (changed[1].bytes, changed[1].digest != before[1].digest) == (before[1].bytes, True)
     with pytest.raises(DataError, match=r"gs://bucket/c\.csv: no such file"):
-        contents([*uris, "gs://bucket/c.csv"], Memory())
+        identify_contents([*uris, "gs://bucket/c.csv"], Memory())
     with pytest.raises(DataError, match="gs://none: cannot be listed: .*does not exist"):
-        contents(["gs://none/c.csv"], Memory())
+        identify_contents(["gs://none/c.csv"], Memory())

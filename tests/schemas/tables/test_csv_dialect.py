@@ -25,7 +25,7 @@ def options(path: Path, content: bytes, **settings: Any) -> CsvOptions:
 
 
 def column(path: Path, dialect: CsvOptions, name: str) -> list[str]:
-    batches = open_table(str(path), "csv", dialect).batches()
+    batches = open_table(str(path), "csv", dialect).read_batches()
     return [value for texts in batches for value in texts.columns.column(name).to_pylist()]
 
 
@@ -46,7 +46,7 @@ ENCODED = {
 def test_an_encoding_is_found_and_the_file_is_read_with_it(content: bytes, encoding: str, tmp_path: Path) -> None:
     dialect = options(tmp_path / "a.csv", content)
     assert (dialect.encoding, dialect.delimiter) == (encoding, ",")
-    assert open_table(str(tmp_path / "a.csv"), "csv", dialect).names() == ["city", "size"]
+    assert open_table(str(tmp_path / "a.csv"), "csv", dialect).read_names() == ["city", "size"]
     assert column(tmp_path / "a.csv", dialect, "city")[-2:] == ["Łódź", "Tromsø"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cli.errors import DataError
 from schemas.data import Data
-from schemas.tables.data_files import guessed_format, inputs, list_files, next_file
+from schemas.tables.data_files import guess_format, list_files, name_next_file, resolve_inputs
 
 
 def data(base: Path, pattern: str, **settings: Any) -> Data:
@@ -25,7 +25,7 @@ def touch(base: Path, *names: str) -> None:
 def read(config: Data) -> list[tuple[int | None, list[str]]]:
     return [
         (split_input.span, [str(Path(file).relative_to(config.base)) for file in split_input.files])
-        for split_input in inputs(config)
+        for split_input in resolve_inputs(config)
     ]
 
 
@@ -61,11 +61,11 @@ def test_dates_are_spans_of_a_day(tmp_path: Path) -> None:
 
 def test_no_file_and_a_file_of_two_splits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\{SPAN\}.csv: no such file|\*.csv: no such file"):
-        inputs(data(tmp_path, "{SPAN}.csv"))
+        resolve_inputs(data(tmp_path, "{SPAN}.csv"))
     touch(tmp_path, "a.csv", "test.csv")
     both = {"train": {"files": "*.csv"}, "eval": {"files": "test.csv"}}
     with pytest.raises(DataError, match="test.csv: is in the files of both 'train' and 'eval'"):
-        inputs(data(tmp_path, "*.csv", splits=both))
+        resolve_inputs(data(tmp_path, "*.csv", splits=both))
 
 
 def test_a_file_a_pattern_or_a_folder_is_listed_in_a_stable_order(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_file_a_pattern_or_a_folder_is_listed_in_a_stable_order(tmp_path: Path
     ],
 )
 def test_a_format_is_guessed_from_the_name(name: str, format: str | None) -> None:
-    assert guessed_format(f"folder.csv/{name}") == format
+    assert guess_format(f"folder.csv/{name}") == format
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_a_format_is_guessed_from_the_name(name: str, format: str | None) -> Non
 )
 def test_the_next_file_is_of_a_new_span(tmp_path: Path, pattern: str, existing: tuple[str, ...], expected: str) -> None:
     touch(tmp_path, *existing)
-    assert next_file(data(tmp_path, pattern), "train", datetime.date(2026, 3, 9)) == str(tmp_path / expected)
+    assert name_next_file(data(tmp_path, pattern), "train", datetime.date(2026, 3, 9)) == str(tmp_path / expected)
 
 
 def test_a_pattern_of_folders_leaves_the_name_of_a_new_file_open(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'\*\*/\*\.parquet' leaves the name of a new file open; give it: --output"):
-        next_file(data(tmp_path, "**/*.parquet"), "train")
+        name_next_file(data(tmp_path, "**/*.parquet"), "train")

@@ -21,7 +21,7 @@ import pytest
 
 from cli.errors import DataError
 from schemas.data import CsvOptions, Format
-from schemas.tables.file_kinds import table_format
+from schemas.tables.file_kinds import detect_table_format
 from schemas.tables.readers import open_table
 
 TABLE = pa.table({"a": [1, 2], "b": ["x", "y"]})
@@ -104,9 +104,9 @@ def test_a_file_that_is_no_table_is_named_with_the_remedy(
     if name.startswith("binary") and format != "csv":
         return
     for reading in (
-        lambda: table_format(str(path)),
-        lambda: open_table(str(path), format, CsvOptions()).names(),
-        lambda: list(open_table(str(path), format, CsvOptions()).batches()),
+        lambda: detect_table_format(str(path)),
+        lambda: open_table(str(path), format, CsvOptions()).read_names(),
+        lambda: list(open_table(str(path), format, CsvOptions()).read_batches()),
     ):
         with pytest.raises(DataError) as refused:
             reading()
@@ -133,32 +133,32 @@ def test_a_table_is_recognised_without_its_ending(tmp_path: Path) -> None:
         b"{a},b\n1,x\n",
     ):
         path.write_bytes(content)
-        assert table_format(str(path)) == "csv"
+        assert detect_table_format(str(path)) == "csv"
     pyarrow.parquet.write_table(TABLE, path)
-    assert table_format(str(path)) == "parquet"
+    assert detect_table_format(str(path)) == "parquet"
     records(path)
-    assert table_format(str(path)) == "tfrecord"
+    assert detect_table_format(str(path)) == "tfrecord"
     path.write_bytes(gzip.compress(path.read_bytes()))
-    assert table_format(str(path)) == "tfrecord"
+    assert detect_table_format(str(path)) == "tfrecord"
 
 
 @pytest.mark.parametrize("name", ["PAR1", "FEA1", "ORC", "BZh9", "PK", "Obj", "HEADER", "RDX2", "7z", "X"])
 def test_a_column_may_have_the_name_that_another_format_starts_with(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"{name},b\n1,x\n2,y\n")
-    assert table_format(str(path)) == "csv"
+    assert detect_table_format(str(path)) == "csv"
     reader = open_table(str(path), "csv", CsvOptions())
-    assert reader.names() == [name, "b"]
-    assert [len(texts.rows) for texts in reader.batches()] == [2]
+    assert reader.read_names() == [name, "b"]
+    assert [len(texts.rows) for texts in reader.read_batches()] == [2]
 
 
 def test_compression_is_that_of_the_content(tmp_path: Path) -> None:
     for name, content in {"a.csv": gzip.compress(CSV), "a.csv.gz": CSV, "b.csv": bz2.compress(CSV)}.items():
         (tmp_path / name).write_bytes(content)
         reader = open_table(str(tmp_path / name), "csv", CsvOptions())
-        assert reader.names() == ["a", "b"]
-        assert [len(texts.rows) for texts in reader.batches()] == [2]
-        assert reader.places([3]) == {3: f"{tmp_path / name}:3"}
+        assert reader.read_names() == ["a", "b"]
+        assert [len(texts.rows) for texts in reader.read_batches()] == [2]
+        assert reader.find_places([3]) == {3: f"{tmp_path / name}:3"}
 
 
 @pytest.mark.parametrize(("declared", "actual"), [("csv", "parquet"), ("csv", "tfrecord"), ("parquet", "csv")])
@@ -172,4 +172,4 @@ def test_a_table_of_another_format_is_named(declared: Format, actual: Format, tm
         case "tfrecord":
             records(path)
     with pytest.raises(DataError, match=rf"data: is .*; expected .*\. Set data.format: {actual}, or name another file"):
-        open_table(str(path), declared, CsvOptions()).names()
+        open_table(str(path), declared, CsvOptions()).read_names()

@@ -11,7 +11,7 @@ from cli.errors import DataError
 from emulators.storage.server import StorageServer
 from schemas.data import CsvOptions, Data
 from schemas.tables import locations
-from schemas.tables.data_files import inputs, list_files, literal_start
+from schemas.tables.data_files import list_files, resolve_inputs, split_literal_folder
 from schemas.tables.readers import open_table
 
 ODD = "a [b] c#d%20é?*"
@@ -29,14 +29,14 @@ ODD = "a [b] c#d%20é?*"
     ],
 )
 def test_nothing_in_a_name_is_decoded(location: str, kind: str, path: str) -> None:
-    filesystem, file_path = locations.filesystem(location)
+    filesystem, file_path = locations.open_filesystem(location)
     assert (filesystem.type_name, file_path) == (kind, path)
 
 
 def test_a_uri_that_names_nothing_is_rejected() -> None:
     for location in ("file://x", "unknown://x/y"):
         with pytest.raises((OSError, pa.ArrowException)):
-            locations.filesystem(location)
+            locations.open_filesystem(location)
 
 
 @pytest.fixture(params=["local", "bucket"])
@@ -62,7 +62,7 @@ def find_files(base: str, pattern: str) -> list[str]:
     splits = {"train": {"files": pattern}, "eval": {"source": "train", "fraction": 0.1}}
     return [
         path
-        for split_input in inputs(Data.model_validate({"base": base, "splits": splits}))
+        for split_input in resolve_inputs(Data.model_validate({"base": base, "splits": splits}))
         for path in split_input.files
     ]
 
@@ -96,18 +96,18 @@ def test_what_is_found_can_be_listed_and_read(base: tuple[Path, str]) -> None:
     assert list_files(uri) == [f"{uri}/{ODD}.csv", f"{uri}/b.csv"]
     assert list_files(f"{uri}/{ODD}.csv") == [f"{uri}/{ODD}.csv"]
     assert list_files(f"{uri}/b.c?v") == [f"{uri}/b.csv"] if uri[0] == "/" else True
-    (batch,) = open_table(f"{uri}/{ODD}.csv", "csv", CsvOptions()).batches()
+    (batch,) = open_table(f"{uri}/{ODD}.csv", "csv", CsvOptions()).read_batches()
     assert batch.columns.to_pydict() == {"x": ["1"]}
 
 
 def test_the_folders_that_exist_are_no_pattern(tmp_path: Path) -> None:
     (tmp_path / ODD / "x[1]").mkdir(parents=True)
-    base, rest = literal_start(f"{tmp_path}/{ODD}/x[1]/y[2]/*.csv")
+    base, rest = split_literal_folder(f"{tmp_path}/{ODD}/x[1]/y[2]/*.csv")
     assert (base, rest) == (f"{tmp_path}/{ODD}/x[1]", "y[2]/*.csv")
-    assert literal_start("*.csv") == ("", "*.csv")
+    assert split_literal_folder("*.csv") == ("", "*.csv")
 
 
 def test_the_cause_of_an_error_of_arrow_is_short(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         pafs.LocalFileSystem().open_input_file(str(tmp_path / "rows.csv"))
-    assert locations.what_failed(caught.value) == "No such file or directory"
+    assert locations.describe_cause(caught.value) == "No such file or directory"

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.data import CsvOptions
-from schemas.tables.number_format import PLAIN, NumberFormat, find_number_format, plain_numbers
+from schemas.tables.number_format import PLAIN, NumberFormat, find_number_format, to_plain_numbers
 
 AMOUNTS = NumberFormat(".", ",", ("$", "€", "USD"))
 CASES: list[tuple[NumberFormat, dict[str, str | None]]] = [
@@ -49,11 +49,11 @@ CASES: list[tuple[NumberFormat, dict[str, str | None]]] = [
 @pytest.mark.parametrize(("format", "expected"), CASES, ids=[str(number) for number in range(len(CASES))])
 def test_a_number_is_plain_and_what_is_none_is_null(format: NumberFormat, expected: dict[str, str | None]) -> None:
     strings = pa.array([None, *expected], pa.string())
-    assert plain_numbers(strings, format).to_pylist() == [None, *expected.values()]
+    assert to_plain_numbers(strings, format).to_pylist() == [None, *expected.values()]
 
 
 def test_a_percentage_is_a_hundredth_exactly() -> None:
-    (value,) = plain_numbers(pa.array(["51.1%"]), NumberFormat(percent=True)).cast(pa.float64()).to_pylist()
+    (value,) = to_plain_numbers(pa.array(["51.1%"]), NumberFormat(percent=True)).cast(pa.float64()).to_pylist()
     assert value == 0.511
 
 

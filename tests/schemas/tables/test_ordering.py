@@ -13,7 +13,7 @@ from cli.errors import DataError
 from components.example_gen.parts import in_parts, split_rules
 from schemas.data import ColumnSplit, Data
 from schemas.features import FeatureSet
-from schemas.tables.ordering import MisfitError, within
+from schemas.tables.ordering import MisfitError, are_within
 from schemas.tables.typed_columns import Table
 
 FEATURES = FeatureSet.model_validate(
@@ -23,7 +23,7 @@ FEATURES = FeatureSet.model_validate(
 
 def select(values: list[str | None], **bounds: Any) -> list[str | None]:
     rule = {"at_least": None, "below": None, "date_format": None, **bounds}
-    inside = within(pa.array(values, pa.string()), **rule)
+    inside = are_within(pa.array(values, pa.string()), **rule)
     return [value for value, mine in zip(values, inside.to_pylist(), strict=True) if mine]
 
 
@@ -124,8 +124,8 @@ def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
     path.write_text("x,y,when\n1,0,2013-01-01\n2,1,13/01/2013\n")
     splits = {"train": {"files": "*"}, "eval": {"source": "train", "column": "when", "at_least": "2013-06"}}
     data = Data.model_validate({"base": str(tmp_path), "splits": splits})
-    table = Table.of(str(path), data, FEATURES, max_bad_rows=0)
-    (batch,) = table.batches()
+    table = Table.from_config(str(path), data, FEATURES, max_bad_rows=0)
+    (batch,) = table.read_batches()
     with pytest.raises(DataError) as raised:
         in_parts(table, batch, split_rules(data))
     assert str(raised.value) == (
@@ -134,7 +134,7 @@ def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
         "(data.splits.eval)"
     )
     path.write_text("x,y,when\n1,0,2013-01-01\n2,1,2013-07-01\n3,1,\n")
-    (batch,) = table.batches()
+    (batch,) = table.read_batches()
     parts, left = in_parts(table, batch, split_rules(data))
     assert np.flatnonzero(parts["eval"]).tolist() == [1] and left.tolist() == [True, False, True]
 

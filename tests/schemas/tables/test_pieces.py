@@ -9,7 +9,7 @@ import pytest
 
 from schemas.data import CsvOptions
 from schemas.tables import pieces
-from schemas.tables.pieces import Piece, csv_pieces, parquet_pieces
+from schemas.tables.pieces import Piece, split_csv, split_parquet
 
 ROWS = [b"a,b\n", *(b"%d,x\n" % number for number in range(10_000, 10_300))]
 
@@ -20,7 +20,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut(content: bytes, encoding: str = "utf-8", piece_bytes: int = 500) -> list[Piece]:
-    return csv_pieces(io.BytesIO(content), len(content), CsvOptions(encoding=encoding), piece_bytes)
+    return split_csv(io.BytesIO(content), len(content), CsvOptions(encoding=encoding), piece_bytes)
 
 
 def test_pieces_end_with_lines_and_know_the_lines_before() -> None:
@@ -70,10 +70,10 @@ def test_parquet_is_cut_between_row_groups(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pa.table({"a": list(range(1000))}), tmp_path / "a.parquet", row_group_size=100)
     metadata = pyarrow.parquet.ParquetFile(tmp_path / "a.parquet").metadata
     group = metadata.row_group(0).total_byte_size
-    assert parquet_pieces(metadata, 3 * group) == [
+    assert split_parquet(metadata, 3 * group) == [
         Piece(0, 3, 0),
         Piece(3, 6, 300),
         Piece(6, 9, 600),
         Piece(9, 10, 900),
     ]
-    assert parquet_pieces(metadata, 100 * group) == []
+    assert split_parquet(metadata, 100 * group) == []

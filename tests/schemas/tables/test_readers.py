@@ -21,8 +21,8 @@ from schemas.data import CsvOptions, Data, Format, ReadOptions
 from schemas.features import FeatureSet
 from schemas.tables import pieces
 from schemas.tables.readers import Reader, open_table
-from schemas.tables.typed_columns import Columns, Table, summary
-from schemas.tables.values import feature_rules
+from schemas.tables.typed_columns import Columns, Table, summarize_bad_rows
+from schemas.tables.values import build_feature_rules
 from tests.conftest import ROOT
 
 FEATURES = FeatureSet.model_validate(
@@ -36,12 +36,12 @@ FEATURES = FeatureSet.model_validate(
 def table(path: Path, *, format: Format = "csv", **settings: Any) -> Table:
     splits = {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.1}}
     data = Data.model_validate({"base": "/", "splits": splits, "format": format, **settings})
-    return Table.of(str(path), data, FEATURES, max_bad_rows=9)
+    return Table.from_config(str(path), data, FEATURES, max_bad_rows=9)
 
 
 def columns(reader: Reader) -> dict[str, list[str | None]]:
     by_column: dict[str, list[str | None]] = {}
-    for texts in reader.batches():
+    for texts in reader.read_batches():
         for name, values in texts.columns.to_pydict().items():
             by_column.setdefault(name, []).extend(values)
     return by_column
@@ -53,9 +53,9 @@ def test_bad_rows_have_their_lines_in_every_encoding(encoding: str, tmp_path: Pa
     content = f'size,city,y\n1,"{city}\nwest",true\nold,{city},false\n3,{city}\n4,{city},true\n'
     (tmp_path / "a.csv").write_bytes(content.encode(encoding))
     read = table(tmp_path / "a.csv", csv={"encoding": encoding})
-    rows = [row for batch in read.batches() for row in batch.values.to_pylist()]
+    rows = [row for batch in read.read_batches() for row in batch.values.to_pylist()]
     assert [row["city"].decode() for row in rows] == [f"{city}\nwest", city]
-    lines = [line.removeprefix(str(tmp_path / "a.csv")) for line in summary(read)]
+    lines = [line.removeprefix(str(tmp_path / "a.csv")) for line in summarize_bad_rows(read)]
     assert [line[:30] for line in lines] == [":5: expected 3 fields, found 2", ":4: size: expected a finite nu"]
 
 
@@ -71,8 +71,8 @@ def test_an_encoding_that_the_file_does_not_have_is_named(tmp_path: Path) -> Non
 def test_a_header_that_begins_with_a_mark_and_a_quote(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes('\ufeff"si\nze",city\n1,x\n'.encode())
     reader = open_table(str(tmp_path / "a.csv"), "csv", CsvOptions())
-    assert reader.names() == ["si\nze", "city"]
-    assert reader.places([2]) == {2: f"{tmp_path / 'a.csv'}:3"}
+    assert reader.read_names() == ["si\nze", "city"]
+    assert reader.find_places([2]) == {2: f"{tmp_path / 'a.csv'}:3"}
 
 
 @pytest.mark.integration
@@ -83,7 +83,7 @@ def test_reading_in_another_encoding_may_end_early(tmp_path: Path) -> None:
     code = (
         "from schemas.data import CsvOptions; from schemas.tables.readers import open_table\n"
         f"for _ in range(3):\n  reader = open_table({str(path)!r}, 'csv', CsvOptions(encoding='latin-1'))\n"
-        "  print(reader.names(), len(next(reader.batches()).rows) > 0)"
+        "  print(reader.read_names(), len(next(reader.read_batches()).rows) > 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -105,7 +105,7 @@ def test_quotes_are_what_the_options_say(tmp_path: Path) -> None:
     path.write_text("a,b\n'1,5\" nail\n\"2,'x'\n")
     reader = open_table(str(path), "csv", CsvOptions(quote="none"))
     assert columns(reader) == {"a": ["'1", '"2'], "b": ['5" nail', "'x'"]}
-    assert reader.places([3]) == {3: f"{path}:3"}
+    assert reader.find_places([3]) == {3: f"{path}:3"}
 
 
 def test_a_number_in_another_format_is_named_with_the_options_that_read_it(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_a_number_in_another_format_is_named_with_the_options_that_read_it(tmp_p
     for text in ("$1.50", "1,108", "51.1%", "1 108", "5 EUR"):
         path.write_text(f'size,city,y\n"{text}",Oslo,true\n')
         read = table(path)
-        list(read.batches())
-        assert summary(read) == [
+        list(read.read_batches())
+        assert summarize_bad_rows(read) == [
             f"{path}:2: size: expected a finite number, found '{text}'; correct the row, or declare how numbers are "
             "written: data.csv.decimal, thousands, currency or percent"
         ]
@@ -123,7 +123,7 @@ def test_a_number_in_another_format_is_named_with_the_options_that_read_it(tmp_p
 
 
 def rows_of(read: Table) -> list[dict[str, Any]]:
-    return [row for batch in read.batches() for row in batch.values.to_pylist()]
+    return [row for batch in read.read_batches() for row in batch.values.to_pylist()]
 
 
 def test_a_quote_that_swallows_rows_stops_the_reading_under_the_terms_of_the_reader(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_quote_that_swallows_rows_stops_the_reading_under_the_terms_of_the_rea
     ):
         path.write_text("size,city,y\n" + rows + bad)
         with pytest.raises(DataError, match=r"a\.csv:22: a quote opens a value .*, or set data.csv.quote: none if its"):
-            list(table(path).batches())
+            list(table(path).read_batches())
         assert len(columns(open_table(str(path), "csv", CsvOptions(quote="none")))["city"]) == (20 + bad.count("\n"))
 
 
@@ -147,14 +147,14 @@ def test_every_line_ends_a_row_of_a_piece_without_quotes(monkeypatch: pytest.Mon
     path.write_bytes(content)
     for quote, cut in (("none", True), ('"', False)):
         with path.open("rb") as file:
-            parts = pieces.csv_pieces(file, len(content), CsvOptions.model_validate({"quote": quote}), 500)
+            parts = pieces.split_csv(file, len(content), CsvOptions.model_validate({"quote": quote}), 500)
         assert bool(parts) == cut
 
 
 def test_a_column_that_is_ignored_may_hold_anything(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"size,city,y,\xe9\n1,Oslo,true,\xff\xfe\n".replace(b"\xe9", b"id"))
     read = table(tmp_path / "a.csv", ignored_columns=["id"])
-    assert [row["size"] for batch in read.batches() for row in batch.values.to_pylist()] == [1.0]
+    assert [row["size"] for batch in read.read_batches() for row in batch.values.to_pylist()] == [1.0]
 
 
 NESTED = pa.table(
@@ -177,7 +177,7 @@ def test_columns_of_parquet_that_nobody_needs_are_not_read(tmp_path: Path) -> No
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(NESTED, path)
     reader = open_table(str(path), "parquet", CsvOptions())
-    unreadable = reader.unreadable()
+    unreadable = reader.find_unreadable()
     assert unreadable == {
         "shop": "struct<name: string, size: int64>",
         "counts": "map<string, int64 ('counts')>",
@@ -185,9 +185,9 @@ def test_columns_of_parquet_that_nobody_needs_are_not_read(tmp_path: Path) -> No
     }
     ignored = [name for name in NESTED.schema.names if name not in ("size", "city", "y")]
     read = table(path, format="parquet", ignored_columns=ignored)
-    (batch,) = read.batches()
+    (batch,) = read.read_batches()
     assert batch.values.to_pylist() == [{"size": 1.0, "city": b"Oslo", "y": b"true"}]
-    readable = [name for name in reader.names() if name not in unreadable]
+    readable = [name for name in reader.read_names() if name not in unreadable]
     assert columns(open_table(str(path), "parquet", CsvOptions(), only=readable)) == {
         "size": ["1"],
         "size.cm": ["2"],
@@ -214,9 +214,9 @@ def test_fixed_lists_with_a_missing_one_are_counted_with_the_remedy(tmp_path: Pa
         "lists of the fixed length 2 with 1 missing list, which Arrow does not read; write it as a column of lists of "
         "any length"
     )
-    assert reader.unreadable() == {"spot": problem}
+    assert reader.find_unreadable() == {"spot": problem}
     with pytest.raises(DataError, match=re.escape(f"a.parquet: column 'spot' holds {problem}, or name it in data.")):
-        list(reader.batches())
+        list(reader.read_batches())
     assert columns(open_table(str(path), "parquet", CsvOptions(), only=["pair", "x"]))["pair"][0] == "\x1e1\x1f2"
 
 
@@ -264,7 +264,7 @@ def test_values_of_parquet_become_strings_exactly(values: pa.Array, expected: li
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pa.table({"a": values}), path)
     reader = open_table(str(path), "parquet", CsvOptions())
-    assert reader.unreadable() == {}
+    assert reader.find_unreadable() == {}
     assert columns(reader) == {"a": expected}
 
 
@@ -273,23 +273,23 @@ def test_booleans_are_those_of_training_data_in_parquet(tmp_path: Path) -> None:
     booleans = pa.table({"size": [1.0], "city": [True], "id": [False]})
     pyarrow.parquet.write_table(booleans, path)
     for format in ("parquet", "csv"):
-        rules = feature_rules(FEATURES, ReadOptions.model_validate({"format": format}))
+        rules = build_feature_rules(FEATURES, ReadOptions.model_validate({"format": format}))
         reader = open_table(str(path), "parquet", CsvOptions(), only=["size", "city", "id"])
         read = Table(reader, Columns(rules, copied=["id"]))
         if format == "parquet":
-            (batch,) = read.batches()
+            (batch,) = read.read_batches()
             assert (batch.values["city"].to_pylist(), batch.copied["id"].to_pylist()) == ([b"true"], ["false"])
         else:
             # As online, where true is rejected: no file of CSV had it.
             with pytest.raises(DataError, match=r"column 'city' holds booleans; the training data had strings"):
-                list(read.batches())
+                list(read.read_batches())
 
 
 def test_parts_of_a_split_read_numbers_as_the_table_has_them(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('size,city,y\n"$1,108",Oslo,true\n$950,Oslo,true\n')
     read = table(tmp_path / "a.csv", csv={"thousands": ",", "currency": ["$"]}, ignored_columns=[])
     read.columns = replace(read.columns, split_by=["size"])
-    (batch,) = read.batches()
+    (batch,) = read.read_batches()
     rule = {"source": "train", "column": "size", "values": [], "at_least": 1000.0, "below": None, "date_format": None}
     parts, rest = in_parts(read, batch, {"eval": rule})
     assert (parts["eval"].tolist(), rest.tolist()) == ([True, False], [False, True])
@@ -318,9 +318,9 @@ def test_features_of_records_that_cannot_be_read(tmp_path: Path) -> None:
         for example_record in (record([b"a"], b"x"), record([b"a", b"b"], b"\xff\xd8")):
             writer.write(example_record)
     reader = open_table(str(path), "tfrecord", CsvOptions())
-    assert reader.unreadable() == {"photo": "bytes that are not UTF-8"}
+    assert reader.find_unreadable() == {"photo": "bytes that are not UTF-8"}
     # A list is marked until a column's rule is applied.
-    (texts,) = open_table(str(path), "tfrecord", CsvOptions(), only=["tags"]).batches()
+    (texts,) = open_table(str(path), "tfrecord", CsvOptions(), only=["tags"]).read_batches()
     assert texts.columns.column("tags").to_pylist() == ["a", "\x1ea\x1fb"]
-    assert reader.names() == ["photo", "size", "tags"]
+    assert reader.read_names() == ["photo", "size", "tags"]
     assert columns(open_table(str(path), "tfrecord", CsvOptions(), only=["size"])) == {"size": ["1.5", "1.5"]}

@@ -15,8 +15,8 @@ from schemas.data import CsvOptions, Data, Format, ReadOptions
 from schemas.features import FeatureSet
 from schemas.tables.expression_values import evaluate
 from schemas.tables.readers import Terms, open_table
-from schemas.tables.typed_columns import Columns, Table, summary
-from schemas.tables.values import MAX_VALUE_BYTES, feature_rules
+from schemas.tables.typed_columns import Columns, Table, summarize_bad_rows
+from schemas.tables.values import MAX_VALUE_BYTES, build_feature_rules
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -48,11 +48,11 @@ WEIGHTED = FEATURES.model_copy(update={"weight": "w"})
 def table(path: Path, content: str | bytes | None = None, *, max_bad_rows: int = 0, **settings: Any) -> Table:
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return Table.of(str(path), data(**settings), FEATURES, max_bad_rows=max_bad_rows)
+    return Table.from_config(str(path), data(**settings), FEATURES, max_bad_rows=max_bad_rows)
 
 
 def rows(read: Table) -> list[dict[str, Any]]:
-    return [row for batch in read.batches() for row in batch.values.to_pylist()]
+    return [row for batch in read.read_batches() for row in batch.values.to_pylist()]
 
 
 def example(**values: float | int | str) -> bytes:
@@ -109,18 +109,18 @@ def test_quoted_commas_and_newlines_stay_inside_their_field(tmp_path: Path) -> N
 
 
 def test_the_hash_of_a_row_covers_the_features_alone(tmp_path: Path) -> None:
-    (batch,) = table(tmp_path / "a.csv", GOOD).batches()
+    (batch,) = table(tmp_path / "a.csv", GOOD).read_batches()
     relabelled = GOOD.replace("a,no", "c,yes").replace("b,yes", "d,no")
     swapped = "\n".join(",".join(reversed(line.split(","))) for line in relabelled.splitlines()) + "\n"
     for other in (relabelled, swapped, relabelled.replace("39,1,", "39.0,1.0,")):
-        (same,) = table(tmp_path / "b.csv", other).batches()
+        (same,) = table(tmp_path / "b.csv", other).read_batches()
         assert same.hashes.tolist() == batch.hashes.tolist()
     for other in (GOOD.replace("39", "38"), GOOD.replace("clerk", "cook"), GOOD.replace("39,1", "1,39")):
-        (different,) = table(tmp_path / "b.csv", other).batches()
+        (different,) = table(tmp_path / "b.csv", other).read_batches()
         assert different.hashes[0] != batch.hashes[0] and different.hashes[1] == batch.hashes[1]
     (grouped,) = table(
         tmp_path / "a.csv", GOOD.replace("b,yes", "a,yes"), ignored_columns=[], group_column="id"
-    ).batches()
+    ).read_batches()
     assert len(set(grouped.group_hashes.tolist())) == 1 and grouped.hashes.tolist() == batch.hashes.tolist()
 
 
@@ -151,7 +151,7 @@ def test_a_row_that_does_not_fit_is_named_with_its_line_and_left_out(
     path = tmp_path / "bad.csv"
     read = table(path, content)
     good = rows(read)
-    (line,) = summary(read)
+    (line,) = summarize_bad_rows(read)
     assert line.startswith(f"{path}{message}")
     assert "\n" not in line
     assert len(good) == 1
@@ -161,9 +161,9 @@ def test_a_time_in_another_format_is_named_with_the_setting(tmp_path: Path) -> N
     declared = {"features": {"at": {"kind": "timestamp", "parts": {"hour": {}}}}, "label": FEATURES.label.model_dump()}
     path = tmp_path / "times.csv"
     path.write_text("at,y\n2024-02-29,yes\n29.02.2024,no\n2023-02-29,no\n")
-    read = Table.of(str(path), data(ignored_columns=[]), FeatureSet.model_validate(declared), max_bad_rows=9)
-    list(read.batches())
-    assert summary(read) == [
+    read = Table.from_config(str(path), data(ignored_columns=[]), FeatureSet.model_validate(declared), max_bad_rows=9)
+    list(read.read_batches())
+    assert summarize_bad_rows(read) == [
         f"{path}:3: at: expected a date or a time such as 2024-02-29 or 2024-02-29T13:45:00+01:00, found '29.02.2024'; "
         "correct the row, or declare how times are written under features.at.format",
         f"{path}:4: at: expected a day that exists, found '2023-02-29'; "
@@ -176,7 +176,7 @@ def test_bad_rows_are_counted_by_kind_and_the_lines_after_them_are_right(tmp_pat
     content = "age,grade,job,id,y\n" + good * 3 + "1,2\n" + good * 2 + "old,1,x,a,no\n" + good + "new,1,x,a,no\n1\n"
     read = table(tmp_path / "a.csv", content, max_bad_rows=10)
     assert len(rows(read)) == 6
-    lines = [line.removeprefix(str(tmp_path / "a.csv")) for line in summary(read)]
+    lines = [line.removeprefix(str(tmp_path / "a.csv")) for line in summarize_bad_rows(read)]
     assert sorted(line.split(" ")[0] for line in lines) == [":5:", ":8:"]
     assert {bad.row for bad in read.bad_rows} == {5, 8, 10, 11}
     assert any("found 'old'" in line and "(and 1 more like it)" in line for line in lines)
@@ -186,7 +186,7 @@ def test_reading_ends_soon_after_too_many_bad_rows(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("schemas.tables.readers.BLOCK_BYTES", 1 << 14)
     content = "age,grade,job,id,y\n" + "old,1,clerk,a,no\n" * 50_000
     read = table(tmp_path / "a.csv", content, max_bad_rows=5)
-    list(read.batches())
+    list(read.read_batches())
     assert 5 < len(read.bad_rows) < 25_000
 
 
@@ -271,7 +271,7 @@ def test_records_that_are_no_examples_or_have_several_values_are_refused(tmp_pat
     write_records(path, [example(**RECORDS[0]), many.SerializeToString()])
     read = table(path, format="tfrecord")
     assert len(rows(read)) == 1
-    assert summary(read) == [f"{path}: record 2: job: {A_LIST}"]
+    assert summarize_bad_rows(read) == [f"{path}: record 2: job: {A_LIST}"]
 
 
 def test_a_record_with_another_type_is_read_as_far_as_it_fits_and_else_named(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_record_with_another_type_is_read_as_far_as_it_fits_and_else_named(tmp
     write_records(path, [example(**values) for values in (first, {**first, "age": 39}, {**first, "age": "old"}, last)])
     read = table(path, format="tfrecord", max_bad_rows=1)
     assert rows(read) == [PARSED[0], *PARSED]
-    assert summary(read) == [
+    assert summarize_bad_rows(read) == [
         f"{path}: record 3: age: expected a finite number, found 'old'; correct the row, or name the string in "
         "data.missing_values if it stands for a missing value"
     ]
@@ -294,12 +294,12 @@ def test_parquet_that_is_damaged_or_nested_is_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(nested, path)
     read = table(path, format="parquet")
     assert rows(read) == []
-    assert summary(read) == [f"{path}: row 1: job: {A_LIST}"]
+    assert summarize_bad_rows(read) == [f"{path}: row 1: job: {A_LIST}"]
     typed = pa.table({"age": ["old", "1"], "grade": [1, 2], "job": ["a", "b"], "id": ["a", "b"], "y": ["no", "yes"]})
     pyarrow.parquet.write_table(typed, path)
     read = table(path, format="parquet")
     assert len(rows(read)) == 1
-    assert summary(read)[0].startswith(f"{path}: row 1: age: expected a finite number, found 'old'")
+    assert summarize_bad_rows(read)[0].startswith(f"{path}: row 1: age: expected a finite number, found 'old'")
 
 
 def of_a_model(path: Path, content: str | None = None, *, format: Format = "csv", **options: Any) -> Table:
@@ -308,7 +308,7 @@ def of_a_model(path: Path, content: str | None = None, *, format: Format = "csv"
         path.write_text(content)
     terms = Terms(missing_values="--missing-value", declares="the model needs", for_missing="the model takes none")
     csv = CsvOptions(**options)
-    rules = feature_rules(FEATURES, ReadOptions(csv=csv, missing_values=("", "?")))
+    rules = build_feature_rules(FEATURES, ReadOptions(csv=csv, missing_values=("", "?")))
     reader = open_table(str(path), format, csv, only=[*rules, "id"], terms=terms)
     return Table(reader, Columns(rules, ignored=None, copied=["id"]))
 
@@ -334,7 +334,7 @@ def test_rows_without_a_label_among_other_columns(tmp_path: Path) -> None:
         (of_a_model(tmp_path / "a.parquet", format="parquet"), [1, 2]),
         (of_a_model(tmp_path / "a.tfrecord", format="tfrecord"), [1, 2]),
     ):
-        (batch,) = read.batches()
+        (batch,) = read.read_batches()
         assert batch.values.to_pylist() == [
             {"age": 39.0, "grade": 1, "job": b"clerk"},
             {"age": 50.5, "grade": None, "job": None},
@@ -347,10 +347,10 @@ def test_rows_without_a_label_among_other_columns(tmp_path: Path) -> None:
 def test_good_rows_keep_their_numbers_and_copied_texts(tmp_path: Path) -> None:
     read = of_a_model(tmp_path / "a.csv", "id,age,grade,job\na,1,1,x\nb,old,1,x\nc,?,1,x\nd,2,1,x\n")
     read.max_bad_rows = 2
-    (batch,) = read.batches()
+    (batch,) = read.read_batches()
     assert batch.rows.tolist() == [2, 5]
     assert batch.copied["id"].to_pylist() == ["a", "d"]
-    assert [line.removeprefix(read.path) for line in summary(read)] == [
+    assert [line.removeprefix(read.path) for line in summarize_bad_rows(read)] == [
         ":3: age: expected a finite number, found 'old'; correct the row, or name the string in --missing-value if it "
         "stands for a missing value",
         ":4: age: the value is missing; the model takes none",
@@ -359,9 +359,9 @@ def test_good_rows_keep_their_numbers_and_copied_texts(tmp_path: Path) -> None:
 
 def test_a_column_the_model_needs_is_missed_under_its_terms(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no column 'grade', which the model needs; did you mean 'grades'"):
-        list(of_a_model(tmp_path / "a.csv", "id,age,grades,job,x,x\na,1,1,x,1,1\n").batches())
+        list(of_a_model(tmp_path / "a.csv", "id,age,grades,job,x,x\na,1,1,x,1,1\n").read_batches())
     with pytest.raises(DataError, match="the header names 'job' twice"):
-        list(of_a_model(tmp_path / "a.csv", "id,age,grade,job,job\na,1,1,x,1\n").batches())
+        list(of_a_model(tmp_path / "a.csv", "id,age,grade,job,job\na,1,1,x,1\n").read_batches())
 
 
 def test_an_ignored_column_may_hold_lists(tmp_path: Path) -> None:
@@ -381,12 +381,12 @@ def test_a_header_in_another_encoding_is_one_line(tmp_path: Path, encoding: str)
     path = tmp_path / "a.csv"
     path.write_text("höhe,income\n3,x\n", encoding=encoding)
     with pytest.raises(DataError, match=r"a\.csv:1: is not text in utf-8; convert the file to UTF-8, or name its"):
-        open_table(str(path), "csv", CsvOptions()).names()
+        open_table(str(path), "csv", CsvOptions()).read_names()
 
 
 def write_weighted(path: Path, *weights: str, max_bad_rows: int = 0) -> Table:
     path.write_text("age,grade,job,y,w\n" + "".join(f"39,1,clerk,no,{weight}\n" for weight in weights))
-    return Table.of(str(path), data(weight_column="w"), WEIGHTED, max_bad_rows=max_bad_rows)
+    return Table.from_config(str(path), data(weight_column="w"), WEIGHTED, max_bad_rows=max_bad_rows)
 
 
 @pytest.mark.parametrize(
@@ -403,17 +403,17 @@ def test_a_weight_that_is_missing_negative_or_no_number_is_a_bad_row(weight: str
     read = write_weighted(tmp_path / "a.csv", "2", weight, "0")
     assert [row["w"] for row in rows(read)] == [2.0, 0.0]
     remedy = "the row counts by its weight: correct or remove the row"
-    assert summary(read) == [f"{tmp_path}/a.csv:3: w: {reason}; {remedy}"]
+    assert summarize_bad_rows(read) == [f"{tmp_path}/a.csv:3: w: {reason}; {remedy}"]
 
 
 def test_rows_that_differ_in_weight_alone_are_equal(tmp_path: Path) -> None:
-    (batch,) = write_weighted(tmp_path / "a.csv", "1", "7").batches()
+    (batch,) = write_weighted(tmp_path / "a.csv", "1", "7").read_batches()
     assert batch.hashes[0] == batch.hashes[1]
 
 
 def test_a_file_without_the_declared_weights_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("age,grade,job,y\n39,1,clerk,no\n")
-    read = Table.of(str(tmp_path / "a.csv"), data(weight_column="w"), WEIGHTED, max_bad_rows=0)
+    read = Table.from_config(str(tmp_path / "a.csv"), data(weight_column="w"), WEIGHTED, max_bad_rows=0)
     with pytest.raises(DataError, match=r"a\.csv: there is no column 'w', which the config declares"):
         rows(read)
 
@@ -425,11 +425,11 @@ def test_a_column_with_the_name_of_a_derived_feature_is_not_read(tmp_path: Path)
     )
     path = tmp_path / "a.csv"
     path.write_text("age,years,y\n39,words,no\n")
-    undeclared = Table.of(str(path), data(), declared, max_bad_rows=0)
+    undeclared = Table.from_config(str(path), data(), declared, max_bad_rows=0)
     with pytest.raises(DataError, match="column 'years' is not declared; .*name it in data.ignored_columns"):
         rows(undeclared)
-    read = Table.of(str(path), data(ignored_columns=["years"]), declared, max_bad_rows=0)
-    (batch,) = read.batches()
+    read = Table.from_config(str(path), data(ignored_columns=["years"]), declared, max_bad_rows=0)
+    (batch,) = read.read_batches()
     assert batch.values.to_pylist() == [{"age": 39.0, "y": b"no"}]
     (expression,) = read.columns.derived_features.values()
     assert evaluate(expression, {"age": batch.values.column("age")}).to_pylist() == [21.0]
