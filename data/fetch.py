@@ -91,7 +91,7 @@ def parse_table(text: bytes) -> pa.Table:
 
 
 def prepare_flights(archive: Path) -> None:
-    """Write one row for each flight: what is known before departure, and whether it arrived late."""
+    """Write one row for each flight: the facts before departure, and whether it arrived late."""
     with zipfile.ZipFile(io.BytesIO(read_member(archive, "data/flights.csv.zip"))) as packed:
         flights = parse_table(packed.read("flights.csv"))
     weather = parse_table(read_member(archive, "data/weather.csv")).drop_columns(["year", "month", "day", "hour"])

@@ -49,7 +49,7 @@ WARMED_MODULES = (
 
 
 class SetUpError(Exception):
-    """The environment cannot be built; the text says what is needed and what was found."""
+    """The environment cannot be built; the text has what is needed and what was found."""
 
 
 def parse_glibc_version(text: str) -> tuple[int, int] | None:

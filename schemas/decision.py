@@ -12,7 +12,7 @@ from schemas.declaration import Declaration
 
 # The threshold of a model without declared costs: the more likely class.
 DEFAULT_THRESHOLD = 0.5
-# With costs further apart, float32 probabilities near 0 or 1 cannot tell the rows apart.
+# With costs further apart, float32 probabilities near 0 or 1 do not separate the rows.
 _MAX_COST_RATIO = 1e6
 
 # Strict: `true` is not a cost.

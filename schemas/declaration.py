@@ -41,7 +41,7 @@ MissingValues = Annotated[tuple[str, ...], BeforeValidator(_as_strings)]
 
 
 class Declaration(BaseModel):
-    """A frozen section of a config that refuses unknown keys and suggests the known ones."""
+    """A frozen section of a config that rejects unknown keys and suggests declared ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 

@@ -24,7 +24,7 @@ LEAST_PROBABILITY = 1e-7
 # its predictions. The thresholds of the curve go from just below 0 to just above 1; TFMA moves them up by an epsilon.
 _NUM_BUCKETS, _NUM_THRESHOLDS, _EPSILON = 10_000, 10_000, 1e-7
 _THRESHOLDS = np.concatenate([[0.0], np.arange(1, _NUM_THRESHOLDS - 1) / (_NUM_THRESHOLDS - 1) + _EPSILON, [np.inf]])
-# Labels are float32, which tells numbers apart that differ by more than 6e-8 of them.
+# Labels are float32: numbers that differ by more than 6e-8 of them are different.
 _ROUNDING = 1e-12
 # Replicates need no finer curve: their spread is that of the exact one.
 _MAX_REPLICATE_BINS = 512

@@ -54,7 +54,10 @@ def merge_moments(moments: Moments, other: Moments) -> Moments:
 
 
 def count_effective_rows(weights: Array) -> float:
-    """Return the number of rows of equal weight that tell as much (Kish 1965, Survey Sampling); 0 without a weight."""
+    """Return the number of rows of equal weight with the same information; 0 without a weight.
+
+    Kish (1965), Survey Sampling.
+    """
     squares = float((weights**2).sum())
     return float(weights.sum()) ** 2 / squares if squares else 0.0
 

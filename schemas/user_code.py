@@ -135,7 +135,7 @@ class UserCode:
         )
 
     def locate(self, function: Any) -> str:
-        """Return file and line of a function, or of a class's constructor, where they are known."""
+        """Return file and line of a function, or of a class's constructor, if they can be found."""
         if isinstance(function, type):
             function = vars(function).get("__init__")
         try:

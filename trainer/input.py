@@ -100,7 +100,7 @@ class TrainingRows:
         weight of all rows is 1, so that learning rates and penalties mean the same whatever the unit of the weights.
       steps_per_epoch: number of batches of an epoch.
       steps_together: number of them in one call; `steps_per_epoch` is a multiple of it.
-      sample: rows drawn at random, all if they are few: (inputs, weight [batch, 1]). A weight says how often `batches`
+      sample: rows drawn at random, all if they are few, as (inputs, weight [batch, 1]). A weight is how often `batches`
         has the row; batch normalization trains on the rows of a batch whatever their weights in the loss.
       labels: statistics of the labels of a regression.
       numbers: the scaled numbers of the rows of `sample`, float32 of shape [rows, number columns].

@@ -44,7 +44,7 @@ class PopulationStatistics(keras.callbacks.Callback):
     measured; and before the first epoch for batch renormalization, which trains with them.
 
     Args:
-      rows: rows of the train split, (inputs, weight [batch, 1]); a weight says how often the training has the row.
+      rows: rows of the train split, (inputs, weight [batch, 1]); a weight is how often the training has the row.
     """
 
     def __init__(self, rows: tf.data.Dataset) -> None:

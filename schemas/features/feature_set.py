@@ -34,7 +34,7 @@ class FeatureSet(Declaration):
     label: Label
     weight: str | None = None
     own_columns: tuple[OwnColumn, ...] = ()
-    """Columns that a `preprocessing_fn` of the user's own returns beside these; known once it has run."""
+    """Columns that a `preprocessing_fn` of the user's own returns beside these; set once it has run."""
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "FeatureSet":

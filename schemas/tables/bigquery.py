@@ -23,7 +23,7 @@ from schemas.tables.pieces import PIECE_BYTES
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
-# Google's client of the REST API knows the first; that of the Storage Read API knows no such variable.
+# Google's client of the REST API reads the first; that of the Storage Read API reads no such variable.
 REST_EMULATOR, STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST"
 _SCHEME = "bigquery://"
 # Types whose values become strings exactly, by both of their names.
@@ -196,8 +196,8 @@ def read_stream(rows: TableRows) -> Iterator[pa.RecordBatch]:
 def compute_fingerprint(base: str, split: str, text: str) -> str:
     """Return a line that names the rows of a split: it changes with each change of the tables that they come from.
 
-    No two lines are equal where BigQuery does not tell: for views, external tables, rows that were streamed in just
-    now, and functions such as CURRENT_DATE.
+    No two lines are equal where BigQuery does not report changes: for views, external tables, rows that were streamed
+    in just now, and functions such as CURRENT_DATE.
 
     Args:
       base: URI of the project.
@@ -358,7 +358,7 @@ def _translate_errors(place: str, project: str) -> Iterator[None]:
 
 
 def _find_message(error: Any) -> str:
-    """Return the message of an error without the request that it answers."""
+    """Return the message of an error without the request."""
     details = getattr(error, "errors", None) or [{}]
     message = details[0].get("message") if isinstance(details[0], dict) else None
     text = message or getattr(error, "message", None) or str(error) or type(error).__name__

@@ -45,7 +45,7 @@ _LEAST_LETTERS = 6
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written, and what the user should know of that.
+    """How a CSV file is written, and notes on that for the user.
 
     Attributes:
       options: Options that read the file.

@@ -79,7 +79,7 @@ def has_spans(data: Data) -> bool:
 
 
 def name_next_file(data: Data, split: str, today: datetime.date | None = None) -> str:
-    """Return the path of a new file of a split: of its next span, in version 1; of today where spans are dates.
+    """Return the path of a new file of a split: version 1 of its next span, or of today's where spans are dates.
 
     Args:
       data: Location of the files, on this machine.
@@ -160,7 +160,7 @@ def list_files(source: str) -> list[str]:
 
 
 def guess_format(path: str) -> Format | None:
-    """Return what a file's name says of its format; None where it says nothing.
+    """Return the format that a file's name suggests; None if it suggests none.
 
     >>> guess_format("a.csv.gz"), guess_format("data_tfrecord-00000-of-00001.gz"), guess_format("a.xlsx")
     ('csv', 'tfrecord', None)
@@ -310,7 +310,7 @@ def _match_all_spans(base: str, pattern: str, split: str) -> list[str]:
 
 
 def _parse_numbers(pattern: str, path: str) -> dict[str, str] | None:
-    """Return the texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None where it only looks alike."""
+    """Return the texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None if it does not match."""
     expression, end, seen = "", 0, set()
     for match in _NUMBERS.finditer(pattern):
         name, width = match[1] or match[3], match[2] or {"YYYY": "4", "MM": "2", "DD": "2"}.get(match[3] or "")

@@ -238,7 +238,7 @@ def _count_numbers(strings: pa.Array, format: NumberFormat) -> int:
 
 
 def _is_mostly_numbers(sample: pa.Array, format: NumberFormat) -> bool:
-    # One group that begins with a zero tells that the others are fractions too.
+    # If one group begins with a zero, the others are fractions too.
     if format.thousands and _has_match(sample, f"^[+-]?0{_GROUP_SEPARATORS[format.thousands]}[0-9]"):
         return False
     return _count_numbers(sample, format) >= _MOSTLY * len(sample)

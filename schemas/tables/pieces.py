@@ -36,11 +36,10 @@ class Piece:
 
 
 def split_csv(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> list[Piece]:
-    """Return the pieces of an uncompressed CSV file, from one look at all its bytes; none if it is best read as a
-    whole.
+    """Return the pieces of an uncompressed CSV file, from one pass over its bytes; none if it is best read as a whole.
 
-    A line's end within quotes ends no row. Counting the quotes before it tells, if every quote that opens a value is
-    at its beginning, and every one that closes it at its end; else nothing is cut.
+    A line's end within quotes ends no row. The number of quotes before it decides, if every quote that opens a
+    value is at its beginning and every one that closes it is at its end. Otherwise nothing is cut.
 
     Args:
       file: its bytes, binary.

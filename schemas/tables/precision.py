@@ -19,7 +19,7 @@ from schemas.tables.row_hash import mix
 from schemas.tables.typed_columns import Batch, Columns
 from schemas.tables.values import Rule, find_out_of_range
 
-# From here on float32 cannot tell every whole number from the next: IEEE 754 gives it 24 bits of precision.
+# From here on float32 does not have every whole number: IEEE 754 gives it 24 bits of precision.
 FIRST_COLLAPSE = 2**24
 # Values are extreme if no value is within this many powers of two below them: a factor of 65,536 at least, nearly
 # five decades. Tails of honest columns have no such gap. Of a Pareto distribution the greatest value is more than r

@@ -1,4 +1,4 @@
-"""Reads CSV, Parquet and TFRecord files and BigQuery as batches of text, and knows the place of every row in its file.
+"""Reads CSV, Parquet and TFRecord files and BigQuery as batches of text, and finds the place of every row in its file.
 
 Whatever the format, the rest of the pipeline sees the same: a table of text columns in which null is a missing value.
 Types are checked in one place (schemas/tables/typed_columns.py). The split of a row does not depend on its file.
@@ -155,7 +155,7 @@ class Reader(ABC):
         """Stream the rows in file order with bounded memory.
 
         Raises:
-          DataError: the file cannot be read further; says where.
+          DataError: the file cannot be read further; names the place.
         """
 
     def find_pieces(self) -> list[Piece]:
@@ -398,7 +398,7 @@ class CsvReader(Reader):
 
         return pyarrow.csv.open_csv(
             file,
-            # One thread, so that a ragged row knows its number.
+            # One thread, so that a ragged row has its number.
             read_options=pyarrow.csv.ReadOptions(
                 block_size=BLOCK_BYTES,
                 use_threads=False,

@@ -26,7 +26,7 @@ class TokenLimit:
     character_ngrams: tuple[int, ...] = ()
 
     def is_exceeded(self, texts: pa.Array) -> NDArray[np.bool_]:
-        """Return whether each text has more tokens than are kept; a missing one has none; [n]."""
+        """Return whether each text has more tokens than are kept, [n]; a missing one has none."""
         sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
         # Of n bytes, there are at most n/2 words and n + 2 characters and spaces for each of them.
         most = (sizes + 1) // 2 * self.word_ngrams + len(self.character_ngrams) * (2 * sizes + 2)

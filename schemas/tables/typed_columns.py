@@ -294,7 +294,7 @@ class Table:
     def _take_ragged(self) -> None:
         taken = sum(1 for bad in self.bad_rows if bad.column is None)
         for ragged in self.reader.ragged[taken:]:
-            # Which of the fields is a sensitive column's is not known.
+            # Any of the fields may be a sensitive column's.
             text = MASK if self.columns.sensitive else ragged.text
             quoted = MASK if self.columns.sensitive else quote(text)
             reason = f"{ragged.reason}: {quoted}; a field that holds the delimiter needs quotes"

@@ -369,7 +369,7 @@ def as_strings(column: pa.Array, decimal: str = ".") -> pa.Array:
 
 
 def _format_at_offset(column: pa.Array, offset: re.Match[str]) -> pa.Array:
-    """Return times of a fixed offset as strings, as those of a named time zone; Arrow knows names only."""
+    """Return times of a fixed offset as strings, as those of a named time zone; Arrow reads names only."""
     seconds = (-1 if offset["sign"] == "-" else 1) * (int(offset["hours"]) * 60 + int(offset["minutes"])) * 60
     local = pc.add(
         column.cast(pa.timestamp(column.type.unit, "UTC")).cast(pa.int64()), seconds * _UNITS[column.type.unit]
@@ -487,7 +487,7 @@ def _convert_floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, 
             expected = "a number that float32 can hold" if large else EXPECTED["float"]
             faults[row] = _build_number_fault(strings[row].as_py(), expected)
         doubles = pc.if_else(usual, doubles, pa.scalar(None, pa.float64()))
-    # Through NumPy: Arrow refuses a double that float32 cannot hold exactly.
+    # Through NumPy: Arrow rejects a double that float32 cannot hold exactly.
     if rule.minimum is not None:
         below = pc.fill_null(pc.less(doubles, rule.minimum), False)
         for row in np.flatnonzero(np.asarray(below)).tolist():
