@@ -11,7 +11,7 @@ from cli.errors import DataError, RunRootError
 from oncall.metadata import Outputs
 from oncall.run_store import RunStore
 from pipeline.run.records import EVALUATION
-from schemas.metrics import describe_metric
+from schemas.metrics import find_metric
 
 # The file's name in components/evaluator/evaluation.py.
 _SUMMARY = "summary.json"
@@ -187,7 +187,7 @@ def judge_change(metric: str, interval: Interval | None) -> str:
 
     Empty without an interval, and for a metric that has no better direction.
     """
-    direction = describe_metric(metric).better
+    direction = find_metric(metric).better
     if interval is None or direction is None:
         return ""
     low, high = interval

@@ -274,7 +274,7 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def describe_metric(name: str) -> Metric:
+def find_metric(name: str) -> Metric:
     """Return the entry of a metric; for one that is not in the table, such as TFMA's own, an entry with its name."""
     return METRICS.get(name) or Metric(name=name, title=name.replace("_", " "))
 

@@ -13,7 +13,7 @@ from schemas.features import FeatureSet
 from schemas.tables.expression_values import evaluate as evaluate_rows
 from schemas.tables.time_format import TimeFormat
 from schemas.tables.times import read_times
-from schemas.tables.values import as_string, build_feature_rules, convert
+from schemas.tables.values import build_feature_rules, convert, format_value
 from tests.conftest import ROOT
 
 PAGES = ROOT / "docs" / "how-to"
@@ -51,7 +51,7 @@ def test_times_are_read_as_the_page_shows(time_format: str, value: str, wall_clo
 @pytest.mark.parametrize(("column", "value", "result"), read_table("lists.md", "column"))
 def test_lists_are_read_as_the_page_shows(column: str, value: str, result: str) -> None:
     rule = build_feature_rules(read_declaration("lists.md"), ReadOptions())[column]
-    converted = convert(pa.array([as_string(json.loads(value) if value.startswith("[") else value, rule)]), rule)
+    converted = convert(pa.array([format_value(json.loads(value) if value.startswith("[") else value, rule)]), rule)
     text = converted.strings[0].as_py() or "no ids"
     assert ("error" if converted.faults else text.replace(",", ", ") if column == "poster" else text) == result
 

@@ -26,7 +26,7 @@ from components.min_rows import check_rows
 from schemas.bootstrap import find_difference, find_interval
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
 from schemas.features import LabelKind
-from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, describe_metric
+from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, find_metric
 from schemas.slices import OVERALL, name_slice
 from serving.model.output_names import MEASURED_OUTPUT
 from serving.model.signatures import LABEL, SERVING_EXAMPLES
@@ -327,7 +327,7 @@ def _intervals(metrics: Metrics, errors: Mapping[str, SliceErrors]) -> dict[str,
     for where, of_slice in errors.items():
         own = of_slice.errors.get(CANDIDATE, {})
         for name, value in metrics[where].items():
-            interval = find_interval(describe_metric(name), value, own.get(name), of_slice.effective_rows)
+            interval = find_interval(find_metric(name), value, own.get(name), of_slice.effective_rows)
             if interval is not None:
                 intervals.setdefault(where, {})[name] = [*interval]
     return intervals
@@ -339,7 +339,7 @@ def _why_without_interval(
     """Return the metrics that have a value and no interval, each with the reason."""
     reasons = {}
     for name, value in metrics.items():
-        if value is None or not describe_metric(name).has_interval:
+        if value is None or not find_metric(name).has_interval:
             continue
         if errors is None or name not in errors.errors.get(CANDIDATE, {}):
             reasons[name] = "it is not computed from counts of rows"
@@ -358,7 +358,7 @@ def _differences(
         own = of_slice.difference_errors.get(other, {})
         for name, value in metrics[where].items():
             compared = others.get(where, {}).get(name)
-            if value is None or compared is None or not describe_metric(name).has_interval:
+            if value is None or compared is None or not find_metric(name).has_interval:
                 continue
             interval = find_difference(value - compared, own.get(name), of_slice.effective_rows)
             differences.setdefault(where, {})[name] = [value - compared, *(interval or (None, None))]
@@ -402,7 +402,7 @@ def _judge_changes(
 
 def format_difference(metric: str, difference: Sequence[float | None]) -> str:
     """Return a difference with its interval, `+0.0004 [-0.0010, +0.0018]`."""
-    numbers = [f"{number:+{describe_metric(metric).number_format}}" for number in difference if number is not None]
+    numbers = [f"{number:+{find_metric(metric).number_format}}" for number in difference if number is not None]
     return f"{numbers[0]} [{', '.join(numbers[1:])}]" if len(numbers) > 1 else f"{numbers[0]} (without an interval)"
 
 
@@ -583,7 +583,7 @@ def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
         return "a prediction is NaN or infinite"
     where_rows = "of the split" if where == OVERALL else "of the slice"
     classes = [value for value, count in rows.class_rows.items() if not count] if where == OVERALL else []
-    described = describe_metric(metric)
+    described = find_metric(metric)
     if classes and described.needs_both_classes:
         return f"no row {where_rows} has the class '{classes[0]}'"
     positive = rows.classes[-1] if rows.classes else ""

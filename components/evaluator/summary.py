@@ -9,7 +9,7 @@ from tfx.components.evaluator import constants
 from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.evaluator.evaluation import Differences, EvaluationReport, Intervals, Metrics, format_difference
-from schemas.metrics import METRICS, describe_metric
+from schemas.metrics import METRICS, find_metric
 from schemas.slices import OVERALL
 
 
@@ -76,7 +76,7 @@ class EvaluatorSummary(NodeSummary):
 
     def _describe_intervals(self) -> Iterator[str]:
         """Yield the intervals on all rows, those of the differences from the baseline, and what has none."""
-        metrics = {name: describe_metric(name) for name in self.metrics.get(OVERALL, {})}
+        metrics = {name: find_metric(name) for name in self.metrics.get(OVERALL, {})}
         intervals = self.intervals.get(OVERALL, {})
         if intervals:
             yield ", ".join(

@@ -8,7 +8,7 @@ from oncall.local.run_store import LocalRunStore
 from oncall.outcomes import LiveGroup, LiveMetric, OutcomesReport, read_outcomes
 from oncall.web.charts import Chart, ChartValue, Line, draw_chart
 from oncall.web.options import PageOptions
-from schemas.metrics import describe_metric
+from schemas.metrics import find_metric
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def read_outcomes_page(store: LocalRunStore, options: PageOptions) -> OutcomesPa
         if not group.week:
             tables.setdefault(group.version, []).append(group)
     undefined = [
-        f"{describe_metric(name).title} of version {group.version} in {group.week} is undefined: {entry.undefined}"
+        f"{find_metric(name).title} of version {group.version} in {group.week} is undefined: {entry.undefined}"
         for group in by_week
         for name in report.metrics
         if (entry := group.metrics.get(name)) is not None and entry.undefined
@@ -53,7 +53,7 @@ def read_outcomes_page(store: LocalRunStore, options: PageOptions) -> OutcomesPa
 
 def _draw(name: str, groups: Sequence[LiveGroup], weeks: Sequence[str]) -> Chart | None:
     """Return the chart of a metric; None without a value."""
-    metric = describe_metric(name)
+    metric = find_metric(name)
     lines = []
     for version in sorted({group.version for group in groups}):
         values, bounds = [], []

@@ -15,7 +15,7 @@ from oncall.evaluations import Interval
 from oncall.text_format import format_seconds, format_time, shorten
 from oncall.web.redaction import redact, redact_value
 from oncall.web.registry_time import to_local_time
-from schemas.metrics import describe_metric
+from schemas.metrics import find_metric
 
 # A page loads, runs and sends nothing but its own style, its own script and its own forms. A file has no script.
 _FILE_POLICY = "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -83,7 +83,7 @@ def _create_environment() -> jinja2.Environment:
         "local_time": to_local_time,
         "percent": percent,
         "redact_value": lambda value, name: redact_value(name, value),
-        "metric_title": lambda name: describe_metric(name).title,
+        "metric_title": lambda name: find_metric(name).title,
         "shorten": shorten,
     }
     return environment

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oncall.evaluations import Interval, MetricValue
-from schemas.metrics import describe_metric
+from schemas.metrics import find_metric
 from schemas.slices import OVERALL
 
 Slices = Mapping[str, Mapping[str, MetricValue]]
@@ -97,7 +97,7 @@ def _bound_change(threshold: Mapping[str, Any], name: str, value: MetricValue) -
     if value.baseline is None:
         return
     metric, allowed = str(threshold["metric"]), float(threshold.get("max_regression") or 0.0)
-    is_lower = describe_metric(metric).better != "lower"
+    is_lower = find_metric(metric).better != "lower"
     bound = value.baseline - allowed if is_lower else value.baseline + allowed
     origin = f"{value.baseline:.4f} of the baseline {'minus' if is_lower else 'plus'} {allowed:g}"
     change = value.change_interval

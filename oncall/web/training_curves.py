@@ -10,7 +10,7 @@ from typing import Any
 from cli.errors import DataError
 from oncall.metadata import Outputs
 from oncall.web.charts import Chart, ChartValue, Line, Mark, draw_chart
-from schemas.metrics import describe_metric
+from schemas.metrics import find_metric
 
 # The file's name in trainer/run.py, which also prints the lines.
 _HISTORY = "history.json"
@@ -84,13 +84,13 @@ def draw_training(trainings: Mapping[str, TrainingCurves]) -> list[Chart]:
     """
     names = list(dict.fromkeys(name for training in trainings.values() for name in training.metrics))
     # The loss on train and on eval belong together, whatever the metric is called.
-    losses = {name for name in names if describe_metric(name.removeprefix(_EVAL)).is_loss or name == "loss"}
+    losses = {name for name in names if find_metric(name.removeprefix(_EVAL)).is_loss or name == "loss"}
     groups = [sorted(losses), *([name] for name in names if name not in losses)]
     return [chart for group in groups if group and (chart := _draw_group(group, trainings)) is not None]
 
 
 def _draw_group(names: Sequence[str], trainings: Mapping[str, TrainingCurves]) -> Chart | None:
-    title = describe_metric(names[-1].removeprefix(_EVAL)).title
+    title = find_metric(names[-1].removeprefix(_EVAL)).title
     lines, marks = [], []
     length = max(max(training.length, training.epochs or 0) for training in trainings.values())
     for run, training in trainings.items():

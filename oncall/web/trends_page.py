@@ -14,7 +14,7 @@ from oncall.web.home_page import read_events
 from oncall.web.options import PageOptions
 from oncall.web.registry_time import parse_registry_time
 from oncall.web.thresholds import list_bounds
-from schemas.metrics import EXAMPLE_COUNT, METRICS, describe_metric
+from schemas.metrics import EXAMPLE_COUNT, METRICS, find_metric
 from serving.registry import Event
 
 MAX_RUNS = 40
@@ -88,7 +88,7 @@ def read_trends(store: LocalRunStore, options: PageOptions, slice_name: str) -> 
 
 def _rank(metric: str) -> tuple[int, int]:
     order = list(METRICS)
-    return describe_metric(metric).rank, order.index(metric) if metric in order else len(order)
+    return find_metric(metric).rank, order.index(metric) if metric in order else len(order)
 
 
 def _read_runs(store: LocalRunStore, versions: Mapping[str, int]) -> Iterator[RunMetrics]:
@@ -137,7 +137,7 @@ def _draw_metric(name: str, slice_name: str, runs: Sequence[RunMetrics], marks: 
         low, high = metric.interval or (None, None) if metric is not None else (None, None)
         version = f", pushed as version {run.version}" if run.version is not None else ""
         reused = ", reused from the cache" if run.is_reused else ""
-        title = f"{run.run.run_id}: {describe_metric(name).describe(value)}{version}{reused}"
+        title = f"{run.run.run_id}: {find_metric(name).describe(value)}{version}{reused}"
         values.append(ChartValue(place, value, title, f"/runs/{run.run.run_id}", low, high, run.is_reused))
         config = run.run.record.config if run.run.record is not None else {}
         of_metric = [b for b in list_bounds(config, {slice_name: run.slices.get(slice_name, {})}) if b.metric == name]
@@ -148,7 +148,7 @@ def _draw_metric(name: str, slice_name: str, runs: Sequence[RunMetrics], marks: 
             bounds[side].append(ChartValue(place, limit, f"{side} {limit:.4g}" if limit is not None else ""))
     lines = [Line(name, values), *(Line(side, limits, is_bound=True) for side, limits in bounds.items())]
     labels = [_format_day(run.run) for run in runs]
-    return draw_chart(describe_metric(name).title, lines, labels, marks)
+    return draw_chart(find_metric(name).title, lines, labels, marks)
 
 
 def _format_day(run: Run) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.run.summary import RunSummary
-from schemas.metrics import EXAMPLE_COUNT, METRICS, describe_metric
+from schemas.metrics import EXAMPLE_COUNT, METRICS, find_metric
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
@@ -152,8 +152,8 @@ def _build_metrics_tables(
     names = [*(name for name in ordered if name in measured), *(name for name in measured if name not in METRICS)]
     columns = []
     for name in names:
-        title = "weight" if is_weighted and name == EXAMPLE_COUNT else describe_metric(name).title.lower()
-        columns.append([title, *(describe_metric(name).format(values.get(name)) for values in metrics.values())])
+        title = "weight" if is_weighted and name == EXAMPLE_COUNT else find_metric(name).title.lower()
+        columns.append([title, *(find_metric(name).format(values.get(name)) for values in metrics.values())])
     longest = max(map(cell_len, ("slice", *metrics)))
     while columns:
         room = width - min(longest, _MIN_SLICE_CHARS)

@@ -119,7 +119,7 @@ def _run(plan: "StalenessPlan", metrics: Sequence[str], root: Path, *, as_json: 
 
 def _build_table(measurements: "Sequence[Measurement]", metrics: Sequence[str], *, weight: str | None) -> Table:
     from pipeline.staleness.decay import compare_spans
-    from schemas.metrics import describe_metric
+    from schemas.metrics import find_metric
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("span", no_wrap=True)
@@ -127,7 +127,7 @@ def _build_table(measurements: "Sequence[Measurement]", metrics: Sequence[str], 
     # As Evaluator's table has it.
     table.add_column("rows" if weight is None else "weight", justify="right")
     for name in metrics:
-        table.add_column(describe_metric(name).title, no_wrap=True)
+        table.add_column(find_metric(name).title, no_wrap=True)
         table.add_column("change", no_wrap=True)
     for ahead, measurement in enumerate(measurements):
         cells = [measurement.name, str(ahead), f"{measurement.rows:,.0f}"]

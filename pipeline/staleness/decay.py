@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from schemas.bootstrap import Ends, find_change
-from schemas.metrics import EXAMPLE_COUNT, describe_metric
+from schemas.metrics import EXAMPLE_COUNT, find_metric
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def compare_spans(first: Measurement, later: Measurement, metric: str) -> Metric
     if metric not in first.intervals or metric not in later.intervals:
         return MetricChange(value, None, False)
     low, high = find_change(before, first.intervals[metric], after, later.intervals[metric])
-    better = describe_metric(metric).better
+    better = find_metric(metric).better
     is_worse = (better == "higher" and high < 0) or (better == "lower" and low > 0)
     return MetricChange(value, (low, high), is_worse)
 
@@ -60,7 +60,7 @@ def select_metrics(first: Measurement, names: Sequence[str]) -> list[str]:
     """Return the metrics to print: the named ones that were measured, or the main ones."""
     measured = [name for name in first.metrics if name != EXAMPLE_COUNT]
     chosen = [name for name in names if name in measured]
-    return chosen or [name for name in measured if describe_metric(name).rank == 1] or measured
+    return chosen or [name for name in measured if find_metric(name).rank == 1] or measured
 
 
 def document_decay(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def summarize_decay(measurements: Sequence[Measurement], metrics: Sequence[str])
     first, *later = measurements
     lines = []
     for name in metrics:
-        title = describe_metric(name).title
+        title = find_metric(name).title
         worse = [(ahead, m) for ahead, m in enumerate(later, 1) if compare_spans(first, m, name).is_worse]
         if worse:
             ahead, measurement = worse[0]

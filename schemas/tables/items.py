@@ -87,11 +87,11 @@ def mark_written_lists(strings: pa.Array) -> pa.Array:
     if not pc.any(written).as_py():
         return strings
     encoded = strings.filter(written).dictionary_encode()
-    marked = pa.array([_mark_written_list(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    marked = pa.array([_mark_list(text) for text in encoded.dictionary.to_pylist()], pa.string())
     return pc.replace_with_mask(strings, written, marked.take(encoded.indices))
 
 
-def _mark_written_list(text: str) -> str:
+def _mark_list(text: str) -> str:
     """Return a list of JSON or Python as a marked string; any other text as it is."""
     try:
         values = json.loads(text)

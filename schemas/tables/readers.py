@@ -194,7 +194,7 @@ class Reader(ABC):
     def _is_selected(self, name: str) -> bool:
         return self.only is None or name in self.only
 
-    def _as_text(self, column: pa.Array, name: str) -> pa.Array:
+    def _convert_column(self, column: pa.Array, name: str) -> pa.Array:
         try:
             return as_strings(column, self.options.decimal)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -499,7 +499,7 @@ class ParquetReader(Reader):
             try:
                 for batch in file.iter_batches(_ROWS_TOGETHER, row_groups=groups, columns=names):
                     # Arrow also reads a struct `a` where `a.b` is wanted.
-                    columns = [self._as_text(batch.column(name), name) for name in names]
+                    columns = [self._convert_column(batch.column(name), name) for name in names]
                     yield Texts(pa.RecordBatch.from_arrays(columns, names=names), np.arange(row, row + len(batch)))
                     row += len(batch)
             except (pa.ArrowException, *_UNREADABLE) as error:
@@ -687,7 +687,7 @@ class BigQueryReader(Reader):
         row = 1
         for stream in [self._source] if self._source.stream else bigquery.open_streams(self._source, names, 1):
             for batch in bigquery.read_stream(stream):
-                columns = [self._as_text(batch.column(name), name) for name in names]
+                columns = [self._convert_column(batch.column(name), name) for name in names]
                 yield Texts(pa.RecordBatch.from_arrays(columns, names=names), np.arange(row, row + len(batch)))
                 row += len(batch)
 

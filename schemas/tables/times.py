@@ -93,31 +93,31 @@ def _read_parts(strings: pa.Array, time_format: str, time_zone: str) -> tuple[In
     if not fits.any():
         return np.zeros(len(strings), np.int64), np.full(len(strings), expected)
 
-    def read_part(name: str, default: int) -> Integers:
+    def read_digits(name: str, default: int) -> Integers:
         if name not in names:
             return np.full(len(strings), default, np.int64)
         digits = pc.struct_field(parts, name)
         is_given = pc.fill_null(pc.not_equal(digits, ""), False)
         return _to_integers(pc.if_else(is_given, digits, pa.scalar(str(default))).cast(pa.int64()))
 
-    hour, minute, second = read_part("hour", 0), read_part("minute", 0), read_part("second", 0)
+    hour, minute, second = read_digits("hour", 0), read_digits("minute", 0), read_digits("second", 0)
     is_valid = (hour < 24) & (minute < 60) & (second < 60)
     if "half" in names:
         half = pc.utf8_lower(pc.fill_null(pc.struct_field(parts, "half"), ""))
         is_given, is_afternoon = np.asarray(pc.not_equal(half, "")), np.asarray(pc.equal(half, "pm"))
-        hour = read_part("hour12", 0) if "hour12" in names else hour
+        hour = read_digits("hour12", 0) if "hour12" in names else hour
         is_valid &= ~is_given | ((hour >= 1) & (hour <= 12))
         hour = np.where(is_given, hour % 12 + 12 * is_afternoon, hour)
     seconds = hour * 3600 + minute * 60 + second
     problem = np.where(fits & is_valid, "", expected)
     if not has_date(time_format):
         return seconds, problem
-    year = read_part("year", 0)
+    year = read_digits("year", 0)
     if "short_year" in names:
         # As POSIX and Python read two digits: 69 is 1969, 68 is 2068.
-        short = read_part("short_year", 0)
+        short = read_digits("short_year", 0)
         year = np.where(short < _TWO_DIGIT_CENTURY, 2000 + short, 1900 + short)
-    month, day = read_part("month", 1), read_part("day", 1)
+    month, day = read_digits("month", 1), read_digits("day", 1)
     if "month_name" in names:
         month = _parse_months(pc.struct_field(parts, "month_name"))
     exists = (month >= 1) & (month <= 12) & (day >= 1) & (day <= _count_days_in_month(year, np.clip(month, 1, 12)))

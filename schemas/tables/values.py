@@ -378,7 +378,7 @@ def _format_at_offset(column: pa.Array, offset: re.Match[str]) -> pa.Array:
     return pc.binary_join_element_wise(strings, f"{offset['sign']}{offset['hours']}{offset['minutes']}", "")
 
 
-def as_string(value: Any, rule: Rule) -> str | None:
+def format_value(value: Any, rule: Rule) -> str | None:
     """Return one value of JSON or of a tensor as a string; None where it is missing.
 
     Raises:
@@ -387,7 +387,7 @@ def as_string(value: Any, rule: Rule) -> str | None:
     expected = rule.expected
     match value:
         case list() if rule.items is not None:
-            return join_items([None if item is None else as_string(item, _ITEM_RULE) for item in value])
+            return join_items([None if item is None else format_value(item, _ITEM_RULE) for item in value])
         case None | str():
             return value
         case bool():

@@ -17,7 +17,7 @@ from schemas.declaration import suggest_name
 from schemas.features import MISSING, ColumnType, FeatureSet, escape_name
 from schemas.sensitive import find_sensitive
 from schemas.tables import examples
-from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, build_feature_rules, convert
+from schemas.tables.values import INT64, MAX_FLOAT32, Rule, build_feature_rules, convert, format_value
 
 # The missing values of the graph; strings are `str` here.
 _MISSING: Mapping[ColumnType, Any] = {**MISSING, "string": ""}
@@ -263,7 +263,7 @@ def _as_string(field: ModelInput, value: Any, row: int) -> str | None:
     if field.kind == "string" and isinstance(value, Mapping) and value.keys() == {"b64"}:
         value = _decode_base64(value["b64"], where)
     try:
-        return as_string(value, field.rule)
+        return format_value(value, field.rule)
     except ValueError as error:
         raise RequestError(f"{where}: {error}") from error
 

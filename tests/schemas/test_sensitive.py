@@ -19,7 +19,7 @@ from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK, find_sensitive
 from schemas.tables.number_format import NumberFormat
 from schemas.tables.typed_columns import Columns, Table, summarize_bad_rows
-from schemas.tables.values import MAX_VALUE_BYTES, Rule, as_string, convert
+from schemas.tables.values import MAX_VALUE_BYTES, Rule, convert, format_value
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -90,7 +90,7 @@ def test_no_fault_of_any_kind_of_value_shows_it(kind: ColumnType, classes: Any, 
             assert any(MASK in reason if is_sensitive else _CANARY.search(reason) for reason in reasons)
         for value in (["CANARY"], {"a": 987654}, True):
             try:
-                as_string(value, rule)
+                format_value(value, rule)
             except ValueError as error:
                 assert bool(is_sensitive) == (MASK in str(error)), error
                 assert is_sensitive != bool(_CANARY.search(str(error)) or "true" in str(error))

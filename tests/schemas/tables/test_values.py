@@ -7,7 +7,7 @@ import pytest
 
 from schemas.tables.items import ItemFormat
 from schemas.tables.number_format import NumberFormat
-from schemas.tables.values import Rule, as_string, as_strings, convert
+from schemas.tables.values import Rule, as_strings, convert, format_value
 
 COMMAS = NumberFormat(",", ".", ("€",), percent=True)
 
@@ -57,7 +57,7 @@ def test_numbers_that_stand_for_missing_values(kind: Any) -> None:
 
 def test_a_number_is_a_number_whatever_the_format() -> None:
     for number in (1.108, 1108, 0.5, -1e-7, 1e22, 3.5e38 / 2):
-        string = as_string(number, rule())
+        string = format_value(number, rule())
         (value,) = convert(pa.array([string]), rule()).values.to_pylist()
         assert value == pytest.approx(number, rel=1e-7), string
 
