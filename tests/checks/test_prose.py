@@ -87,6 +87,7 @@ def test_all_counts_are_printed_also_those_of_zero(monkeypatch: pytest.MonkeyPat
 
 def test_a_violation_fails_with_the_command_that_lists_it(monkeypatch: pytest.MonkeyPatch) -> None:
     source = "found = 1  # It is made anew, and anew."
+    monkeypatch.setattr(prose, "list_files", list)
     monkeypatch.setattr(prose, "find_violations", lambda files: list(prose.check_python("oncall/a.py", source)))
     result = CliRunner().invoke(prose.main, [])
     assert result.exit_code == 1

@@ -200,6 +200,7 @@ def test_a_good_classifier_of_three_classes_passes_on_34_rows() -> None:
         assert compare(predictor, labels, predictions).is_significant
 
 
+@pytest.mark.integration
 def test_a_candidate_that_is_no_better_in_truth_passes_in_at_most_one_of_forty_cases() -> None:
     random = np.random.default_rng(6)
     predictor = ConstantPredictor.of({"mean": 0.0}, REGRESSION, is_balanced=False)
