@@ -9,7 +9,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.column_names import name_column
 from components.config import Comparison, Distance
 from components.gate.comparison import Shift, shifts
-from components.histograms import category_shares
+from components.histograms import compute_category_shares
 from components.sensitive_statistics import is_sensitive
 from schemas.sensitive import MASK
 
@@ -92,7 +92,7 @@ def _describe_direction(before: statistics_pb2.FeatureNameStatistics, now: Any) 
     if before.HasField("num_stats"):
         old, new = before.num_stats.mean, now.num_stats.mean
         return [f"mean {'up' if new > old else 'down'} from {old:.4g} to {new:.4g}"] if old != new else []
-    return list(_find_renamed(category_shares(before, before), category_shares(now, before)))
+    return list(_find_renamed(compute_category_shares(before, before), compute_category_shares(now, before)))
 
 
 def _find_renamed(before: Mapping[str, float], now: Mapping[str, float]) -> Iterator[str]:

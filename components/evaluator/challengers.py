@@ -19,8 +19,8 @@ from apache_beam.utils import shared
 from numpy.typing import NDArray
 from scipy import sparse
 
-from components.artifact_files import files_in
-from components.batch_rows import batch_rows
+from components.artifact_files import list_files
+from components.batch_rows import compute_batch_rows
 from components.config import Challengers
 from schemas.bootstrap import number_rows
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, IdColumn, NumberColumn, bucketized_name, safe_name
@@ -275,10 +275,10 @@ def _read_sample(features: FeatureSet, transform_uri: str, folder: str, limit: i
     spec = tft.TFTransformOutput(literal_path(transform_uri)).transformed_feature_spec()
     width = len(features.id_columns) + len(features.number_columns)
     sample = RowSample(limit=limit)
-    for file in files_in(folder):
+    for file in list_files(folder):
         records = tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "", buffer_size=_READ_BYTES)
         first = 0
-        for batch in records.batch(batch_rows(width, _READ_ROWS)).prefetch(1):
+        for batch in records.batch(compute_batch_rows(width, _READ_ROWS)).prefetch(1):
             columns = tf.io.parse_example(batch, spec)
             inputs = network_inputs(features, columns)
             rows = len(batch)

@@ -33,7 +33,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from cli.errors import PipelineError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from components.config import STOCK, Evaluation, Implementation
 from components.evaluator.baseline import PIPELINE_PROPERTY
 from components.evaluator.challengers import ChallengerFit, FittedChallengers, fit_challengers
@@ -59,7 +59,7 @@ from components.evaluator.sliced_predictions import (
 from components.evaluator.tfma_metrics import ROW_METRIC, find_features, take_rows
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
-from components.stock_executor import log_handover, why_not_tf_examples
+from components.stock_executor import explain_unreadable, log_handover
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, LabelKind
@@ -203,7 +203,7 @@ def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dic
         return "there are several Examples artifacts"
     if not exec_properties.get("features") and not all(map(_is_declared, input_dict.get("model", []))):
         return "the model is of another origin and `features` is not given"
-    return why_not_tf_examples(input_dict["examples"])
+    return explain_unreadable(input_dict["examples"])
 
 
 def _read_declared(exec_properties: dict[str, Any]) -> FeatureSet | None:
@@ -254,7 +254,7 @@ def write_golden_of_any(
     exec_properties: dict[str, Any],
 ) -> None:
     """Write the golden requests of a model of any origin, if its examples are tf.Example."""
-    if why_not_tf_examples(input_dict["examples"]):
+    if explain_unreadable(input_dict["examples"]):
         return
     splits = json_utils.loads(exec_properties.get("example_splits") or "null") or [EVAL_SPLIT]
     uris = [uri for split in splits for uri in artifact_utils.get_split_uris(input_dict["examples"], split)]
@@ -429,7 +429,7 @@ def _imbalance(configured: str, hyperparameters: list[types.Artifact] | None) ->
     """Return how the training treated uneven classes: as a search found best, or as the config says."""
     if not hyperparameters:
         return configured
-    (file,) = files_in(hyperparameters[0].uri)
+    (file,) = list_files(hyperparameters[0].uri)
     with tf.io.gfile.GFile(file) as opened:
         values = json.loads(opened.read())["values"]
     # Choices are JSON texts: keras-tuner knows no lists.
@@ -646,7 +646,7 @@ def _slice_rows(
     """Return (slice key, arrays) of each batch of rows; `columns` are those that metrics ask for."""
     return (
         pipeline
-        | "Files" >> beam.Create([file for uri in uris for file in files_in(uri)])
+        | "Files" >> beam.Create([file for uri in uris for file in list_files(uri)])
         | "PredictAndSlice"
         >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight, columns, challengers))
     )

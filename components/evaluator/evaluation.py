@@ -88,7 +88,7 @@ def add_thresholds(metric: config_pb2.MetricConfig, name: str, evaluation: Evalu
             specs = [config_pb2.SlicingSpec(feature_keys=list(bound.slice_by))]
             metric.per_slice_thresholds.append(
                 config_pb2.PerSliceMetricThreshold(
-                    slicing_specs=specs, threshold=_threshold(bound, evaluation.direction(name))
+                    slicing_specs=specs, threshold=_threshold(bound, evaluation.get_direction(name))
                 )
             )
 
@@ -377,7 +377,7 @@ def _judge_changes(
     warnings: list[str] = []
     differences = _differences(metrics, baseline, errors, BASELINE)
     for bound in (bound for bound in evaluation.change_thresholds if bound.significant):
-        sign = -1 if evaluation.direction(bound.metric) == "lower" else 1
+        sign = -1 if evaluation.get_direction(bound.metric) == "lower" else 1
         side = "below" if sign > 0 else "above"
         text = f"at most {bound.max_regression:g} {side} the last blessed model's"
         for where in (name for name, of_slice in errors.items() if of_slice.columns == bound.slice_by):

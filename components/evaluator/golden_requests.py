@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from cli.errors import DataError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from schemas.data import ReadOptions
 from schemas.features import BaseFeature, FeatureSet, Timestamp, Vector, safe_name
 from schemas.sensitive import MASK
@@ -102,7 +102,7 @@ def _tensor_instance(record: bytes, specs: Mapping[str, tf.TensorSpec]) -> dict[
 
 def _read_first_records(uris: Sequence[str]) -> Iterator[bytes]:
     """Yield the first records of a split."""
-    paths = [file for uri in uris for file in files_in(uri)]
+    paths = [file for uri in uris for file in list_files(uri)]
     files = itertools.chain.from_iterable(
         tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "").as_numpy_iterator() for path in paths
     )

@@ -12,7 +12,7 @@ from apache_beam.utils import shared
 from tensorflow_model_analysis.constants import EXAMPLE_WEIGHTS_KEY, FEATURES_KEY
 
 from cli.errors import PipelineError
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.evaluator.challengers import FittedChallengers
 from components.evaluator.model_outputs import predict, read_labels
 from components.model_files import read_bytes
@@ -114,7 +114,7 @@ class PredictAndSlice(beam.DoFn):
         # In this order: Beam keeps the last, and the golden requests need the candidate again.
         self._loaded = self._models.here()
         self._features = self._models.features(CANDIDATE)
-        self._rows = batch_rows(len(self._features.features), _ROWS_PREDICTED_TOGETHER)
+        self._rows = compute_batch_rows(len(self._features.features), _ROWS_PREDICTED_TOGETHER)
 
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
         features = self._features

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from schemas.data import TRAIN_SPLIT
 from schemas.tables.row_hash import Hashes
 
@@ -73,7 +73,7 @@ def compare_rows(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence
       its `rows` and those with an equal row in train (of train: with another). Then `contradictory` in train and in
       all, the `rows` and those with an equal row that has another label.
     """
-    files = files_in(uri, prefix="rows-", suffix=".bin")
+    files = list_files(uri, prefix="rows-", suffix=".bin")
     with ThreadPoolExecutor(_THREADS) as pool:
         total = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, files)) // _RECORD.itemsize
         together = max(one_in, one_in * _power_of_two(total / _MAX_RECORDS))

@@ -6,7 +6,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from cli.counts import count_text
 from components.column_names import name_column
-from components.histograms import has_counts, number_counts
+from components.histograms import has_counts, read_number_counts
 
 
 class Concerned:
@@ -72,14 +72,14 @@ def _count_unexpected(feature: statistics_pb2.FeatureNameStatistics, values: set
 
 
 def _above(feature: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
-    counts = number_counts(feature)
-    count = counts.total - counts.up_to([bound])[0]
+    counts = read_number_counts(feature)
+    count = counts.total - counts.count_up_to([bound])[0]
     return _of(count, rows, is_exact=counts.is_exact_at([bound])) if has_counts(feature) else ""
 
 
 def _below(feature: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
-    counts, edge = number_counts(feature), [math.nextafter(bound, -math.inf)]
-    return _of(counts.up_to(edge)[0], rows, is_exact=counts.is_exact_at(edge)) if has_counts(feature) else ""
+    counts, edge = read_number_counts(feature), [math.nextafter(bound, -math.inf)]
+    return _of(counts.count_up_to(edge)[0], rows, is_exact=counts.is_exact_at(edge)) if has_counts(feature) else ""
 
 
 def _of(count: float, rows: int, *, is_exact: bool) -> str:

@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from components.column_names import name_column
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
 from components.example_validator.validation import find_anomalies
-from components.histograms import category_shares, has_counts, number_counts, range_shares
+from components.histograms import compute_category_shares, compute_range_shares, has_counts, read_number_counts
 from components.sensitive_statistics import is_sensitive
 from schemas.data import TRAIN_SPLIT
 from schemas.sensitive import MASK
@@ -165,7 +165,7 @@ def _prepare(
             copy.CopyFrom(feature)
             del copy.custom_stats[:]
             if edges.get(name):
-                _cut(copy, edges[name], number_counts(feature).up_to(edges[name]))
+                _cut(copy, edges[name], read_number_counts(feature).count_up_to(edges[name]))
         answer.append(dataset)
     return answer
 
@@ -224,7 +224,7 @@ def _list_changes(
 ) -> list[tuple[str, float, float]]:
     if before is None or now is None:
         return []
-    shares = category_shares if before.HasField("string_stats") else range_shares
+    shares = compute_category_shares if before.HasField("string_stats") else compute_range_shares
     shares_before, shares_now = shares(before, before), shares(now, before)
     changes = sorted(
         {*shares_before, *shares_now},

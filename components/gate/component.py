@@ -22,7 +22,7 @@ from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
 from components.example_gen.component import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
 from components.example_gen.split_findings import mostly_rows_of_train, rows_shared_with_train
 from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
-from components.expired_features import expired_features
+from components.expired_features import find_expired_features
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import compare_all
 from components.gate.derived_ids import find_derived_out_of_range
@@ -70,7 +70,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     problems += find_derived_out_of_range(declared, _read_derived_ids(declared, statistics))
     problems += _few_rows(examples, Evaluation.model_validate_json(requirements), declared.label)
     today = datetime.date.today()
-    problems += expired_features(declared, today=today)
+    problems += find_expired_features(declared, today=today)
     equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
     problems += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
     problems += [
@@ -99,7 +99,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         "compared": {kind: sum(1 for c in compared if c.kind == kind) for kind in (SKEW, DRIFT)},
     }
     if verdict.stops:
-        raise DataError(verdict.error())
+        raise DataError(verdict.format_error())
 
 
 def _read_derived_ids(

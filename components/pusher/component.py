@@ -28,7 +28,7 @@ from cli.errors import NotBlessedError
 from components.evaluator.evaluation import SUMMARY_NAME, EvaluationReport, Metrics
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.example_gen.component import CONTENT_PROPERTY
-from components.model_files import local_folder, read_bytes, written_by
+from components.model_files import open_local_folder, read_bytes, read_tensorflow_version
 from components.pusher.data_time import read_data_fields
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from components.stock_executor import log_handover
@@ -85,7 +85,7 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
     if not inputs.keys() & set(_BLESSINGS):
         _LOG.warning("Pusher: the model is pushed without validation, since no blessing is given")
     version = exec_properties.get("version", NEXT_VERSION)
-    with local_folder(path_utils.serving_model_path(model.uri)) as folder:
+    with open_local_folder(path_utils.serving_model_path(model.uri)) as folder:
         if "infra_blessing" in inputs:
             check_infra_blessing(inputs["infra_blessing"], folder)
         golden = _golden(inputs.get("evaluation"))
@@ -95,7 +95,7 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
             run_id=exec_properties.get("run_id") or "",
             model_id=model.id,
             folder=folder,
-            tensorflow=written_by(folder),
+            tensorflow=read_tensorflow_version(folder),
             metrics=_metrics(inputs.get("evaluation")),
             golden=golden,
             warmup=_warmup(folder, golden),

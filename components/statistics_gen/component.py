@@ -44,14 +44,14 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import json_utils
 
 from cli.errors import DataError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from components.config import STOCK, Implementation
-from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats
+from components.histograms import COUNTED_VALUES, WRITTEN_BINS, build_custom_stats
 from components.sensitive_statistics import mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
-from components.stock_executor import log_handover, why_not_tf_examples
-from components.value_counts import ValueCounts, count_values, empty, merge
+from components.stock_executor import explain_unreadable, log_handover
+from components.value_counts import ValueCounts, count_values, create_empty, merge
 from schemas.curated.derived_features import mark_derived
 from schemas.features import ColumnType, DerivedColumn
 
@@ -145,7 +145,7 @@ def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dic
         return "sample rates are given"
     if exec_properties.get(standard_component_specs.SHARDED_STATS_OUTPUT_KEY):
         return "sharded output is asked for"
-    return why_not_tf_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
+    return explain_unreadable(input_dict[standard_component_specs.EXAMPLES_KEY])
 
 
 def _weight_option(exec_properties: dict[str, Any], weight: str | None) -> dict[str, str]:
@@ -169,7 +169,7 @@ def _describe(statistics: types.Artifact, splits: list[str], span: int) -> None:
 
 def _files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
-    files = [file for uri in uris for file in files_in(uri)]
+    files = [file for uri in uris for file in list_files(uri)]
     if not files:
         raise DataError(f"StatisticsGen: split '{split}' has no files in {', '.join(uris)}; run ExampleGen again")
     return files
@@ -211,7 +211,7 @@ class ColumnCounts:
 
     def __init__(self, type_: int) -> None:
         self.type = type_
-        self.counts: ValueCounts = empty()
+        self.counts: ValueCounts = create_empty()
         self._waiting: list[Any] = []
         self._rows = 0
 
@@ -269,7 +269,7 @@ class NumberCounter(CombinerStatsGenerator):
             statistics.features.add(
                 path=path_pb2.Path(step=[name]),
                 type=column.type,
-                custom_stats=custom_stats(column.counts, WRITTEN_BINS),
+                custom_stats=build_custom_stats(column.counts, WRITTEN_BINS),
             )
         return statistics
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tfx_bsl.coders import example_coder
 
 from cli.errors import DataError
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.list_values import split_values
 from components.parallel_calls import call_for_batches
 from components.transform.derived_columns import derive_columns, is_missing
@@ -56,12 +56,14 @@ def record_batches(
         if types is None:
             decoder = example_coder.ExamplesToRecordBatchDecoder()
             yield from call_for_batches(
-                lambda batch: decoder.DecodeBatch(batch.numpy().tolist()), path, batch_rows(_UNKNOWN_COLUMNS, rows)
+                lambda batch: decoder.DecodeBatch(batch.numpy().tolist()),
+                path,
+                compute_batch_rows(_UNKNOWN_COLUMNS, rows),
             )
             return
         names = [*types, *derived]
         parse = _parser(tuple(types.items()), tuple(delimiters.items()), tuple(derived.items()))
-        for parsed in call_for_batches(parse, path, batch_rows(len(names), rows)):
+        for parsed in call_for_batches(parse, path, compute_batch_rows(len(names), rows)):
             yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in names], names=names)
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         # TensorFlow puts the places in the code before the reason. tfx_bsl's decoder raises RuntimeError.

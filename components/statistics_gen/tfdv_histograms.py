@@ -14,7 +14,7 @@ from tensorflow_data_validation.statistics.generators import basic_stats_generat
 from tensorflow_data_validation.utils import quantiles_util
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.histograms import with_buckets
+from components.histograms import add_buckets
 
 _Numbers = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def quantiles_histogram(quantiles: _Numbers, cumulative_counts: _Numbers) -> sta
       cumulative_counts: Number of values up to each quantile.
     """
     kind = statistics_pb2.Histogram.QUANTILES
-    return with_buckets(statistics_pb2.Histogram(type=kind), *_buckets(quantiles, cumulative_counts))
+    return add_buckets(statistics_pb2.Histogram(type=kind), *_buckets(quantiles, cumulative_counts))
 
 
 def _buckets(quantiles: _Numbers, cumulative_counts: _Numbers) -> tuple[_Numbers, _Numbers, _Numbers]:
@@ -67,7 +67,7 @@ def equal_width_histogram(
     """Return buckets of equal width, and one for each infinity; the arguments are those of TFDV's function."""
     result = statistics_pb2.Histogram(type=statistics_pb2.Histogram.STANDARD)
     if not np.isfinite(finite_min) and not np.isfinite(finite_max):
-        return with_buckets(result, [finite_min], [finite_max], [cumulative_counts[-1]])
+        return add_buckets(result, [finite_min], [finite_max], [cumulative_counts[-1]])
     quantiles, cumulative_counts, num_neg_inf = quantiles_util._strip_infinities(
         quantiles, cumulative_counts, finite_max, num_pos_inf
     )
@@ -86,7 +86,7 @@ def equal_width_histogram(
         parts.insert(0, ([-np.inf], [-np.inf], [num_neg_inf]))
     if num_pos_inf:
         parts.append(([np.inf], [np.inf], [num_pos_inf]))
-    return with_buckets(result, *(np.concatenate([*column]) for column in zip(*parts, strict=True)))
+    return add_buckets(result, *(np.concatenate([*column]) for column in zip(*parts, strict=True)))
 
 
 def _spread(edges: _Numbers, low: _Numbers, high: _Numbers, counts: _Numbers) -> _Numbers:

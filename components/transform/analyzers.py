@@ -24,7 +24,7 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx.components.util import value_utils
 from tfx.utils import import_utils, json_utils
 
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.parallel_calls import call_for_batches
 
 # Rows that go through TensorFlow together.
@@ -97,7 +97,7 @@ def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
       function: Concrete function of records, [batch].
       columns: Number of columns of the examples.
     """
-    for made in call_for_batches(function, file, batch_rows(columns, ROWS_TOGETHER)):
+    for made in call_for_batches(function, file, compute_batch_rows(columns, ROWS_TOGETHER)):
         yield tf.nest.map_structure(lambda tensor: tensor.numpy(), made)
 
 

@@ -38,9 +38,9 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
 from cli.errors import DataError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from components.example_records import GzipFile, deflate, frame_records, serialize_columns
-from components.stock_executor import log_handover, why_not_tf_examples
+from components.stock_executor import explain_unreadable, log_handover
 from components.transform.analyzers import Learned, Preprocessing, batches, last_analysis, merge_learned, run_in_tracer
 from schemas.user_code import PREPROCESSING_FN
 from serving.model.literal_paths import literal_path
@@ -175,7 +175,7 @@ def _why_stock(
         return "force_tf_compat_v1 is true"
     if len(input_dict["examples"]) > 1 or len(output_dict.get(keys.TRANSFORMED_EXAMPLES_KEY, ())) > 1:
         return "there are several Examples artifacts"
-    return why_not_tf_examples(input_dict["examples"])
+    return explain_unreadable(input_dict["examples"])
 
 
 def _read_schema(input_dict: dict[str, list[types.Artifact]]) -> schema_pb2.Schema:
@@ -201,7 +201,7 @@ def _why_not_traced(preprocessing: Preprocessing) -> str:
 
 def _files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
-    files = [file for uri in uris for file in files_in(uri)]
+    files = [file for uri in uris for file in list_files(uri)]
     if not files:
         raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen again")
     return files

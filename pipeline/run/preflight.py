@@ -20,7 +20,7 @@ from components.example_gen.source import build_source
 from components.example_gen.split_findings import reject_weightless
 from components.example_gen.split_rows import SplitRows
 from components.example_gen.value_findings import value_findings
-from components.expired_features import expired_features
+from components.expired_features import find_expired_features
 from components.policy import Anomaly, judge
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import check_code
@@ -207,7 +207,7 @@ def _read(config: PipelineConfig) -> Findings:
     _check_labels(config, labels, label_range)
     today = datetime.date.today()
     anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
-    anomalies += expired_features(config.feature_set, today=today)
+    anomalies += find_expired_features(config.feature_set, today=today)
     verdict = judge(anomalies, config.validation, today=today)
     if verdict.stops:
         raise DataError("\n".join(verdict.stops))

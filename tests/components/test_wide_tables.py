@@ -11,7 +11,7 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx.utils import json_utils
 
 from benchmarks.wide import LABEL, write_table
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.transform import analyzers, component
 from components.transform.raw_matrix import raw_matrix
 from schemas.features import FeatureSet
@@ -116,7 +116,7 @@ def test_a_second_value_of_a_row_is_an_error() -> None:
 
 
 def test_wide_tables_have_smaller_batches() -> None:
-    assert [batch_rows(columns, 8192) for columns in (1, 500, 2_000, 10**9)] == [8192, 8192, 2097, 1]
+    assert [compute_batch_rows(columns, 8192) for columns in (1, 500, 2_000, 10**9)] == [8192, 8192, 2097, 1]
 
 
 def test_a_graph_without_the_label_answers_as_with_it(tmp_path: Path) -> None:
