@@ -28,7 +28,7 @@ import serving
 import trainer
 from cli.errors import ConfigError
 from components.config import INFERRED_MIN_DOMAIN_MASS
-from components.evaluator.baseline import baseline_resolver, last_blessed
+from components.evaluator.baseline import build_baseline_resolver, build_blessed_resolver
 from components.evaluator.component import Evaluator
 from components.evaluator.own_model import OwnModelEvaluator
 from components.example_gen.component import example_gen
@@ -87,7 +87,9 @@ def create_pipeline(
     transform.add_upstream_node(nodes["Gate"])
     nodes |= _by_name(transform)
     nodes |= _by_name(*_training_nodes(config, nodes, on_vertex=on_vertex))
-    baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(nodes["Trainer"].outputs["model"])
+    baseline = (
+        build_blessed_resolver("Baseline") if on_vertex else build_baseline_resolver(nodes["Trainer"].outputs["model"])
+    )
     nodes |= _by_name(baseline)
     nodes |= _by_name(_evaluator(config, nodes))
     nodes |= _by_name(_infra_validator(config, nodes, registry=registry, run_id=run_id, on_vertex=on_vertex))
@@ -330,7 +332,7 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
         yield tuner
         start["hyperparameters"] = tuner.outputs["best_hyperparameters"]
     if config.training.warm_start:
-        warm_start = last_blessed("WarmStart")
+        warm_start = build_blessed_resolver("WarmStart")
         yield warm_start
         start["base_model"] = warm_start.outputs["model"]
     trainer_class = Trainer
