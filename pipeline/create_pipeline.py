@@ -31,7 +31,7 @@ from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluator.baseline import build_baseline_resolver, build_blessed_resolver
 from components.evaluator.component import Evaluator
 from components.evaluator.own_model import OwnModelEvaluator
-from components.example_gen.component import example_gen
+from components.example_gen.component import build_example_gen
 from components.example_gen.source import build_source
 from components.example_validator.component import ExampleValidator
 from components.gate.component import AnomalyGate
@@ -205,7 +205,7 @@ def _hash_recipe(config: PipelineConfig) -> str:
 def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
     """Return the nodes from the files to validated examples."""
     sources = [] if config.data.example_gen is None else [build_source(config.data.example_gen)]
-    examples_node = example_gen(
+    examples_node = build_example_gen(
         data=config.data,
         features=config.feature_set,
         code_fingerprint=code_fingerprint(components, schemas),

@@ -20,7 +20,7 @@ from tfx.utils import io_utils
 from cli.errors import DataError
 from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
 from components.example_gen.component import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
-from components.example_gen.split_findings import mostly_rows_of_train, rows_shared_with_train
+from components.example_gen.split_findings import find_copied_splits, find_shared_rows
 from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
 from components.expired_features import find_expired_features
 from components.gate.anomaly_rows import Concerned
@@ -72,7 +72,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     today = datetime.date.today()
     problems += find_expired_features(declared, today=today)
     equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
-    problems += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
+    problems += [*find_shared_rows(equal_rows, validation), *find_copied_splits(equal_rows)]
     problems += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)
