@@ -8,7 +8,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.column_names import name_column
 from components.config import Comparison, Distance
-from components.gate.comparison import Shift, shifts
+from components.gate.comparison import Shift, compute_shifts
 from components.histograms import compute_category_shares
 from components.sensitive_statistics import is_sensitive
 from schemas.sensitive import MASK
@@ -66,7 +66,9 @@ def _compare_split(split: str, old: Statistics, new: Statistics) -> Iterator[Mov
     noise = {"L-infinity": rows**-0.5, "Jensen-Shannon": 3 / rows}
     comparison = Comparison(default=Distance(measure="l_infinity", threshold=0.01))
     before, now = ({name_column(f): f for f in statistics.features} for statistics in (old, new))
-    measured = {s.feature: s for s in shifts(_wrap(old), _wrap(new), _make_schema(before, now), comparison, "drift")}
+    measured = {
+        s.feature: s for s in compute_shifts(_wrap(old), _wrap(new), _make_schema(before, now), comparison, "drift")
+    }
     for name in now:
         if name not in before:
             continue

@@ -35,7 +35,7 @@ from components.example_gen.component import build_example_gen
 from components.example_gen.source import build_source
 from components.example_validator.component import ExampleValidator
 from components.gate.component import AnomalyGate
-from components.history.local import last_pushed
+from components.history.local import build_history_resolver
 from components.infra_validator.component import InfraValidator
 from components.infra_validator.replay import ReplayContext
 from components.pusher.component import NEXT_VERSION, Pusher
@@ -245,7 +245,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         schema=schema.outputs["schema"],
         code_fingerprint=code_fingerprint(components, schemas),
     )
-    history = _published_statistics(config) if on_vertex else last_pushed(config.push.model_name)
+    history = _published_statistics(config) if on_vertex else build_history_resolver(config.push.model_name)
     gate = AnomalyGate(
         examples=examples_node.outputs["examples"],
         anomalies=validator.outputs["anomalies"],
@@ -343,7 +343,7 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
         assert config.vertex is not None
         settings = {
             **settings,
-            custom_job.SETTINGS_KEY: custom_job.settings(
+            custom_job.SETTINGS_KEY: custom_job.build_settings(
                 place=config.place,
                 image=config.vertex.image,
                 service_account=config.vertex.service_account,

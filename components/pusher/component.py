@@ -88,7 +88,7 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
     with open_local_folder(path_utils.serving_model_path(model.uri)) as folder:
         if "infra_blessing" in inputs:
             check_infra_blessing(inputs["infra_blessing"], folder)
-        golden = _golden(inputs.get("evaluation"))
+        golden = _read_golden(inputs.get("evaluation"))
         candidate = Candidate(
             pipeline=exec_properties.get("pipeline") or "",
             version=None if version == NEXT_VERSION else version,
@@ -96,12 +96,12 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
             model_id=model.id,
             folder=folder,
             tensorflow=read_tensorflow_version(folder),
-            metrics=_metrics(inputs.get("evaluation")),
+            metrics=_read_metrics(inputs.get("evaluation")),
             golden=golden,
-            warmup=_warmup(folder, golden),
-            statistics=_statistics(inputs.get("statistics")),
-            examples=_example_files(inputs.get("examples")),
-            origin=_origin(inputs.get("examples"), exec_properties.get("recipe") or ""),
+            warmup=_read_warmup(folder, golden),
+            statistics=_read_statistics(inputs.get("statistics")),
+            examples=_build_example_pattern(inputs.get("examples")),
+            origin=_hash_origin(inputs.get("examples"), exec_properties.get("recipe") or ""),
             data=read_data_fields(folder, inputs.get("examples"), inputs.get("statistics")),
         )
         pushed = open_registry(exec_properties["registry"], _LOG.info).push(candidate)
@@ -120,13 +120,13 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
         pushed_model.set_string_custom_property(name, text)
 
 
-def _metrics(evaluation: types.Artifact | None) -> Metrics:
+def _read_metrics(evaluation: types.Artifact | None) -> Metrics:
     """Return the metrics of an evaluation; none of one that stock Evaluator wrote."""
     is_summarized = evaluation is not None and tf.io.gfile.exists(os.path.join(evaluation.uri, SUMMARY_NAME))
     return EvaluationReport.read(evaluation.uri).metrics if evaluation is not None and is_summarized else {}
 
 
-def _golden(evaluation: types.Artifact | None) -> bytes:
+def _read_golden(evaluation: types.Artifact | None) -> bytes:
     path = "" if evaluation is None else os.path.join(evaluation.uri, GOLDEN_NAME)
     if path and tf.io.gfile.exists(path):
         return read_bytes(path)
@@ -134,25 +134,25 @@ def _golden(evaluation: types.Artifact | None) -> bytes:
     return b""
 
 
-def _warmup(folder: Path, golden: bytes) -> bytes:
+def _read_warmup(folder: Path, golden: bytes) -> bytes:
     """Return the model's own warm-up requests, or those that its golden requests make."""
     own = folder / WARMUP_FILE
     return own.read_bytes() if own.is_file() else build_warmup(folder, golden)
 
 
-def _statistics(statistics: types.Artifact | None) -> bytes:
+def _read_statistics(statistics: types.Artifact | None) -> bytes:
     if statistics is None:
         return b""
     return read_bytes(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb"))
 
 
-def _origin(examples: types.Artifact | None, recipe: str) -> str:
+def _hash_origin(examples: types.Artifact | None, recipe: str) -> str:
     """Return the hash of the content of the examples and of the recipe; empty if one of them is unknown."""
     content = "" if examples is None else examples.get_string_custom_property(CONTENT_PROPERTY)
     return hashlib.sha256(f"{content}\0{recipe}".encode()).hexdigest()[:16] if content and recipe else ""
 
 
-def _example_files(examples: types.Artifact | None) -> str:
+def _build_example_pattern(examples: types.Artifact | None) -> str:
     if examples is None:
         return ""
     return os.path.join(artifact_utils.get_split_uri([examples], TRAIN_SPLIT), "*.gz")

@@ -15,7 +15,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.column_names import name_column
 from components.config import Comparison
-from components.gate.comparison import Shift, shifts
+from components.gate.comparison import Shift, compute_shifts
 from components.histograms import read_category_counts, read_number_counts
 from components.sensitive_statistics import is_sensitive
 from components.table_statistics import select_columns
@@ -131,7 +131,7 @@ def judge_window(
         drift = drift.model_copy(update={"default": monitoring.distance})
     measured = {
         shift.feature: shift
-        for shift in shifts(
+        for shift in compute_shifts(
             _wrap(select_columns(before, compared)),
             _wrap(select_columns(now, compared)),
             _complete_schema(schema, [training[name] for name in compared]),

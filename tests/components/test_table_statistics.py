@@ -11,7 +11,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from cli.errors import DataError
 from components.column_names import name_column
 from components.config import Comparison
-from components.gate.comparison import shifts
+from components.gate.comparison import compute_shifts
 from components.histograms import read_category_counts, read_number_counts, read_quantile
 from components.sensitive_statistics import is_sensitive
 from components.table_statistics import TableStatistics, list_columns, select_columns
@@ -81,12 +81,12 @@ def test_the_gate_finds_no_distance_to_statistics_gen() -> None:
     )
     comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "threshold": 0.1}})
     ours = statistics_pb2.DatasetFeatureStatisticsList(datasets=[count(columns)])
-    measured = shifts(statistics_of(columns), ours, schema, comparison, "drift")
+    measured = compute_shifts(statistics_of(columns), ours, schema, comparison, "drift")
     assert {shift.feature: shift.value for shift in measured} == pytest.approx(dict.fromkeys(TYPES, 0.0), abs=1e-9)
     # And to other rows the same distance as StatisticsGen's.
     other = build_columns(500, seed=1)
-    expected = shifts(statistics_of(columns), statistics_of(other), schema, comparison, "drift")
-    actual = shifts(
+    expected = compute_shifts(statistics_of(columns), statistics_of(other), schema, comparison, "drift")
+    actual = compute_shifts(
         statistics_of(columns),
         statistics_pb2.DatasetFeatureStatisticsList(datasets=[count(other)]),
         schema,

@@ -75,15 +75,15 @@ def test_a_model_that_is_served_as_it_should_be_is_blessed(
 
 @pytest.fixture(scope="module")
 def running(model: Path) -> Iterator[Any]:
-    """Yield one server of the model, as `_server` starts it."""
-    with component._server(model, 120) as server:
+    """Yield one server of the model, as `_start_server` starts it."""
+    with component._start_server(model, 120) as server:
         yield server
 
 
 @pytest.fixture
 def one_server(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have InfraValidator use the server that runs."""
-    monkeypatch.setattr(component, "_server", lambda folder, timeout: nullcontext(running))
+    monkeypatch.setattr(component, "_start_server", lambda folder, timeout: nullcontext(running))
 
 
 @pytest.mark.usefixtures("one_server")
@@ -157,8 +157,8 @@ def test_a_model_of_another_origin_is_sent_rows_if_there_are_examples(
     limits = infra_validator_pb2.ValidationSpec(max_loading_time_seconds=120, num_tries=2)
     properties = {"validation_spec": proto_utils.proto_to_json(limits)}
     spec = proto_utils.proto_to_json(infra_validator_pb2.RequestSpec(num_examples=3))
-    with component._server(tmp_path / "Format-Serving", 120) as server:
-        monkeypatch.setattr(component, "_server", lambda folder, timeout: nullcontext(server))
+    with component._start_server(tmp_path / "Format-Serving", 120) as server:
+        monkeypatch.setattr(component, "_start_server", lambda folder, timeout: nullcontext(server))
         for count, request_spec in ((0, {}), (3, {"request_spec": spec})):
             blessing = standard_artifacts.InfraBlessing()
             blessing.uri = str(tmp_path / f"blessing-{count}")

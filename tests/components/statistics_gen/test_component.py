@@ -212,12 +212,12 @@ def test_a_shard_is_read_once_and_by_the_thousand(
 
     def count_batches(path: str, *columns: Any) -> Iterator[pa.RecordBatch]:
         read[path] += 1
-        for batch in record_batches(path, *columns):
+        for batch in read_record_batches(path, *columns):
             rows.append(len(batch))
             yield batch
 
-    record_batches = component.record_batches
-    monkeypatch.setattr(component, "record_batches", count_batches)
+    read_record_batches = component.read_record_batches
+    monkeypatch.setattr(component, "read_record_batches", count_batches)
     ours(examples, tmp_path)
     assert len(read) == SHARDS + 1 and set(read.values()) == {1}
     assert rows == [ROWS] * (SHARDS + 1)
