@@ -80,7 +80,7 @@ class ExampleGenSummary(NodeSummary):
         spread = "; copies are spread" if self.equal_rows["spread"] else ""
         return f"{_format_rows(self.rows)} rows{left_out}{spread}"
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         lines = [("data", f"{_format_rows(self.rows)} rows")]
         lines += [("labels", text) for text in describe_labels(self.labels)]
         if self.weights:
