@@ -219,7 +219,7 @@ def _split(column: pa.Array, delimiter: str) -> pa.Array:
 
 
 def list_columns(statistics: statistics_pb2.DatasetFeatureStatistics) -> dict[str, ColumnType]:
-    """Return the columns of statistics that have values, and the type of each; TFDV knows none of the others."""
+    """Return the columns of statistics that have values, and the type of each; TFDV has no type for the others."""
     names: Mapping[int, ColumnType] = {number: name for name, number in _TYPES.items()}
     return {name_column(f): names[f.type] for f in statistics.features if f.WhichOneof("stats") and f.type in names}
 

@@ -39,7 +39,7 @@ def build_baseline_resolver(candidate: types.BaseChannel) -> resolver.Resolver:
 
 
 def build_blessed_resolver(node_id: str) -> resolver.Resolver:
-    """Resolve `model` and its `model_blessing`, the last that was blessed; the stock strategy, which Vertex knows."""
+    """Resolve `model` and its `model_blessing`, the last that was blessed; Vertex supports the stock strategy."""
     return resolver.Resolver(
         strategy_class=latest_blessed_model_strategy.LatestBlessedModelStrategy,
         model=types.Channel(type=standard_artifacts.Model),

@@ -95,7 +95,7 @@ _IMBALANCE = "training.imbalance"
 class BatchedEvaluatorExecutor(executor.Executor):
     """Evaluates the candidate, and the baseline where there is one, and blesses the candidate or not.
 
-    A subclass of the stock executor, by which TFX knows on Vertex to write a model into the blessing by its name.
+    A subclass of the stock executor, as only for those TFX on Vertex writes a model into the blessing by its name.
     """
 
     def Do(  # noqa: N802 (TFX's name)
@@ -434,13 +434,13 @@ def _read_train_labels(examples: types.Artifact, weight: str | None) -> dict[str
 
 
 def _read_imbalance(configured: str, hyperparameters: list[types.Artifact] | None) -> str:
-    """Return how the training treated uneven classes: as a search found best, or as the config says."""
+    """Return how the training treated uneven classes: as a search found best, or as the config declares."""
     if not hyperparameters:
         return configured
     (file,) = list_files(hyperparameters[0].uri)
     with tf.io.gfile.GFile(file) as opened:
         values = json.loads(opened.read())["values"]
-    # Choices are JSON texts: keras-tuner knows no lists.
+    # Choices are JSON texts: keras-tuner supports no lists.
     return str(json.loads(values[_IMBALANCE])) if _IMBALANCE in values else configured
 
 
@@ -524,7 +524,7 @@ def _store_runnable_config(evaluation_uri: str, text: str) -> None:
 def _set_decisions(config: config_pb2.EvalConfig, decisions: Mapping[str, DecisionThreshold]) -> None:
     """Measure each model at its own threshold, and all by the candidate's costs; both are in the models' folders."""
     if any(decision.costs is not None for decision in decisions.values()):
-        # TFMA knows a single model by the empty name.
+        # TFMA names a single model with the empty string.
         thresholds = {spec.name: decisions[spec.name or CANDIDATE].threshold for spec in config.model_specs}
         set_decisions(config, thresholds, decisions[CANDIDATE].costs)
 
@@ -554,7 +554,7 @@ def _read_signatures(path: str) -> Mapping[str, Any]:
 
 
 def record(summary: EvaluationReport, evaluation: types.Artifact) -> None:
-    """Write a summary beside TFMA's files, and what others look up in ML Metadata to the artifact."""
+    """Write a summary beside TFMA's files, and the properties that others read from ML Metadata to the artifact."""
     summary.write(evaluation.uri)
     if summary.weight_column:
         evaluation.set_string_custom_property(WEIGHT_PROPERTY, summary.weight_column)
@@ -620,7 +620,7 @@ def _evaluate(large: Any, models: LoadedModels, config: config_pb2.EvalConfig, o
     evaluated = [
         tfma.EvalSharedModel(
             model_path=path,
-            # TFMA knows a single model by the empty name.
+            # TFMA names a single model with the empty string.
             model_name=name if name in names else "",
             model_type=tfma_constants.MATERIALIZED_PREDICTION,
             is_baseline=name == BASELINE,
@@ -634,7 +634,7 @@ def _evaluate(large: Any, models: LoadedModels, config: config_pb2.EvalConfig, o
         | "AsExtracts" >> beam.Map(_as_extracts)
         | "Evaluate"
         >> tfma.ExtractAndEvaluate(
-            # The slice keys are there already; the name tells the evaluators so.
+            # The slice keys exist already; the evaluators expect an extractor of this name.
             extractors=[extractor.Extractor(slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME, beam.Map(_drop_input))],
             evaluators=tfma.default_evaluators(eval_config=config, eval_shared_model=evaluated),
         )

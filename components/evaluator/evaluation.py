@@ -115,7 +115,7 @@ def _build_threshold(bound: Threshold | ChangeThreshold, better: str | None) -> 
 
 
 def set_decisions(config: config_pb2.EvalConfig, thresholds: Mapping[str, float], costs: DecisionCosts | None) -> None:
-    """Complete the metrics of a binary label by what is known of the models once they are trained.
+    """Complete the metrics of a binary label by the thresholds and costs of the trained models.
 
     Args:
       config: from `eval_config`.
@@ -271,7 +271,7 @@ def summarize(
     """
     config = eval_config_writer.load_eval_run(evaluation_uri)[0]
     names = {spec.is_baseline: spec.name for spec in config.model_specs}
-    # TFMA knows a single model by the empty name.
+    # TFMA names a single model with the empty string.
     candidate = names[False] if len(names) > 1 else None
     metrics = read_metrics(evaluation_uri, candidate)
     baseline = read_metrics(evaluation_uri, names[True]) if True in names else {}

@@ -317,7 +317,7 @@ def _select_rows(extracts: Mapping[str, Any], key: str, sliced: Iterable[str]) -
         "weights": extracts.get(tfma_constants.EXAMPLE_WEIGHTS_KEY),
         "predictions": predictions,
         "records": records,
-        # Equal rows are told apart by their number.
+        # Equal rows differ in their number.
         "ids": tf.strings.to_hash_bucket_fast(records, np.iinfo(np.int64).max).numpy().astype(np.uint64),
         "columns": {name: columns[name] for name in sliced if name in columns},
     }

@@ -228,7 +228,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
 
 
 def _find_data_time(files: list[tuple[str, str]], settings: dict[str, Any]) -> DataTime:
-    """Return the newest time of the rows of `train`, as far as the names and times of the files tell it."""
+    """Return the newest time of the rows of `train`, as far as the names and times of the files have it."""
     newest_span = settings.get("train_span", {})
     span = newest_span.get("span")
     if newest_span.get("is_date"):
@@ -425,7 +425,7 @@ def _cut(element: tuple[str, int, int, str], settings: dict[str, Any]) -> list[_
     try:
         pieces = Table.from_json(path, settings).reader.pieces()
     except DataError:
-        # Who reads the whole file will say it again, as a result.
+        # The conversion of the whole file raises it again, and returns it as a result.
         pieces = []
     return [_Source(split, path, f"{shard}-{number:05d}", piece) for number, piece in enumerate(pieces)] or [
         _Source(split, path, shard)
@@ -495,7 +495,7 @@ class _CutFile(beam.DoFn):
 
 
 class _ConvertPiece(beam.DoFn):
-    """Writes a piece's rows as tf.Example records; yields the counts, or the reason it was refused."""
+    """Writes a piece's rows as tf.Example records; yields the counts, or the reason of its rejection."""
 
     def __init__(self, settings: dict[str, Any], plan: _Plan, output_uri: str) -> None:
         self._settings = settings

@@ -27,7 +27,7 @@ def CsvExampleGen(  # noqa: N802 (TFX names components like classes)
 ) -> base_node.BaseNode:
     """Return a component that reads CSV files: stock CsvExampleGen, or with `features` the fast one.
 
-    What the fast one does not support, is handed to the stock one, with a line in the log. The fast one looks for spans
+    The stock one does what the fast one does not support, with a line in the log. The fast one looks for spans
     and versions when it is built, and not when it runs.
 
     Args:

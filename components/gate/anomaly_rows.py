@@ -1,4 +1,4 @@
-"""How many rows an anomaly is about, as far as the statistics of its split tell. Imports no TensorFlow."""
+"""The number of rows of an anomaly, as far as the statistics of its split have it. Imports no TensorFlow."""
 
 import math
 

@@ -297,7 +297,7 @@ def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) ->
 @contextmanager
 def _start_server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Yield the model server in a fresh process, on a free port of this machine alone; yields it and its HOST:PORT."""
-    # Nothing has pushed the model yet; what it must answer is checked here.
+    # Nothing has pushed the model yet, and its responses are checked here.
     command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--allow-unvalidated", "--no-access-log"]
     # A run that is killed leaves no server behind.
     command += ["--host", "127.0.0.1", "--port", "0", "--drain", "0", "--until-stdin-ends"]

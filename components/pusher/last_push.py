@@ -1,4 +1,4 @@
-"""Which run pushed a model last: one answer for the gate, the pages and `gc`. Imports neither TFX nor TensorFlow.
+"""The run that pushed a model last, for the gate, the pages and `gc`. Imports neither TFX nor TensorFlow.
 
 A run pushed a model if its Pusher wrote a version. It did not if it ended before, failed, or found its model in the
 registry already. What happened to the version afterwards does not matter: a rollback and the registry's `gc` change

@@ -42,7 +42,7 @@ def build_settings(
     service_account: str | None,
     network: str | None,
 ) -> str:
-    """Return what the executor is told, as JSON."""
+    """Return the settings of the executor, as JSON."""
     return json.dumps(
         {
             "place": place.model_dump(),
@@ -69,7 +69,7 @@ class CustomJobExecutor(base_executor.BaseExecutor):
         """Start the job, or find the one that an attempt before this has started, and follow it to its end.
 
         Raises:
-          PushError: Vertex AI refuses the job.
+          PushError: Vertex AI rejects the job.
           PipelineError: the job failed; with its own error and its name.
         """
         settings = json.loads(json.loads(exec_properties["custom_config"])[SETTINGS_KEY])

@@ -173,7 +173,7 @@ class Analysis:
         with tempfile.TemporaryDirectory() as folder, annotators.object_tracker_scope(self._tracker):
             self._context = graph_context.TFGraphContext(self._module, folder, {})
             self._fed = tf.function(self._trace, input_signature=[records], autograph=False).get_concrete_function()
-        # Of the columns themselves nothing is wanted here: tables need not be asked for what they are sure to answer.
+        # The columns themselves are not needed here, so that no table is read for them.
         self._fed.graph.control_outputs.clear()
 
     def _trace(self, records: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:

@@ -141,7 +141,7 @@ class Transform(components.Transform):
 def _find_preprocessing(
     module: str | None, exec_properties: dict[str, Any], schema: schema_pb2.Schema
 ) -> Preprocessing:
-    """Return the function of a module, of a module file, or of a dotted path, as stock Transform looks it up.
+    """Return the function of a module, of a module file, or of a dotted path, as stock Transform finds it.
 
     Raises:
       ValueError: there are a module and a dotted path.
@@ -168,7 +168,7 @@ def _explain_stock(
     output_dict: dict[str, list[types.Artifact]],
     exec_properties: dict[str, Any],
 ) -> str:
-    """Return why the stock executor has to do the work; empty if nothing of the arguments says so."""
+    """Return why the stock executor has to do the work; empty if no argument requires it."""
     keys = standard_component_specs
     if not any(
         exec_properties.get(key) for key in (keys.PREPROCESSING_FN_KEY, keys.MODULE_FILE_KEY, keys.MODULE_PATH_KEY)
