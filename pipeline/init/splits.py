@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cli.counts import count_text
 from cli.errors import ConfigError
-from components.example_gen.shares import compute_nominal_bounds, in_shares
+from components.example_gen.shares import assign_shares, compute_nominal_bounds
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.profile.columns import Column
@@ -130,7 +130,7 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
     if test is None:
         fractions = {name: part.share for name, part in plan.parts.items() if name != "train"}
         hashes = points(value_hashes(column.texts))
-        shares = in_shares(hashes, np.ones(column.rows, dtype=bool), "train", compute_nominal_bounds(fractions))
+        shares = assign_shares(hashes, np.ones(column.rows, dtype=bool), "train", compute_nominal_bounds(fractions))
         empty = [name for name, rows in shares.items() if not rows.any()]
         if empty:
             raise ConfigError(

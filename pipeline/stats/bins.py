@@ -121,8 +121,8 @@ def _ticks(labels: Sequence[str]) -> list[Tick]:
 def _range(finite: Sequence[ValueCounts]) -> _Range:
     """Return the range that bins cover: all values, or the bulk where outliers would hide it."""
     low, high = min(float(split.low[0]) for split in finite), max(float(split.high[-1]) for split in finite)
-    bulk_low = min(split.quantile(_BULK[0]) for split in finite)
-    bulk_high = max(split.quantile(_BULK[1]) for split in finite)
+    bulk_low = min(split.find_quantile(_BULK[0]) for split in finite)
+    bulk_high = max(split.find_quantile(_BULK[1]) for split in finite)
     # Halves, for the difference of two finite numbers may be none.
     spread = bulk_high / 2 - bulk_low / 2
     if 0 < _MAX_STRETCH * spread < high / 2 - low / 2:
@@ -134,7 +134,7 @@ def _of_equal_width(counts: Sequence[ValueCounts], drawn: _Range, write: Writer,
     edges, labels, ends = _whole_edges(drawn, write) if drawn.is_whole else _edges(drawn)
     tables, are_exact = [], are_true
     for split in counts:
-        at = split.up_to(edges)
+        at = split.count_up_to(edges)
         are_exact = are_exact and split.is_exact_at(edges)
         # Whole numbers of values that add up to all.
         at = np.rint(at) if are_true else at

@@ -16,7 +16,7 @@ from cli.page_style import read_style
 from components.column_names import name_column
 from components.config import DRIFT, SKEW
 from components.gate.comparison import ComparedShift
-from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
+from components.histograms import QUANTILES, has_counts, read_category_counts, read_number_counts, read_quantile
 from components.sensitive_statistics import is_sensitive
 from components.value_counts import ValueCounts
 from pipeline.config.pipeline_config import PipelineConfig
@@ -265,7 +265,7 @@ def _has_distribution(feature: statistics_pb2.FeatureNameStatistics) -> bool:
         return True
     if feature.HasField("string_stats"):
         return bool(feature.string_stats.rank_histogram.buckets)
-    return not math.isnan(quantile(feature, 0.5))
+    return not math.isnan(read_quantile(feature, 0.5))
 
 
 def _hardly_repeats(feature: statistics_pb2.FeatureNameStatistics) -> bool:
@@ -289,7 +289,7 @@ def _compute_missing_share(feature: statistics_pb2.FeatureNameStatistics, rows: 
 def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
     stats = feature.num_stats
     present = stats.common_stats.tot_num_values or stats.common_stats.num_non_missing
-    quantiles = {share: quantile(feature, share) for share in QUANTILES}
+    quantiles = {share: read_quantile(feature, share) for share in QUANTILES}
     numbers = {
         "zeros": percent(stats.num_zeros / present if present else 0.0),
         "mean": _short(stats.mean),
@@ -302,17 +302,17 @@ def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, 
         weighted = stats.weighted_numeric_stats
         numbers |= {"weighted mean": _short(weighted.mean), "weighted std dev": _short(weighted.std_dev)}
     # Without any number TFDV's statistics are all 0.
-    has_numbers = number_counts(feature).total if has_counts(feature) else present
+    has_numbers = read_number_counts(feature).total if has_counts(feature) else present
     return numbers if has_numbers and _has_distribution(feature) else dict.fromkeys(numbers, NO_VALUE)
 
 
 def _samples(feature: statistics_pb2.FeatureNameStatistics) -> list[float]:
-    return [feature.num_stats.min, feature.num_stats.max, *(quantile(feature, share) for share in QUANTILES)]
+    return [feature.num_stats.min, feature.num_stats.max, *(read_quantile(feature, share) for share in QUANTILES)]
 
 
 def _time_numbers(feature: statistics_pb2.FeatureNameStatistics, write: Writer) -> dict[str, str]:
     stats = feature.num_stats
-    quantiles = {_title(share): quantile(feature, share) for share in QUANTILES}
+    quantiles = {_title(share): read_quantile(feature, share) for share in QUANTILES}
     # Times are wide: the first ones are seen without scrolling.
     times = {"min": stats.min, "median": quantiles.pop("median"), "max": stats.max, "mean": stats.mean}
     if not _common(feature).num_non_missing or not _has_distribution(feature):
@@ -349,7 +349,7 @@ def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, st
 
 def _categories(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
     """Return the values that are most frequent over all splits."""
-    counts = [category_counts(feature) for feature in by_split.values()]
+    counts = [read_category_counts(feature) for feature in by_split.values()]
     importance: dict[str, float] = {}
     for split in counts:
         # Splits of few rows count as much as large ones.
@@ -366,7 +366,7 @@ def _categories(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) ->
 
 
 def _bins(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics], write: Writer) -> Bins:
-    counts: list[ValueCounts] = [number_counts(feature) for feature in by_split.values()]
+    counts: list[ValueCounts] = [read_number_counts(feature) for feature in by_split.values()]
     # Where nothing was counted, there is nothing to estimate.
     are_true = all(has_counts(f) for f, c in zip(by_split.values(), counts, strict=True) if c.total)
     return bins(counts, are_true=are_true, write=write)

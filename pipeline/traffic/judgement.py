@@ -15,8 +15,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.column_names import name_column
 from components.config import Comparison
-from components.gate.comparison import Shift, shifts
-from components.histograms import category_counts, number_counts
+from components.gate.comparison import Shift, compute_shifts
+from components.histograms import read_category_counts, read_number_counts
 from components.sensitive_statistics import is_sensitive
 from components.table_statistics import select_columns
 from pipeline.config.monitoring import Monitoring
@@ -131,7 +131,7 @@ def judge_window(
         drift = drift.model_copy(update={"default": monitoring.distance})
     measured = {
         shift.feature: shift
-        for shift in shifts(
+        for shift in compute_shifts(
             _wrap(select_columns(before, compared)),
             _wrap(select_columns(now, compared)),
             _complete_schema(schema, [training[name] for name in compared]),
@@ -238,7 +238,7 @@ def _test_values(before: Feature, now: Feature) -> Iterator[_Test]:
 
 
 def _test_numbers(before: Feature, now: Feature, *, is_masked: bool) -> Iterator[_Test]:
-    old, new = number_counts(before), number_counts(now)
+    old, new = read_number_counts(before), read_number_counts(now)
     if not old.total or not new.total:
         return
     low, high = float(old.low[0]), float(old.high[-1])
@@ -255,7 +255,7 @@ def _describe_numbers(before: Feature, now: Feature, moved: Difference, *, is_ma
     text = f"{moved.size:.0%} of the values moved"
     if is_masked:
         return text
-    medians = [number_counts(feature).quantile(0.5) for feature in (before, now)]
+    medians = [read_number_counts(feature).find_quantile(0.5) for feature in (before, now)]
     means = [feature.num_stats.mean for feature in (before, now)]
     name, (old, new) = ("median", medians) if medians[0] != medians[1] else ("mean", means)
     direction = "up" if new > old else "down"
@@ -263,7 +263,7 @@ def _describe_numbers(before: Feature, now: Feature, moved: Difference, *, is_ma
 
 
 def _test_categories(before: Feature, now: Feature, *, is_masked: bool) -> Iterator[_Test]:
-    old, new = category_counts(before), category_counts(now)
+    old, new = read_category_counts(before), read_category_counts(now)
     values = float(_common(now).tot_num_values)
     if not values or not _common(before).tot_num_values:
         return
@@ -298,10 +298,10 @@ def _test_categories(before: Feature, now: Feature, *, is_masked: bool) -> Itera
 
 def _list_new_values(before: Feature, now: Feature) -> list[tuple[str, int]]:
     """Return the most frequent values that the training data lacks; none if not all of its values are kept."""
-    if not before.HasField("string_stats") or before.string_stats.unique > len(category_counts(before)):
+    if not before.HasField("string_stats") or before.string_stats.unique > len(read_category_counts(before)):
         return []
-    old = category_counts(before)
-    new = [(value, int(count)) for value, count in category_counts(now).items() if value not in old]
+    old = read_category_counts(before)
+    new = [(value, int(count)) for value, count in read_category_counts(now).items() if value not in old]
     is_masked = is_sensitive(before) or is_sensitive(now)
     ranked = sorted(new, key=lambda item: (-item[1], item[0]))[:_MAX_SHOWN_VALUES]
     return [(MASK if is_masked else repr(value), count) for value, count in ranked]

@@ -124,7 +124,7 @@ def compare_numbers(before: ValueCounts, now: ValueCounts) -> Difference:
     if not before.total or not now.total:
         return Difference(0.0, 1.0)
     rows, others = now.total, before.total
-    up_to = now.up_to(before.high)
+    up_to = now.count_up_to(before.high)
     size = float(np.abs(up_to / rows - np.cumsum(before.count) / others).max())
     largest = 2 * math.exp(-2 * size**2 * rows * others / (rows + others))
     # Values of `now` in the gap before a bin are in it, and those above the last bin have one of their own.
