@@ -70,8 +70,8 @@ class Requests:
         _check("--label", self.label, columns, hint)
         for column in self.sensitive:
             _check("--sensitive", column, columns, hint)
-        keep = tuple(name for value in self.keep for name in _names("--keep", value, columns, hint))
-        drop = tuple(name for value in self.drop for name in _names("--drop", value, columns, hint))
+        keep = tuple(name for value in self.keep for name in _parse_names("--keep", value, columns, hint))
+        drop = tuple(name for value in self.drop for name in _parse_names("--drop", value, columns, hint))
         for flag, name in (("--group", self.group), ("--time", self.time), ("--weight", self.weight)):
             if name is not None:
                 _check(flag, name, columns, hint)
@@ -88,7 +88,7 @@ class Requests:
         return replace(self, keep=keep, drop=drop)
 
 
-def _names(flag: str, value: str, columns: Sequence[str], hint: str) -> list[str]:
+def _parse_names(flag: str, value: str, columns: Sequence[str], hint: str) -> list[str]:
     """Return the columns that a flag names: one, though its name has a comma, or several."""
     names = [value] if value in columns else [name.strip() for name in value.split(",")]
     for name in names:
