@@ -130,7 +130,7 @@ def _retrain(
     registry = config.vertex_registry_settings.open() if on_vertex else open_run_registry(config, root)
     now = time.time()
     decision = decide(config, root, registry, attempts.attempts, now)
-    document = _document(decision)
+    document = _build_document(decision)
     if dry_run or not decision.starts:
         _print({**document, "started": False}, decision.lines, quiet and not decision.starts, as_json)
         return 0
@@ -155,11 +155,11 @@ def _retrain(
         attempt.exit_code = code
         attempts.write(root)
     if as_json:
-        _print({**document, "started": True, "exit_code": code, **_document_run(root, attempt)}, [], quiet, as_json)
+        _print({**document, "started": True, "exit_code": code, **_describe_run(root, attempt)}, [], quiet, as_json)
     return code
 
 
-def _document(decision: "RetrainDecision") -> dict[str, Any]:
+def _build_document(decision: "RetrainDecision") -> dict[str, Any]:
     return {
         "conditions": [{"name": c.name, "holds": c.holds, "text": c.text} for c in decision.conditions],
         "reason": decision.reason,
@@ -167,7 +167,7 @@ def _document(decision: "RetrainDecision") -> dict[str, Any]:
     }
 
 
-def _document_run(root: "RunRoot", attempt: Any) -> dict[str, Any]:
+def _describe_run(root: "RunRoot", attempt: Any) -> dict[str, Any]:
     """Return the ID of the run or job that was started."""
     from pipeline.run.records import newest_records
 

@@ -73,8 +73,8 @@ def plan_staleness(config: PipelineConfig, span: int | None, ahead: int) -> Stal
             f"later spans: choose an earlier one of {_name_spans(pattern, spans)} with --span"
         )
     splits = {_name_split(other): {"files": patterns[other]} for other in later}
-    configs = [_derive(config, span, splits, config.evaluation.split)]
-    configs += [_derive(config, span, splits, name) for name in splits]
+    configs = [_derive_config(config, span, splits, config.evaluation.split)]
+    configs += [_derive_config(config, span, splits, name) for name in splits]
     notes = []
     if config.data.group_column is not None:
         notes.append(
@@ -110,7 +110,7 @@ def _name_split(span: int) -> str:
     return f"span_{span}"
 
 
-def _derive(config: PipelineConfig, span: int, splits: dict[str, Any], evaluated: str) -> PipelineConfig:
+def _derive_config(config: PipelineConfig, span: int, splits: dict[str, Any], evaluated: str) -> PipelineConfig:
     """Return the config of one evaluation, which shares all nodes before Evaluator with the others."""
     values = config.model_dump(mode="json")
     for section in _LEFT_OUT:
@@ -144,6 +144,6 @@ def describe_training(config: PipelineConfig, plan: StalenessPlan) -> str:
     return f"span {last}" if config.data.window == 1 else f"spans {first} to {last}"
 
 
-def default_staleness_root(name: str) -> Path:
+def get_staleness_root(name: str) -> Path:
     """Return the default run root of a test, beside that of the pipeline's own runs, which it must not mix with."""
     return Path.cwd() / "runs" / f"{name}-staleness"
