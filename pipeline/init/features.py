@@ -290,12 +290,12 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
     left_out = {name: leaks.shares[name] for name in leaks.columns if name in ignored}
     if left_out:
         done = "left out as a likely leak" if len(left_out) == 1 else "left out as likely leaks"
-        _note(notes, Rank.LEAK, _format_explained(left_out), done, "keep", left_out)
+        _note_with_flag(notes, Rank.LEAK, _format_explained(left_out), done, "keep", left_out)
     for leak in leaks.sums:
         names = [name for name in leak.names if name in ignored]
         if names:
             text = f"{leak} explains {leak.share:.1%} of the label"
-            _note(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
+            _note_with_flag(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
     strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT and LEAK not in f.allowed}
     allowed = [
         f"{_quote(f.column.name)} ({f.explained:.0%} of the label)" for f in chosen.features if LEAK in f.allowed
@@ -423,7 +423,9 @@ def _note_mostly_times(columns: Sequence[Column], notes: Notes) -> None:
             )
 
 
-def _note(notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]) -> None:
+def _note_with_flag(
+    notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]
+) -> None:
     flags = " ".join(f"--{flag} {_quote(name)}" for name in list(names)[:_MAX_SHOWN])
     notes.add(rank, f"{text}: {done}; if known when a prediction is made: {flags}")
 

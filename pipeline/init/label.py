@@ -263,7 +263,7 @@ def _merge_spellings(column: Column, notes: Notes) -> Column:
 
 
 def _choose_spelling(spellings: Sequence[str]) -> str:
-    """Return the shortest spelling: 1 rather than 1.0; of equally short ones, the most frequent."""
+    """Return the shortest spelling, such as 1 rather than 1.0; of equally short ones, the most frequent."""
     return min(spellings, key=len)
 
 

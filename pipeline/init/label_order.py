@@ -150,7 +150,7 @@ def _standardize(values: Array) -> list[Array]:
 
 
 def _judge_shape(values: Array, counts: Array) -> tuple[float, str]:
-    """Judge the distribution: counts rise to one peak and thin out; classes need not."""
+    """Judge the distribution. Counts rise to one peak and thin out; classes need not."""
     noise = 2 * np.sqrt(counts)
     peak = int(np.argmax(counts))
     rises, falls = np.diff(counts[: peak + 1]) >= -noise[:peak], np.diff(counts[peak:]) <= noise[peak:-1]

@@ -1,4 +1,4 @@
-"""Finds columns that write the same in several ways: numbers with and without a sign, or with units; yes and no."""
+"""Finds columns that write the same in several ways: numbers with and without a sign or units, and yes and no."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -131,10 +131,10 @@ def read_table(source: TableSource, requests: Requests, notes: Notes, progress: 
 
 def _read_parts(source: TableSource, requests: Requests, progress: ProgressLines) -> list["_Part"]:
     """Return the rows of train and, if there are such files, those of test."""
-    train = _read(source, source.train, progress, requests.sensitive)
+    train = _read_files(source, source.train, progress, requests.sensitive)
     if source.test is None:
         return [train]
-    test = _read(source, source.test, progress, requests.sensitive, frozenset(train.names))
+    test = _read_files(source, source.test, progress, requests.sensitive, frozenset(train.names))
     if requests.label in train.names and requests.label not in test.names:
         raise DataError(f"{source.base / source.test}: has no column '{requests.label}', the label (--test)")
     return [train, test]
@@ -272,7 +272,7 @@ def _find_time_zones(source: TableSource) -> dict[str, str]:
     return {name: zone for name, (zone, *others) in zones.items() if zone in available_timezones() and not others}
 
 
-def _read(
+def _read_files(
     source: TableSource,
     pattern: str,
     progress: ProgressLines,

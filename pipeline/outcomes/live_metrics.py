@@ -308,7 +308,7 @@ class _Block:
             rows = np.flatnonzero(self.versions == version)
             yield Group(version), rows
             for week in np.unique(self.weeks[rows]).tolist():
-                yield Group(version, _name_week(week)), rows[self.weeks[rows] == week]
+                yield Group(version, _format_week(week)), rows[self.weeks[rows] == week]
             for columns in self.slices:
                 for name, indices in _split_slices(columns, rows):
                     yield Group(version, slice=name), indices
@@ -327,7 +327,7 @@ def _split_slices(columns: Sequence[tuple[str, list[Any], Array]], rows: Array) 
         yield name_slice(key), rows[part]
 
 
-def _name_week(week: int) -> str:
+def _format_week(week: int) -> str:
     return f"{week // 100}-W{week % 100:02}"
 
 

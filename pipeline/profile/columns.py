@@ -176,7 +176,7 @@ class Column:
 
     @cached_property
     def ids(self) -> Array:
-        """A number for each row's value, in `[0, n)`: numbers by quantile, texts each; one for what is missing."""
+        """A number for each row's value, in `[0, n)`: numbers by quantile, texts each, and one for what is missing."""
         return self._assign_bins(_BINS) if self.is_number else self.codes
 
     @cached_property
@@ -195,14 +195,14 @@ class Column:
         different = present[np.flatnonzero(np.diff(present, prepend=-np.inf))]
         if len(different) <= bins:
             return _merge_edges(different[1:], present)
-        edges, repeats = np.unique(present[_divide_places(len(present), bins)], return_counts=True)
+        edges, repeats = np.unique(present[_find_cuts(len(present), bins)], return_counts=True)
         # A value of many rows is alone in its bin.
         after = np.nextafter(edges[repeats > 1], np.inf)
-        tail = different[_divide_places(len(different), bins // _BINS_OF_TAIL_BIN)]
+        tail = different[_find_cuts(len(different), bins // _BINS_OF_TAIL_BIN)]
         return _merge_edges(np.unique(np.concatenate([edges, after, tail])), present)
 
 
-def _divide_places(size: int, parts: int) -> Array:
+def _find_cuts(size: int, parts: int) -> Array:
     """Return the places that divide a sorted array into parts of equal size."""
     return np.linspace(0, size - 1, parts + 1).astype(np.int64)[1:-1]
 

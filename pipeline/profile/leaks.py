@@ -185,10 +185,10 @@ class _Search:
 
     def find_first(self, bound: float) -> ColumnSum | None:
         """Return the smallest sum that explains a share of the label and clearly more than a smaller one."""
-        best = max((self._measure((i,)).share for i in self._find_best_singles()), default=0.0)
+        best = max((self._measure_sum((i,)).share for i in self._find_best_singles()), default=0.0)
         sets = self._find_best_pairs()
         for size in range(2, _MAX_COLUMNS + 1):
-            measured = [self._measure(chosen) for chosen in sets[:3]]
+            measured = [self._measure_sum(chosen) for chosen in sets[:3]]
             winner = max(measured, key=lambda column_sum: column_sum.share, default=None)
             if winner is None:
                 return None
@@ -196,7 +196,7 @@ class _Search:
                 return winner
             best = max(best, winner.share)
             if size < _MAX_COLUMNS:
-                sets = self._extend([*sets, *((i,) for i in self._find_best_singles())] if size == 2 else sets)
+                sets = self._extend_sets([*sets, *((i,) for i in self._find_best_singles())] if size == 2 else sets)
         return None
 
     def _find_best_singles(self) -> list[int]:
@@ -217,7 +217,7 @@ class _Search:
         pairs = [divmod(int(place), len(usable)) for place in best if shares.flat[place] >= 0]
         return [(int(usable[first]), int(usable[second])) for first, second in pairs]
 
-    def _extend(self, sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    def _extend_sets(self, sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Return the best sets of one column more."""
         scores: dict[tuple[int, ...], float] = {}
         for chosen in sets:
@@ -251,7 +251,7 @@ class _Search:
         gains[list(chosen)] = -1.0
         return np.asarray(gains)
 
-    def _measure(self, chosen: tuple[int, ...]) -> ColumnSum:
+    def _measure_sum(self, chosen: tuple[int, ...]) -> ColumnSum:
         """Return a sum, fitted to the one half of the rows and measured on the other."""
         names = [self._names[i] for i in chosen]
         columns = np.stack([self._values[name] for name in names], axis=1)

@@ -85,9 +85,9 @@ class Target:
     def score_column(self, column: Column) -> float:
         """Return how much of the label a column explains, from 0 to 1.
 
-        For classes, the share of the label's entropy (the uncertainty coefficient; Theil 1970, "On the Estimation of
-        Relationships Involving Qualitative Variables"); for numbers the share of its variance (R squared). A column of
-        IDs explains nothing: their values are not seen again.
+        For classes, it is the share of the label's entropy: the uncertainty coefficient (Theil 1970, "On the Estimation
+        of Relationships Involving Qualitative Variables"). For numbers, it is the share of the variance (R squared).
+        A column of IDs explains nothing: their values are not seen again.
         """
         explained = self.score(column.ids)
         if column.coarse_ids is not None:
@@ -156,7 +156,7 @@ class Target:
 
     @cached_property
     def _indicators(self) -> Array:
-        """The label as columns of numbers: itself, or one for each class; [n, columns]."""
+        """The label as columns of numbers, [n, columns]: itself, or one for each class."""
         if self.classes:
             return np.asarray(self.labels[:, None] == np.arange(self.classes), np.float64)
         return np.asarray(self.labels, np.float64)[:, None]

@@ -266,7 +266,7 @@ def _is_parsable(values: pa.Array, date_format: str) -> bool:
 
 
 def find_number_form(name: str, numbers: Array, counts: Array) -> TimeForm | None:
-    """Return how numbers write times: 20131231, 201312, or an epoch; None if they are other numbers.
+    """Return how numbers write times, as 20131231, 201312, or an epoch; None if they are other numbers.
 
     Numbers can be anything, so all of them must be times, and the range and the name have to agree.
 

@@ -73,7 +73,7 @@ def retrain(
         root = RunRoot((run_root or default_run_root(config.name)).absolute())
         flags = ["--config", os.path.abspath(config_file), *(part for s in settings for part in ("--set", s))]
         try:
-            with _hold(root), config.name_file_in_errors():
+            with _hold_decision(root), config.name_file_in_errors():
                 code = _retrain(config, root, flags, on_vertex=on_vertex, dry_run=dry_run, quiet=quiet, as_json=as_json)
         except _BusyError as busy:
             _print({"started": False, "obstacle": str(busy)}, [f"nothing was started: {busy}"], quiet, as_json)
@@ -82,7 +82,7 @@ def retrain(
 
 
 @contextmanager
-def _hold(root: "RunRoot") -> Iterator[None]:
+def _hold_decision(root: "RunRoot") -> Iterator[None]:
     """Hold the decision of a run root: of two commands at once, one decides.
 
     Raises:

@@ -195,7 +195,7 @@ def build_views(
     views = []
     for name in names:
         sides = {split: by_name[name] for split, by_name in by_split.items() if name in by_name}
-        view = _build_view(
+        view = _build_feature_view(
             name, sides, {split: int(splits[split].num_examples) for split in sides}, notes.get(name, FeatureNotes())
         )
         view.compared.extend(comparison for comparison in compared if comparison.shift.feature == name)
@@ -204,7 +204,7 @@ def build_views(
     return views
 
 
-def _build_view(
+def _build_feature_view(
     name: str,
     by_split: Mapping[str, statistics_pb2.FeatureNameStatistics],
     rows: Mapping[str, int],

@@ -132,8 +132,8 @@ def judge_window(
     measured = {
         shift.feature: shift
         for shift in shifts(
-            _wrap(select_columns(before, compared)),
-            _wrap(select_columns(now, compared)),
+            _wrap_statistics(select_columns(before, compared)),
+            _wrap_statistics(select_columns(now, compared)),
             _complete_schema(schema, [training[name] for name in compared]),
             drift,
             "drift",
@@ -319,7 +319,7 @@ def _get_common(feature: Feature) -> Any:
     return (feature.num_stats if feature.HasField("num_stats") else feature.string_stats).common_stats
 
 
-def _wrap(statistics: Statistics) -> statistics_pb2.DatasetFeatureStatisticsList:
+def _wrap_statistics(statistics: Statistics) -> statistics_pb2.DatasetFeatureStatisticsList:
     return statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics])
 
 
