@@ -279,7 +279,7 @@ def _allow_anomalies(column: Column, declared: Mapping[str, Any], leaks: Leaks, 
 
 def _note_names(renamed: Mapping[str, str], notes: Notes) -> None:
     if renamed:
-        names = _list_first([f"{_quote(name)} (as {_quote(same)})" for name, same in renamed.items()])
+        names = _join_first([f"{_quote(name)} (as {_quote(same)})" for name, same in renamed.items()])
         notes.add(
             Rank.COLUMN, f"left out: {names}: the names would be the same in the served model; rename the columns"
         )
@@ -305,7 +305,7 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
         notes.add(Rank.LEAK, f"{_format_explained(strong)}: {done}")
     if allowed:
         done = "kept; preflight warns of a likely leak and does not stop (validation.severities in the config)"
-        notes.add(Rank.LEAK, f"{_list_first(allowed)}: {done}")
+        notes.add(Rank.LEAK, f"{_join_first(allowed)}: {done}")
     named = leaks.named_sum
     if named is not None and not {*named.names} & {*ignored}:
         text = f"{named} explains {named.share:.1%} of the label: kept; are all known when a prediction is made?"
@@ -321,7 +321,7 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
         if (form := separate_times(columns[n])[0].time_form) is not None and why.endswith(WRITE_AS_DATE)
     ]
     if times:
-        notes.add(Rank.COLUMN, f"left out: {_list_first(times)}; {WRITE_AS_DATE}")
+        notes.add(Rank.COLUMN, f"left out: {_join_first(times)}; {WRITE_AS_DATE}")
     _note_mostly_times([columns[n] for n in columns if n not in (requests.label, *requests.drop)], notes)
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
@@ -334,18 +334,18 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     others = {requests.label, *requests.drop}
     units = [column for name, column in columns.items() if name not in others and has_unit(column)]
     if units:
-        names = _list_first([f"{_quote(column.name)} ({column.values[0][0]!r})" for column in units])
+        names = _join_first([f"{_quote(column.name)} ({column.values[0][0]!r})" for column in units])
         notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {names}; write them without the unit")
     durations = [f.column for f in chosen.features if f.declared["kind"] in _OF_STRINGS and is_duration(f.column)]
     if durations:
         examples = [f"{_quote(c.name)} ({c.values[0][0]!r}, {count_text(c.present, 'row')})" for c in durations]
         notes.add(
-            Rank.COLUMN, f"durations are read as strings: {_list_first(examples)}; write them as a number of minutes"
+            Rank.COLUMN, f"durations are read as strings: {_join_first(examples)}; write them as a number of minutes"
         )
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
-        names = _list_first([f"{_quote(f.column.name)} ({count_text(f.column.distinct, 'value')})" for f in ids])
+        names = _join_first([f"{_quote(f.column.name)} ({count_text(f.column.distinct, 'value')})" for f in ids])
         group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
         notes.add(
             Rank.CHOICE,
@@ -373,7 +373,7 @@ def _note_spellings(chosen: ChosenColumns, notes: Notes) -> None:
         if sum(rows for spellings in several for _, rows in spellings[1:]) >= _MIN_ALIKE * column.present:
             alike[column.name] = " and ".join(repr(value) for value, _ in several[0])
     if alike:
-        examples = _list_first([f"{_quote(name)} ({example})" for name, example in alike.items()])
+        examples = _join_first([f"{_quote(name)} ({example})" for name, example in alike.items()])
         notes.add(
             Rank.COLUMN,
             f"categories differ only in case or spaces, and stay separate: {examples}; write them in one way, or "
@@ -385,7 +385,7 @@ def _note_spellings(chosen: ChosenColumns, notes: Notes) -> None:
         if not f.column.is_number and f.column.compute_share(_JSON_OBJECT) > _MOSTLY_TIMES
     ]
     if json:
-        names = _list_first([f"{_quote(column.name)} ({column.values[0][0][:_MAX_SHOWN_CHARS]!r})" for column in json])
+        names = _join_first([f"{_quote(column.name)} ({column.values[0][0][:_MAX_SHOWN_CHARS]!r})" for column in json])
         notes.add(Rank.COLUMN, f"JSON objects are read as strings: {names}; write their fields as columns")
 
 
@@ -399,7 +399,7 @@ def _note_precision(chosen: ChosenColumns, columns: Mapping[str, Column], notes:
         done = f"; left out: {_join_names([column.name for column in left_out])}" if left_out else ""
         notes.add(
             Rank.COLUMN,
-            f"different numbers are the same {IN_FLOAT32}: {_list_first(examples)}{done}; subtract a base from them, "
+            f"different numbers are the same {IN_FLOAT32}: {_join_first(examples)}{done}; subtract a base from them, "
             "or write them in another unit",
         )
 
@@ -435,15 +435,15 @@ def _format_explained(shares: Mapping[str, float]) -> str:
     ranked = sorted(shares, key=lambda name: -shares[name])
     if len(ranked) == 1:
         return f"{_quote(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
-    names = _list_first([f"{_quote(name)} ({shares[name]:.0%})" for name in ranked])
+    names = _join_first([f"{_quote(name)} ({shares[name]:.0%})" for name in ranked])
     return f"{names} each explain much of the label"
 
 
 def _join_names(names: Sequence[str]) -> str:
-    return _list_first([_quote(name) for name in names])
+    return _join_first([_quote(name) for name in names])
 
 
-def _list_first(texts: Sequence[str]) -> str:
+def _join_first(texts: Sequence[str]) -> str:
     """Return the first few texts, and how many more there are."""
     more = f" and {len(texts) - _MAX_SHOWN:,} more" if len(texts) > _MAX_SHOWN else ""
     return ", ".join(texts[:_MAX_SHOWN]) + more
