@@ -26,7 +26,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import check_code
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import MIN_ROWS, find_leaks
-from pipeline.profile.targets import target
+from pipeline.profile.targets import build_target
 from pipeline.run.beam_workers import check_beam_workers
 from pipeline.run.registry import open_run_registry, plan_push
 from pipeline.run.run_root import RunRoot
@@ -259,7 +259,7 @@ def _date(column: Column, feature: BaseFeature) -> Anomaly:
 def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
     label = features.label
     inputs = [columns[name] for name in features.raw_features]
-    leaks = find_leaks(inputs, target(columns[label.column], label.classes).with_rows(inputs))
+    leaks = find_leaks(inputs, build_target(columns[label.column], label.classes).with_rows(inputs))
     remedy = "known when a prediction is asked for? If not, name {} in data.ignored_columns"
     anomalies = [
         Anomaly(
