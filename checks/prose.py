@@ -71,8 +71,10 @@ _FRAMEWORK_NAMES = frozenset(
         "data_received",
         "do_POST",
         "eof_received",
+        "output_tensor_infos",
         "preprocessing_fn",
         "run_fn",
+        "setup",
         "tuner_fn",
     }
 )
