@@ -63,7 +63,16 @@ _VERBS = frozenset((ROOT / "checks" / "verbs.txt").read_text().split())
 # Names that start otherwise: predicates, conversions, handlers of events, and those that a framework looks up.
 _NAME_START = re.compile(r"(is|are|has|can|to|from|as|with|without|on)_[a-z]|test_|[A-Z]|main$|__")
 _FRAMEWORK_NAMES = frozenset(
-    {"data_received", "eof_received", "connection_made", "connection_lost", "preprocessing_fn", "run_fn", "tuner_fn"}
+    {
+        "data_received",
+        "eof_received",
+        "connection_made",
+        "connection_lost",
+        "getvalue",
+        "preprocessing_fn",
+        "run_fn",
+        "tuner_fn",
+    }
 )
 _WORDS = {word: re.compile(rf"\b(?:{pattern})", re.IGNORECASE) for word, pattern in WORDS.items()}
 _START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")

@@ -27,17 +27,17 @@ class NodeSummary(ABC):
     def headline(self) -> str:
         """The summary in a few words, printed when the node ends."""
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         """Return the lines of the run's summary, each a label and a text; none unless a component has some."""
         return []
 
 
-def only_artifact(outputs: Outputs, key: str) -> "Artifact":
+def get_only_artifact(outputs: Outputs, key: str) -> "Artifact":
     """Return the single artifact of an output."""
     (artifact,) = outputs[key]
     return artifact
 
 
-def number_text(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Return a metric's value as people read it; None and NaN are undefined."""
     return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 from components.infra_validator.component import MEASURED_PROPERTY, Measured
 from serving.replay.decisions import ReplayResult
 
@@ -16,7 +16,7 @@ class InfraValidatorSummary(Measured, NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "InfraValidatorSummary":
-        properties = only_artifact(outputs, "blessing").custom_properties
+        properties = get_only_artifact(outputs, "blessing").custom_properties
         return cls(**json.loads(properties[MEASURED_PROPERTY].string_value))
 
     @property
@@ -30,7 +30,7 @@ class InfraValidatorSummary(Measured, NodeSummary):
         """The result of the replay in a few words; empty if there was none."""
         return "" if self.replay is None else ReplayResult.from_dict(self.replay).headline
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         """Return the slices whose decisions changed most."""
         slices = ReplayResult.from_dict(self.replay).slices if self.replay is not None else ()
         changed = [part for part in slices if part.changed][:_MAX_SLICES]

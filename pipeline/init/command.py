@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.errors import ConfigError
-from cli.terminal import clean, command, refusals, runner, say
+from cli.terminal import clean, exit_on_error, format_command, get_runner, print_message
 
 if TYPE_CHECKING:
     from pipeline.init.starter import Starter
@@ -121,7 +121,7 @@ def init(as_json: bool, **flags: Any) -> None:
       python -m pipeline init data/orders.csv --label returned --time ordered_on
       python -m pipeline init data/visits.csv --label readmitted --group patient_id
     """
-    with refusals(as_json=as_json, interrupted="interrupted; no file was written"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; no file was written"):
         _init(as_json=as_json, **flags)
 
 
@@ -174,7 +174,7 @@ def _init(
             name=name,
             config_folder=output.parent,
             schema_path=schema_file,
-            progress=ProgressLines(lambda line: say(line, "notice")),
+            progress=ProgressLines(lambda line: print_message(line, "notice")),
         )
     _write_together({output: started.config, schema_file: started.schema})
     if as_json:
@@ -244,7 +244,7 @@ def _lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool
         yield f"note: {note}"
     if len(notes) > len(first_notes):
         yield f"{len(notes) - len(first_notes)} more notes: in {output}, or print all with --verbose"
-    yield f"next: {command(*_next(output))}"
+    yield f"next: {format_command(*_next(output))}"
 
 
 def _about(share: float) -> str:
@@ -252,7 +252,7 @@ def _about(share: float) -> str:
 
 
 def _next(output: Path) -> Sequence[str]:
-    return [*runner("local_runner.py"), "--config", str(output)]
+    return [*get_runner("local_runner.py"), "--config", str(output)]
 
 
 def _result(started: "Starter", output: Path, schema_file: Path) -> dict[str, Any]:

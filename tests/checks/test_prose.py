@@ -48,8 +48,7 @@ def test_plain_sentences_and_names_pass() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "def need(): ...",
-        "def merged_rows(): ...",
+        "def exceed(): ...",
         "def test_it_is_refused(): ...",
         "@property\ndef required(self): ...",
         "@pytest.fixture\ndef registered(): ...",

@@ -102,10 +102,10 @@ def test_a_replay_is_part_of_the_measurements(model: Path, tmp_path: Path) -> No
     assert json.loads(infra_blessing.get_string_custom_property("measured"))["replay"]["rows"] == 120
     summary = InfraValidatorSummary.read({"blessing": [infra_blessing.mlmd_artifact]})
     assert summary.headline.endswith("; replay: 0.00% of 120 decisions of version 1 changed")
-    assert summary.lines() == []
+    assert summary.format_lines() == []
     assert summary.replay is not None
     changed = {**summary.replay, "changed": 3, "slices": [{"name": "color=red", "rows": 30, "changed": 3}]}
-    lines = replace(summary, replay=changed).lines()
+    lines = replace(summary, replay=changed).format_lines()
     assert lines == [("replay", "10.00% of 30 decisions of color=red changed")]
 
 
