@@ -19,7 +19,7 @@ from benchmarks.peers import Predictions, Rows
 from cli.state_files import write_atomically
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.fingerprint import code_fingerprint
+from pipeline.run.fingerprint import hash_code
 from pipeline.run.run_root import RunRoot
 from schemas.features import MISSING, BinaryLabel, MulticlassLabel, safe_name
 
@@ -87,7 +87,7 @@ def prepare(name: str, folder: Path) -> Prepared:
     import pipeline
     import schemas
 
-    code = code_fingerprint(components, pipeline, schemas)
+    code = hash_code(components, pipeline, schemas)
     prepared = Prepared.read(folder)
     if prepared is not None and prepared.code == code:
         return prepared

@@ -68,6 +68,7 @@ _FRAMEWORK_NAMES = frozenset(
         "eof_received",
         "connection_made",
         "connection_lost",
+        "getvalue",
         "output_tensor_infos",
         "preprocessing_fn",
         "run_fn",

@@ -18,7 +18,7 @@ RULES = {
         r"(?:(?<!v1\.)saved_model\.load|TFTransformOutput)\((?!literal_path\()",
         (),
     ),
-    "cli.terminal.command": (r"f\"[^\"]*python -m [^\"]*\{(?:root|folder|path|file|registry|output)\b", ()),
+    "cli.terminal.format_command": (r"f\"[^\"]*python -m [^\"]*\{(?:root|folder|path|file|registry|output)\b", ()),
     "Path.as_uri": (r"f\"file:", ()),
 }
 

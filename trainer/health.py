@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import DataError, PipelineError
 from schemas.features import FeatureSet
 from serving.model.network_inputs import NUMBERS, places
@@ -168,8 +168,8 @@ def describe_non_finite(features: FeatureSet, batch: Batch) -> str | None:
         if is_bad.any():
             value = values[is_bad].ravel()[~np.isfinite(values[is_bad].ravel())][0]
             return (
-                f"{column} is {value} in {int(is_bad.sum()):,} of {count_text(len(values), 'row')}; correct the data, "
-                "or the preprocessing_fn that makes the column"
+                f"{column} is {value} in {int(is_bad.sum()):,} of {format_count(len(values), 'row')}; correct the "
+                "data, or the preprocessing_fn that makes the column"
             )
     return None
 

@@ -17,7 +17,7 @@ from keras_tuner.engine.trial import TrialStatus
 from tfx.components.tuner.component import TunerFnResult
 
 from cli import progress
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import PipelineError
 from schemas.features import FeatureSet
 from schemas.metrics import METRICS
@@ -192,7 +192,7 @@ class _ConfigTuner(keras_tuner.Tuner):
             )
         if self._deadline.is_over:
             progress.report(
-                f"the budget of {self._minutes:g} min is over after {count_text(len(self._scores), 'trial')}: "
+                f"the budget of {self._minutes:g} min is over after {format_count(len(self._scores), 'trial')}: "
                 f"{self._metric} {self._best(self._scores):.4f} is the best"
             )
 

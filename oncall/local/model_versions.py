@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, PipelineError, PushError
-from cli.terminal import command, flags
+from cli.terminal import format_command, format_flags
 from oncall.model_versions import ModelVersion, RollbackInForce
-from pipeline.run.advice import ask
+from pipeline.run.advice import suggest_oncall
 from pipeline.run.records import RunRecord
 from serving.registry import Ledger, LocalRegistry
 from serving.registry.data_time import DataTime
@@ -29,9 +29,8 @@ def find_registry(run_root: Path, newest: RunRecord | None, folder: Path | None,
     """
     config = _get_push_config(newest)
     if folder is None and config.get("target") == "vertex":
-        raise ConfigError(
-            f"the newest run pushes to Vertex AI: {ask('serving', here=_vertex_flags(newest))} prints its version"
-        )
+        line = suggest_oncall("serving", here=_format_vertex_flags(newest))
+        raise ConfigError(f"the newest run pushes to Vertex AI: {line} prints its version")
     registry = folder or locate_registry(run_root, newest)
     name = model or config.get("model_name")
     if (
@@ -43,17 +42,17 @@ def find_registry(run_root: Path, newest: RunRecord | None, folder: Path | None,
         names = ", ".join(lookup.model_names(registry)) or "none"
         raise ConfigError(f"--model {model}: {registry} has no such model; it has {names}")
     # Before the first push the default folder does not exist; any other may not be mounted.
-    if name is None or not (registry.is_dir() or registry == _default_folder(run_root)):
+    if name is None or not (registry.is_dir() or registry == _get_default_folder(run_root)):
         return lookup.find_registry(registry, model)
     return LocalRegistry(registry, str(name))
 
 
 def locate_registry(run_root: Path, newest: RunRecord | None) -> Path:
     """Return the folder of the registry of a run's config, which need not exist."""
-    return Path(str(_get_push_config(newest).get("registry") or _default_folder(run_root)))
+    return Path(str(_get_push_config(newest).get("registry") or _get_default_folder(run_root)))
 
 
-def _default_folder(run_root: Path) -> Path:
+def _get_default_folder(run_root: Path) -> Path:
     return run_root / "registry"
 
 
@@ -62,11 +61,11 @@ def _get_push_config(newest: RunRecord | None) -> dict[str, Any]:
     return push if isinstance(push, dict) else {}
 
 
-def _vertex_flags(record: RunRecord | None) -> str:
+def _format_vertex_flags(record: RunRecord | None) -> str:
     """Return the flags that name where on Vertex AI a run pushes to."""
     config = record.config if record else {}
     vertex, push = config.get("vertex") or {}, config.get("push") or {}
-    return flags(project=vertex.get("project"), region=vertex.get("region"), model=push.get("model_name"))
+    return format_flags(project=vertex.get("project"), region=vertex.get("region"), model=push.get("model_name"))
 
 
 class LostRegistryError(PushError):
@@ -98,8 +97,8 @@ class LocalModelVersions:
         is_intact = previous is not None and self._is_servable(previous)
         pusher = self._registry.pushed_by(champion) if champion is not None and not is_intact else ""
         if not pusher:
-            return ask("rollback", "--reason", "...", here=self._registry_flags, note="add --yes to do it")
-        return ask("resume", pusher, here=self._run_flags, note="pushes its model again, as a new version")
+            return suggest_oncall("rollback", "--reason", "...", here=self._registry_flags, note="add --yes to do it")
+        return suggest_oncall("resume", pusher, here=self._run_flags, note="pushes its model again, as a new version")
 
     def _is_servable(self, version: int) -> bool:
         try:
@@ -115,7 +114,7 @@ class LocalModelVersions:
     @property
     def quarantine_command(self) -> str:
         """Command that moves versions aside that no push explains."""
-        return ask("quarantine", here=self._registry_flags, note="moves it aside; add --yes to do it")
+        return suggest_oncall("quarantine", here=self._registry_flags, note="moves it aside; add --yes to do it")
 
     @property
     def rollback(self) -> RollbackInForce | None:
@@ -145,8 +144,8 @@ class LocalModelVersions:
         if conflict is None:
             return None
         message, version = conflict
-        place = flags(registry=registry.folder.parent, model=self.name, version=version)
-        promote = command("python", "-m", "serving.registry", "promote") + place
+        place = format_flags(registry=registry.folder.parent, model=self.name, version=version)
+        promote = format_command("python", "-m", "serving.registry", "promote") + place
         return message, f"{promote}    # writes the registry's files again; add --yes to do it"
 
     def get_content_hash(self, version: int) -> str:
@@ -194,6 +193,6 @@ class LocalModelVersions:
         return release.metrics if release else {}
 
     def read_data_time(self, version: int) -> DataTime | None:
-        """Return the newest time of the rows that a version was trained on; None if its release does not tell it."""
+        """Return the newest time of the rows that a version was trained on; None if its release does not have it."""
         release = self._registry.release(version)
         return DataTime.parse(release.data) if release else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, PushError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from oncall.evaluations import read_candidate_metrics
 from oncall.model_versions import ModelVersion, RollbackInForce
 from oncall.vertex.jobs import Jobs
@@ -93,7 +93,7 @@ class VertexModelVersions:
     @property
     def rollback_command(self) -> str:
         """Command that gives the previous version all traffic."""
-        command_flags = self.command_flags.format_project_flags() + flags(model=self.name)
+        command_flags = self.command_flags.format_project_flags() + format_flags(model=self.name)
         return f"python -m serving.registry rollback{command_flags}"
 
     @cached_property
@@ -114,7 +114,7 @@ class VertexModelVersions:
     @property
     def traffic_command(self) -> str:
         """Command that gives the champion all traffic."""
-        command_flags = self.command_flags.format_project_flags() + flags(model=self.name, version=self.champion)
+        command_flags = self.command_flags.format_project_flags() + format_flags(model=self.name, version=self.champion)
         return f"python -m serving.registry promote{command_flags}    # add --yes to do it"
 
     @property

@@ -127,7 +127,7 @@ def _select_runs(store: LocalRunStore, index: RunIndex, selection: RunFilter, pa
     """Return the runs, and why some could not be read."""
     ids, error = store.list_run_ids()
     if selection.values:
-        ids = [run_id for run_id in ids if selection.matches(index.read(store, run_id))]
+        ids = [run_id for run_id in ids if selection.is_match(index.read(store, run_id))]
     pages = max(-(-len(ids) // RUNS_PER_PAGE), 1)
     page = min(page, pages)
     start = (page - 1) * RUNS_PER_PAGE

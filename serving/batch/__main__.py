@@ -8,8 +8,8 @@ import click
 from pydantic import ValidationError
 
 from cli.errors import ConfigError
-from cli.interrupts import leaves_at_once
-from cli.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
+from cli.interrupts import skip_teardown
+from cli.terminal import INTERRUPTED_EXIT_CODE, exit_on_error, print_interruption
 from serving.beam.config import BeamOptions
 
 if TYPE_CHECKING:
@@ -154,14 +154,14 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
     """
     # Before TensorFlow is loaded, in worker processes too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with refusals(as_json=as_json):
+    with exit_on_error(as_json=as_json):
         try:
             from serving.batch.job_runner import run_job
 
             result = run_job(_build_options(quiet=quiet or as_json, **flags))
         except KeyboardInterrupt:
             text = "interrupted; finished parts are kept: run the same command again to continue"
-            say_interrupted(text, as_json=as_json)
+            print_interruption(text, as_json=as_json)
             _leave(INTERRUPTED_EXIT_CODE)
     if as_json:
         click.echo(result.to_json())
@@ -271,5 +271,5 @@ def _leave(exit_code: int) -> NoReturn:
 
 if __name__ == "__main__":
     # At the interpreter's end Arrow's threads abort the process after some errors: its exit code would be 134.
-    with leaves_at_once():
+    with skip_teardown():
         main()

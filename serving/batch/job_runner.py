@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, DataError, PipelineError, PushError
-from cli.terminal import own_terminal
+from cli.terminal import redirect_output
 from schemas.data import Format
 from schemas.tables.typed_columns import too_many_bad_rows
 from serving.batch import input_files, model_loader
@@ -202,7 +202,7 @@ def _run_beam(options: BatchOptions, state: JobState, job: Job, folder: Path, un
     """Run Beam over the unfinished files; it writes their outcomes to the folder."""
     log = _create_log(state.folder)
     with (
-        own_terminal(log, "stderr") as terminal,
+        redirect_output(log, "stderr") as terminal,
         Progress(state, job, None if options.quiet else terminal),
         _reraise_as_one_line(log),
     ):

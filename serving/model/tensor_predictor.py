@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.declaration import did_you_mean
 from serving.model.inputs import Columns, Inputs, RequestError
 from serving.model.predictor import Outputs, Predictor, check_finite, rows_of
@@ -149,7 +149,7 @@ class TensorPredictor:
             raise ValueError(f"{where}the model rejects the values: {_find_reason(str(error))}") from error
         for name, values in outputs.items():
             if values.ndim == 0 or len(values) != rows:
-                raise ValueError(f"the model's {name} has shape {list(values.shape)} for {count_text(rows, 'row')}")
+                raise ValueError(f"the model's {name} has shape {list(values.shape)} for {format_count(rows, 'row')}")
         return outputs
 
     def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:

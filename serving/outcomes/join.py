@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.state_files import write_atomically
 from serving.outcomes.store import (
     FOLDER,
@@ -191,9 +191,8 @@ def _join_once(folder: Path, memory: str, report: Report) -> tuple[JoinSummary, 
     work.mkdir()
     try:
         with contextlib.closing(_connect(work, memory)) as connection:
-            report(
-                f"reads {count_text(len(inputs.files), 'file')} of labels and {count_text(len(inputs.shards), 'shard')}"
-            )
+            files = format_count(len(inputs.files), "file")
+            report(f"reads {files} of labels and {format_count(len(inputs.shards), 'shard')}")
             _read_inputs(connection, folder, inputs, work)
             report("joins them")
             joined = work / "joined.parquet"

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.errors import ConfigError, PushError
-from cli.terminal import refusals
+from cli.terminal import exit_on_error
 from serving.registry.local import disk
 from serving.registry.local.lookup import find_registry
 from serving.registry.protocol import ModelRegistry, ServingSwitch
@@ -118,7 +118,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         **options: Any,
     ) -> None:
         vertex = _VertexFlags(project, region, endpoint, staging, api_endpoint, vertex_model)
-        with refusals(as_json=as_json, interrupted="interrupted; run the command again to finish what was begun"):
+        with exit_on_error(as_json=as_json, interrupted="interrupted; run the command again to finish what was begun"):
             try:
                 command(_open(registry, model, vertex), as_json=as_json, **options)
             except BrokenPipeError:

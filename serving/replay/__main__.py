@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cli.errors import ConfigError, NotBlessedError
-from cli.terminal import quiet_stderr, refusals
+from cli.terminal import exit_on_error, quiet_stderr
 
 EPILOG = """\b
 Exit codes: 0 the bound is kept, or there are too few rows; 2 a flag is wrong; 3 the log cannot be read or lacks a
@@ -69,7 +69,7 @@ def main(
 ) -> None:
     """Let a version predict logged requests, and compare its decisions with the logged ones."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with refusals(as_json=as_json, interrupted="interrupted; nothing was changed"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; nothing was changed"):
         from cli.errors import PushError
         from serving.registry import LocalRegistry
 

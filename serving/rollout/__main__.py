@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from cli.errors import ConfigError
-from cli.terminal import refusals
+from cli.terminal import exit_on_error
 from serving.registry import LocalRegistry, State
 from serving.rollout.evidence import LiveQualities, read_quality, read_servers
 from serving.rollout.rule import QUESTIONS, Bounds
@@ -105,7 +105,7 @@ def main(
     as_json: bool,
 ) -> None:
     """Promote, reject or roll back a version by what servers and outcomes measured."""
-    with refusals(as_json=as_json, interrupted="interrupted; run the command again"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; run the command again"):
         # With it comes pydantic.
         from schemas.metrics import METRICS
 

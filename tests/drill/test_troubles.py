@@ -226,7 +226,7 @@ def _be_a_day_ahead() -> None:
     from pipeline.run import local, records
 
     tomorrow = datetime.datetime.now() + datetime.timedelta(days=1)
-    local.new_run_id = lambda: tomorrow.strftime("%Y%m%dT%H%M%S.%f")  # type: ignore[assignment]
+    local.generate_run_id = lambda: tomorrow.strftime("%Y%m%dT%H%M%S.%f")  # type: ignore[assignment]
     now = time.time
 
     class Clock:

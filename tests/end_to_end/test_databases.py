@@ -103,5 +103,5 @@ def _execution_states(root: RunRoot) -> set[str]:
 
 
 def _all_texts(root: RunRoot) -> str:
-    store = root.database.store(writable=False)
+    store = root.database.open_store(writable=False)
     return "".join(map(str, [*store.get_contexts(), *store.get_executions(), *store.get_artifacts()]))

@@ -32,7 +32,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 def configure(runs: Runs, run_id: str, **section: Any) -> None:
     """Give a run's config a section `alerts`."""
-    file = runs.root.record(run_id)
+    file = runs.root.locate_record(run_id)
     values = json.loads(file.read_text())
     values["config"]["alerts"] = {"webhook_env": "HOOK", "timeout_seconds": 2, **section}
     file.write_text(json.dumps(values))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cli.errors import ConfigError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from serving.registry.local.errors import RegistryFault, RegistryFileError, explain_unreadable
 from serving.registry.local.reader import LEDGER_FILE
 from serving.registry.local.registry import LocalRegistry
@@ -43,7 +43,7 @@ def find_registry(folder: Path | None, model: str | None) -> LocalRegistry:
 
 
 def _flags(place: tuple[Path, str]) -> str:
-    return flags(registry=place[0], model=place[1]).strip()
+    return format_flags(registry=place[0], model=place[1]).strip()
 
 
 def model_names(registry: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 
 from cli.errors import PushError
-from cli.terminal import command, flags
+from cli.terminal import format_command, format_flags
 from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, drop_undefined, extra_hashes, file_hashes
 from serving.registry.local import disk, tf_serving
 from serving.registry.local.ledger import Event, Intent, Ledger, State
@@ -141,7 +141,7 @@ class LocalRegistry(Versions):
 
     def _describe_rollback(self, event: Event, version: int) -> str:
         why = f": {event.reason}" if event.reason else ", without a reason"
-        place = flags(registry=self.folder.parent, model=self.name, version=version)
+        place = format_flags(registry=self.folder.parent, model=self.name, version=version)
         undone = event.version if event.action == "reject" else event.champion_before
         verb = "rejected" if event.action == "reject" else "rolled back"
         return (
@@ -231,9 +231,9 @@ class LocalRegistry(Versions):
 
     def next_commands(self, version: int) -> list[str]:
         """Return the commands that follow a push: start the server; promote the version if it is the candidate."""
-        commands = [command("-m", "serving", "--model-dir", self.folder)]
+        commands = [format_command("-m", "serving", "--model-dir", self.folder)]
         if self.state(version) is State.CANDIDATE:
-            place = flags(registry=self.folder.parent, model=self.name)
+            place = format_flags(registry=self.folder.parent, model=self.name)
             commands.append(f"-m serving.registry promote{place} --yes")
         return commands
 

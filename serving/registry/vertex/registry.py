@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cli.errors import PushError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from schemas.features import FeatureSet, safe_name
 from serving.registry.content import DECLARATION_FILE
 from serving.registry.protocol import (
@@ -133,7 +133,7 @@ class VertexRegistry:
             return
         place, (rejected, event) = self._vertex.place, rollback
         reason = f": {event['reason']}" if event.get("reason") else ", without a reason"
-        undo = flags(project=place.project, region=place.region, model=self.name, version=rejected)
+        undo = format_flags(project=place.project, region=place.region, model=self.name, version=rejected)
         raise PushError(
             f"{self.name}: the model is made of the same data, code and config as version {rejected}, which "
             f"{event['by']} rolled back at {event['at']}{reason}; nothing was pushed. To undo that: python -m "
@@ -277,7 +277,7 @@ class VertexRegistry:
         """Return the command that lists the versions."""
         del version
         place = self._vertex.place
-        return [f"-m serving.registry list{flags(project=place.project, region=place.region, model=self.name)}"]
+        return [f"-m serving.registry list{format_flags(project=place.project, region=place.region, model=self.name)}"]
 
 
 def open_deployed(vertex: VertexClient, model_name: str, endpoint: str | None) -> VertexRegistry:

@@ -48,7 +48,7 @@ class Faulty(Named):
 def settings(path: Path, target: str, **config: object) -> str:
     (path / "targets.py").write_text(_OWN)
     flags = [f"push.target={path / 'targets.py'}:{target}", f"push.config={json.dumps(config)}"]
-    return pipeline_config.load(CENSUS_CONFIG, flags).registry_settings(path).model_dump_json()
+    return pipeline_config.load(CENSUS_CONFIG, flags).build_registry_settings(path).model_dump_json()
 
 
 def test_a_class_of_the_users_own_is_asked(tmp_path: Path) -> None:
