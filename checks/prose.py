@@ -64,6 +64,8 @@ _VERBS = frozenset((ROOT / "checks" / "verbs.txt").read_text().split())
 _NAME_START = re.compile(r"(is|are|has|can|to|from|as|with|without|on)_[a-z]|test_|[A-Z]|main$|__")
 _FRAMEWORK_NAMES = frozenset(
     {"data_received", "eof_received", "connection_made", "connection_lost", "preprocessing_fn", "run_fn", "tuner_fn"}
+    # Beam's, gRPC's, Uvicorn's, and the standard library's word for a garbage collection.
+    | {"default_job_server", "init_processes", "metrics", "service", "shutdown", "gc"}
 )
 _WORDS = {word: re.compile(rf"\b(?:{pattern})", re.IGNORECASE) for word, pattern in WORDS.items()}
 _START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")

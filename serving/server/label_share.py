@@ -53,7 +53,7 @@ class LabelShare:
     def __str__(self) -> str:
         return f"{self.label}={self.share!r}"
 
-    def has(self, salt: str, key: str) -> bool:
+    def has_key(self, salt: str, key: str) -> bool:
         """Return whether a key belongs to the share; a larger share of the same salt has all keys of a smaller one."""
         # The salt has a length of its own: "a" and "bc" differ from "ab" and "c".
         digest = hashlib.blake2b(f"{len(salt)}:{salt}{key}".encode(errors="surrogatepass"), digest_size=_HASH_BYTES)

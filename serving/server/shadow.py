@@ -164,7 +164,7 @@ class Shadow:
         version = self._version
         if version is None or served.number != snapshot.default or rows > _MAX_WAITING_ROWS:
             return
-        if not self._label_share.has(_SALT, context.request_id):
+        if not self._label_share.has_key(_SALT, context.request_id):
             return
         if served.signature not in version.predictor.signatures:
             return
