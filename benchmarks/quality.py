@@ -202,13 +202,13 @@ def sources(config: PipelineConfig, uris: tuple[str, str], splits: tuple[str, ..
     """
     import tensorflow_transform as tft
 
-    from components.artifact_files import files_in
+    from components.artifact_files import list_files
     from trainer.input import Source
 
     graph, examples = uris
     output = tft.TFTransformOutput(make_literal_path(graph))
     return {
-        name: Source(files_in(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
+        name: Source(list_files(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
         for name in set(splits)
     }
 

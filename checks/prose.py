@@ -63,9 +63,23 @@ _VERBS = frozenset((ROOT / "checks" / "verbs.txt").read_text().split())
 # Names that start otherwise: predicates, conversions, handlers of events, and those that a framework looks up.
 _NAME_START = re.compile(r"(is|are|has|can|to|from|as|with|without|on)_[a-z]|test_|[A-Z]|main$|__")
 _FRAMEWORK_NAMES = frozenset(
-    {"data_received", "eof_received", "connection_made", "connection_lost", "preprocessing_fn", "run_fn", "tuner_fn"}
-    # Beam's, gRPC's, Uvicorn's, and the standard library's word for a garbage collection.
-    | {"default_job_server", "init_processes", "metrics", "service", "shutdown", "gc"}
+    {
+        "connection_lost",
+        "connection_made",
+        "data_received",
+        "default_job_server",
+        "eof_received",
+        "gc",
+        "init_processes",
+        "metrics",
+        "output_tensor_infos",
+        "preprocessing_fn",
+        "run_fn",
+        "service",
+        "setup",
+        "shutdown",
+        "tuner_fn",
+    }
 )
 _WORDS = {word: re.compile(rf"\b(?:{pattern})", re.IGNORECASE) for word, pattern in WORDS.items()}
 _START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")

@@ -27,7 +27,7 @@ class NodeSummary(ABC):
     def headline(self) -> str:
         """The summary in a few words, printed when the node ends."""
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         """Return the lines of the run's summary, each a label and a text; none unless a component has some."""
         return []
 

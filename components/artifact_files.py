@@ -5,7 +5,7 @@ import os
 import tensorflow as tf
 
 
-def files_in(folder: str, *, prefix: str = "", suffix: str = "") -> list[str]:
+def list_files(folder: str, *, prefix: str = "", suffix: str = "") -> list[str]:
     """Return the paths of the files directly in a folder, in a stable order; none where it does not exist.
 
     Args:

@@ -4,10 +4,10 @@
 _MAX_VALUES = 1 << 22
 
 
-def batch_rows(columns: int, most: int) -> int:
+def compute_batch_rows(columns: int, most: int) -> int:
     """Return how many rows a batch has: a wide table's are fewer, so that memory does not grow with the columns.
 
-    >>> batch_rows(20, 8192), batch_rows(2000, 8192)
+    >>> compute_batch_rows(20, 8192), compute_batch_rows(2000, 8192)
     (8192, 2097)
     """
     return max(1, min(most, _MAX_VALUES // max(columns, 1)))

@@ -335,7 +335,7 @@ class Evaluation(Declaration):
                     f"a threshold is on '{bound.metric}', which is not in metrics: "
                     f"{', '.join([*self.named_metrics, *own])}"
                 )
-            if isinstance(bound, ChangeThreshold) and self.direction(bound.metric) is None:
+            if isinstance(bound, ChangeThreshold) and self.get_direction(bound.metric) is None:
                 raise ValueError(f"a change threshold is on '{bound.metric}', which has no better direction")
             if isinstance(bound, ChangeThreshold) and bound.significant and bound.metric in own:
                 raise ValueError(
@@ -365,7 +365,7 @@ class Evaluation(Declaration):
         """The metrics of TFMA, of Keras and of the user's own."""
         return tuple(metric for metric in self.metrics if isinstance(metric, TfmaMetric))
 
-    def direction(self, metric: str) -> Literal["higher", "lower"] | None:
+    def get_direction(self, metric: str) -> Literal["higher", "lower"] | None:
         """Return the direction in which a metric improves; None if it has none."""
         own = {metric.name: metric.better for metric in self.tfma_metrics}
         return own[metric] if metric in own else METRICS[metric].better

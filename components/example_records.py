@@ -42,12 +42,12 @@ def serialize_columns(columns: pa.RecordBatch) -> pa.Array:
     pieces: list[Any] = []
     sizes = np.zeros(columns.num_rows, np.int64)
     for name, column in zip(columns.schema.names, columns.columns, strict=True):
-        values, lengths = _values(column)
+        values, lengths = _encode_values(column)
         lengths[np.asarray(column.is_null())] = -1
-        heads = _by_number(lengths, partial(_head, name, _value_type(column)))
+        heads = _map_numbers(lengths, partial(_build_head, name, _get_value_type(column)))
         pieces += [heads, values]
-        sizes += _lengths(heads, columns.num_rows) + np.maximum(lengths, 0)
-    return _join(_by_number(sizes, lambda size: _FIRST + _varint(size)), *pieces)
+        sizes += _measure_lengths(heads, columns.num_rows) + np.maximum(lengths, 0)
+    return _join(_map_numbers(sizes, lambda size: _FIRST + _encode_varint(size)), *pieces)
 
 
 def frame_records(records: pa.Array) -> pa.Buffer:
@@ -61,7 +61,7 @@ def frame_records(records: pa.Array) -> pa.Buffer:
     checks = pa.Array.from_buffers(
         pa.binary(4), len(records), [None, pa.py_buffer(_mask(np.array(crcs, np.uint32)).astype("<u4"))]
     )
-    heads = _by_number(np.diff(ends).astype(np.int64), _length_head)
+    heads = _map_numbers(np.diff(ends).astype(np.int64), _build_length_head)
     return _join(heads, records, checks.cast(pa.binary())).buffers()[2]
 
 
@@ -101,22 +101,22 @@ class GzipFile:
 
 
 @lru_cache(maxsize=1 << 14)
-def _head(name: str, kind: pa.DataType, length: int) -> bytes:
+def _build_head(name: str, kind: pa.DataType, length: int) -> bytes:
     """Return what stands before a value of so many bytes in an Example; with -1, all that stands for a missing
     value.
     """
     feature = b""
     if length >= 0:
-        inner = _FIRST + _varint(length)
-        feature = _KINDS[kind] + _varint(len(inner) + length) + inner
+        inner = _FIRST + _encode_varint(length)
+        feature = _KINDS[kind] + _encode_varint(len(inner) + length) + inner
     key = name.encode()
     value = max(length, 0)
-    entry = _FIRST + _varint(len(key)) + key + _SECOND + _varint(len(feature) + value) + feature
-    return _FIRST + _varint(len(entry) + value) + entry
+    entry = _FIRST + _encode_varint(len(key)) + key + _SECOND + _encode_varint(len(feature) + value) + feature
+    return _FIRST + _encode_varint(len(entry) + value) + entry
 
 
 @lru_cache(maxsize=1 << 14)
-def _length_head(length: int) -> bytes:
+def _build_length_head(length: int) -> bytes:
     head = length.to_bytes(8, "little")
     return head + int(_mask(np.uint32(google_crc32c.value(head)))).to_bytes(4, "little")
 
@@ -126,7 +126,7 @@ def _mask(crcs: Any) -> Any:
     return (((crcs >> 15) | (crcs << 17)) + _CRC_MASK_DELTA & 0xFFFFFFFF).astype(np.uint32)
 
 
-def _varint(number: int) -> bytes:
+def _encode_varint(number: int) -> bytes:
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -134,31 +134,33 @@ def _varint(number: int) -> bytes:
     return bytes([*encoded, number])
 
 
-def _value_type(column: pa.Array) -> pa.DataType:
+def _get_value_type(column: pa.Array) -> pa.DataType:
     return column.type.value_type if pa.types.is_fixed_size_list(column.type) else column.type
 
 
-def _values(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
+def _encode_values(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
     """Return the bytes of each value, none of a missing one, and how many they are."""
     if column.type == pa.binary():
         filled = column.fill_null(b"")
         return filled, np.array(pc.binary_length(filled), np.int64)
     present = np.asarray(column.is_valid())
     width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 1
-    numbers = (column.flatten() if width > 1 or column.type != _value_type(column) else column.drop_null()).to_numpy()
+    numbers = (
+        column.flatten() if width > 1 or column.type != _get_value_type(column) else column.drop_null()
+    ).to_numpy()
     lengths = np.zeros(len(column), np.int64)
-    if _value_type(column) == pa.float32():
+    if _get_value_type(column) == pa.float32():
         lengths[present] = 4 * width
         data = numbers.astype("<f4").tobytes()
     else:
         # The numbers of a row are packed, one after the other.
-        sizes, data = _varints(numbers)
+        sizes, data = _encode_numbers(numbers)
         lengths[present] = sizes.reshape(-1, width).sum(axis=1)
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.Array.from_buffers(pa.binary(), len(column), [None, pa.py_buffer(ends), pa.py_buffer(data)]), lengths
 
 
-def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], bytes]:
+def _encode_numbers(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], bytes]:
     """Return how many bytes each number takes, and the bytes of all.
 
     Each byte has seven bits of a number; its high bit is set but in the last.
@@ -172,7 +174,7 @@ def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], bytes]:
     return lengths, digits[place < lengths[:, None]].tobytes()
 
 
-def _by_number(numbers: NDArray[np.int64], text: Callable[[int], bytes]) -> Any:
+def _map_numbers(numbers: NDArray[np.int64], text: Callable[[int], bytes]) -> Any:
     """Return the text of each number, as an array; as a scalar where all are alike."""
     if not len(numbers) or numbers.min() == numbers.max():
         return pa.scalar(text(int(numbers[0]) if len(numbers) else 0), pa.binary())
@@ -180,7 +182,7 @@ def _by_number(numbers: NDArray[np.int64], text: Callable[[int], bytes]) -> Any:
     return pa.array(map(text, encoded.dictionary.to_pylist()), pa.binary()).take(encoded.indices)
 
 
-def _lengths(texts: Any, rows: int) -> NDArray[np.int64]:
+def _measure_lengths(texts: Any, rows: int) -> NDArray[np.int64]:
     if isinstance(texts, pa.Scalar):
         return np.full(rows, len(texts.as_py()), np.int64)
     return np.array(pc.binary_length(texts), np.int64)

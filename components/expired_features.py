@@ -8,7 +8,7 @@ from components.policy import Anomaly
 from schemas.features import FeatureSet
 
 
-def expired_features(features: FeatureSet, *, today: datetime.date) -> Iterator[Anomaly]:
+def find_expired_features(features: FeatureSet, *, today: datetime.date) -> Iterator[Anomaly]:
     """Find the features whose last day has passed."""
     for name, feature in features.features.items():
         if feature.expires is not None and feature.expires < today:

@@ -35,17 +35,18 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _MOVED_RANGES = 10
 
 
-def custom_stats(counts: ValueCounts, max_bins: int) -> list[statistics_pb2.CustomStatistic]:
+def build_custom_stats(counts: ValueCounts, max_bins: int) -> list[statistics_pb2.CustomStatistic]:
     """Return the counts in at most `max_bins` bins, and the quantiles of all."""
     written = merge([counts], max_bins)
-    histogram = with_buckets(statistics_pb2.Histogram(), written.low, written.high, written.count)
+    histogram = add_buckets(statistics_pb2.Histogram(), written.low, written.high, written.count)
     quantiles = [
-        statistics_pb2.CustomStatistic(name=_QUANTILE.format(share), num=counts.quantile(share)) for share in QUANTILES
+        statistics_pb2.CustomStatistic(name=_QUANTILE.format(share), num=counts.find_quantile(share))
+        for share in QUANTILES
     ]
     return [statistics_pb2.CustomStatistic(name=_COUNTS, histogram=histogram), *quantiles]
 
 
-def with_buckets(
+def add_buckets(
     histogram: statistics_pb2.Histogram, low: ArrayLike, high: ArrayLike, count: ArrayLike
 ) -> statistics_pb2.Histogram:
     """Add buckets to a histogram and return it; a message of Python for each is many times as slow."""
@@ -63,10 +64,10 @@ def has_counts(feature: statistics_pb2.FeatureNameStatistics) -> bool:
     return any(custom.name == _COUNTS for custom in feature.custom_stats)
 
 
-def number_counts(feature: statistics_pb2.FeatureNameStatistics) -> ValueCounts:
+def read_number_counts(feature: statistics_pb2.FeatureNameStatistics) -> ValueCounts:
     """Return how many values are where: true counts, or TFDV's estimate where nobody counted."""
     true_counts = [custom.histogram for custom in feature.custom_stats if custom.name == _COUNTS]
-    buckets = (true_counts[0] if true_counts else _histogram(feature)).buckets
+    buckets = (true_counts[0] if true_counts else _select_histogram(feature)).buckets
     low, high, count = (
         np.array([getattr(bucket, name) for bucket in buckets], dtype=np.float64)
         for name in ("low_value", "high_value", "sample_count")
@@ -74,48 +75,48 @@ def number_counts(feature: statistics_pb2.FeatureNameStatistics) -> ValueCounts:
     return ValueCounts(low, high, count)
 
 
-def quantile(feature: statistics_pb2.FeatureNameStatistics, share: float) -> float:
+def read_quantile(feature: statistics_pb2.FeatureNameStatistics, share: float) -> float:
     """Return one of QUANTILES: a value of the column if it was counted, else an estimate; NaN without any value."""
     name = _QUANTILE.format(share)
     written = [custom.num for custom in feature.custom_stats if custom.name == name]
     if written:
         return float(written[0])
-    counts = number_counts(feature)
+    counts = read_number_counts(feature)
     if not counts.total:
         return float("nan")
     return float(np.interp(share * counts.total, np.cumsum(counts.count), counts.high))
 
 
-def category_counts(feature: statistics_pb2.FeatureNameStatistics) -> Mapping[str, float]:
+def read_category_counts(feature: statistics_pb2.FeatureNameStatistics) -> Mapping[str, float]:
     """Return the number of each of the most frequent values."""
     return {bucket.label: bucket.sample_count for bucket in feature.string_stats.rank_histogram.buckets}
 
 
-def category_shares(
+def compute_category_shares(
     feature: statistics_pb2.FeatureNameStatistics, _: statistics_pb2.FeatureNameStatistics
 ) -> Mapping[str, float]:
     """Return the share that each of the most frequent values, in quotes, has of all values."""
-    counts = category_counts(feature)
+    counts = read_category_counts(feature)
     # The histogram has the most frequent values only.
     total = max(feature.string_stats.common_stats.tot_num_values, sum(counts.values())) or 1.0
     return {f"'{value}'": count / total for value, count in counts.items()}
 
 
-def range_shares(
+def compute_range_shares(
     feature: statistics_pb2.FeatureNameStatistics, ranges: statistics_pb2.FeatureNameStatistics
 ) -> Mapping[str, float]:
     """Return the share of values between each two deciles of the other feature, the upper one included."""
-    own, other = number_counts(feature).finite, number_counts(ranges).finite
+    own, other = read_number_counts(feature).finite, read_number_counts(ranges).finite
     if not own.total or not other.total:
         return {}
-    deciles = [other.quantile(share) for share in np.linspace(0, 1, _MOVED_RANGES + 1)]
+    deciles = [other.find_quantile(share) for share in np.linspace(0, 1, _MOVED_RANGES + 1)]
     edges = list(dict.fromkeys([float(other.low[0]), *deciles[1:]]))
-    at = own.up_to(edges) / own.total
+    at = own.count_up_to(edges) / own.total
     names = [f"up to {edges[0]:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(edges)), f"above {edges[-1]:g}"]
     return dict(zip(names, map(float, np.diff([0.0, *at, 1.0])), strict=True))
 
 
-def _histogram(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Histogram:
+def _select_histogram(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Histogram:
     """Return the histogram of equal shares where one exists.
 
     With equal widths most of a skewed column would be in one bucket.

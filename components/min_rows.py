@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from components.config import Evaluation
 
-# Fewer classes say nothing about telling classes apart.
+# Labels of a single class do not show how well a model separates classes.
 _LEAST_CLASSES = 2
 
 

@@ -20,7 +20,7 @@ def copy_folder(source: str, target: Path) -> None:
 
 
 @contextmanager
-def local_folder(source: str) -> Iterator[Path]:
+def open_local_folder(source: str) -> Iterator[Path]:
     """Yield the path of a folder on this machine; of a remote one, a copy that lasts as long as the block."""
     if "://" not in source:
         yield Path(source)
@@ -36,7 +36,7 @@ def read_bytes(path: str) -> bytes:
         return bytes(file.read())
 
 
-def written_by(folder: Path) -> tuple[int, int]:
+def read_tensorflow_version(folder: Path) -> tuple[int, int]:
     """Return (major, minor) of the TensorFlow that wrote a SavedModel."""
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     major, minor, *_ = saved.meta_graphs[0].meta_info_def.tensorflow_version.split(".")

@@ -42,7 +42,7 @@ class Verdict:
     stops: list[str]
     warnings: list[str]
 
-    def error(self) -> str:
+    def format_error(self) -> str:
         """Return the error of a run that is stopped; `parse` reads it."""
         warnings = [f"{_WARNING}{line}" for line in self.warnings]
         return "\n".join([_HEADING, *(f"  {line}" for line in [*self.stops, *warnings, ADVICE])])
@@ -63,7 +63,7 @@ def judge(anomalies: Sequence[Anomaly], validation: "Validation", *, today: date
     """Hold anomalies against a policy; an allowance passes until its last day, that day included."""
     verdict = Verdict([], [])
     for anomaly in anomalies:
-        severity = _severity(anomaly, validation)
+        severity = _judge_severity(anomaly, validation)
         line = str(anomaly)
         for allowance in validation.allowed:
             if (allowance.feature, allowance.anomaly) == (anomaly.feature, anomaly.kind):
@@ -78,7 +78,7 @@ def judge(anomalies: Sequence[Anomaly], validation: "Validation", *, today: date
     return verdict
 
 
-def _severity(anomaly: Anomaly, validation: "Validation") -> "Severity":
+def _judge_severity(anomaly: Anomaly, validation: "Validation") -> "Severity":
     # Pydantic's models of all sections, which take a second; `oncall` reads verdicts alone.
     from components.config import DEFAULT_SEVERITIES
 

@@ -21,7 +21,7 @@ def log_handover(component: str, reason: str) -> None:
     _LOG.warning("%s: the executor of stock TFX does the work, since %s", component, reason)
 
 
-def why_not_tf_examples(artifacts: Iterable[types.Artifact]) -> str:
+def explain_unreadable(artifacts: Iterable[types.Artifact]) -> str:
     """Return why a reader of TFRecord files of tf.Example cannot read some artifact; empty if it can read all."""
     for examples in artifacts:
         payload, files = examples_utils.get_payload_format_string(examples), examples_utils.get_file_format(examples)

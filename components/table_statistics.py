@@ -19,9 +19,9 @@ from tensorflow_metadata.proto.v0 import path_pb2, statistics_pb2
 
 from cli.errors import DataError
 from components.column_names import name_column
-from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats, with_buckets
+from components.histograms import COUNTED_VALUES, WRITTEN_BINS, add_buckets, build_custom_stats
 from components.sensitive_statistics import mark_sensitive
-from components.value_counts import ValueCounts, count_values, empty, merge
+from components.value_counts import ValueCounts, count_values, create_empty, merge
 from schemas.features import ColumnType
 
 # The defaults of `tfdv.StatsOptions`.
@@ -143,7 +143,7 @@ class _Column(ABC):
 class _Numbers(_Column):
     def __init__(self, type_: ColumnType, delimiter: str | None, *, is_counted: bool) -> None:
         super().__init__(type_, delimiter, is_counted=is_counted)
-        self._counts: ValueCounts = empty()
+        self._counts: ValueCounts = create_empty()
         self._sum = self._square_sum = 0.0
 
     def _count(self, values: pa.Array) -> None:
@@ -158,21 +158,21 @@ class _Numbers(_Column):
         self._write_common(stats.common_stats)
         if not self._is_counted:
             return
-        feature.custom_stats.extend(custom_stats(counts, WRITTEN_BINS))
+        feature.custom_stats.extend(build_custom_stats(counts, WRITTEN_BINS))
         finite = counts.finite
         if not len(finite.count):
             return
         low, high = float(finite.low[0]), float(finite.high[-1])
-        stats.min, stats.max, stats.median = low, high, finite.quantile(0.5)
+        stats.min, stats.max, stats.median = low, high, finite.find_quantile(0.5)
         stats.mean = self._sum / finite.total
         stats.std_dev = max(self._square_sum / finite.total - stats.mean**2, 0.0) ** 0.5
         stats.num_zeros = int(counts.count[(counts.low == 0) & (counts.high == 0)].sum())
         edges = np.linspace(low, high, _HISTOGRAM_BUCKETS + 1) if low < high else np.array([low, high])
         if np.isfinite(edges).all():
             # The smallest value is in the first bucket.
-            at = np.concatenate([[0.0], finite.up_to(edges)[1:]])
+            at = np.concatenate([[0.0], finite.count_up_to(edges)[1:]])
             histogram = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
-            with_buckets(histogram, edges[:-1], edges[1:], np.diff(at))
+            add_buckets(histogram, edges[:-1], edges[1:], np.diff(at))
 
 
 class _Strings(_Column):
@@ -219,7 +219,7 @@ def _split(column: pa.Array, delimiter: str) -> pa.Array:
 
 
 def list_columns(statistics: statistics_pb2.DatasetFeatureStatistics) -> dict[str, ColumnType]:
-    """Return the columns of statistics that have values, and the type of each; TFDV knows none of the others."""
+    """Return the columns of statistics that have values, and the type of each; TFDV has no type for the others."""
     names: Mapping[int, ColumnType] = {number: name for name, number in _TYPES.items()}
     return {name_column(f): names[f.type] for f in statistics.features if f.WhichOneof("stats") and f.type in names}
 

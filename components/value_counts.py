@@ -46,7 +46,7 @@ class ValueCounts:
         is_finite = np.isfinite(self.low) & np.isfinite(self.high)
         return ValueCounts(self.low[is_finite], self.high[is_finite], self.count[is_finite], self.dropped_bits)
 
-    def quantile(self, share: float) -> float:
+    def find_quantile(self, share: float) -> float:
         """Return a value that at least `share` of the values do not exceed; NaN without any value.
 
         It is the smallest one where every bin holds one value: definition 1 of Hyndman and Fan (1996), "Sample
@@ -59,12 +59,12 @@ class ValueCounts:
         at = np.searchsorted(np.cumsum(self.count), max(rank, 1.0))
         return float(self.high[min(at, len(self.high) - 1)])
 
-    def up_to(self, values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    def count_up_to(self, values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the number of values that are at most each of `values`, interpolated inside a bin."""
         at = np.asarray(values, dtype=np.float64)
         if not len(self.count):
             return np.zeros(len(at))
-        index, is_inside = self._position(at)
+        index, is_inside = self._find_bins(at)
         low, high, count = self.low[index], self.high[index], self.count[index]
         # One value is at each end of a bin.
         end = np.minimum(1.0, count / 2)
@@ -76,13 +76,13 @@ class ValueCounts:
         return complete + np.where(is_inside, part, 0.0)
 
     def is_exact_at(self, values: Sequence[float] | NDArray[np.float64]) -> bool:
-        """Return whether `up_to` interpolates at none of `values`."""
+        """Return whether `count_up_to` interpolates at none of `values`."""
         if not len(self.count):
             return True
-        index, is_inside = self._position(np.asarray(values, dtype=np.float64))
+        index, is_inside = self._find_bins(np.asarray(values, dtype=np.float64))
         return not bool((is_inside & (self.count[index] > 2)).any())
 
-    def _position(self, at: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    def _find_bins(self, at: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return for each number the first bin that ends above it, and whether the number is inside that bin."""
         index = np.searchsorted(self.high, at, side="right")
         is_last = index == len(self.high)
@@ -90,7 +90,7 @@ class ValueCounts:
         return index, ~is_last & (self.low[index] <= at)
 
 
-def empty() -> ValueCounts:
+def create_empty() -> ValueCounts:
     """Return the counts of no values."""
     return ValueCounts(np.empty(0), np.empty(0), np.empty(0))
 

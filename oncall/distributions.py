@@ -8,8 +8,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.column_names import name_column
 from components.config import Comparison, Distance
-from components.gate.comparison import Shift, shifts
-from components.histograms import category_shares
+from components.gate.comparison import Shift, compute_shifts
+from components.histograms import compute_category_shares
 from components.sensitive_statistics import is_sensitive
 from schemas.sensitive import MASK
 
@@ -66,7 +66,9 @@ def _compare_split(split: str, old: Statistics, new: Statistics) -> Iterator[Mov
     noise = {"L-infinity": rows**-0.5, "Jensen-Shannon": 3 / rows}
     comparison = Comparison(default=Distance(measure="l_infinity", threshold=0.01))
     before, now = ({name_column(f): f for f in statistics.features} for statistics in (old, new))
-    measured = {s.feature: s for s in shifts(_wrap(old), _wrap(new), _make_schema(before, now), comparison, "drift")}
+    measured = {
+        s.feature: s for s in compute_shifts(_wrap(old), _wrap(new), _make_schema(before, now), comparison, "drift")
+    }
     for name in now:
         if name not in before:
             continue
@@ -92,7 +94,7 @@ def _describe_direction(before: statistics_pb2.FeatureNameStatistics, now: Any) 
     if before.HasField("num_stats"):
         old, new = before.num_stats.mean, now.num_stats.mean
         return [f"mean {'up' if new > old else 'down'} from {old:.4g} to {new:.4g}"] if old != new else []
-    return list(_find_renamed(category_shares(before, before), category_shares(now, before)))
+    return list(_find_renamed(compute_category_shares(before, before), compute_category_shares(now, before)))
 
 
 def _find_renamed(before: Mapping[str, float], now: Mapping[str, float]) -> Iterator[str]:

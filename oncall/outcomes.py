@@ -277,7 +277,7 @@ def _describe_version(store: RunStore, model_versions: ModelVersions, version: M
     except ValidationError:
         # Of another release, or of a model whose features are the user's own.
         config = None
-    settings = LiveSettings.of(config, version.number, Path(model_versions.location) / str(version.number))
+    settings = LiveSettings.from_config(config, version.number, Path(model_versions.location) / str(version.number))
     return _Version(version.number, settings, _read_offline(store, model_versions, version))
 
 

@@ -14,7 +14,7 @@ from cli.errors import ConfigError, DataError, PipelineError
 from cli.terminal import flags
 from components.column_names import name_column
 from components.config import Comparison
-from components.histograms import WRITTEN_BINS, custom_stats
+from components.histograms import WRITTEN_BINS, build_custom_stats
 from components.sensitive_statistics import is_sensitive
 from components.table_statistics import list_columns, select_columns
 from components.value_counts import ValueCounts
@@ -331,7 +331,7 @@ def _read_evaluated_outputs(store: RunStore, training: TrainingData) -> statisti
         feature.num_stats.common_stats.num_non_missing = int(counts.total)
         feature.num_stats.common_stats.tot_num_values = int(counts.total)
         feature.num_stats.mean = float(((counts.low + counts.high) / 2 * counts.count).sum() / counts.total)
-        feature.custom_stats.extend(custom_stats(counts, WRITTEN_BINS))
+        feature.custom_stats.extend(build_custom_stats(counts, WRITTEN_BINS))
         edges = np.linspace(0, 1, 11)
         histogram = feature.num_stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
         for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):

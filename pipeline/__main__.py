@@ -69,7 +69,7 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
 
     loaded = pipeline_config.load(config_file, settings)
     root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
-    run_id, html = page.page(loaded, root, run)
+    run_id, html = page.build_page(loaded, root, run)
     output = output or root.path / "reports" / f"stats-{run_id}.html"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(html, encoding="utf-8")

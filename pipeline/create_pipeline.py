@@ -28,14 +28,14 @@ import serving
 import trainer
 from cli.errors import ConfigError
 from components.config import INFERRED_MIN_DOMAIN_MASS
-from components.evaluator.baseline import baseline_resolver, last_blessed
+from components.evaluator.baseline import build_baseline_resolver, build_blessed_resolver
 from components.evaluator.component import Evaluator
 from components.evaluator.own_model import OwnModelEvaluator
-from components.example_gen.component import example_gen
+from components.example_gen.component import build_example_gen
 from components.example_gen.source import build_source
 from components.example_validator.component import ExampleValidator
 from components.gate.component import AnomalyGate
-from components.history.local import last_pushed
+from components.history.local import build_history_resolver
 from components.infra_validator.component import InfraValidator
 from components.infra_validator.replay import ReplayContext
 from components.pusher.component import NEXT_VERSION, Pusher
@@ -87,7 +87,9 @@ def create_pipeline(
     transform.add_upstream_node(nodes["Gate"])
     nodes |= _by_name(transform)
     nodes |= _by_name(*_training_nodes(config, nodes, on_vertex=on_vertex))
-    baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(nodes["Trainer"].outputs["model"])
+    baseline = (
+        build_blessed_resolver("Baseline") if on_vertex else build_baseline_resolver(nodes["Trainer"].outputs["model"])
+    )
     nodes |= _by_name(baseline)
     nodes |= _by_name(_evaluator(config, nodes))
     nodes |= _by_name(_infra_validator(config, nodes, registry=registry, run_id=run_id, on_vertex=on_vertex))
@@ -203,7 +205,7 @@ def _hash_recipe(config: PipelineConfig) -> str:
 def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
     """Return the nodes from the files to validated examples."""
     sources = [] if config.data.example_gen is None else [build_source(config.data.example_gen)]
-    examples_node = example_gen(
+    examples_node = build_example_gen(
         data=config.data,
         features=config.feature_set,
         code_fingerprint=code_fingerprint(components, schemas),
@@ -243,7 +245,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         schema=schema.outputs["schema"],
         code_fingerprint=code_fingerprint(components, schemas),
     )
-    history = _published_statistics(config) if on_vertex else last_pushed(config.push.model_name)
+    history = _published_statistics(config) if on_vertex else build_history_resolver(config.push.model_name)
     gate = AnomalyGate(
         examples=examples_node.outputs["examples"],
         anomalies=validator.outputs["anomalies"],
@@ -330,7 +332,7 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
         yield tuner
         start["hyperparameters"] = tuner.outputs["best_hyperparameters"]
     if config.training.warm_start:
-        warm_start = last_blessed("WarmStart")
+        warm_start = build_blessed_resolver("WarmStart")
         yield warm_start
         start["base_model"] = warm_start.outputs["model"]
     trainer_class = Trainer
@@ -341,7 +343,7 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
         assert config.vertex is not None
         settings = {
             **settings,
-            custom_job.SETTINGS_KEY: custom_job.settings(
+            custom_job.SETTINGS_KEY: custom_job.build_settings(
                 place=config.place,
                 image=config.vertex.image,
                 service_account=config.vertex.service_account,

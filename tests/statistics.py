@@ -9,7 +9,7 @@ import pyarrow as pa
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.statistics_gen.component import generators
+from components.statistics_gen.component import build_generators
 
 
 def statistics_of(
@@ -24,7 +24,7 @@ def statistics_of(
     """
     batch = pa.RecordBatch.from_arrays([_lists(values) for values in columns.values()], names=list(columns))
     cuts = np.linspace(0, len(batch), shards + 1).astype(int)
-    kinds = generators(weight)
+    kinds = build_generators(weight)
     merged = []
     for kind in kinds:
         parts = [

@@ -92,6 +92,7 @@ def test_the_tables_of_speed_are_what_the_benchmark_prints() -> None:
     assert bench.PLOT_FILE.is_file()
 
 
+@pytest.mark.integration
 def test_the_output_of_init_is_what_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = re.compile(r"^    \$ python -m pipeline (init .*)\n((?:    .+\n)+)", flags=re.MULTILINE)
     (command, output), page = (sample.findall((ROOT / name).read_text())[0] for name in ("README.md", "docs/init.md"))

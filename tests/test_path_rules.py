@@ -11,7 +11,7 @@ PACKAGES = ("components", "trainer", "serving", "schemas", "pipeline", "oncall",
 # TFX's own way and that of other servers, for comparison.
 EXEMPT = (ROOT / "benchmarks" / "stock", ROOT / "benchmarks" / "serving_peer_program.py")
 RULES = {
-    "components.artifact_files.files_in": (r"(?:gfile|fileio)\.glob\(", ()),
+    "components.artifact_files.list_files": (r"(?:gfile|fileio)\.glob\(", ()),
     "schemas.tables.locations.filesystem": (r"FileSystem\.from_uri\(", ("schemas/tables/locations.py",)),
     "serving.model.literal_paths.make_literal_path": (
         # That of TensorFlow 1 takes a session first.

@@ -17,6 +17,7 @@ from keras_tuner.engine.trial import TrialStatus
 from tfx.components.tuner.component import TunerFnResult
 
 from cli import progress
+from cli.counts import count_text
 from cli.errors import PipelineError
 from schemas.features import FeatureSet
 from schemas.metrics import METRICS
@@ -181,7 +182,7 @@ class _ConfigTuner(keras_tuner.Tuner):
             raise (error.__cause__ or error) from None
         if not self._scores:
             raise PipelineError(
-                f"training.search.minutes: no trial finished in {self._minutes:g} minutes; raise it, or lower "
+                f"training.search.minutes: no trial finished in {self._minutes:g} min; raise it, or lower "
                 "training.epochs"
             )
         if all(score is None for score in self._scores):
@@ -191,8 +192,8 @@ class _ConfigTuner(keras_tuner.Tuner):
             )
         if self._deadline.is_over:
             progress.report(
-                f"the budget of {self._minutes:g} minutes is over after {len(self._scores)} trials: {self._metric} "
-                f"{self._best(self._scores):.4f} is the best"
+                f"the budget of {self._minutes:g} min is over after {count_text(len(self._scores), 'trial')}: "
+                f"{self._metric} {self._best(self._scores):.4f} is the best"
             )
 
     def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:

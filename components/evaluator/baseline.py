@@ -28,7 +28,7 @@ class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStra
         return {**super().resolve_artifacts(store, others), "candidate": input_dict["candidate"]}
 
 
-def baseline_resolver(candidate: types.BaseChannel) -> resolver.Resolver:
+def build_baseline_resolver(candidate: types.BaseChannel) -> resolver.Resolver:
     """Resolve `model`, the baseline for `candidate`; empty while no other model was blessed."""
     return resolver.Resolver(
         strategy_class=LastBlessedOtherModel,
@@ -38,8 +38,8 @@ def baseline_resolver(candidate: types.BaseChannel) -> resolver.Resolver:
     ).with_id("Baseline")
 
 
-def last_blessed(node_id: str) -> resolver.Resolver:
-    """Resolve `model` and its `model_blessing`, the last that was blessed; the stock strategy, which Vertex knows."""
+def build_blessed_resolver(node_id: str) -> resolver.Resolver:
+    """Resolve `model` and its `model_blessing`, the last that was blessed; Vertex supports the stock strategy."""
     return resolver.Resolver(
         strategy_class=latest_blessed_model_strategy.LatestBlessedModelStrategy,
         model=types.Channel(type=standard_artifacts.Model),

@@ -39,10 +39,10 @@ class BatchedMetric(metric_types.Metric):
         thresholds: threshold of each model by TFMA's name of it. If omitted, that of models without declared costs.
         costs: fields of the `DecisionCosts` by which all models are judged.
         """
-        super().__init__(_computations, name=name, label=label, thresholds=thresholds, costs=costs)
+        super().__init__(_build_computations, name=name, label=label, thresholds=thresholds, costs=costs)
 
 
-def _computations(
+def _build_computations(
     name: str,
     label: LabelKind,
     thresholds: Mapping[str, float] | None = None,

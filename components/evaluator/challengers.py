@@ -19,8 +19,8 @@ from apache_beam.utils import shared
 from numpy.typing import NDArray
 from scipy import sparse
 
-from components.artifact_files import files_in
-from components.batch_rows import batch_rows
+from components.artifact_files import list_files
+from components.batch_rows import compute_batch_rows
 from components.config import Challengers
 from schemas.bootstrap import number_rows
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, IdColumn, NumberColumn, bucketized_name, safe_name
@@ -96,7 +96,7 @@ class EncodedColumns:
     least_ids: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, features: FeatureSet, transform_uri: str) -> "EncodedColumns":
+    def from_features(cls, features: FeatureSet, transform_uri: str) -> "EncodedColumns":
         """Return all columns of a declaration."""
         return cls(transform_uri, features, frozenset(features.raw_features))
 
@@ -126,8 +126,8 @@ class FittedChallengers:
         try:
             ids, numbers = encoder.encode(records)
         except ENCODING_ERRORS:
-            return {name: _nothing(len(records), self.classes) for name in self.models}
-        with _one_thread():
+            return {name: _fill_nan(len(records), self.classes) for name in self.models}
+        with _limit_threads():
             return {name: _predict_or_nan(predict, ids, numbers, self.classes) for name, predict in self.models.items()}
 
 
@@ -173,7 +173,7 @@ def fit_challengers(
     """
     deadline = _Deadline(time.monotonic() + settings.max_seconds)
     sample = _read_sample(features, transform_uri, train_folder, settings.max_rows)
-    columns = EncodedColumns.of(features, transform_uri)
+    columns = EncodedColumns.from_features(features, transform_uri)
     return _fit_all(settings, columns, _Task(sample, features, len(features.label.classes), seed, deadline))
 
 
@@ -199,7 +199,7 @@ def describe_failure(error: BaseException) -> str:
     return line if isinstance(error, UnfitError) else f"{type(error).__name__}: {line}"
 
 
-def declared_names(settings: Challengers) -> list[str]:
+def list_declared_names(settings: Challengers) -> list[str]:
     """Return the names of the challengers that are declared."""
     return [name for name, is_declared in ((LINEAR, settings.linear), (TREES, settings.trees)) if is_declared]
 
@@ -219,10 +219,10 @@ def _fit_all(
 ) -> tuple[FittedChallengers, list[ChallengerFit]]:
     fits: Mapping[str, Callable[[_Task], Predict]] = {LINEAR: _fit_linear, TREES: _fit_trees}
     models, outcomes = {}, []
-    for name in declared_names(settings):
+    for name in list_declared_names(settings):
         problem, began = "", time.monotonic()
         try:
-            with _one_thread():
+            with _limit_threads():
                 models[name] = fits[name](task)
         except TimeoutError:
             problem = f"not fitted within {settings.max_seconds:g} s (evaluation.challengers.max_seconds)"
@@ -237,14 +237,14 @@ def _predict_or_nan(predict: Predict, ids: Array, numbers: Array, classes: int) 
     try:
         return predict(ids, numbers)
     except _ERRORS:
-        return _nothing(len(ids), classes)
+        return _fill_nan(len(ids), classes)
 
 
-def _nothing(rows: int, classes: int) -> Array:
+def _fill_nan(rows: int, classes: int) -> Array:
     return np.full((rows, classes) if classes > 2 else rows, np.nan, np.float32)
 
 
-def _one_thread() -> Any:
+def _limit_threads() -> Any:
     """Return a context in which OpenMP and BLAS use one thread: on a busy machine several wait for each other.
 
     Three seconds for census became half a minute.
@@ -275,10 +275,10 @@ def _read_sample(features: FeatureSet, transform_uri: str, folder: str, limit: i
     spec = tft.TFTransformOutput(make_literal_path(transform_uri)).transformed_feature_spec()
     width = len(features.id_columns) + len(features.number_columns)
     sample = RowSample(limit=limit)
-    for file in files_in(folder):
+    for file in list_files(folder):
         records = tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "", buffer_size=_READ_BYTES)
         first = 0
-        for batch in records.batch(batch_rows(width, _READ_ROWS)).prefetch(1):
+        for batch in records.batch(compute_batch_rows(width, _READ_ROWS)).prefetch(1):
             columns = tf.io.parse_example(batch, spec)
             inputs = build_network_inputs(features, columns)
             rows = len(batch)
@@ -301,12 +301,12 @@ def _fit_linear(task: _Task) -> Predict:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     sample, classes = task.sample, task.classes
-    wide = _Wide.of(task.features, sample.columns[NUMBERS])
+    wide = _Wide.from_features(task.features, sample.columns[NUMBERS])
     inputs = wide.encode(sample.columns[IDS], sample.columns[NUMBERS])
-    labels, weights = _labels_and_weights(sample)
+    labels, weights = _prepare_labels(sample)
     task.deadline.check()
     if not classes:
-        mean, deviation = _scale_of(labels, weights)
+        mean, deviation = _compute_scale(labels, weights)
         ridge = Ridge(alpha=_RIDGE, solver="sparse_cg", max_iter=_LINEAR_STEPS * _LINEAR_ITERATIONS)
         ridge.fit(inputs, (labels - mean) / deviation, sample_weight=weights)
         task.deadline.check()
@@ -320,18 +320,18 @@ def _fit_linear(task: _Task) -> Predict:
             task.deadline.check()
             if classifier.n_iter_.max() < _LINEAR_ITERATIONS:
                 break
-    return lambda ids, numbers: _by_class(classifier, wide.encode(ids, numbers), classes)
+    return lambda ids, numbers: _predict_classes(classifier, wide.encode(ids, numbers), classes)
 
 
 def _fit_trees(task: _Task) -> Predict:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     sample, classes = task.sample, task.classes
-    columns = _TreeColumns.of(task.features)
+    columns = _TreeColumns.from_features(task.features)
     inputs = columns.select(sample.columns[IDS], sample.columns[NUMBERS])
     if not inputs.shape[1]:
         raise UnfitError("there are no columns of numbers or of one ID for trees")
-    labels, weights = _labels_and_weights(sample)
+    labels, weights = _prepare_labels(sample)
     tree_class = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
     if classes:
         _check_classes(labels)
@@ -344,7 +344,7 @@ def _fit_trees(task: _Task) -> Predict:
         task.deadline.check((_TREE_ITERATIONS / iterations - 1) * (time.monotonic() - began))
     if not classes:
         return lambda ids, numbers: np.asarray(trees.predict(columns.select(ids, numbers)))
-    return lambda ids, numbers: _by_class(trees, columns.select(ids, numbers), classes)
+    return lambda ids, numbers: _predict_classes(trees, columns.select(ids, numbers), classes)
 
 
 def _count_first_iterations(classes: int) -> int:
@@ -352,13 +352,13 @@ def _count_first_iterations(classes: int) -> int:
     return max(_FIRST_TREES // (classes if classes > 2 else 1), 1)
 
 
-def _labels_and_weights(sample: RowSample) -> tuple[Array, Array]:
+def _prepare_labels(sample: RowSample) -> tuple[Array, Array]:
     """Return the labels, and weights with a mean of 1, which the penalty is relative to."""
     weights = sample.columns[WEIGHT].astype(np.float64)
     return sample.columns[LABEL].reshape(len(sample.ids)), weights * (len(weights) / weights.sum())
 
 
-def _scale_of(labels: Array, weights: Array) -> tuple[float, float]:
+def _compute_scale(labels: Array, weights: Array) -> tuple[float, float]:
     mean = float(np.average(labels, weights=weights))
     return mean, float(np.sqrt(np.average((labels - mean) ** 2, weights=weights))) or 1.0
 
@@ -368,7 +368,7 @@ def _check_classes(labels: Array) -> None:
         raise UnfitError("all rows that it is fitted to have the same class")
 
 
-def _by_class(classifier: Any, inputs: Any, classes: int) -> Array:
+def _predict_classes(classifier: Any, inputs: Any, classes: int) -> Array:
     """Return probabilities, of the second class of two [rows], or of all [rows, classes]."""
     probabilities = np.zeros((inputs.shape[0], classes), np.float32)
     probabilities[:, classifier.classes_.astype(np.int64)] = classifier.predict_proba(inputs)
@@ -394,7 +394,7 @@ class _Wide:
     scale: Array
 
     @classmethod
-    def of(cls, features: FeatureSet, sample: Array) -> "_Wide":
+    def from_features(cls, features: FeatureSet, sample: Array) -> "_Wide":
         """Return the columns of a declaration; undeclared numbers are scaled by those of a sample."""
         id_places, number_places = compute_places(features.id_columns), compute_places(features.number_columns)
         columns, width = [], 0
@@ -449,7 +449,7 @@ class _TreeColumns:
     is_category: Sequence[bool]
 
     @classmethod
-    def of(cls, features: FeatureSet) -> "_TreeColumns":
+    def from_features(cls, features: FeatureSet) -> "_TreeColumns":
         id_places, number_places = compute_places(features.id_columns), compute_places(features.number_columns)
         crosses = {cross.name for cross in features.crosses}
         buckets = {bucketized_name(name): safe_name(name) for name in features.encoded_features}

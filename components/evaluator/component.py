@@ -33,13 +33,19 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from cli.errors import PipelineError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from components.config import STOCK, Evaluation, Implementation
 from components.evaluator.baseline import PIPELINE_PROPERTY
 from components.evaluator.challengers import ChallengerFit, FittedChallengers, fit_challengers
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluator.evaluation import BASELINE, EvaluationReport, JudgedRows, set_decisions, summarize
-from components.evaluator.evaluation import eval_config as build_eval_config
+from components.evaluator.evaluation import (
+    BASELINE,
+    EvaluationReport,
+    JudgedRows,
+    build_eval_config,
+    set_decisions,
+    summarize,
+)
 from components.evaluator.golden_requests import (
     GOLDEN_REQUESTS,
     GOLDEN_TOLERANCE,
@@ -59,7 +65,7 @@ from components.evaluator.sliced_predictions import (
 from components.evaluator.tfma_metrics import ROW_METRIC, find_features, take_rows
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
-from components.stock_executor import log_handover, why_not_tf_examples
+from components.stock_executor import explain_unreadable, log_handover
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, LabelKind
@@ -89,7 +95,7 @@ _IMBALANCE = "training.imbalance"
 class BatchedEvaluatorExecutor(executor.Executor):
     """Evaluates the candidate, and the baseline where there is one, and blesses the candidate or not.
 
-    A subclass of the stock executor, by which TFX knows on Vertex to write a model into the blessing by its name.
+    A subclass of the stock executor, as only for those TFX on Vertex writes a model into the blessing by its name.
     """
 
     def Do(  # noqa: N802 (TFX's name)
@@ -99,7 +105,7 @@ class BatchedEvaluatorExecutor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Write TFMA's results and golden requests to `evaluation`, and the verdict to `blessing`."""
-        reason = _why_stock(input_dict, exec_properties)
+        reason = _explain_stock(input_dict, exec_properties)
         if reason:
             log_handover("Evaluator", reason)
             super().Do(input_dict, output_dict, exec_properties)
@@ -109,7 +115,7 @@ class BatchedEvaluatorExecutor(executor.Executor):
         models = {CANDIDATE: artifact_utils.get_single_instance(input_dict["model"])}
         if input_dict.get("baseline_model"):
             models[BASELINE] = artifact_utils.get_single_instance(input_dict["baseline_model"])
-            incomparable = _incomparable(models)
+            incomparable = _explain_incomparable(models)
             if incomparable and "change_threshold" in exec_properties["eval_config"]:
                 raise PipelineError(
                     f"the last blessed model (model {models[BASELINE].id}) cannot be compared: {incomparable}; "
@@ -117,27 +123,27 @@ class BatchedEvaluatorExecutor(executor.Executor):
                 )
             if incomparable:
                 del models[BASELINE]
-        config = _finished_config(exec_properties["eval_config"], has_baseline=BASELINE in models)
+        config = _finalize_config(exec_properties["eval_config"], has_baseline=BASELINE in models)
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         splits = json_utils.loads(exec_properties["example_splits"])
         uris = [artifact_utils.get_split_uri(input_dict["examples"], split) for split in splits]
         paths = {name: path_utils.serving_model_path(model.uri) for name, model in models.items()}
         loaded = LoadedModels(paths, _read_declared(exec_properties))
-        features = loaded.features(CANDIDATE)
-        decisions = {name: loaded.decision(name) for name in models}
+        features = loaded.read_features(CANDIDATE)
+        decisions = {name: loaded.read_decision(name) for name in models}
         _set_decisions(config, decisions)
         requirements = Evaluation.model_validate_json(exec_properties["requirements"])
         seed = exec_properties.get("seed") or 0
         challengers, outcomes = _fit_challengers(input_dict, requirements, features, seed)
-        constant = ConstantPredictor.of(
-            _train_labels(artifact_utils.get_single_instance(input_dict["examples"]), features.weight),
+        constant = ConstantPredictor.from_train(
+            _read_train_labels(artifact_utils.get_single_instance(input_dict["examples"]), features.weight),
             features.label,
-            is_balanced=_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
+            is_balanced=_read_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
         )
         output = make_literal_path(evaluation.uri)
         resampling = Resampling(
             features.label.kind,
-            _batched_metrics(config),
+            _list_batched_metrics(config),
             seed,
             constant,
             {name: decision.threshold for name, decision in decisions.items()},
@@ -145,9 +151,11 @@ class BatchedEvaluatorExecutor(executor.Executor):
         )
         slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
         if exec_properties.get("implementation") == STOCK and all(map(_is_declared, models.values())):
-            self._evaluate_by_tfma(input_dict, output_dict, {**exec_properties, "eval_config": _runnable(config)})
+            self._evaluate_by_tfma(
+                input_dict, output_dict, {**exec_properties, "eval_config": _build_runnable_config(config)}
+            )
             with self._make_beam_pipeline() as pipeline:
-                sliced = _slice_rows(pipeline, uris, loaded, slicings, features, challengers=challengers)
+                sliced = _predict_slices(pipeline, uris, loaded, slicings, features, challengers=challengers)
                 _find_losses(sliced, constant, output)
                 _find_errors(_keep_large(sliced, requirements.min_rows_per_slice), resampling, output)
         else:
@@ -155,7 +163,7 @@ class BatchedEvaluatorExecutor(executor.Executor):
                 columns = find_features(
                     (metric for spec in config.metrics_specs for metric in spec.metrics), features.column_types
                 )
-                sliced = _slice_rows(pipeline, uris, loaded, slicings, features, columns, challengers)
+                sliced = _predict_slices(pipeline, uris, loaded, slicings, features, columns, challengers)
                 _find_losses(sliced, constant, output)
                 large = _keep_large(sliced, config.options.min_slice_size.value)
                 _find_errors(large, resampling, output)
@@ -167,7 +175,7 @@ class BatchedEvaluatorExecutor(executor.Executor):
         rows = JudgedRows(
             features.label.classes,
             losses,
-            ConstantComparison.of(constant, losses, None if gain is None else gain.interval),
+            ConstantComparison.from_losses(constant, losses, None if gain is None else gain.interval),
             decisions[CANDIDATE] if decisions[CANDIDATE].costs is not None else None,
             decisions[BASELINE].threshold if BASELINE in decisions else None,
             errors,
@@ -195,7 +203,7 @@ class BatchedEvaluatorExecutor(executor.Executor):
         super().Do(inputs, output_dict, exec_properties)
 
 
-def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
+def _explain_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
     """Return why the stock executor has to do the work; empty if this one can."""
     if not exec_properties.get("requirements"):
         return "`evaluation` is not given"
@@ -203,7 +211,7 @@ def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dic
         return "there are several Examples artifacts"
     if not exec_properties.get("features") and not all(map(_is_declared, input_dict.get("model", []))):
         return "the model is of another origin and `features` is not given"
-    return why_not_tf_examples(input_dict["examples"])
+    return explain_unreadable(input_dict["examples"])
 
 
 def _read_declared(exec_properties: dict[str, Any]) -> FeatureSet | None:
@@ -229,8 +237,8 @@ def write_golden_of_candidate(
     }
     path = loaded.paths[CANDIDATE]
     if tf.io.gfile.exists(os.path.join(path, DECLARATION_FILE)):
-        signature = loaded.here()[CANDIDATE].signatures[SERVING_EXAMPLES]
-        write_golden(evaluation_uri, signature, loaded.features(CANDIDATE), uris, **limits)
+        signature = loaded.load()[CANDIDATE].signatures[SERVING_EXAMPLES]
+        write_golden(evaluation_uri, signature, loaded.read_features(CANDIDATE), uris, **limits)
     else:
         write_tensor_golden(evaluation_uri, path, uris, **limits)
 
@@ -254,7 +262,7 @@ def write_golden_of_any(
     exec_properties: dict[str, Any],
 ) -> None:
     """Write the golden requests of a model of any origin, if its examples are tf.Example."""
-    if why_not_tf_examples(input_dict["examples"]):
+    if explain_unreadable(input_dict["examples"]):
         return
     splits = json_utils.loads(exec_properties.get("example_splits") or "null") or [EVAL_SPLIT]
     uris = [uri for split in splits for uri in artifact_utils.get_split_uris(input_dict["examples"], split)]
@@ -408,7 +416,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             )
 
 
-def _train_labels(examples: types.Artifact, weight: str | None) -> dict[str, float]:
+def _read_train_labels(examples: types.Artifact, weight: str | None) -> dict[str, float]:
     """Return what ExampleGen counted of the labels of `train`, by weight if there is a column of weights.
 
     Raises:
@@ -425,14 +433,14 @@ def _train_labels(examples: types.Artifact, weight: str | None) -> dict[str, flo
     return labels
 
 
-def _imbalance(configured: str, hyperparameters: list[types.Artifact] | None) -> str:
-    """Return how the training treated uneven classes: as a search found best, or as the config says."""
+def _read_imbalance(configured: str, hyperparameters: list[types.Artifact] | None) -> str:
+    """Return how the training treated uneven classes: as a search found best, or as the config declares."""
     if not hyperparameters:
         return configured
-    (file,) = files_in(hyperparameters[0].uri)
+    (file,) = list_files(hyperparameters[0].uri)
     with tf.io.gfile.GFile(file) as opened:
         values = json.loads(opened.read())["values"]
-    # Choices are JSON texts: keras-tuner knows no lists.
+    # Choices are JSON texts: keras-tuner supports no lists.
     return str(json.loads(values[_IMBALANCE])) if _IMBALANCE in values else configured
 
 
@@ -451,7 +459,7 @@ def _fit_challengers(
     return (challengers if challengers.models else None), outcomes
 
 
-def _batched_metrics(config: config_pb2.EvalConfig) -> tuple[str, ...]:
+def _list_batched_metrics(config: config_pb2.EvalConfig) -> tuple[str, ...]:
     """Return the names of this project's metrics in TFMA's config."""
     metrics = (metric for spec in config.metrics_specs for metric in spec.metrics)
     return tuple(json.loads(m.config)["name"] for m in metrics if m.class_name == "BatchedMetric")
@@ -465,7 +473,7 @@ def _take_file(evaluation_uri: str, name: str) -> bytes:
     return content
 
 
-def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
+def _finalize_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
     """Return the config with TFMA's defaults; without a baseline, change thresholds are dropped, as stock Evaluator
     does.
     """
@@ -481,7 +489,7 @@ def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
     return config
 
 
-def _runnable(config: config_pb2.EvalConfig) -> str:
+def _build_runnable_config(config: config_pb2.EvalConfig) -> str:
     """Return a finished config with models that TFMA itself calls, as JSON."""
     runnable = config_pb2.EvalConfig()
     runnable.CopyFrom(config)
@@ -516,16 +524,16 @@ def _store_runnable_config(evaluation_uri: str, text: str) -> None:
 def _set_decisions(config: config_pb2.EvalConfig, decisions: Mapping[str, DecisionThreshold]) -> None:
     """Measure each model at its own threshold, and all by the candidate's costs; both are in the models' folders."""
     if any(decision.costs is not None for decision in decisions.values()):
-        # TFMA knows a single model by the empty name.
+        # TFMA names a single model with the empty string.
         thresholds = {spec.name: decisions[spec.name or CANDIDATE].threshold for spec in config.model_specs}
         set_decisions(config, thresholds, decisions[CANDIDATE].costs)
 
 
-def _incomparable(models: Mapping[str, types.Artifact]) -> str:
+def _explain_incomparable(models: Mapping[str, types.Artifact]) -> str:
     """Return why the baseline cannot predict the same rows; empty if it can."""
     if not all(map(_is_declared, models.values())):
         return "" if not any(map(_is_declared, models.values())) else "it is a model of another origin"
-    signatures = {name: _signatures(path_utils.serving_model_path(model.uri)) for name, model in models.items()}
+    signatures = {name: _read_signatures(path_utils.serving_model_path(model.uri)) for name, model in models.items()}
     candidate, baseline = signatures[CANDIDATE], signatures[BASELINE]
     reasons = [
         f"it reads '{name}', which is not a feature any more"
@@ -536,7 +544,7 @@ def _incomparable(models: Mapping[str, types.Artifact]) -> str:
     return " and ".join(reasons)
 
 
-def _signatures(path: str) -> Mapping[str, Any]:
+def _read_signatures(path: str) -> Mapping[str, Any]:
     """Return the signature definitions of a SavedModel, without loading it."""
     saved = saved_model_pb2.SavedModel()
     with tf.io.gfile.GFile(os.path.join(path, "saved_model.pb"), "rb") as file:
@@ -546,7 +554,7 @@ def _signatures(path: str) -> Mapping[str, Any]:
 
 
 def record(summary: EvaluationReport, evaluation: types.Artifact) -> None:
-    """Write a summary beside TFMA's files, and what others look up in ML Metadata to the artifact."""
+    """Write a summary beside TFMA's files, and the properties that others read from ML Metadata to the artifact."""
     summary.write(evaluation.uri)
     if summary.weight_column:
         evaluation.set_string_custom_property(WEIGHT_PROPERTY, summary.weight_column)
@@ -563,22 +571,22 @@ def _set_intervals(summary: EvaluationReport, artifact: types.Artifact) -> None:
         (INTERVALS_PROPERTY, summary.intervals),
         (CHANGES_PROPERTY, summary.changes),
         # Those of the slices are in the summary.
-        (CHALLENGERS_PROPERTY, _overall(summary.challengers)),
+        (CHALLENGERS_PROPERTY, _select_overall(summary.challengers)),
     ):
         text = json.dumps(by_slice)
         if len(text) > _MAX_PROPERTY_CHARS:
-            text = json.dumps(_overall(by_slice))
+            text = json.dumps(_select_overall(by_slice))
         if by_slice:
             artifact.set_string_custom_property(name, text)
 
 
-def _overall(by_slice: Any) -> Any:
+def _select_overall(by_slice: Any) -> Any:
     """Return a nested mapping with all rows together in the place of its slices."""
     if not isinstance(by_slice, Mapping):
         return by_slice
     if OVERALL in by_slice:
         return {OVERALL: by_slice[OVERALL]}
-    return {key: _overall(value) for key, value in by_slice.items()}
+    return {key: _select_overall(value) for key, value in by_slice.items()}
 
 
 def bless(
@@ -612,7 +620,7 @@ def _evaluate(large: Any, models: LoadedModels, config: config_pb2.EvalConfig, o
     evaluated = [
         tfma.EvalSharedModel(
             model_path=path,
-            # TFMA knows a single model by the empty name.
+            # TFMA names a single model with the empty string.
             model_name=name if name in names else "",
             model_type=tfma_constants.MATERIALIZED_PREDICTION,
             is_baseline=name == BASELINE,
@@ -626,7 +634,7 @@ def _evaluate(large: Any, models: LoadedModels, config: config_pb2.EvalConfig, o
         | "AsExtracts" >> beam.Map(_as_extracts)
         | "Evaluate"
         >> tfma.ExtractAndEvaluate(
-            # The slice keys are there already; the name tells the evaluators so.
+            # The slice keys exist already; the evaluators expect an extractor of this name.
             extractors=[extractor.Extractor(slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME, beam.Map(_drop_input))],
             evaluators=tfma.default_evaluators(eval_config=config, eval_shared_model=evaluated),
         )
@@ -634,7 +642,7 @@ def _evaluate(large: Any, models: LoadedModels, config: config_pb2.EvalConfig, o
     )
 
 
-def _slice_rows(
+def _predict_slices(
     pipeline: beam.Pipeline,
     uris: list[str],
     models: LoadedModels,
@@ -646,7 +654,7 @@ def _slice_rows(
     """Return (slice key, arrays) of each batch of rows; `columns` are those that metrics ask for."""
     return (
         pipeline
-        | "Files" >> beam.Create([file for uri in uris for file in files_in(uri)])
+        | "Files" >> beam.Create([file for uri in uris for file in list_files(uri)])
         | "PredictAndSlice"
         >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight, columns, challengers))
     )
@@ -710,19 +718,19 @@ def _find_losses(sliced: Any, constant: ConstantPredictor, output: str) -> None:
     _ = (
         sliced
         | "AllRows" >> beam.Filter(lambda keyed: not keyed[0])
-        | "PairLosses" >> beam.Map(_paired_losses, constant=constant)
+        | "PairLosses" >> beam.Map(_compute_paired_losses, constant=constant)
         | "AddLosses" >> beam.CombineGlobally(CombinePairedLosses(constant))
         | "WriteLosses" >> beam.Map(_write_losses, path=os.path.join(output, _LOSSES_FILE))
     )
 
 
-def _paired_losses(keyed: tuple[SliceKey, dict[str, Any]], constant: ConstantPredictor) -> PairedLosses:
+def _compute_paired_losses(keyed: tuple[SliceKey, dict[str, Any]], constant: ConstantPredictor) -> PairedLosses:
     """Return the losses of a batch of all rows."""
     _, arrays = keyed
     predictions = arrays["predictions"]
     # By model only where there are two.
     own = predictions[CANDIDATE] if isinstance(predictions, dict) else predictions
-    return PairedLosses.of(constant, arrays["labels"], own, arrays.get(tfma_constants.EXAMPLE_WEIGHTS_KEY))
+    return PairedLosses.from_batch(constant, arrays["labels"], own, arrays.get(tfma_constants.EXAMPLE_WEIGHTS_KEY))
 
 
 def _write_losses(losses: PairedLosses, path: str) -> None:
@@ -744,7 +752,7 @@ class CombinePairedLosses(beam.CombineFn):
         self._constant = constant
 
     def create_accumulator(self) -> PairedLosses:
-        return PairedLosses.none(self._constant)
+        return PairedLosses.create_empty(self._constant)
 
     def add_input(self, accumulator: PairedLosses, element: PairedLosses) -> PairedLosses:
         accumulator.merge(element)

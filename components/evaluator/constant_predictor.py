@@ -40,7 +40,7 @@ class ConstantPredictor:
     is_balanced: bool = False
 
     @classmethod
-    def of(cls, train: Mapping[str, float], label: Label, *, is_balanced: bool) -> "ConstantPredictor":
+    def from_train(cls, train: Mapping[str, float], label: Label, *, is_balanced: bool) -> "ConstantPredictor":
         """Return the predictor of a train split.
 
         Args:
@@ -50,10 +50,10 @@ class ConstantPredictor:
         """
         if not label.classes:
             return cls(0, np.array([train["mean"]]))
-        return cls.of_classes(np.array([train.get(value, 0) for value in label.classes], np.float64), is_balanced)
+        return cls.from_class_rows(np.array([train.get(value, 0) for value in label.classes], np.float64), is_balanced)
 
     @classmethod
-    def of_classes(cls, rows: Array, is_balanced: bool = False) -> "ConstantPredictor":
+    def from_class_rows(cls, rows: Array, is_balanced: bool = False) -> "ConstantPredictor":
         """Return the predictor of the rows of each class in `train`, or of the sums of their weights, [classes]."""
         if not rows.all():
             # A class that `train` lacks would have an infinite loss. Half a row more for each class is the estimate of
@@ -61,7 +61,7 @@ class ConstantPredictor:
             rows = rows + 0.5
         return cls(len(rows), rows / rows.sum(), is_balanced)
 
-    def losses(self, labels: Array, predictions: Array) -> tuple[Array, Array]:
+    def compute_losses(self, labels: Array, predictions: Array) -> tuple[Array, Array]:
         """Return the losses of the candidate and of this predictor, [n] each.
 
         Args:
@@ -69,27 +69,27 @@ class ConstantPredictor:
           predictions: the candidate's probabilities, [n] (of the second class) or [n, classes], or its numbers, [n].
         """
         if not self.classes:
-            return row_losses(labels, predictions, 0), (self.prediction[0] - labels.astype(np.float64)) ** 2
+            return compute_row_losses(labels, predictions, 0), (self.prediction[0] - labels.astype(np.float64)) ** 2
         if self.is_balanced:
             # Saerens, Latinne and Decaestecker (2002), Adjusting the Outputs of a Classifier to New a Priori
             # Probabilities, equation 2.4; the shares of a balanced training are all the same and cancel out.
-            predictions = _by_class(predictions) * self.prediction
+            predictions = _expand_classes(predictions) * self.prediction
             predictions /= predictions.sum(axis=1, keepdims=True)
         constant: Array = -np.log(self.prediction)
-        return row_losses(labels, predictions, self.classes), constant[labels.astype(np.int64)]
+        return compute_row_losses(labels, predictions, self.classes), constant[labels.astype(np.int64)]
 
 
-def row_losses(labels: Array, predictions: Array, classes: int) -> Array:
+def compute_row_losses(labels: Array, predictions: Array, classes: int) -> Array:
     """Return the log losses of rows, or the squared errors if there are no classes, [n]."""
     if not classes:
         errors: Array = predictions.astype(np.float64) - labels.astype(np.float64)
         return errors**2
-    likely = _by_class(predictions)[np.arange(len(labels)), labels.astype(np.int64)]
+    likely = _expand_classes(predictions)[np.arange(len(labels)), labels.astype(np.int64)]
     losses: Array = -np.log(np.clip(likely, LEAST_PROBABILITY, 1))
     return losses
 
 
-def _by_class(predictions: Array) -> Array:
+def _expand_classes(predictions: Array) -> Array:
     """Return probabilities of all classes, [n, classes]."""
     predictions = predictions.astype(np.float64)
     return predictions if predictions.ndim > 1 else np.stack([1 - predictions, predictions], axis=1)
@@ -120,7 +120,7 @@ class PairedLosses:
     highest: Any = -math.inf
 
     @classmethod
-    def none(cls, predictor: ConstantPredictor) -> "PairedLosses":
+    def create_empty(cls, predictor: ConstantPredictor) -> "PairedLosses":
         """Return the sums of no rows."""
         return cls(np.zeros(predictor.classes, np.int64))
 
@@ -137,11 +137,11 @@ class PairedLosses:
         return json.dumps({**asdict(self), **arrays})
 
     @classmethod
-    def of(
+    def from_batch(
         cls, predictor: ConstantPredictor, labels: Array, predictions: Array, weights: Array | None = None
     ) -> "PairedLosses":
         """Return the sums of a batch; without weights, all rows weigh 1."""
-        losses = cls.none(predictor)
+        losses = cls.create_empty(predictor)
         if predictor.classes:
             losses.class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes)
         finite: Array = np.isfinite(predictions)
@@ -152,7 +152,7 @@ class PairedLosses:
         labels, predictions, weight = labels[finite], predictions[finite], weight[finite]
         if not len(labels):
             return losses
-        candidate, constant = predictor.losses(labels, predictions)
+        candidate, constant = predictor.compute_losses(labels, predictions)
         losses.rows, losses.weight = len(labels), float(weight.sum())
         losses.candidate, losses.constant = float(candidate @ weight), float(constant @ weight)
         losses.lowest, losses.highest = predictions.min(axis=0), predictions.max(axis=0)
@@ -211,7 +211,7 @@ class ConstantComparison:
     is_same_everywhere: bool
 
     @classmethod
-    def of(
+    def from_losses(
         cls, predictor: ConstantPredictor, losses: PairedLosses, interval: tuple[float, float] | None
     ) -> "ConstantComparison":
         """Return the comparison that paired losses make; `interval` is that of the gain."""
@@ -221,7 +221,7 @@ class ConstantComparison:
             if interval is not None and gain > 0:
                 needed = math.ceil(losses.rows * ((interval[1] - interval[0]) / 2 / gain) ** 2)
         return cls(
-            loss=loss_name(predictor.classes),
+            loss=get_loss_name(predictor.classes),
             constant_name="the class shares of train" if predictor.classes else "the mean of train",
             candidate=losses.candidate / weight if weight else None,
             constant=losses.constant / weight if weight else None,
@@ -247,21 +247,20 @@ class ConstantComparison:
     def __str__(self) -> str:
         corrected = " (with the class shares of train put back)" if self.is_prior_corrected else ""
         return (
-            f"{self.loss} {self._number(self.candidate)}{corrected} of the model against "
-            f"{self._number(self.constant)} of {self.constant_name}"
+            f"{self.loss} {self._format_number(self.candidate)}{corrected} of the model against "
+            f"{self._format_number(self.constant)} of {self.constant_name}"
         )
 
-    def problem(self, split: str) -> str:
+    def explain_problem(self, split: str) -> str:
         """Return why the candidate is not known to be better, in one line; empty if it is."""
         if self.is_significant:
             return ""
         if self.low is None:
             interval = "without a 95% interval"
         else:
-            interval = f"95% interval [{self._number(self.low)}, {self._number(self.high)}]"
-        gain = (
-            f"a gain of {self._number(self.gain)} per row, over {count_text(self.rows, 'row')} of {split} ({interval})"
-        )
+            interval = f"95% interval [{self._format_number(self.low)}, {self._format_number(self.high)}]"
+        rows = f"{count_text(self.rows, 'row')} of {split}"
+        gain = f"a gain of {self._format_number(self.gain)} per row, over {rows} ({interval})"
         if not self.is_better:
             same = "the model predicts the same for every row; " if self.is_same_everywhere else ""
             return (
@@ -276,11 +275,11 @@ class ConstantComparison:
             "bless it with evaluation.insignificant_gain: warn"
         )
 
-    def _number(self, value: float | None) -> str:
+    def _format_number(self, value: float | None) -> str:
         return "undefined" if value is None else format_loss(value, self.loss)
 
 
-def loss_name(classes: int) -> str:
+def get_loss_name(classes: int) -> str:
     """Return the name of the loss of some classes, or of numbers if there are none."""
     return _LOG_LOSS if classes else "squared error"
 

@@ -21,7 +21,7 @@ from components.evaluator.constant_predictor import ConstantComparison, PairedLo
 from components.evaluator.plots import read_plots
 from components.evaluator.resampling import CONSTANT, Gain, SliceErrors
 from components.evaluator.sliced_predictions import CANDIDATE
-from components.evaluator.tfma_metrics import PLOTS, metric_config
+from components.evaluator.tfma_metrics import PLOTS, build_metric_config
 from components.min_rows import check_rows
 from schemas.bootstrap import find_difference, find_interval
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
@@ -36,7 +36,7 @@ SUMMARY_NAME = "summary.json"
 BASELINE = "baseline"
 
 
-def eval_config(
+def build_eval_config(
     evaluation: Evaluation, label: LabelKind, *, has_costs: bool = False, weight: str | None = None
 ) -> config_pb2.EvalConfig:
     """Return TFMA's own config for Evaluator.
@@ -50,26 +50,26 @@ def eval_config(
     model = {"signature_name": SERVING_EXAMPLES, "prediction_key": MEASURED_OUTPUT[label], "label_key": LABEL}
     if weight is not None:
         model["example_weight_key"] = weight
-    metrics = [_metric(name, label, evaluation) for name in evaluation.select_metrics(label, has_costs=has_costs)]
+    metrics = [_build_metric(name, label, evaluation) for name in evaluation.select_metrics(label, has_costs=has_costs)]
     for metric in evaluation.tfma_metrics:
-        metrics.append(metric_config(metric))
+        metrics.append(build_metric_config(metric))
         add_thresholds(metrics[-1], metric.name, evaluation)
-    metrics += [metric_config(plot) for plot in PLOTS[label]] if evaluation.plots else []
+    metrics += [build_metric_config(plot) for plot in PLOTS[label]] if evaluation.plots else []
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
-        slicing_specs=slicing_specs(evaluation),
+        slicing_specs=build_slicing_specs(evaluation),
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
         options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=evaluation.min_rows_per_slice)),
     )
 
 
-def slicing_specs(evaluation: Evaluation) -> list[config_pb2.SlicingSpec]:
+def build_slicing_specs(evaluation: Evaluation) -> list[config_pb2.SlicingSpec]:
     """Return all rows together, and the slices of the config."""
     slices = [config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by]
     return [config_pb2.SlicingSpec(), *slices]
 
 
-def _metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
+def _build_metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
     metric = config_pb2.MetricConfig(
         class_name="BatchedMetric",
         module="components.evaluator.batched_metrics",
@@ -88,12 +88,12 @@ def add_thresholds(metric: config_pb2.MetricConfig, name: str, evaluation: Evalu
             specs = [config_pb2.SlicingSpec(feature_keys=list(bound.slice_by))]
             metric.per_slice_thresholds.append(
                 config_pb2.PerSliceMetricThreshold(
-                    slicing_specs=specs, threshold=_threshold(bound, evaluation.direction(name))
+                    slicing_specs=specs, threshold=_build_threshold(bound, evaluation.get_direction(name))
                 )
             )
 
 
-def _threshold(bound: Threshold | ChangeThreshold, better: str | None) -> config_pb2.MetricThreshold:
+def _build_threshold(bound: Threshold | ChangeThreshold, better: str | None) -> config_pb2.MetricThreshold:
     if isinstance(bound, ChangeThreshold):
         lower_is_better = better == "lower"
         direction = (
@@ -115,7 +115,7 @@ def _threshold(bound: Threshold | ChangeThreshold, better: str | None) -> config
 
 
 def set_decisions(config: config_pb2.EvalConfig, thresholds: Mapping[str, float], costs: DecisionCosts | None) -> None:
-    """Complete the metrics of a binary label by what is known of the models once they are trained.
+    """Complete the metrics of a binary label by the thresholds and costs of the trained models.
 
     Args:
       config: from `eval_config`.
@@ -271,7 +271,7 @@ def summarize(
     """
     config = eval_config_writer.load_eval_run(evaluation_uri)[0]
     names = {spec.is_baseline: spec.name for spec in config.model_specs}
-    # TFMA knows a single model by the empty name.
+    # TFMA names a single model with the empty string.
     candidate = names[False] if len(names) > 1 else None
     metrics = read_metrics(evaluation_uri, candidate)
     baseline = read_metrics(evaluation_uri, names[True]) if True in names else {}
@@ -297,7 +297,7 @@ def summarize(
         change_failures, change_warnings = _judge_changes(evaluation, metrics, baseline, errors, rows)
         failures += change_failures
         warnings += change_warnings
-    intervals = _intervals(metrics, errors)
+    intervals = _compute_intervals(metrics, errors)
     summary = EvaluationReport(
         metrics=metrics,
         failures=failures,
@@ -305,10 +305,10 @@ def summarize(
         baseline={name: values for name, values in baseline.items() if name not in small},
         weight_column=weight or "",
         intervals=intervals,
-        without_interval=_why_without_interval(
+        without_interval=_explain_missing_intervals(
             metrics.get(OVERALL, {}), intervals.get(OVERALL, {}), errors.get(OVERALL)
         ),
-        changes=_differences(metrics, baseline, errors, BASELINE) if baseline else {},
+        changes=_compute_differences(metrics, baseline, errors, BASELINE) if baseline else {},
     )
     if evaluation is None or rows is None:
         return summary
@@ -316,13 +316,13 @@ def summarize(
     return replace(
         summary,
         constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
-        decision=_decision(rows, metrics[OVERALL], evaluation.split),
+        decision=_describe_decision(rows, metrics[OVERALL], evaluation.split),
         plots=read_plots(evaluation_uri, rows.classes, threshold, candidate),
         challengers={outcome.name: _describe_challenger(outcome, metrics, rows, errors) for outcome in rows.outcomes},
     )
 
 
-def _intervals(metrics: Metrics, errors: Mapping[str, SliceErrors]) -> dict[str, dict[str, Sequence[float]]]:
+def _compute_intervals(metrics: Metrics, errors: Mapping[str, SliceErrors]) -> dict[str, dict[str, Sequence[float]]]:
     intervals: dict[str, dict[str, Sequence[float]]] = {}
     for where, of_slice in errors.items():
         own = of_slice.errors.get(CANDIDATE, {})
@@ -333,7 +333,7 @@ def _intervals(metrics: Metrics, errors: Mapping[str, SliceErrors]) -> dict[str,
     return intervals
 
 
-def _why_without_interval(
+def _explain_missing_intervals(
     metrics: Mapping[str, float | None], intervals: Container[str], errors: SliceErrors | None
 ) -> dict[str, str]:
     """Return the metrics that have a value and no interval, each with the reason."""
@@ -349,7 +349,7 @@ def _why_without_interval(
     return reasons
 
 
-def _differences(
+def _compute_differences(
     metrics: Metrics, others: Metrics, errors: Mapping[str, SliceErrors], other: str
 ) -> dict[str, dict[str, Sequence[float | None]]]:
     """Return the candidate's differences from another model, where both have a value."""
@@ -375,14 +375,14 @@ def _judge_changes(
     """Return failures and warnings of the bounds on changes that ask for significance."""
     failures: list[str] = []
     warnings: list[str] = []
-    differences = _differences(metrics, baseline, errors, BASELINE)
+    differences = _compute_differences(metrics, baseline, errors, BASELINE)
     for bound in (bound for bound in evaluation.change_thresholds if bound.significant):
-        sign = -1 if evaluation.direction(bound.metric) == "lower" else 1
+        sign = -1 if evaluation.get_direction(bound.metric) == "lower" else 1
         side = "below" if sign > 0 else "above"
         text = f"at most {bound.max_regression:g} {side} the last blessed model's"
         for where in (name for name, of_slice in errors.items() if of_slice.columns == bound.slice_by):
             if bound.metric not in differences.get(where, {}):
-                reason = _why_undefined(bound.metric, where, rows)
+                reason = _explain_undefined(bound.metric, where, rows)
                 failure = str(Failure(bound.metric, where, math.nan, text, reason))
                 (failures if where == OVERALL else warnings).append(failure)
                 continue
@@ -423,8 +423,8 @@ def _describe_challenger(
     else:
         sampled = f" of {outcome.rows_of:,}" if outcome.rows_of > outcome.rows else ""
         text = (
-            f"{loss} {_loss(overall.loss, loss)}; the model is {_describe_gain(overall, loss)}; fitted to "
-            f"{outcome.rows:,}{sampled} rows in {outcome.seconds:.1f} s"
+            f"{loss} {_format_optional_loss(overall.loss, loss)}; the model is {_describe_gain(overall, loss)}; "
+            f"fitted to {outcome.rows:,}{sampled} rows in {outcome.seconds:.1f} s"
             f"{outcome.left_out and f', without {outcome.left_out}'}"
         )
     return {
@@ -434,12 +434,12 @@ def _describe_challenger(
         "rows_of": outcome.rows_of,
         "seconds": outcome.seconds,
         "metrics": values,
-        "differences": _differences(metrics, values, errors, name),
+        "differences": _compute_differences(metrics, values, errors, name),
         "gains": {where: [gain.gain, *(gain.interval or (None, None))] for where, gain in gains.items()},
     }
 
 
-def _loss(value: float | None, loss: str) -> str:
+def _format_optional_loss(value: float | None, loss: str) -> str:
     return "undefined" if value is None else format_loss(value, loss)
 
 
@@ -466,7 +466,7 @@ def _judge_rows(rows: JudgedRows, evaluation: Evaluation) -> tuple[list[str], li
             f"predictions: NaN or infinite for {count:,} of {count_text(total, 'row')} of {evaluation.split}, must be "
             "finite"
         )
-    problem = rows.comparison.problem(evaluation.split)
+    problem = rows.comparison.explain_problem(evaluation.split)
     if problem:
         is_warning = rows.comparison.is_better and evaluation.insignificant_gain == "warn"
         (warnings if is_warning else failures).append(problem)
@@ -500,7 +500,7 @@ def _judge_challenger(name: str, rows: JudgedRows, evaluation: Evaluation) -> tu
     return (text, False) if worse else ("", False)
 
 
-def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
+def _describe_decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
     """Return `EvaluationReport.decision`."""
     if rows.decision is None:
         return {}
@@ -546,7 +546,7 @@ def read_failures(evaluation_uri: str, metrics: Metrics, baseline: Metrics, rows
         return []
     failures = []
     for validation in result.metric_validations_per_slice:
-        where = name_slice([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys])
+        where = name_slice([(k.column, _read_slice_value(k)) for k in validation.slice_key.single_slice_keys])
         for failure in validation.failures:
             name = failure.metric_key.name
             is_own = metrics.get(where, {}).get(name) is None
@@ -561,7 +561,7 @@ def read_failures(evaluation_uri: str, metrics: Metrics, baseline: Metrics, rows
                     # TFMA's own value of a change is the difference.
                     value=values.candidate if is_change and values.is_complete else measured,
                     bound=bound,
-                    reason=_why_undefined(name, where, rows) if is_own else "it is for the last blessed model",
+                    reason=_explain_undefined(name, where, rows) if is_own else "it is for the last blessed model",
                     origin=origin,
                 )
             )
@@ -575,7 +575,7 @@ def read_failures(evaluation_uri: str, metrics: Metrics, baseline: Metrics, rows
     return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
 
 
-def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
+def _explain_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
     """Return why the candidate's metric has no value on a slice."""
     if rows is None:
         return "the rows do not define it"
@@ -590,7 +590,7 @@ def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
     return described.undefined.format(rows=where_rows, positive=positive)
 
 
-def _slice_value(key: Any) -> Any:
+def _read_slice_value(key: Any) -> Any:
     value = getattr(key, key.WhichOneof("kind"))
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 

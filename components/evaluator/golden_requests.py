@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from cli.errors import DataError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from schemas.data import ReadOptions
 from schemas.features import BaseFeature, FeatureSet, Timestamp, Vector, safe_name
 from schemas.sensitive import MASK
@@ -51,8 +51,12 @@ def write_golden(
     """
     # The rows were read with other options: what stood for a missing value is missing by now.
     inputs = build_inputs(features, ReadOptions())
-    fitting = (record for record in _read_first_records(uris) if _fits(inputs, _instance(record, features)))
-    sensitive = {name: _placeholder(feature) for name, feature in features.raw_features.items() if feature.sensitive}
+    fitting = (
+        record for record in _read_first_records(uris) if _is_accepted(inputs, _build_instance(record, features))
+    )
+    sensitive = {
+        name: _build_placeholder(feature) for name, feature in features.raw_features.items() if feature.sensitive
+    }
     records = mask_records(list(itertools.islice(fitting, count)), sensitive)
     if not records:
         raise DataError(
@@ -65,7 +69,9 @@ def write_golden(
     }
     answers = to_rows({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
-        file.write(GoldenRequests([_instance(record, features) for record in records], answers, tolerance).to_json())
+        file.write(
+            GoldenRequests([_build_instance(record, features) for record in records], answers, tolerance).to_json()
+        )
 
 
 def write_tensor_golden(
@@ -78,7 +84,7 @@ def write_tensor_golden(
     records = list(itertools.islice(_read_first_records(uris), count))
     try:
         predictor = TensorPredictor(model_path)
-        instances = [_tensor_instance(record, predictor.specs) for record in records]
+        instances = [_build_tensor_instance(record, predictor.specs) for record in records]
         golden = GoldenRequests(instances, predictor.predict(instances) if instances else [], tolerance)
     except (ModelError, RequestError) as error:
         _LOG.warning("Evaluator: there are no golden requests: %s", error)
@@ -87,7 +93,7 @@ def write_tensor_golden(
         file.write(golden.to_json())
 
 
-def _tensor_instance(record: bytes, specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
+def _build_tensor_instance(record: bytes, specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
     if [spec.dtype for spec in specs.values()] == [tf.string]:
         return {name: {"b64": base64.b64encode(record).decode()} for name in specs}
     columns = tf.train.Example.FromString(record).features.feature
@@ -102,14 +108,14 @@ def _tensor_instance(record: bytes, specs: Mapping[str, tf.TensorSpec]) -> dict[
 
 def _read_first_records(uris: Sequence[str]) -> Iterator[bytes]:
     """Yield the first records of a split."""
-    paths = [file for uri in uris for file in files_in(uri)]
+    paths = [file for uri in uris for file in list_files(uri)]
     files = itertools.chain.from_iterable(
         tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "").as_numpy_iterator() for path in paths
     )
     return itertools.islice(files, _ROWS_LOOKED_THROUGH)
 
 
-def _placeholder(feature: BaseFeature) -> str:
+def _build_placeholder(feature: BaseFeature) -> str:
     """Return a string that a request takes in the place of a sensitive one."""
     return feature.delimiter.join(["0"] * feature.length) if isinstance(feature, Vector) else MASK
 
@@ -135,17 +141,17 @@ def mask_records(records: Sequence[bytes], sensitive: Mapping[str, str]) -> list
     return [bytes(example.SerializeToString()) for example in examples]
 
 
-def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
+def _build_instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
     """Return the raw values of a record by the model's input names, without those that are missing."""
     values = tf.train.Example.FromString(record).features.feature
-    raw = {name: _value(values[name]) for name in features.raw_features}
+    raw = {name: _read_value(values[name]) for name in features.raw_features}
     for name, feature in features.raw_features.items():
         if isinstance(feature, Timestamp) and raw[name] is not None:
             raw[name] = TimeFormat(feature.format, feature.time_zone).write(raw[name])
     return {safe_name(name): value for name, value in raw.items() if value is not None}
 
 
-def _value(feature: tf.train.Feature) -> Any:
+def _read_value(feature: tf.train.Feature) -> Any:
     kind = feature.WhichOneof("kind")
     values = getattr(feature, kind).value if kind else ()
     if not values:
@@ -153,7 +159,7 @@ def _value(feature: tf.train.Feature) -> Any:
     return values[0].decode("utf-8", errors="surrogateescape") if isinstance(values[0], bytes) else values[0]
 
 
-def _fits(inputs: Inputs, instance: dict[str, Any]) -> bool:
+def _is_accepted(inputs: Inputs, instance: dict[str, Any]) -> bool:
     """Return whether the server would take a row: a text in another encoding than UTF-8 it would not."""
     try:
         convert_rows(inputs, [instance])

@@ -37,7 +37,7 @@ def find_columns(features: FeatureSet, transform_uri: str, targets: Collection[s
     kept = {
         name: feature
         for name, feature in features.features.items()
-        if all(_is_as_declared(column, specs, ranges) for column in _columns_of(features, name))
+        if all(_is_as_declared(column, specs, ranges) for column in _list_columns(features, name))
     }
     crosses = tuple(
         cross
@@ -51,7 +51,7 @@ def find_columns(features: FeatureSet, transform_uri: str, targets: Collection[s
     for name, spec in sorted(specs.items()):
         if name in excluded:
             continue
-        reason = _why_unreadable(spec)
+        reason = _explain_unreadable(spec)
         if reason:
             left_out.append(f"{name} ({reason})")
             continue
@@ -74,7 +74,7 @@ def find_columns(features: FeatureSet, transform_uri: str, targets: Collection[s
     return columns, ", ".join(left_out)
 
 
-def _columns_of(features: FeatureSet, name: str) -> Iterator[IdColumn | NumberColumn]:
+def _list_columns(features: FeatureSet, name: str) -> Iterator[IdColumn | NumberColumn]:
     """Yield the transformed columns of a feature."""
     for key, part in features.features[name].expand(name).items():
         yield from part.id_columns(key)
@@ -92,7 +92,7 @@ def _is_as_declared(column: IdColumn | NumberColumn, specs: Mapping[str, Any], r
     return bool(spec.dtype == tf.int64) and least >= 0 and greatest < column.num_ids
 
 
-def _why_unreadable(spec: Any) -> str:
+def _explain_unreadable(spec: Any) -> str:
     """Return why a column has no place in a matrix of numbers; empty if it has one."""
     if not isinstance(spec, tf.io.FixedLenFeature):
         return "not dense"

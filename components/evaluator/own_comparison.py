@@ -43,9 +43,9 @@ from components.evaluator.challengers import (
     EncodedColumns,
     Encoder,
     FittedChallengers,
-    declared_names,
     describe_failure,
     fit_to_sample,
+    list_declared_names,
 )
 from components.evaluator.constant_predictor import ConstantPredictor, PairedLosses
 from components.evaluator.model_outputs import to_probabilities
@@ -146,7 +146,7 @@ def compare(make_pipeline: Callable[[], beam.Pipeline], compared: ComparedModel,
       folder: Folder of the evaluation, for files that are removed again.
     """
     columns, remark = None, ""
-    names = declared_names(compared.evaluation.challengers)
+    names = list_declared_names(compared.evaluation.challengers)
     if names:
         columns, remark = compared.find_columns()
     train, outputs = _read_train(make_pipeline, compared, columns, folder)
@@ -157,7 +157,7 @@ def compare(make_pipeline: Callable[[], beam.Pipeline], compared: ComparedModel,
         rows = _extract(pipeline, compared, compared.evaluation.split)
         chosen = (
             rows
-            | "PairLosses" >> beam.Map(_Forms.of, train=train.labels, declared=compared.declared)
+            | "PairLosses" >> beam.Map(_Forms.from_batch, train=train.labels, declared=compared.declared)
             | "AddLosses" >> beam.CombineGlobally(_Merge(_Forms))
             | "Choose" >> beam.Map(_Forms.choose, declared=compared.declared)
         )
@@ -222,7 +222,7 @@ def _fit(
     constant = train.labels.find_constant(outputs, compared.declared)
     if columns is None or train.problem or isinstance(constant, str):
         reason = train.problem or (constant if isinstance(constant, str) else remark)
-        return None, [ChallengerFit(name, reason) for name in declared_names(settings)]
+        return None, [ChallengerFit(name, reason) for name in list_declared_names(settings)]
     fitted, outcomes = fit_to_sample(settings, columns, train.sample, constant.classes, compared.seed)
     return fitted if fitted.models else None, [replace(outcome, left_out=remark) for outcome in outcomes]
 
@@ -317,7 +317,7 @@ def _select_rows(extracts: Mapping[str, Any], key: str, sliced: Iterable[str]) -
         "weights": extracts.get(tfma_constants.EXAMPLE_WEIGHTS_KEY),
         "predictions": predictions,
         "records": records,
-        # Equal rows are told apart by their number.
+        # Equal rows differ in their number.
         "ids": tf.strings.to_hash_bucket_fast(records, np.iinfo(np.int64).max).numpy().astype(np.uint64),
         "columns": {name: columns[name] for name in sliced if name in columns},
     }
@@ -338,7 +338,7 @@ def _count_outputs(batch: Mapping[str, Any]) -> int:
 
 def _read_labels(batch: Mapping[str, Any]) -> Array | None:
     """Return the labels of a batch as numbers, [rows]; None of other labels than one number a row, or one-hot ones."""
-    labels = _one_in_each_row(batch["labels"], len(batch["ids"]))
+    labels = _read_single_values(batch["labels"], len(batch["ids"]))
     if labels is None or labels.dtype.kind not in "biuf" or labels.ndim > 2:
         return None
     if labels.ndim == 2 and labels.shape[1] > 1:
@@ -348,18 +348,18 @@ def _read_labels(batch: Mapping[str, Any]) -> Array | None:
 
 
 def _read_weights(batch: Mapping[str, Any], rows: int) -> Array:
-    weights = _one_in_each_row(batch["weights"], rows)
+    weights = _read_single_values(batch["weights"], rows)
     return np.ones(rows) if weights is None else np.asarray(weights, np.float64).reshape(rows)
 
 
-def _one_in_each_row(values: Any, rows: int) -> Array | None:
+def _read_single_values(values: Any, rows: int) -> Array | None:
     """Return a column as TFMA holds it as an array; None of a sparse column without exactly one value in each row."""
     if isinstance(values, _SPARSE):
-        return values.values if np.array_equal(values.indices, _first_places(rows)) else None
+        return values.values if np.array_equal(values.indices, _list_first_places(rows)) else None
     return values if isinstance(values, np.ndarray) else None
 
 
-def _first_places(rows: int) -> Array:
+def _list_first_places(rows: int) -> Array:
     """Return the indices of a column with one value in each row."""
     return np.stack([np.arange(rows), np.zeros(rows, np.int64)], axis=1)
 
@@ -383,14 +383,14 @@ class _TrainLabels:
     is_countable: bool = True
 
     @classmethod
-    def of(cls, batch: Mapping[str, Any]) -> "_TrainLabels":
+    def from_batch(cls, batch: Mapping[str, Any]) -> "_TrainLabels":
         labels = _read_labels(batch)
         if labels is None:
             return cls("the labels are not numbers, one in each row")
         weights = _read_weights(batch, len(labels))
         distinct, places = np.unique(labels, return_inverse=True)
         counts = list(zip(distinct.tolist(), np.bincount(places, weights, len(distinct)).tolist(), strict=True))
-        return cls("", float(weights.sum()), float(labels @ weights), counts)._limit()
+        return cls("", float(weights.sum()), float(labels @ weights), counts)._limit_classes()
 
     def merge(self, other: "_TrainLabels") -> "_TrainLabels":
         counts = dict(self.counts)
@@ -399,9 +399,9 @@ class _TrainLabels:
         is_countable = self.is_countable and other.is_countable
         problem = self.problem or other.problem
         weight, total = self.weight + other.weight, self.total + other.total
-        return _TrainLabels(problem, weight, total, [*counts.items()], is_countable)._limit()
+        return _TrainLabels(problem, weight, total, [*counts.items()], is_countable)._limit_classes()
 
-    def _limit(self) -> "_TrainLabels":
+    def _limit_classes(self) -> "_TrainLabels":
         if len(self.counts) > _MAX_CLASSES:
             self.is_countable = False
         if not self.is_countable:
@@ -418,7 +418,7 @@ class _TrainLabels:
         labels = [label for label, _ in self.counts]
         is_class = self.is_countable and all(label in range(classes) for label in labels)
         if is_class and (outputs > 1 or declared != "numbers"):
-            return ConstantPredictor.of_classes(
+            return ConstantPredictor.from_class_rows(
                 np.array([dict(self.counts).get(float(k), 0.0) for k in range(classes)])
             )
         if outputs == 1:
@@ -475,7 +475,7 @@ class _ReadTrain(beam.DoFn):
         self._encoder: Encoder | None = None
 
     def process(self, batch: Mapping[str, Any]) -> Iterator[_Train]:
-        labels, counted = _read_labels(batch), _TrainLabels.of(batch)
+        labels, counted = _read_labels(batch), _TrainLabels.from_batch(batch)
         if labels is None or self._columns is None:
             yield _Train(counted)
             return
@@ -521,10 +521,10 @@ class _SampleSlices(beam.DoFn):
 def _read_column(values: Any, rows: int) -> SlicedColumn | None:
     """Return a column of a batch as TFMA holds it; None of a column with several values in a row."""
     if isinstance(values, np.ndarray) and values.size == rows:
-        values = VarLenTensorValue(values.reshape(rows), _first_places(rows), np.array([rows, 1]))
+        values = VarLenTensorValue(values.reshape(rows), _list_first_places(rows), np.array([rows, 1]))
     if not isinstance(values, _SPARSE) or np.any(values.indices[:, 1:]):
         return None
-    return SlicedColumn.of(values, rows)
+    return SlicedColumn.from_sparse(values, rows)
 
 
 @dataclass
@@ -544,7 +544,7 @@ class _Forms:
     outputs: int = 0
 
     @classmethod
-    def of(cls, batch: Mapping[str, Any], train: _TrainLabels, declared: Predictions | None) -> "_Forms":
+    def from_batch(cls, batch: Mapping[str, Any], train: _TrainLabels, declared: Predictions | None) -> "_Forms":
         labels, predictions = _read_labels(batch), _read_outputs(batch)
         if labels is None:
             return cls("the labels are not numbers, one in each row")
@@ -563,7 +563,7 @@ class _Forms:
         if outputs == 1:
             predictions = predictions[:, 0]
         if not constant.classes:
-            numbers = {"numbers": PairedLosses.of(constant, labels, predictions, weights)}
+            numbers = {"numbers": PairedLosses.from_batch(constant, labels, predictions, weights)}
             return cls("", numbers, outputs=outputs)
         is_probability = bool(((finite >= 0) & (finite <= 1)).all())
         if outputs > 1:
@@ -571,8 +571,8 @@ class _Forms:
         # Of a batch of logits only the losses of logits are read.
         as_probabilities = predictions if is_probability else np.full_like(predictions, 0.5)
         losses = {
-            "probabilities": PairedLosses.of(constant, labels, as_probabilities, weights),
-            "logits": PairedLosses.of(constant, labels, to_probabilities(predictions, outputs), weights),
+            "probabilities": PairedLosses.from_batch(constant, labels, as_probabilities, weights),
+            "logits": PairedLosses.from_batch(constant, labels, to_probabilities(predictions, outputs), weights),
         }
         return cls("", losses, is_probability, outputs)
 

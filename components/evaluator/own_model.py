@@ -16,13 +16,13 @@ from tfx.utils import json_utils, proto_utils
 
 from components.config import Challengers, Evaluation, TfmaMetric
 from components.evaluator import component
-from components.evaluator.challengers import declared_names
+from components.evaluator.challengers import list_declared_names
 from components.evaluator.constant_predictor import ConstantComparison
-from components.evaluator.evaluation import BASELINE, JudgedRows, add_thresholds, slicing_specs, summarize
+from components.evaluator.evaluation import BASELINE, JudgedRows, add_thresholds, build_slicing_specs, summarize
 from components.evaluator.own_comparison import ComparedModel, OwnComparison, compare
 from components.evaluator.resampling import CONSTANT
 from components.evaluator.sliced_predictions import CANDIDATE
-from components.evaluator.tfma_metrics import PLOTS, metric_config
+from components.evaluator.tfma_metrics import PLOTS, build_metric_config
 from schemas.features import FeatureSet
 from schemas.slices import OVERALL
 from serving.model.literal_paths import make_literal_path
@@ -51,7 +51,7 @@ class JudgingExecutor(executor.Executor):
         compared = ComparedModel(input_dict, config, requirements, features, seed)
         comparison = compare(self._make_beam_pipeline, compared, folder)
         if requirements.plots:
-            config.metrics_specs[0].metrics.extend(_plots(comparison))
+            config.metrics_specs[0].metrics.extend(_list_plots(comparison))
         super().Do(input_dict, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(config)})
         constant, losses = comparison.constant, comparison.losses
         rows = None
@@ -60,7 +60,7 @@ class JudgingExecutor(executor.Executor):
             rows = JudgedRows(
                 comparison.classes,
                 losses,
-                ConstantComparison.of(constant, losses, None if gain is None else gain.interval),
+                ConstantComparison.from_losses(constant, losses, None if gain is None else gain.interval),
                 errors=comparison.errors,
                 outcomes=comparison.outcomes,
                 is_own=True,
@@ -82,15 +82,15 @@ class JudgingExecutor(executor.Executor):
 
 def _explain_challengers(settings: Challengers, problem: str) -> dict[str, dict[str, str]]:
     """Return why there are no challengers, an entry for each that is declared."""
-    return {name: {"text": f"not compared: {problem}", "problem": problem} for name in declared_names(settings)}
+    return {name: {"text": f"not compared: {problem}", "problem": problem} for name in list_declared_names(settings)}
 
 
-def _plots(comparison: OwnComparison) -> list[config_pb2.MetricConfig]:
+def _list_plots(comparison: OwnComparison) -> list[config_pb2.MetricConfig]:
     """Return the plots of the outputs: none of numbers, and none of outputs that cannot be compared."""
     if not comparison.classes:
         return []
     plots = PLOTS["binary" if comparison.outputs == 1 else "multiclass"]
-    return [metric_config(plot, is_batched=False, is_logits=comparison.predictions == "logits") for plot in plots]
+    return [build_metric_config(plot, is_batched=False, is_logits=comparison.predictions == "logits") for plot in plots]
 
 
 class OwnModelEvaluator(base_beam_component.BaseBeamComponent):
@@ -137,7 +137,7 @@ class OwnModelEvaluator(base_beam_component.BaseBeamComponent):
                 features=None if features is None else features.to_model_json(),
                 example_splits=json_utils.dumps([evaluation.split]),
                 fairness_indicator_thresholds="null",
-                eval_config=own_eval_config(evaluation, label),
+                eval_config=build_own_eval_config(evaluation, label),
                 requirements=evaluation.without_paths().model_dump_json(),
                 golden_requests=golden_requests,
                 golden_tolerance=golden_tolerance,
@@ -150,7 +150,7 @@ class OwnModelEvaluator(base_beam_component.BaseBeamComponent):
         )
 
 
-def own_eval_config(evaluation: Evaluation, label: str) -> config_pb2.EvalConfig:
+def build_own_eval_config(evaluation: Evaluation, label: str) -> config_pb2.EvalConfig:
     """Return TFMA's config for a model of the user's own.
 
     TFMA would fail all thresholds on slices that are too small; the summary leaves these out.
@@ -163,17 +163,17 @@ def own_eval_config(evaluation: Evaluation, label: str) -> config_pb2.EvalConfig
     fields = {**spec.model_dump(exclude_none=True, exclude={"predictions"}), "label_key": spec.label_key or label}
     metrics = []
     for metric in evaluation.tfma_metrics:
-        metrics.append(metric_config(metric, is_batched=False))
+        metrics.append(build_metric_config(metric, is_batched=False))
         add_thresholds(metrics[-1], metric.name, evaluation)
     return config_pb2.EvalConfig(
         # TFMA adds the baseline where there is one, and names both.
         model_specs=[config_pb2.ModelSpec(**fields)],
-        slicing_specs=slicing_specs(evaluation),
+        slicing_specs=build_slicing_specs(evaluation),
         metrics_specs=[
             config_pb2.MetricsSpec(metrics=metrics),
             # Rows, not their weights, make a slice large enough.
             config_pb2.MetricsSpec(
-                metrics=[metric_config(_ROWS, is_batched=False)],
+                metrics=[build_metric_config(_ROWS, is_batched=False)],
                 example_weights=config_pb2.ExampleWeightOptions(unweighted=True),
             ),
         ],

@@ -43,8 +43,10 @@ def _convert(plots: Mapping[str, Any], classes: Sequence[str], threshold: float)
     converted: dict[str, Any] = {}
     matrices = plots.get("confusionMatrixAtThresholds", {}).get("matrices", [])
     if matrices:
-        converted["roc"] = _thin([_point(m, ("falsePositives", "trueNegatives"), "truePositives") for m in matrices])
-        converted["precision_recall"] = _thin(
+        converted["roc"] = _thin_out(
+            [_compute_point(m, ("falsePositives", "trueNegatives"), "truePositives") for m in matrices]
+        )
+        converted["precision_recall"] = _thin_out(
             [
                 [m.get("recall", 0.0), m.get("precision", 0.0)]
                 for m in matrices
@@ -70,14 +72,14 @@ def _convert(plots: Mapping[str, Any], classes: Sequence[str], threshold: float)
     return converted
 
 
-def _point(matrix: Mapping[str, float], negatives: tuple[str, str], positives: str) -> list[float]:
+def _compute_point(matrix: Mapping[str, float], negatives: tuple[str, str], positives: str) -> list[float]:
     """Return the false and the true positive rate."""
     false, all_negatives = matrix.get(negatives[0], 0.0), sum(matrix.get(key, 0.0) for key in negatives)
     true, all_positives = matrix.get(positives, 0.0), matrix.get(positives, 0.0) + matrix.get("falseNegatives", 0.0)
     return [false / all_negatives if all_negatives else 0.0, true / all_positives if all_positives else 0.0]
 
 
-def _thin(points: Points) -> Points:
+def _thin_out(points: Points) -> Points:
     """Return distinct neighbours of a curve, at most `_MAX_POINTS`, with both ends."""
     distinct = [point for place, point in enumerate(points) if place == 0 or point != points[place - 1]]
     step = max(1, -(-len(distinct) // (_MAX_POINTS - 1)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluator.constant_predictor import ConstantPredictor, row_losses
+from components.evaluator.constant_predictor import ConstantPredictor, compute_row_losses
 from components.evaluator.sliced_predictions import CANDIDATE
 from schemas.bootstrap import find_difference, replicate_metrics, standard_error
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
@@ -120,14 +120,16 @@ class Resampling:
         gains: dict[str, Array] = {}
         losses: dict[str, Array] = {}
         if CANDIDATE in finite:
-            own, losses[CONSTANT] = self.constant.losses(labels, finite[CANDIDATE])
+            own, losses[CONSTANT] = self.constant.compute_losses(labels, finite[CANDIDATE])
             losses |= {
-                name: row_losses(labels, finite[name], self.constant.classes) for name in challengers if name in finite
+                name: compute_row_losses(labels, finite[name], self.constant.classes)
+                for name in challengers
+                if name in finite
             }
             gains = {name: other - own for name, other in losses.items()}
         names = [name for name in self.metrics if METRICS[name].has_interval]
         measured = finite if names else {}
-        counts = {name: self._counts(name) for name in measured}
+        counts = {name: self._create_counts(name) for name in measured}
         rows = effective_rows(weights)
         # A sample varies more than all rows.
         shrink = math.sqrt(len(sample.ids) / sample.rows)
@@ -158,8 +160,8 @@ class Resampling:
             values={name: self._measure(labels, finite[name], weights) for name in challengers if name in finite},
             gains={
                 name: Gain(
-                    loss=_average(losses[name], weights),
-                    gain=_average(values, weights),
+                    loss=_compute_average(losses[name], weights),
+                    gain=_compute_average(values, weights),
                     error=find_error(replicates.means[name]),
                     rows=sample.rows,
                     effective_rows=rows_of_all,
@@ -168,17 +170,17 @@ class Resampling:
             },
         )
 
-    def _counts(self, model: str) -> Counts:
+    def _create_counts(self, model: str) -> Counts:
         return create_empty_counts(self.label, self.thresholds.get(model, DEFAULT_THRESHOLD), self.costs)
 
     def _measure(self, labels: Array, predictions: Array, weights: Array) -> dict[str, float | None]:
-        counts = self._counts("")
+        counts = self._create_counts("")
         counts.add(labels, predictions, weights)
         values = {name: METRICS[name].compute(counts) for name in self.metrics}
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _average(values: Array, weights: Array) -> float | None:
+def _compute_average(values: Array, weights: Array) -> float | None:
     total = float(weights.sum())
     return float(weighted_sum(values, weights)) / total if total else None
 

@@ -12,7 +12,7 @@ from apache_beam.utils import shared
 from tensorflow_model_analysis.constants import EXAMPLE_WEIGHTS_KEY, FEATURES_KEY
 
 from cli.errors import PipelineError
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.evaluator.challengers import FittedChallengers
 from components.evaluator.model_outputs import predict, read_labels
 from components.model_files import read_bytes
@@ -45,18 +45,18 @@ class LoadedModels:
         self._declared = declared
         self._shared = shared.Shared()
 
-    def here(self) -> Mapping[str, Any]:
+    def load(self) -> Mapping[str, Any]:
         """Return the models by name; to be held as long as a signature of theirs is called."""
         models: Mapping[str, Any] = self._shared.acquire(lambda: _Models(self.paths))
         return models
 
-    def features(self, model: str) -> FeatureSet:
+    def read_features(self, model: str) -> FeatureSet:
         """Return the declaration that a model was trained on."""
         if self._declared is not None and not tf.io.gfile.exists(os.path.join(self.paths[model], DECLARATION_FILE)):
             return self._declared
         return FeatureSet.model_validate_json(read_bytes(os.path.join(self.paths[model], DECLARATION_FILE)))
 
-    def decision(self, model: str) -> DecisionThreshold:
+    def read_decision(self, model: str) -> DecisionThreshold:
         """Return the threshold that a model decides by.
 
         Raises:
@@ -112,9 +112,9 @@ class PredictAndSlice(beam.DoFn):
     def setup(self) -> None:
         self._encoder = self._challengers.load() if self._challengers is not None else None
         # In this order: Beam keeps the last, and the golden requests need the candidate again.
-        self._loaded = self._models.here()
-        self._features = self._models.features(CANDIDATE)
-        self._rows = batch_rows(len(self._features.features), _ROWS_PREDICTED_TOGETHER)
+        self._loaded = self._models.load()
+        self._features = self._models.read_features(CANDIDATE)
+        self._rows = compute_batch_rows(len(self._features.features), _ROWS_PREDICTED_TOGETHER)
 
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
         features = self._features
@@ -125,11 +125,11 @@ class PredictAndSlice(beam.DoFn):
         for batch in records.batch(self._rows).prefetch(1):
             predictions = {name: predict(model, batch, features.label.kind) for name, model in self._loaded.items()}
             labels = read_labels(self._loaded[CANDIDATE], batch, features)
-            by_row = {"labels": labels, ROW_IDS: number_rows(name, first, len(batch)), **self._weights(batch)}
+            by_row = {"labels": labels, ROW_IDS: number_rows(name, first, len(batch)), **self._read_weights(batch)}
             first += len(batch)
             challengers = self._challenge(batch)
-            features_by_row = self._features_by_row(batch)
-            for key, rows in self._slices(batch):
+            features_by_row = self._read_raw_values(batch)
+            for key, rows in self._find_slices(batch):
                 chosen = {name: values[rows] for name, values in predictions.items()}
                 # TFMA keys predictions by model only where there are two.
                 yield (
@@ -152,7 +152,7 @@ class PredictAndSlice(beam.DoFn):
             return {}
         return self._challengers.predict(self._encoder, records)
 
-    def _features_by_row(self, records: tf.Tensor) -> dict[str, Any]:
+    def _read_raw_values(self, records: tf.Tensor) -> dict[str, Any]:
         """Return the raw values of each row as an array, empty where they are missing."""
         if not self._columns:
             return {}
@@ -165,16 +165,16 @@ class PredictAndSlice(beam.DoFn):
             columns[name] = by_row
         return columns
 
-    def _weights(self, records: tf.Tensor) -> dict[str, Any]:
+    def _read_weights(self, records: tf.Tensor) -> dict[str, Any]:
         if self._weight is None:
             return {}
         parsed = tf.io.parse_example(records, {self._weight: tf.io.FixedLenFeature([], tf.float32)})
         return {EXAMPLE_WEIGHTS_KEY: parsed[self._weight].numpy()}
 
-    def _slices(self, records: tf.Tensor) -> Iterator[tuple[SliceKey, Any]]:
+    def _find_slices(self, records: tf.Tensor) -> Iterator[tuple[SliceKey, Any]]:
         """Yield each slice key of a batch with the indices of its rows."""
         parsed = tf.io.parse_example(records, self._spec) if self._spec else {}
-        columns = {name: SlicedColumn.of(values, len(records)) for name, values in parsed.items()}
+        columns = {name: SlicedColumn.from_sparse(values, len(records)) for name, values in parsed.items()}
         return slice_rows(self._slicings, columns)
 
 
@@ -186,13 +186,13 @@ class SlicedColumn:
     places: Any
 
     @classmethod
-    def of(cls, values: Any, rows: int) -> "SlicedColumn":
+    def from_sparse(cls, values: Any, rows: int) -> "SlicedColumn":
         """Return the first value of each row of a sparse column; strings decoded."""
         first = values.indices[:, 1] == 0
         distinct, places = tf.unique(values.values[first])
         of_rows = np.full(rows, -1)
         of_rows[values.indices[:, 0][first]] = places
-        return cls([_text(value) for value in distinct.numpy().tolist()], of_rows)
+        return cls([_decode(value) for value in distinct.numpy().tolist()], of_rows)
 
 
 def slice_rows(
@@ -211,5 +211,5 @@ def slice_rows(
             yield tuple((name, columns[name].distinct[columns[name].places[rows[0]]]) for name in slicing), rows
 
 
-def _text(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value

@@ -63,7 +63,7 @@ class EvaluatorSummary(NodeSummary):
         ]
         return ", ".join([*texts[:1], verdict])
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         lines = [("warning", text) for text in self.warnings]
         lines += [("95 %", text) for text in self._describe_intervals()]
         if self.constant_predictor:

@@ -50,7 +50,7 @@ def check_metrics(metrics: Sequence[TfmaMetric], columns: Iterable[str]) -> None
     """
     build_metrics(metrics)
     try:
-        find_features([metric_config(metric) for metric in metrics if metric.is_own], columns)
+        find_features([build_metric_config(metric) for metric in metrics if metric.is_own], columns)
     except PipelineError as error:
         raise ConfigError(str(error)) from error
 
@@ -114,7 +114,9 @@ def read_code(metric: TfmaMetric) -> UserCode | None:
     return UserCode.read(_KEY, metric.class_name) if metric.is_own else None
 
 
-def metric_config(metric: TfmaMetric, *, is_batched: bool = True, is_logits: bool = False) -> config_pb2.MetricConfig:
+def build_metric_config(
+    metric: TfmaMetric, *, is_batched: bool = True, is_logits: bool = False
+) -> config_pb2.MetricConfig:
     """Return TFMA's config of a metric.
 
     Args:
@@ -160,7 +162,7 @@ class RowMetric(metric_types.Metric):
         is_logits: whether the predictions are logits, which it gets as probabilities.
         """
         super().__init__(
-            _computations,
+            _build_computations,
             name=name,
             class_name=class_name,
             arguments=arguments,
@@ -170,7 +172,7 @@ class RowMetric(metric_types.Metric):
         )
 
 
-def _computations(
+def _build_computations(
     name: str,
     class_name: str,
     arguments: Mapping[str, Any] | None = None,
@@ -265,7 +267,7 @@ def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserC
             )
         with code.report_errors(code.name, metric_class):
             return metric_class(**{"name": name, **arguments})
-    classes = {**_keras_classes(), **metric_types.registered_metrics()}
+    classes = {**_list_keras_classes(), **metric_types.registered_metrics()}
     if class_name not in classes:
         raise ConfigError(
             f"{_KEY}: TFMA and Keras have no metric '{class_name}'; {did_you_mean(class_name, sorted(classes))}"
@@ -278,7 +280,7 @@ def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserC
         ) from error
 
 
-def _keras_classes() -> dict[str, Any]:
+def _list_keras_classes() -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(tf_keras.metrics).items()
@@ -395,7 +397,7 @@ class _Inputs(metric_types.Preprocessor):
 _Histogram = tuple[np.ndarray, np.ndarray]
 
 
-def _arrays(combiner: Any, element: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _extract_arrays(combiner: Any, element: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels, predictions and weights of the rows that a combiner gets."""
     predictions = element.prediction
     if isinstance(predictions, dict):
@@ -414,7 +416,7 @@ class _BatchedMatrix(matrices._MultiClassConfusionMatrixCombiner):
 
     def add_input(self, accumulator: dict[float, Any], element: Any) -> dict[float, Any]:
         """Add all rows of an array."""
-        labels, predictions, weights = _arrays(self, element)
+        labels, predictions, weights = _extract_arrays(self, element)
         predicted = predictions.argmax(axis=1)
         for threshold in self._thresholds:
             below = predictions.max(axis=1) <= threshold
@@ -446,7 +448,7 @@ class _BatchedHistogram(calibration_histogram._CalibrationHistogramCombiner):
 
     def add_input(self, accumulator: _Histogram, element: Any) -> _Histogram:
         """Add all rows of an array."""
-        labels, predictions, weights = _arrays(self, element)
+        labels, predictions, weights = _extract_arrays(self, element)
         finite = np.isfinite(predictions)
         predictions, labels, weights = predictions[finite], labels[finite], weights[finite]
         values = predictions if self._prediction_based_bucketing else labels

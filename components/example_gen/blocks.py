@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from components.example_gen.equal_rows import make_records
 from components.example_gen.labels import LabelCounts, count_labels
-from components.example_gen.parts import Rules, in_parts
-from components.example_gen.shares import Shares, in_shares
+from components.example_gen.parts import Rules, assign_parts
+from components.example_gen.shares import Shares, assign_shares
 from components.example_records import deflate, frame_records, serialize_columns
 from schemas.tables.precision import TableCounts
 from schemas.tables.row_hash import column_hashes, points
@@ -85,7 +85,7 @@ def convert(table: Table, division: Division, counts: TableCounts) -> Iterator[t
     This thread reads; others convert. No more than `BATCHES_AHEAD` batches are there at a time, besides the one read.
     """
     waiting: deque[Future[tuple[list[tuple[str, Block]], TableCounts]]] = deque()
-    occurrences = division.shares.occurrences(division.shard)
+    occurrences = division.shares.build_occurrences(division.shard)
 
     def take() -> list[tuple[str, Block]]:
         blocks, piece_counts = waiting.popleft().result()
@@ -97,21 +97,21 @@ def convert(table: Table, division: Division, counts: TableCounts) -> Iterator[t
             numbers = None
             if occurrences is not None:
                 # They count on from batch to batch, and so this thread counts them.
-                numbers = occurrences.next(batch.hashes, in_parts(table, batch, division.rules)[1])
-            waiting.append(pool.submit(_blocks, table, batch, division, numbers, counts.columns))
+                numbers = occurrences.assign_numbers(batch.hashes, assign_parts(table, batch, division.rules)[1])
+            waiting.append(pool.submit(_build_blocks, table, batch, division, numbers, counts.columns))
             if len(waiting) >= BATCHES_AHEAD:
                 yield from take()
         while waiting:
             yield from take()
 
 
-def _blocks(
+def _build_blocks(
     table: Table, batch: Batch, division: Division, occurrences: NDArray[np.int64] | None, columns: Columns
 ) -> tuple[list[tuple[str, Block]], TableCounts]:
     grouped = batch.groups is not None
     row_points = points(batch.group_hashes if grouped else batch.hashes, occurrences)
-    is_in_split, left = in_parts(table, batch, division.rules)
-    is_in_split |= in_shares(row_points, left, division.split, division.shares.bounds)
+    is_in_split, left = assign_parts(table, batch, division.rules)
+    is_in_split |= assign_shares(row_points, left, division.split, division.shares.bounds)
     counts = TableCounts(columns)
     counts.add(batch, is_in_split)
     blocks = []

@@ -42,16 +42,16 @@ from components.example_gen.equal_rows import choose_sampling, compare_rows, ope
 from components.example_gen.groups import check_groups, write_groups
 from components.example_gen.input_fingerprint import SPAN_SEPARATOR, name_input
 from components.example_gen.labels import LabelCounts, merge_label_counts, summarize_label_counts
-from components.example_gen.parts import rules_of, split_rules
-from components.example_gen.shares import Shares, shares
+from components.example_gen.parts import collect_rules, select_rules
+from components.example_gen.shares import Shares, decide_shares
 from components.example_gen.split_findings import (
-    contradictory_labels,
-    empty_classes,
-    refuse_empty_classes,
+    find_contradictory_labels,
+    find_empty_classes,
+    reject_empty_classes,
     reject_weightless,
 )
-from components.example_gen.split_rows import no_rows
-from components.example_gen.value_findings import value_findings
+from components.example_gen.split_rows import build_no_rows_error
+from components.example_gen.value_findings import find_unfit_values
 from components.example_records import GzipFile
 from schemas.data import TRAIN_SPLIT, Data, FileSplit
 from schemas.declaration import did_you_mean
@@ -89,7 +89,7 @@ REJECTS_FILE = "rejects.jsonl"
 _THREADS = 16
 
 
-def example_gen(
+def build_example_gen(
     *,
     data: Data,
     features: FeatureSet,
@@ -112,7 +112,7 @@ def example_gen(
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
         **Table.settings(data, features),
-        "splits": split_rules(data),
+        "splits": collect_rules(data),
         "span": max(spans, default=None),
         "code_fingerprint": code_fingerprint,
     }
@@ -167,7 +167,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
-        settings = _settings(exec_properties)
+        settings = _read_settings(exec_properties)
         rows_read = _find_input(input_dict, exec_properties, settings)
         files = rows_read.files
         for path in _find_uncut(rows_read, settings["format"]):
@@ -191,30 +191,30 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
             )
         results = sorted(json.loads(tf.io.gfile.GFile(results_file).read()), key=lambda result: result["shard"])
         tf.io.gfile.remove(results_file)
-        _refuse_errors(results)
+        _raise_errors(results)
         rejected = _write_rejects(results, os.path.join(artifact.uri, REJECTS_FILE), settings["max_bad_rows"])
-        rows = _rows_by_split(results, names)
+        rows = _sum_rows(results, names)
         if settings["columns"]["group"]:
             check_groups(artifact.uri, list(rows), settings["columns"]["group"])
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
-        artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
-        artifact.set_string_custom_property(COLUMNS_PROPERTY, json.dumps(_columns_by_split(results, list(rows))))
+        artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_hash_content(results, list(rows))))
+        artifact.set_string_custom_property(COLUMNS_PROPERTY, json.dumps(_sum_column_hashes(results, list(rows))))
         columns = Columns.from_json(settings["columns"])
-        labels = _labels_by_split(results, "labels", names, list(columns.labels))
-        refuse_empty_classes(labels, sensitive=str(columns.label) in columns.sensitive)
+        labels = _sum_labels(results, "labels", names, list(columns.labels))
+        reject_empty_classes(labels, sensitive=str(columns.label) in columns.sensitive)
         artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
         if columns.weight is not None:
-            weights = _labels_by_split(results, "weights", names, list(columns.labels))
+            weights = _sum_labels(results, "weights", names, list(columns.labels))
             reject_weightless(weights, columns.weight)
             artifact.set_string_custom_property(WEIGHTS_PROPERTY, json.dumps(weights))
-        equal_rows = _equal_rows(artifact.uri, names, settings, plan)
+        equal_rows = _compare_splits(artifact.uri, names, settings, plan)
         artifact.set_string_custom_property(EQUAL_ROWS_PROPERTY, json.dumps(equal_rows))
         column = str(columns.label)
         findings = [
-            *value_findings(_counts(results, columns)),
-            *empty_classes(labels, column),
-            *contradictory_labels(equal_rows, column),
+            *find_unfit_values(_merge_counts(results, columns)),
+            *find_empty_classes(labels, column),
+            *find_contradictory_labels(equal_rows, column),
         ]
         artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(finding) for finding in findings]))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
@@ -228,7 +228,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
 
 
 def _find_data_time(files: list[tuple[str, str]], settings: dict[str, Any]) -> DataTime:
-    """Return the newest time of the rows of `train`, as far as the names and times of the files tell it."""
+    """Return the newest time of the rows of `train`, as far as the names and times of the files have it."""
     newest_span = settings.get("train_span", {})
     span = newest_span.get("span")
     if newest_span.get("is_date"):
@@ -240,7 +240,7 @@ def _find_data_time(files: list[tuple[str, str]], settings: dict[str, Any]) -> D
     return DataTime(newest, f"the time of the files{'' if span is None else f' of span {span}'}", span)
 
 
-def _settings(exec_properties: dict[str, Any]) -> dict[str, Any]:
+def _read_settings(exec_properties: dict[str, Any]) -> dict[str, Any]:
     custom_config = example_gen_pb2.CustomConfig()
     proto_utils.json_to_proto(exec_properties["custom_config"], custom_config)
     struct = struct_pb2.Struct()
@@ -272,14 +272,14 @@ def _find_input(
     patterns = [(str(split.name.split(SPAN_SEPARATOR)[0]), split.pattern) for split in input_config.splits]
     if input_dict:
         (source,) = input_dict["source"]
-        return _measure([(name, path) for name, split in patterns for path in _record_files(source, name, split)])
+        return _measure([(name, path) for name, split in patterns for path in _list_record_files(source, name, split)])
     base = exec_properties["input_base"]
     if bigquery.is_bigquery(base):
         return _open_tables([(name, bigquery.find_rows(base, name, pattern)) for name, pattern in patterns], settings)
     return _measure([(name, path) for name, pattern in patterns for path in matching_files(base, pattern, name)])
 
 
-def _record_files(source: types.Artifact, name: str, split: str) -> list[str]:
+def _list_record_files(source: types.Artifact, name: str, split: str) -> list[str]:
     """Return the files of a split that another ExampleGen has written.
 
     Args:
@@ -332,7 +332,7 @@ def _open_tables(tables: list[tuple[str, bigquery.TableRows]], settings: dict[st
     return _Input(files, size)
 
 
-def _counts(results: list[dict[str, Any]], columns: Columns) -> TableCounts:
+def _merge_counts(results: list[dict[str, Any]], columns: Columns) -> TableCounts:
     """Add up the counts of all pieces, in their order."""
     counts = TableCounts(columns)
     for result in results:
@@ -345,7 +345,7 @@ def _write_json(value: Any, path: str) -> None:
         file.write(json.dumps(value))
 
 
-def _refuse_errors(results: list[dict[str, Any]]) -> None:
+def _raise_errors(results: list[dict[str, Any]]) -> None:
     errors = sorted(result["error"] for result in results if result["error"])
     if errors:
         raise DataError("\n".join(errors))
@@ -367,22 +367,22 @@ def _write_rejects(results: list[dict[str, Any]], path: str, allowed: int) -> in
     return rejected
 
 
-def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, int]:
+def _sum_rows(results: list[dict[str, Any]], names: list[str]) -> dict[str, int]:
     """Add up the rows of each split over all files; reject a split without any."""
     rows = {name: sum(result["rows"].get(name, 0) for result in results) for name in names}
     for name, count in rows.items():
         if count == 0:
-            raise no_rows(name, rows)
+            raise build_no_rows_error(name, rows)
     return rows
 
 
-def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
+def _hash_content(results: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
     """Name the records of each split, shard by shard; the same records have the same name."""
     shards = {name: [result["content"][name] for result in results if name in result["content"]] for name in names}
     return {name: hashlib.sha256(" ".join(contents).encode()).hexdigest()[:12] for name, contents in shards.items()}
 
 
-def _columns_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, dict[str, str]]:
+def _sum_column_hashes(results: list[dict[str, Any]], names: list[str]) -> dict[str, dict[str, str]]:
     """Add up the hashes of each column over all shards; the same rows in another order have the same."""
     by_split: dict[str, dict[str, str]] = {}
     for name in names:
@@ -398,7 +398,7 @@ def _columns_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[s
     return by_split
 
 
-def _labels_by_split(
+def _sum_labels(
     results: list[dict[str, Any]], kind: str, names: list[str], classes: list[str]
 ) -> dict[str, dict[str, float]]:
     """Add up the labels of each split over all files; `kind` is "labels", or "weights" for the same by weight."""
@@ -425,7 +425,7 @@ def _cut(element: tuple[str, int, int, str], settings: dict[str, Any]) -> list[_
     try:
         pieces = Table.from_json(path, settings).reader.pieces()
     except DataError:
-        # Who reads the whole file will say it again, as a result.
+        # The conversion of the whole file raises it again, and returns it as a result.
         pieces = []
     return [_Source(split, path, f"{shard}-{number:05d}", piece) for number, piece in enumerate(pieces)] or [
         _Source(split, path, shard)
@@ -456,11 +456,11 @@ def _plan(rows_read: _Input, names: list[str], settings: dict[str, Any]) -> _Pla
     files = rows_read.files
     elements = [(name, index, len(files), path) for index, (name, path) in enumerate(files)]
 
-    def of(split: str) -> Shares:
+    def decide(split: str) -> Shares:
         mine = [element for element in elements if element[0] == split]
         sources = (source for element in mine for source in _cut(element, settings))
-        return shares(
-            rules_of(settings["splits"], split),
+        return decide_shares(
+            select_rules(settings["splits"], split),
             grouped=settings["columns"]["group"] is not None,
             whole=(Table.from_json(path, settings) for *_, path in mine),
             pieces=lambda: ((s.shard, Table.from_json(s.path, settings, s.piece)) for s in sources),
@@ -468,14 +468,14 @@ def _plan(rows_read: _Input, names: list[str], settings: dict[str, Any]) -> _Pla
 
     numbers = {name: number for number, name in enumerate(names)}
     one_in = choose_sampling(rows_read.bytes)
-    return _Plan({name: of(name) for name in dict.fromkeys(name for name, _ in files)}, numbers, one_in)
+    return _Plan({name: decide(name) for name in dict.fromkeys(name for name, _ in files)}, numbers, one_in)
 
 
-def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Plan) -> dict[str, Any]:
+def _compare_splits(uri: str, names: list[str], settings: dict[str, Any], plan: _Plan) -> dict[str, Any]:
     """Compare the rows of all splits."""
     rules, grouped = settings["splits"], settings["columns"]["group"] is not None
     by_source = {
-        split: [split, *(name for name, rule in rules_of(rules, split).items() if "fraction" in rule)]
+        split: [split, *(name for name, rule in select_rules(rules, split).items() if "fraction" in rule)]
         for split in plan.shares
     }
     share_names = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
@@ -495,7 +495,7 @@ class _CutFile(beam.DoFn):
 
 
 class _ConvertPiece(beam.DoFn):
-    """Writes a piece's rows as tf.Example records; yields the counts, or the reason it was refused."""
+    """Writes a piece's rows as tf.Example records; yields the counts, or the reason of its rejection."""
 
     def __init__(self, settings: dict[str, Any], plan: _Plan, output_uri: str) -> None:
         self._settings = settings
@@ -529,7 +529,7 @@ class _ConvertPiece(beam.DoFn):
 
     def _convert(self, table: Table, source: _Source, counts: TableCounts) -> dict[str, dict[str, Any]]:
         """Write the shards, count the values; return by split the rows, what names their content, and their labels."""
-        rules = rules_of(self._settings["splits"], source.split)
+        rules = select_rules(self._settings["splits"], source.split)
         division = Division(
             source.split,
             rules,
@@ -538,7 +538,7 @@ class _ConvertPiece(beam.DoFn):
             self._plan.numbers,
             self._plan.one_in,
         )
-        files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
+        files = {name: self._open_file(name, source.shard) for name in [source.split, *rules]}
         rows = dict.fromkeys(files, 0)
         columns_by_split: dict[str, dict[str, NDArray[np.uint64]]] = {}
         groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
@@ -568,7 +568,7 @@ class _ConvertPiece(beam.DoFn):
         columns = {name: {c: [int(h) for h in pair] for c, pair in of.items()} for name, of in columns_by_split.items()}
         return {"rows": rows, "content": content, "columns": columns, "labels": labels, "weights": weights}
 
-    def _file(self, split: str, shard: str) -> GzipFile:
+    def _open_file(self, split: str, shard: str) -> GzipFile:
         folder = os.path.join(self._output_uri, f"Split-{split}")
         tf.io.gfile.makedirs(folder)
         return GzipFile(tf.io.gfile.GFile(os.path.join(folder, f"data_tfrecord-{shard}.gz"), "wb"))

@@ -7,7 +7,7 @@ from tfx.components.example_gen import utils
 from tfx.dsl.components.base import base_node
 from tfx.proto import example_gen_pb2, range_config_pb2
 
-from components.example_gen.component import example_gen
+from components.example_gen.component import build_example_gen
 from components.stock_executor import log_handover
 from schemas.data import TRAIN_SPLIT, CsvOptions, Data, FileSplit, HashSplit, Split
 from schemas.features import FeatureSet
@@ -27,7 +27,7 @@ def CsvExampleGen(  # noqa: N802 (TFX names components like classes)
 ) -> base_node.BaseNode:
     """Return a component that reads CSV files: stock CsvExampleGen, or with `features` the fast one.
 
-    What the fast one does not support, is handed to the stock one, with a line in the log. The fast one looks for spans
+    The stock one does what the fast one does not support, with a line in the log. The fast one looks for spans
     and versions when it is built, and not when it runs.
 
     Args:
@@ -49,7 +49,7 @@ def CsvExampleGen(  # noqa: N802 (TFX names components like classes)
         if own_options:
             raise ValueError("CsvExampleGen: csv, ignored_columns and max_bad_rows need features")
         return components.CsvExampleGen(input_base, input_config, output_config, range_config)
-    reason = _why_stock(input_config, output_config, range_config)
+    reason = _explain_stock(input_config, output_config, range_config)
     if reason and own_options:
         raise ValueError(f"CsvExampleGen: csv, ignored_columns and max_bad_rows are not for stock TFX, and {reason}")
     if reason:
@@ -58,17 +58,17 @@ def CsvExampleGen(  # noqa: N802 (TFX names components like classes)
     inputs = input_config or utils.make_default_input_config()
     data = Data(
         base=input_base or "",
-        splits=_splits(inputs, output_config or utils.make_default_output_config(inputs)),
+        splits=_build_splits(inputs, output_config or utils.make_default_output_config(inputs)),
         span=None if range_config is None else range_config.static_range.start_span_number,
         csv=csv or CsvOptions(),
         ignored_columns=ignored_columns,
         max_bad_rows=max_bad_rows,
     )
-    component: base_node.BaseNode = example_gen(data=data, features=features, code_fingerprint=code_fingerprint)
+    component: base_node.BaseNode = build_example_gen(data=data, features=features, code_fingerprint=code_fingerprint)
     return component.with_id("CsvExampleGen")
 
 
-def _why_stock(input_config: Any, output_config: Any, range_config: Any) -> str:
+def _explain_stock(input_config: Any, output_config: Any, range_config: Any) -> str:
     """Return why the fast component cannot do the work; empty if it can."""
     for name, message, kind in (
         ("input_config", input_config, example_gen_pb2.Input),
@@ -91,7 +91,7 @@ def _why_stock(input_config: Any, output_config: Any, range_config: Any) -> str:
     return ""
 
 
-def _splits(inputs: example_gen_pb2.Input, outputs: example_gen_pb2.Output) -> dict[str, Split]:
+def _build_splits(inputs: example_gen_pb2.Input, outputs: example_gen_pb2.Output) -> dict[str, Split]:
     """Return the splits that TFX's messages describe: those of the inputs, or hash buckets of one input."""
     buckets = {split.name: split.hash_buckets for split in outputs.split_config.splits}
     if not buckets:

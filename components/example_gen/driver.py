@@ -15,7 +15,7 @@ from tfx.components.example_gen import driver, input_processor
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.proto import example_gen_pb2, range_config_pb2
 
-from components.example_gen.input_fingerprint import MEMORY_FILE, fingerprint
+from components.example_gen.input_fingerprint import MEMORY_FILE, compute_fingerprint
 from schemas.tables.content_hash import Memory
 
 
@@ -31,7 +31,7 @@ class ContentProcessor(input_processor.FileBasedInputProcessor):
     def get_input_fingerprint(self, span: int, version: int | None) -> str:
         """Return the fingerprint that becomes a parameter of the execution, and with it part of the cache's key."""
         del span, version
-        return fingerprint(self._input_base_uri, self._splits, self.memory)
+        return compute_fingerprint(self._input_base_uri, self._splits, self.memory)
 
 
 class ContentDriver(driver.FileBasedDriver):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from schemas.data import TRAIN_SPLIT
 from schemas.tables.row_hash import Hashes
 
@@ -32,7 +32,7 @@ Records = NDArray[Any]
 
 def choose_sampling(input_bytes: int) -> int:
     """Return the number of rows of which one is recorded, a power of two; 1 unless the input is huge."""
-    return _power_of_two(input_bytes / _INPUT_BYTES)
+    return _round_to_power(input_bytes / _INPUT_BYTES)
 
 
 def make_records(hashes: Hashes, labels: pa.Array | None, classes: Sequence[str], split: int, one_in: int) -> Records:
@@ -73,10 +73,10 @@ def compare_rows(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence
       its `rows` and those with an equal row in train (of train: with another). Then `contradictory` in train and in
       all, the `rows` and those with an equal row that has another label.
     """
-    files = files_in(uri, prefix="rows-", suffix=".bin")
+    files = list_files(uri, prefix="rows-", suffix=".bin")
     with ThreadPoolExecutor(_THREADS) as pool:
         total = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, files)) // _RECORD.itemsize
-        together = max(one_in, one_in * _power_of_two(total / _MAX_RECORDS))
+        together = max(one_in, one_in * _round_to_power(total / _MAX_RECORDS))
         row_records = np.concatenate([np.zeros(0, _RECORD), *pool.map(lambda path: _load(path, together), files)])
         list(pool.map(tf.io.gfile.remove, files))
     return {"one_in": together, **_compare(row_records, splits, sources)}
@@ -98,15 +98,17 @@ def _compare(row_records: Records, splits: Sequence[str], sources: Mapping[str, 
         },
         "in_train": in_train,
         "contradictory": {
-            "train": _contradictory(
+            "train": _count_contradictory(
                 row_records["label"], row_records["split"] == list(splits).index(TRAIN_SPLIT), starts
             ),
-            "all": _contradictory(row_records["label"], every, starts),
+            "all": _count_contradictory(row_records["label"], every, starts),
         },
     }
 
 
-def _contradictory(labels: NDArray[np.uint32], among: NDArray[np.bool_], starts: NDArray[np.int64]) -> dict[str, int]:
+def _count_contradictory(
+    labels: NDArray[np.uint32], among: NDArray[np.bool_], starts: NDArray[np.int64]
+) -> dict[str, int]:
     """Return the rows with an equal row that has another label, both `among` some of the rows."""
     counts = _add_up(among, starts)
     if not len(starts):
@@ -133,6 +135,6 @@ def _is_sampled(hashes: Hashes, one_in: int) -> NDArray[np.bool_]:
     return np.asarray(hashes & np.uint64(one_in - 1) == 0)
 
 
-def _power_of_two(least: float) -> int:
+def _round_to_power(least: float) -> int:
     """Return the smallest that is not less."""
     return 1 << max(0, int(np.ceil(np.log2(max(least, 1)))))

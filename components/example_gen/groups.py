@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cli.counts import count_text
 from cli.errors import DataError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 
 Hashes = NDArray[np.uint64]
 
@@ -29,7 +29,7 @@ def check_groups(uri: str, splits: Sequence[str], group: str) -> None:
     """
     hashes = {}
     for split in splits:
-        files = files_in(uri, prefix=f"groups-{split}-", suffix=".npy")
+        files = list_files(uri, prefix=f"groups-{split}-", suffix=".npy")
         hashes[split] = np.unique(np.concatenate([_load(file) for file in files]))
         for file in files:
             tf.io.gfile.remove(file)

@@ -39,7 +39,7 @@ def name_input(split: str, span: int | None) -> str:
     return split if span is None else f"{split}{SPAN_SEPARATOR}{span}"
 
 
-def fingerprint(base: str, splits: Iterable[SplitPattern], memory: Memory) -> str:
+def compute_fingerprint(base: str, splits: Iterable[SplitPattern], memory: Memory) -> str:
     """Return a line for each split: the number of its files, their bytes, and a hash of their names and contents.
 
     Args:
@@ -52,13 +52,15 @@ def fingerprint(base: str, splits: Iterable[SplitPattern], memory: Memory) -> st
     """
     if bigquery.is_bigquery(base):
         return "\n".join(bigquery.fingerprint(base, split.name, split.pattern) for split in splits)
-    files = [(split.name, matching_files(base, split.pattern, _split_name(split))) for split in splits]
+    files = [(split.name, matching_files(base, split.pattern, _get_split_name(split))) for split in splits]
     paths = list(dict.fromkeys(path for _, matching in files for path in matching))
     contents_by_path = dict(zip(paths, contents(paths, memory), strict=True))
-    return "\n".join(_line(base, name, {path: contents_by_path[path] for path in matching}) for name, matching in files)
+    return "\n".join(
+        _format_line(base, name, {path: contents_by_path[path] for path in matching}) for name, matching in files
+    )
 
 
-def fingerprint_data(data: Data, memory: Memory) -> str:
+def compute_data_fingerprint(data: Data, memory: Memory) -> str:
     """Return the fingerprint that ExampleGen would have now; empty if another ExampleGen reads the data.
 
     Raises:
@@ -70,10 +72,10 @@ def fingerprint_data(data: Data, memory: Memory) -> str:
         patterns = [_NamedPattern(name, split.pattern) for name, split in data.read_splits.items()]
     else:
         patterns = [_NamedPattern(name_input(i.split, i.span), i.pattern) for i in inputs(data)]
-    return fingerprint(data.input_base, patterns, memory)
+    return compute_fingerprint(data.input_base, patterns, memory)
 
 
-def _line(base: str, split: str, contents_of: dict[str, FileContent]) -> str:
+def _format_line(base: str, split: str, contents_of: dict[str, FileContent]) -> str:
     # With their names, for these are in error messages and in `rejects.jsonl`.
     named = [f"{path.removeprefix(base)}\0{content.digest}" for path, content in contents_of.items()]
     digest = hashlib.blake2b("\0".join(named).encode(errors="surrogateescape"), digest_size=16).hexdigest()
@@ -81,5 +83,5 @@ def _line(base: str, split: str, contents_of: dict[str, FileContent]) -> str:
     return f"split:{split},num_files:{len(contents_of)},total_bytes:{total},content:{digest}"
 
 
-def _split_name(split: SplitPattern) -> str:
+def _get_split_name(split: SplitPattern) -> str:
     return str(split.name.split(SPAN_SEPARATOR)[0])

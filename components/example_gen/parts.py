@@ -17,7 +17,7 @@ from schemas.tables.typed_columns import Batch, Table
 Rules = Mapping[str, dict[str, Any]]
 
 
-def split_rules(data: Data) -> dict[str, dict[str, Any]]:
+def collect_rules(data: Data) -> dict[str, dict[str, Any]]:
     """Return the parts and shares of a config by name, all of JSON's types."""
     return {
         name: split.model_dump(mode="json")
@@ -26,12 +26,12 @@ def split_rules(data: Data) -> dict[str, dict[str, Any]]:
     }
 
 
-def rules_of(rules: Rules, split: str) -> dict[str, dict[str, Any]]:
+def select_rules(rules: Rules, split: str) -> dict[str, dict[str, Any]]:
     """Return the parts and shares that are taken from a split."""
     return {name: rule for name, rule in rules.items() if rule["source"] == split}
 
 
-def in_parts(table: Table, batch: Batch, rules: Rules) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.bool_]]:
+def assign_parts(table: Table, batch: Batch, rules: Rules) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.bool_]]:
     """Return for each part whether a row is in it, [n], and whether a row is in none, [n].
 
     A row in two parts goes to the first; one without a value to none.
@@ -43,12 +43,12 @@ def in_parts(table: Table, batch: Batch, rules: Rules) -> tuple[dict[str, NDArra
     left = np.ones(len(batch.rows), dtype=bool)
     for name, rule in rules.items():
         if "column" in rule:
-            is_in_part[name] = left & np.asarray(_in_part(table, batch, name, rule), dtype=bool)
+            is_in_part[name] = left & np.asarray(_match_part(table, batch, name, rule), dtype=bool)
             left = left & ~is_in_part[name]
     return is_in_part, left
 
 
-def _in_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any:
+def _match_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any:
     column = rule["column"]
     texts = batch.split_by[column]
     if rule["values"]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cli.errors import DataError
-from components.example_gen.parts import Rules, in_parts
+from components.example_gen.parts import Rules, assign_parts
 from schemas.data import MIN_DISTINCT_ROWS
 from schemas.tables.row_hash import Hashes, points
 from schemas.tables.typed_columns import Table
@@ -41,7 +41,7 @@ class Shares:
     def are_spread(self) -> bool:
         return self.rows is not None
 
-    def occurrences(self, shard: str) -> "Occurrences | None":
+    def build_occurrences(self, shard: str) -> "Occurrences | None":
         """Return what numbers the rows of a shard among those that are equal; None where copies stay together."""
         if self.rows is None or self.before is None:
             return None
@@ -54,7 +54,7 @@ class Occurrences:
     def __init__(self, rows: Hashes, before: NDArray[np.int64]) -> None:
         self._rows, self._seen = rows, before
 
-    def next(self, hashes: Hashes, left: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def assign_numbers(self, hashes: Hashes, left: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the number of each row, [n]; those that are not `left` to be shared out do not count, and have 0."""
         numbers = np.zeros(len(hashes), np.int64)
         kinds = np.searchsorted(self._rows, hashes[left])
@@ -68,7 +68,7 @@ class Occurrences:
         return numbers
 
 
-def shares(
+def decide_shares(
     rules: Rules, *, grouped: bool, whole: Iterable[Table], pieces: Callable[[], Iterator[tuple[str, Table]]]
 ) -> Shares:
     """Decide how the rows of a split are shared out; reads no more of them than it takes to find 1,000 distinct ones.
@@ -96,7 +96,7 @@ def shares(
     for shard, some in counts.items():
         before[shard] = seen.tolist()
         seen = seen + np.array([some[row] for row in rows], np.int64)
-    exact = _exact_bounds(np.array(rows, np.uint64), seen, list(fractions.values()))
+    exact = _compute_exact_bounds(np.array(rows, np.uint64), seen, list(fractions.values()))
     return Shares(dict(zip(fractions, exact, strict=True)), rows, before)
 
 
@@ -105,7 +105,7 @@ def _count_rows(tables: Iterable[Table], rules: Rules) -> Counter[int]:
     counts: Counter[int] = Counter()
     for table in tables:
         for batch in table.batches():
-            _, left = in_parts(table, batch, rules)
+            _, left = assign_parts(table, batch, rules)
             rows, times = np.unique(batch.hashes[left], return_counts=True)
             counts.update(dict(zip(rows.tolist(), times.tolist(), strict=True)))
             if len(counts) >= MIN_DISTINCT_ROWS:
@@ -113,25 +113,25 @@ def _count_rows(tables: Iterable[Table], rules: Rules) -> Counter[int]:
     return counts
 
 
-def _compute_nominal_bounds(fractions: Sequence[float]) -> list[int]:
+def _scale_fractions(fractions: Sequence[float]) -> list[int]:
     return [int(share * _POINTS) for share in np.cumsum(fractions).tolist()]
 
 
-def _exact_bounds(rows: Hashes, times: NDArray[np.int64], fractions: Sequence[float]) -> list[int]:
+def _compute_exact_bounds(rows: Hashes, times: NDArray[np.int64], fractions: Sequence[float]) -> list[int]:
     """Return bounds between which as many rows lie as each share asks for.
 
     At least one row lies between two bounds if there are enough rows.
     """
     total = int(times.sum())
     if total > _EXACT_ROWS or total <= len(fractions):
-        return _compute_nominal_bounds(fractions)
-    sizes = exact_sizes(total, fractions)
+        return _scale_fractions(fractions)
+    sizes = compute_exact_sizes(total, fractions)
     numbers = np.arange(total) - np.repeat(np.cumsum(times) - times, times)
     ordered = np.sort(points(np.repeat(rows, times), numbers))
     return [int(ordered[size]) for size in np.cumsum(sizes)]
 
 
-def exact_sizes(total: int, fractions: Sequence[float]) -> list[int]:
+def compute_exact_sizes(total: int, fractions: Sequence[float]) -> list[int]:
     """Return how many rows each share gets where copies are spread: at least one, if there are enough rows."""
     sizes = [max(1, round(share * total)) for share in fractions]
     while sum(sizes) >= total:
@@ -141,10 +141,10 @@ def exact_sizes(total: int, fractions: Sequence[float]) -> list[int]:
 
 def compute_nominal_bounds(fractions: Mapping[str, float]) -> dict[str, int]:
     """Return by share the point below which its rows lie where equal rows stay together, or a group does."""
-    return dict(zip(fractions, _compute_nominal_bounds(list(fractions.values())), strict=True))
+    return dict(zip(fractions, _scale_fractions(list(fractions.values())), strict=True))
 
 
-def in_shares(
+def assign_shares(
     row_points: Hashes, left: NDArray[np.bool_], split: str, bounds: Mapping[str, int]
 ) -> dict[str, NDArray[np.bool_]]:
     """Return for each share whether a row is in it, [n], and for `split` whether it is in none.

@@ -18,7 +18,7 @@ _REMEMBERED_SHARE = 0.5
 _SHOWN_CLASSES, _SHOWN_SHARES = 10, 5
 
 
-def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]], *, sensitive: bool = False) -> None:
+def reject_empty_classes(labels: Mapping[str, Mapping[str, float]], *, sensitive: bool = False) -> None:
     """Reject a train split that has no row of a class, or only equal numbers as labels.
 
     Args:
@@ -36,7 +36,7 @@ def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]], *, sensitive
             f"split '{TRAIN_SPLIT}': all labels of its {count_text(int(train['rows']), 'row', 'are')} {value}; there "
             "is nothing to learn. Check the label, or give the split other rows"
         )
-    empty = _empty(train)
+    empty = _list_empty_classes(train)
     if empty:
         raise DataError(
             f"split '{TRAIN_SPLIT}': no row has the label {_format_classes(empty)}; found {_format_counts(train)}. "
@@ -60,7 +60,7 @@ def reject_weightless(weights: Mapping[str, Mapping[str, float]], column: str) -
                 f"split '{split}': all weights are 0 (column '{column}'), so that no row counts; at least one must be "
                 "above 0: correct the weights, or remove data.weight_column"
             )
-    empty = _empty(weights[TRAIN_SPLIT])
+    empty = _list_empty_classes(weights[TRAIN_SPLIT])
     if empty:
         raise DataError(
             f"split '{TRAIN_SPLIT}': all weights of rows with the label {_format_classes(empty)} are 0 (column "
@@ -68,7 +68,7 @@ def reject_weightless(weights: Mapping[str, Mapping[str, float]], column: str) -
         )
 
 
-def empty_classes(labels: Mapping[str, Mapping[str, float]], column: str) -> Iterator[Anomaly]:
+def find_empty_classes(labels: Mapping[str, Mapping[str, float]], column: str) -> Iterator[Anomaly]:
     """Find the classes that have no row in a split.
 
     Args:
@@ -76,7 +76,7 @@ def empty_classes(labels: Mapping[str, Mapping[str, float]], column: str) -> Ite
       column: column of the label.
     """
     for split, counts in labels.items():
-        empty = _empty(counts)
+        empty = _list_empty_classes(counts)
         if empty:
             text = (
                 f"no row has the label {_format_classes(empty)}; found {_format_counts(counts)}: metrics that need "
@@ -85,7 +85,7 @@ def empty_classes(labels: Mapping[str, Mapping[str, float]], column: str) -> Ite
             yield Anomaly(split, column, NO_CLASS, text)
 
 
-def contradictory_labels(equal_rows: Mapping[str, Any], column: str) -> Iterator[Anomaly]:
+def find_contradictory_labels(equal_rows: Mapping[str, Any], column: str) -> Iterator[Anomaly]:
     """Find out whether many rows of train have an equal row with another label.
 
     Args:
@@ -102,14 +102,14 @@ def contradictory_labels(equal_rows: Mapping[str, Any], column: str) -> Iterator
         yield Anomaly(TRAIN_SPLIT, column, CONTRADICTORY, text + _format_sampling(equal_rows))
 
 
-def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation) -> Iterator[Anomaly]:
+def find_shared_rows(equal_rows: Mapping[str, Any], validation: Validation) -> Iterator[Anomaly]:
     """Find the splits that have many more rows in common with train than train has with itself.
 
     Args:
       equal_rows: `EQUAL_ROWS_PROPERTY`.
       validation: policy with the share that is allowed in addition.
     """
-    shares = shares_in_train(equal_rows)
+    shares = compute_train_shares(equal_rows)
     own, margin = shares.get(TRAIN_SPLIT, 0.0), validation.train_overlap_margin
     for split, share in shares.items():
         # What was drawn at random from train's rows differs from them by chance alone.
@@ -123,13 +123,13 @@ def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation
             yield Anomaly(split, "all", SHARED_ROWS, text + _format_sampling(equal_rows))
 
 
-def mostly_rows_of_train(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
+def find_copied_splits(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
     """Find the splits on which a model that only remembers the rows of train does well.
 
     Args:
       equal_rows: `EQUAL_ROWS_PROPERTY`.
     """
-    for split, share in shares_in_train(equal_rows).items():
+    for split, share in compute_train_shares(equal_rows).items():
         if split != TRAIN_SPLIT and share > _REMEMBERED_SHARE:
             counts = equal_rows["in_train"][split]
             text = (
@@ -141,14 +141,14 @@ def mostly_rows_of_train(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
             yield Anomaly(split, "all", COPIES, text + _format_sampling(equal_rows))
 
 
-def shares_in_train(equal_rows: Mapping[str, Any]) -> dict[str, float]:
+def compute_train_shares(equal_rows: Mapping[str, Any]) -> dict[str, float]:
     """Return the share of each split's rows that have an equal row in train; of train, another equal row."""
     return {
         split: counts["in_train"] / counts["rows"] for split, counts in equal_rows["in_train"].items() if counts["rows"]
     }
 
 
-def labels_texts(labels: Mapping[str, Mapping[str, float]]) -> list[str]:
+def describe_labels(labels: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Describe the labels of each split, one line for all; of two classes the second, of several the most frequent.
 
     Args:
@@ -166,7 +166,7 @@ def labels_texts(labels: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [f"{', '.join(classes)}: {', '.join(shares)}"]
 
 
-def copies_texts(equal_rows: Mapping[str, Any]) -> list[str]:
+def describe_copies(equal_rows: Mapping[str, Any]) -> list[str]:
     """Describe rows that are equal in all features: how they were shared out, where they are, which contradict.
 
     Args:
@@ -180,7 +180,7 @@ def copies_texts(equal_rows: Mapping[str, Any]) -> list[str]:
             texts.append(f"are spread{where}: {rows:,} distinct rows, fewer than {MIN_DISTINCT_ROWS:,}")
         elif not equal_rows["grouped"]:
             texts.append(f"stay together{where} ({rows:,} distinct rows{sampled})")
-    shares = shares_in_train(equal_rows)
+    shares = compute_train_shares(equal_rows)
     others = [f"{split} {share:.1%}" for split, share in shares.items() if split != TRAIN_SPLIT]
     if others:
         own = shares.get(TRAIN_SPLIT, 0.0)
@@ -194,7 +194,7 @@ def copies_texts(equal_rows: Mapping[str, Any]) -> list[str]:
     return texts
 
 
-def _empty(counts: Mapping[str, float]) -> list[str]:
+def _list_empty_classes(counts: Mapping[str, float]) -> list[str]:
     return [] if "std" in counts else [value for value, rows in counts.items() if rows == 0]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cli.errors import DataError
-from components.example_gen.parts import Rules, in_parts, rules_of
-from components.example_gen.shares import compute_nominal_bounds, exact_sizes, in_shares
+from components.example_gen.parts import Rules, assign_parts, select_rules
+from components.example_gen.shares import assign_shares, compute_exact_sizes, compute_nominal_bounds
 from schemas.data import MIN_DISTINCT_ROWS
 from schemas.tables.row_hash import Hashes, points
 from schemas.tables.typed_columns import Batch, Table
@@ -32,8 +32,8 @@ class SplitRows:
         Raises:
           DataError: A value cannot be compared with a part's bounds; names its place.
         """
-        rules = rules_of(self._rules, split)
-        parts, left = in_parts(table, batch, rules)
+        rules = select_rules(self._rules, split)
+        parts, left = assign_parts(table, batch, rules)
         self._counts.update({name: int(np.count_nonzero(rows)) for name, rows in parts.items()})
         if any("fraction" in rule for rule in rules.values()):
             self._is_grouped = batch.groups is not None
@@ -42,7 +42,7 @@ class SplitRows:
         else:
             self._counts[split] += int(np.count_nonzero(left))
 
-    def rows(self, splits: Sequence[str]) -> dict[str, int]:
+    def count_rows(self, splits: Sequence[str]) -> dict[str, int]:
         """Return the rows of each split.
 
         Args:
@@ -53,28 +53,28 @@ class SplitRows:
         """
         counts = self._counts.copy()
         for split, hashes in self._hashes.items():
-            counts.update(self._share_out(split, np.concatenate(hashes)))
+            counts.update(self._count_shares(split, np.concatenate(hashes)))
         rows = {name: counts[name] for name in splits}
         for name, count in rows.items():
             if not count:
-                raise no_rows(name, rows)
+                raise build_no_rows_error(name, rows)
         return rows
 
-    def _share_out(self, split: str, hashes: Hashes) -> dict[str, int]:
+    def _count_shares(self, split: str, hashes: Hashes) -> dict[str, int]:
         """Return how many rows of a split each share gets, and how many stay."""
         fractions = {
-            name: rule["fraction"] for name, rule in rules_of(self._rules, split).items() if "fraction" in rule
+            name: rule["fraction"] for name, rule in select_rules(self._rules, split).items() if "fraction" in rule
         }
         if self._is_grouped or len(np.unique(hashes)) >= MIN_DISTINCT_ROWS or len(hashes) <= len(fractions):
-            shares = in_shares(
+            shares = assign_shares(
                 points(hashes), np.ones(len(hashes), dtype=bool), split, compute_nominal_bounds(fractions)
             )
             return {name: int(np.count_nonzero(rows)) for name, rows in shares.items()}
-        sizes = exact_sizes(len(hashes), list(fractions.values()))
+        sizes = compute_exact_sizes(len(hashes), list(fractions.values()))
         return {**dict(zip(fractions, sizes, strict=True)), split: len(hashes) - sum(sizes)}
 
 
-def no_rows(split: str, rows: dict[str, int]) -> DataError:
+def build_no_rows_error(split: str, rows: dict[str, int]) -> DataError:
     """Return the error for a split without rows.
 
     Args:

@@ -10,7 +10,7 @@ from cli.counts import count_text
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.example_gen import component
 from components.example_gen.input_fingerprint import FINGERPRINT_PROPERTY
-from components.example_gen.split_findings import copies_texts, labels_texts
+from components.example_gen.split_findings import describe_copies, describe_labels
 
 
 @dataclass(frozen=True)
@@ -78,21 +78,21 @@ class ExampleGenSummary(NodeSummary):
         left_out = f"; {count_text(self.rejected, 'bad row')} left out" if self.rejected else ""
         left_out += f"; {self.unlabelled:,} without a label left out" if self.unlabelled else ""
         spread = "; copies are spread" if self.equal_rows["spread"] else ""
-        return f"{_rows_text(self.rows)} rows{left_out}{spread}"
+        return f"{_format_rows(self.rows)} rows{left_out}{spread}"
 
-    def lines(self) -> list[tuple[str, str]]:
-        lines = [("data", f"{_rows_text(self.rows)} rows")]
-        lines += [("labels", text) for text in labels_texts(self.labels)]
+    def format_lines(self) -> list[tuple[str, str]]:
+        lines = [("data", f"{_format_rows(self.rows)} rows")]
+        lines += [("labels", text) for text in describe_labels(self.labels)]
         if self.weights:
-            lines += [("weighted", text) for text in labels_texts(self.weights)]
-        lines += [("copies", text) for text in copies_texts(self.equal_rows)]
+            lines += [("weighted", text) for text in describe_labels(self.weights)]
+        lines += [("copies", text) for text in describe_copies(self.equal_rows)]
         if self.rejected:
             lines.append(("rejects", f"{count_text(self.rejected, 'bad row')} left out: {self.rejects_file}"))
         if self.unlabelled:
-            splits = _rows_text({split: rows for split, rows in self.unlabelled_by_split.items() if rows})
+            splits = _format_rows({split: rows for split, rows in self.unlabelled_by_split.items() if rows})
             lines.append(("no label", f"{count_text(self.unlabelled, 'row')} left out (files of {splits})"))
         return lines
 
 
-def _rows_text(rows: Mapping[str, int]) -> str:
+def _format_rows(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{split} {count:,}" for split, count in rows.items())

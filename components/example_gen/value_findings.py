@@ -12,21 +12,23 @@ from schemas.tables.precision import FIRST_COLLAPSE, DistinctSample, NumberCount
 _SHOWN_VALUES = 3
 
 
-def value_findings(counts: TableCounts) -> list[Anomaly]:
+def find_unfit_values(counts: TableCounts) -> list[Anomaly]:
     """Return what the graph cannot represent of the rows that were counted."""
     findings: list[Anomaly] = []
     for name in counts.columns.types:
-        findings += _without_values(name, counts)
-        findings += _out_of_range(name, counts)
+        findings += _find_valueless(name, counts)
+        findings += _find_out_of_range(name, counts)
         if name in counts.numbers:
             if name == counts.columns.weight:
                 # Rounding to float32 changes a weight by 6e-8 of it.
-                findings += _extreme(name, counts.numbers[name], "correct the rows, or they decide what is learned")
+                findings += _find_extreme(
+                    name, counts.numbers[name], "correct the rows, or they decide what is learned"
+                )
                 continue
             is_label, sensitive = name == counts.columns.label, counts.columns.rules[name].sensitive
             section = "label" if is_label else f"features.{name}"
             remedy = f"if they stand for missing values, name their text in {section}.missing_values, otherwise correct"
-            findings += _extreme(name, counts.numbers[name], f"{remedy} the rows", sensitive=sensitive)
+            findings += _find_extreme(name, counts.numbers[name], f"{remedy} the rows", sensitive=sensitive)
             findings += _find_collapsed(name, counts.numbers[name], is_label=is_label, sensitive=sensitive)
     for name, expression in counts.columns.derived.items():
         findings += _find_undefined(name, expression, counts)
@@ -48,7 +50,7 @@ def _find_undefined(name: str, expression: str, counts: TableCounts) -> Iterator
     yield Anomaly(TRAIN_SPLIT, name, kind, text)
 
 
-def _without_values(name: str, counts: TableCounts) -> Iterator[Anomaly]:
+def _find_valueless(name: str, counts: TableCounts) -> Iterator[Anomaly]:
     if counts.rows.get(TRAIN_SPLIT) and counts.present.get(name, counts.rows).get(TRAIN_SPLIT) == 0:
         text = (
             f"{name} has no value in train, so that nothing can be learned from it; correct the data, or remove the "
@@ -57,7 +59,7 @@ def _without_values(name: str, counts: TableCounts) -> Iterator[Anomaly]:
         yield Anomaly(TRAIN_SPLIT, name, NO_VALUES, text)
 
 
-def _out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
+def _find_out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
     for split, (outside, example) in counts.outside.get(name, {}).items():
         present = counts.present.get(name, counts.rows)[split]
         rule = counts.columns.rules[name]
@@ -78,7 +80,7 @@ def _out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
         yield Anomaly(split, name, OUT_OF_RANGE, text)
 
 
-def _extreme(name: str, counts: NumberCounts, remedy: str, *, sensitive: bool = False) -> Iterator[Anomaly]:
+def _find_extreme(name: str, counts: NumberCounts, remedy: str, *, sensitive: bool = False) -> Iterator[Anomaly]:
     first = counts.first_extreme
     if first is None:
         return
@@ -102,11 +104,11 @@ def _find_collapsed(name: str, counts: NumberCounts, *, is_label: bool, sensitiv
     value, other = (MASK, MASK) if sensitive else counts.pair
     remedy = "" if is_label else "if they are codes, declare a vocabulary or a hash, otherwise "
     text = (
-        f"{_number(counts.whole)} different whole numbers above {FIRST_COLLAPSE:,} become {_number(counts.collapsed)} "
-        f"in float32, such as {value} and {other}; {remedy}subtract a base from them"
+        f"{_format_size(counts.whole)} different whole numbers above {FIRST_COLLAPSE:,} become "
+        f"{_format_size(counts.collapsed)} in float32, such as {value} and {other}; {remedy}subtract a base from them"
     )
     yield Anomaly("data", name, PRECISION, text)
 
 
-def _number(sample: DistinctSample) -> str:
+def _format_size(sample: DistinctSample) -> str:
     return f"about {sample.size:,}" if sample.level else f"{sample.size:,}"

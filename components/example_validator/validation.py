@@ -45,17 +45,17 @@ def find_anomalies(
       serving: Statistics that the skew is measured from.
     """
     sides = [side for side in (statistics, previous, serving) if side is not None]
-    names = list(dict.fromkeys(name for side in (*sides, schema) for name in _by_name(side)))
+    names = list(dict.fromkeys(name for side in (*sides, schema) for name in _group_by_name(side)))
     size = _GROUP_COLUMNS
     if schema.sparse_feature or schema.weighted_feature:
         # They are made of several columns.
         size = max(len(names), 1)
     groups = [names[start : start + size] for start in range(0, len(names), size)] or [[]]
     parts = zip(
-        _parts(statistics, groups),
-        _schema_parts(schema, groups),
-        _parts(previous, groups),
-        _parts(serving, groups),
+        _split_statistics(statistics, groups),
+        _split_schema(schema, groups),
+        _split_statistics(previous, groups),
+        _split_statistics(serving, groups),
         strict=True,
     )
     merged = anomalies_pb2.Anomalies()
@@ -71,7 +71,7 @@ def find_anomalies(
 
 def update_schema(schema: schema_pb2.Schema, statistics: Statistics) -> schema_pb2.Schema:
     """Return what `tfdv.update_schema` returns: the schema that the statistics have no anomalies by."""
-    answer = _extension().validation.UpdateSchema(
+    answer = _load_extension().validation.UpdateSchema(
         schema.SerializeToString(), statistics.SerializeToString(), _MAX_DOMAIN_VALUES
     )
     return schema_pb2.Schema.FromString(answer)
@@ -79,15 +79,15 @@ def update_schema(schema: schema_pb2.Schema, statistics: Statistics) -> schema_p
 
 def _validate(statistics: bytes, schema: bytes, previous: bytes, serving: bytes) -> bytes:
     nothing = b""
-    answer: bytes = _extension().validation.ValidateFeatureStatistics(
+    answer: bytes = _load_extension().validation.ValidateFeatureStatistics(
         statistics, schema, nothing, previous, serving, nothing, nothing, nothing, False
     )
     return answer
 
 
-def _parts(statistics: Statistics | None, groups: Sequence[Sequence[str]]) -> Iterator[bytes]:
+def _split_statistics(statistics: Statistics | None, groups: Sequence[Sequence[str]]) -> Iterator[bytes]:
     """Yield the statistics of each group of columns, serialized; no bytes if there are none."""
-    by_name = {} if statistics is None else _by_name(statistics)
+    by_name = {} if statistics is None else _group_by_name(statistics)
     for names in groups:
         if statistics is None:
             yield b""
@@ -97,12 +97,12 @@ def _parts(statistics: Statistics | None, groups: Sequence[Sequence[str]]) -> It
         yield part.SerializeToString()
 
 
-def _schema_parts(schema: schema_pb2.Schema, groups: Sequence[Sequence[str]]) -> Iterator[bytes]:
+def _split_schema(schema: schema_pb2.Schema, groups: Sequence[Sequence[str]]) -> Iterator[bytes]:
     """Yield the schema of each group of columns, serialized."""
     shared = schema_pb2.Schema()
     shared.CopyFrom(schema)
     del shared.feature[:], shared.string_domain[:]
-    by_name = _by_name(schema)
+    by_name = _group_by_name(schema)
     domains: dict[str, list[schema_pb2.StringDomain]] = {}
     for domain in schema.string_domain:
         domains.setdefault(domain.name, []).append(domain)
@@ -110,19 +110,19 @@ def _schema_parts(schema: schema_pb2.Schema, groups: Sequence[Sequence[str]]) ->
         part = schema_pb2.Schema()
         part.CopyFrom(shared)
         part.feature.extend(feature for name in names for feature in by_name.get(name, ()))
-        used = {name for feature in part.feature for name in _domains(feature)}
+        used = {name for feature in part.feature for name in _list_domains(feature)}
         part.string_domain.extend(domain for name in used for domain in domains.get(name, ()))
         yield part.SerializeToString()
 
 
-def _domains(feature: schema_pb2.Feature) -> Iterator[str]:
+def _list_domains(feature: schema_pb2.Feature) -> Iterator[str]:
     """Yield the names of the domains that a column and its fields refer to."""
     yield feature.domain
     for field in feature.struct_domain.feature:
-        yield from _domains(field)
+        yield from _list_domains(field)
 
 
-def _by_name(columns: Any) -> dict[str, list[Any]]:
+def _group_by_name(columns: Any) -> dict[str, list[Any]]:
     """Return the features of statistics or of a schema by their column; a column of structs has several."""
     by_name: dict[str, list[Any]] = {}
     for feature in columns.feature if isinstance(columns, schema_pb2.Schema) else columns.features:
@@ -132,7 +132,7 @@ def _by_name(columns: Any) -> dict[str, list[Any]]:
 
 
 @functools.cache
-def _extension() -> Any:
+def _load_extension() -> Any:
     """Return TFDV's extension, which is loaded once, by the first that needs it."""
     if _EXTENSION in sys.modules:
         return sys.modules[_EXTENSION]

@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from components.column_names import name_column
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
 from components.example_validator.validation import find_anomalies
-from components.histograms import category_shares, has_counts, number_counts, range_shares
+from components.histograms import compute_category_shares, compute_range_shares, has_counts, read_number_counts
 from components.sensitive_statistics import is_sensitive
 from schemas.data import TRAIN_SPLIT
 from schemas.sensitive import MASK
@@ -92,15 +92,17 @@ def compare_all(
     shifted = [
         ComparedShift(f"{split} against {TRAIN_SPLIT}", SKEW, shift)
         for split in compared_splits
-        for shift in shifts(train, statistics[split], schema, validation.skew, "skew")
+        for shift in compute_shifts(train, statistics[split], schema, validation.skew, "skew")
     ]
     if pushed is not None:
         where = f"{TRAIN_SPLIT} against that of the pushed model"
-        shifted += [ComparedShift(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
+        shifted += [
+            ComparedShift(where, DRIFT, s) for s in compute_shifts(pushed, train, schema, validation.drift, "drift")
+        ]
     return shifted
 
 
-def shifts(
+def compute_shifts(
     before: statistics_pb2.DatasetFeatureStatisticsList,
     now: statistics_pb2.DatasetFeatureStatisticsList,
     schema: schema_pb2.Schema,
@@ -153,7 +155,7 @@ def _prepare(
         for statistics in both
     ]
     edges = {
-        name: _edges(feature, by_name[1][name])
+        name: _list_edges(feature, by_name[1][name])
         for name, feature in by_name[0].items()
         if name in by_name[1] and has_counts(feature) and has_counts(by_name[1][name])
     }
@@ -165,14 +167,14 @@ def _prepare(
             copy.CopyFrom(feature)
             del copy.custom_stats[:]
             if edges.get(name):
-                _cut(copy, edges[name], number_counts(feature).up_to(edges[name]))
+                _cut(copy, edges[name], read_number_counts(feature).count_up_to(edges[name]))
         answer.append(dataset)
     return answer
 
 
-def _edges(*features: statistics_pb2.FeatureNameStatistics) -> list[float]:
+def _list_edges(*features: statistics_pb2.FeatureNameStatistics) -> list[float]:
     """Return where TFDV cuts; nothing where there are infinite values, which have no width."""
-    buckets = [bucket for feature in features for h in _standard(feature) for bucket in h.buckets]
+    buckets = [bucket for feature in features for h in _list_standard_histograms(feature) for bucket in h.buckets]
     edges = sorted({edge for bucket in buckets for edge in (bucket.low_value, bucket.high_value)})
     if not np.isfinite(edges).all() or len(edges) < 2:
         return []
@@ -182,7 +184,7 @@ def _edges(*features: statistics_pb2.FeatureNameStatistics) -> list[float]:
 
 
 def _cut(feature: statistics_pb2.FeatureNameStatistics, edges: list[float], up_to: Iterable[float]) -> None:
-    (histogram,) = _standard(feature)
+    (histogram,) = _list_standard_histograms(feature)
     del histogram.buckets[:]
     # The smallest value is in the first bin.
     counts = np.diff(np.concatenate([[0.0], list(up_to)[1:]]))
@@ -190,7 +192,7 @@ def _cut(feature: statistics_pb2.FeatureNameStatistics, edges: list[float], up_t
         histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
 
 
-def _standard(feature: statistics_pb2.FeatureNameStatistics) -> list[statistics_pb2.Histogram]:
+def _list_standard_histograms(feature: statistics_pb2.FeatureNameStatistics) -> list[statistics_pb2.Histogram]:
     return [h for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.STANDARD]
 
 
@@ -224,7 +226,7 @@ def _list_changes(
 ) -> list[tuple[str, float, float]]:
     if before is None or now is None:
         return []
-    shares = category_shares if before.HasField("string_stats") else range_shares
+    shares = compute_category_shares if before.HasField("string_stats") else compute_range_shares
     shares_before, shares_now = shares(before, before), shares(now, before)
     changes = sorted(
         {*shares_before, *shares_now},

@@ -20,9 +20,9 @@ from tfx.utils import io_utils
 from cli.errors import DataError
 from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
 from components.example_gen.component import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
-from components.example_gen.split_findings import mostly_rows_of_train, rows_shared_with_train
+from components.example_gen.split_findings import find_copied_splits, find_shared_rows
 from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
-from components.expired_features import expired_features
+from components.expired_features import find_expired_features
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import compare_all
 from components.gate.derived_ids import find_derived_out_of_range
@@ -68,11 +68,11 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     ]
     declared = FeatureSet.model_validate_json(features)
     problems += find_derived_out_of_range(declared, _read_derived_ids(declared, statistics))
-    problems += _few_rows(examples, Evaluation.model_validate_json(requirements), declared.label)
+    problems += _find_few_rows(examples, Evaluation.model_validate_json(requirements), declared.label)
     today = datetime.date.today()
-    problems += expired_features(declared, today=today)
+    problems += find_expired_features(declared, today=today)
     equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
-    problems += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
+    problems += [*find_shared_rows(equal_rows, validation), *find_copied_splits(equal_rows)]
     problems += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)
@@ -83,9 +83,9 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     splits = [TRAIN_SPLIT, *filter(None, compared_splits.split(","))]
     # On Vertex the artifact is always there, and empty before the first push.
     has_pushed = pushed_statistics is not None and artifact_utils.decode_split_names(pushed_statistics.split_names)
-    pushed = _statistics(pushed_statistics.uri, TRAIN_SPLIT) if has_pushed else None
+    pushed = _read_statistics(pushed_statistics.uri, TRAIN_SPLIT) if has_pushed else None
     compared = compare_all(
-        {split: _statistics(statistics.uri, split) for split in splits},
+        {split: _read_statistics(statistics.uri, split) for split in splits},
         pushed,
         expected,
         validation,
@@ -99,7 +99,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         "compared": {kind: sum(1 for c in compared if c.kind == kind) for kind in (SKEW, DRIFT)},
     }
     if verdict.stops:
-        raise DataError(verdict.error())
+        raise DataError(verdict.format_error())
 
 
 def _read_derived_ids(
@@ -109,11 +109,12 @@ def _read_derived_ids(
     if all(features.features[name].raw_num_ids is None for name in features.derived_columns):
         return {}
     return {
-        split: _statistics(statistics.uri, split) for split in artifact_utils.decode_split_names(statistics.split_names)
+        split: _read_statistics(statistics.uri, split)
+        for split in artifact_utils.decode_split_names(statistics.split_names)
     }
 
 
-def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, label: Label) -> list[Anomaly]:
+def _find_few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, label: Label) -> list[Anomaly]:
     """Return why no model will be blessed on the evaluated split, which is known before one is trained."""
     labels = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}").get(evaluation.split)
     if labels is None:
@@ -131,8 +132,8 @@ def _add_row_counts(
     problems = list_anomalies(anomalies, split)
     if not problems:
         return []
-    concerned = Concerned(_statistics(statistics_uri, split), schema)
-    rows = [concerned.rows(problem.kind, problem.feature) for problem in problems]
+    concerned = Concerned(_read_statistics(statistics_uri, split), schema)
+    rows = [concerned.describe_rows(problem.kind, problem.feature) for problem in problems]
     return [
         replace(problem, text=f"{problem.text}; {count}" if count else problem.text)
         for problem, count in zip(problems, rows, strict=True)
@@ -145,5 +146,5 @@ def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
         return parse_anomalies(file.read())
 
 
-def _statistics(uri: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:
+def _read_statistics(uri: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:
     return tfdv.load_stats_binary(os.path.join(uri, f"Split-{split}", "FeatureStats.pb"))

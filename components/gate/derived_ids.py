@@ -6,7 +6,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from cli.counts import count_text
 from components.config import OUT_OF_RANGE
-from components.histograms import number_counts
+from components.histograms import read_number_counts
 from components.policy import Anomaly
 from schemas.features import FeatureSet
 
@@ -28,9 +28,9 @@ def find_derived_out_of_range(
             bound = num_ids.get(name)
             if bound is None:
                 continue
-            counts = number_counts(feature)
+            counts = read_number_counts(feature)
             edges = [-0.5, bound - 0.5]
-            below, up_to_last = counts.up_to(edges)
+            below, up_to_last = counts.count_up_to(edges)
             outside = round(counts.total - (up_to_last - below))
             if outside:
                 about = "" if counts.is_exact_at(edges) else "about "

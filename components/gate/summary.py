@@ -23,5 +23,5 @@ class GateSummary(GateReport, NodeSummary):
         drift = f"drift of {self.compared[DRIFT]}" if self.history else "drift not compared: no history"
         return f"{warnings}skew of {count_text(self.compared[SKEW], 'feature')} compared, {drift}"
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         return [("warning", text) for text in self.warnings]

@@ -5,7 +5,7 @@ from tfx import types
 from tfx.dsl.components.common import resolver
 from tfx.types import standard_artifacts
 
-from components.pusher.last_push import last_push
+from components.pusher.last_push import find_last_push
 
 
 class LastPushedStatistics(resolver.ResolverStrategy):
@@ -20,13 +20,13 @@ class LastPushedStatistics(resolver.ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        last = last_push(store, self._model_name)
+        last = find_last_push(store, self._model_name)
         ids = (last.statistics.id, last.pushed_model.id) if last is not None and last.statistics is not None else ()
         # Without the statistics there is nothing to compare with, and an older run's are not those of the last.
         return {key: [a for a in input_dict[key] if a.id in ids] for key in ("statistics", "pushed_model")}
 
 
-def last_pushed(model_name: str) -> resolver.Resolver:
+def build_history_resolver(model_name: str) -> resolver.Resolver:
     """Return the node that finds `statistics` and `pushed_model` of a model's last push; empty before the first."""
     return resolver.Resolver(
         strategy_class=LastPushedStatistics,

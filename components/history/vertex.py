@@ -28,7 +28,7 @@ def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
     """Fetch the statistics of `train` of the champion; none before the first push.
 
     Raises:
-      PushError: Vertex AI or Cloud Storage refuses.
+      PushError: Vertex AI or Cloud Storage rejects a request.
     """
     where = VertexProject.model_validate_json(place)
     champion = read_model(VertexClient(where), model_name).find_by_alias(CHAMPION)

@@ -105,7 +105,7 @@ class ServerExecutor(executor.Executor):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
             copy_folder(path_utils.serving_model_path(model.uri), folder)
-            golden = _golden(evaluation_uri) or _build_requests(folder, input_dict, exec_properties, temporary)
+            golden = _read_golden(evaluation_uri) or _build_requests(folder, input_dict, exec_properties, temporary)
             if golden is None:
                 _LOG.warning("InfraValidator: there are no golden requests, so the model is loaded and not called")
             tries = 1 if limits is None else limits.num_tries or _STOCK_TRIES
@@ -208,7 +208,7 @@ def _read_message(exec_properties: dict[str, Any], key: str, message: Any) -> An
     return proto_utils.json_to_proto(text, message) if text else None
 
 
-def _golden(evaluation_uri: str) -> GoldenRequests | None:
+def _read_golden(evaluation_uri: str) -> GoldenRequests | None:
     """Return the golden requests of an evaluation; None of one without them."""
     path = os.path.join(evaluation_uri, GOLDEN_NAME)
     return GoldenRequests.from_json(read_bytes(path)) if evaluation_uri and fileio.exists(path) else None
@@ -230,7 +230,7 @@ def _build_requests(
     uris = artifact_utils.get_split_uris(examples, split)
     loaded = LoadedModels({CANDIDATE: str(folder)})
     write_golden_of_candidate(temporary, loaded, uris, {"golden_requests": spec.num_examples or 1})
-    return _golden(temporary)
+    return _read_golden(temporary)
 
 
 def _validate_with_retries(folder: Path, golden: GoldenRequests, settings: InfraValidation, tries: int) -> Measured:
@@ -263,7 +263,7 @@ def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) ->
     Raises:
       NotBlessedError: with what is wrong.
     """
-    with _server(folder, settings.timeout_seconds) as (process, address):
+    with _start_server(folder, settings.timeout_seconds) as (process, address):
         connection = http.client.HTTPConnection(address, timeout=settings.timeout_seconds)
         try:
             answers = _predict(connection, list(golden.instances)) if golden.instances else []
@@ -295,9 +295,9 @@ def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) ->
 
 
 @contextmanager
-def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def _start_server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Yield the model server in a fresh process, on a free port of this machine alone; yields it and its HOST:PORT."""
-    # Nothing has pushed the model yet; what it must answer is checked here.
+    # Nothing has pushed the model yet, and its responses are checked here.
     command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--allow-unvalidated", "--no-access-log"]
     # A run that is killed leaves no server behind.
     command += ["--host", "127.0.0.1", "--port", "0", "--drain", "0", "--until-stdin-ends"]
@@ -313,7 +313,9 @@ def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.
             if not line:
                 process.wait()
                 errors.seek(0)
-                raise NotBlessedError(f"infra validation: {_why(errors.read(), process.returncode, timeout_seconds)}")
+                raise NotBlessedError(
+                    f"infra validation: {_explain_failure(errors.read(), process.returncode, timeout_seconds)}"
+                )
             _LOG.info("the server says %s", line.strip())
             yield process, json.loads(line)["http"].removeprefix("http://")
         finally:
@@ -329,7 +331,7 @@ def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.
                     stream.close()
 
 
-def _why(output: str, code: int, timeout_seconds: float) -> str:
+def _explain_failure(output: str, code: int, timeout_seconds: float) -> str:
     errors = [line.removeprefix("error: ") for line in output.splitlines() if line.startswith("error: ")]
     if errors:
         return errors[-1]

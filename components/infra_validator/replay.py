@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cli.errors import NotBlessedError
 from components.config import Evaluation, Replay
-from components.model_files import local_folder
+from components.model_files import open_local_folder
 from serving.model.tensor_predictor import load_predictor
 from serving.registry.settings import AnyRegistrySettings, open_registry
 from serving.replay import decisions
@@ -69,7 +69,7 @@ def replay_requests(folder: Path, settings: Replay, context: ReplayContext) -> d
             context.slice_by if settings.by_slice else (),
             context.min_slice_rows,
         )
-        with local_folder(settings.log) as log:
+        with open_local_folder(settings.log) as log:
             try:
                 result = decisions.replay(log, registry.name, champion, load_predictor(folder), options)
             except RequestLogError as error:

@@ -30,7 +30,7 @@ class InfraValidatorSummary(Measured, NodeSummary):
         """The result of the replay in a few words; empty if there was none."""
         return "" if self.replay is None else ReplayResult.from_dict(self.replay).headline
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         """Return the slices whose decisions changed most."""
         slices = ReplayResult.from_dict(self.replay).slices if self.replay is not None else ()
         changed = [part for part in slices if part.changed][:_MAX_SLICES]

@@ -28,7 +28,7 @@ from cli.errors import NotBlessedError
 from components.evaluator.evaluation import SUMMARY_NAME, EvaluationReport, Metrics
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.example_gen.component import CONTENT_PROPERTY
-from components.model_files import local_folder, read_bytes, written_by
+from components.model_files import open_local_folder, read_bytes, read_tensorflow_version
 from components.pusher.data_time import read_data_fields
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from components.stock_executor import log_handover
@@ -85,23 +85,23 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
     if not inputs.keys() & set(_BLESSINGS):
         _LOG.warning("Pusher: the model is pushed without validation, since no blessing is given")
     version = exec_properties.get("version", NEXT_VERSION)
-    with local_folder(path_utils.serving_model_path(model.uri)) as folder:
+    with open_local_folder(path_utils.serving_model_path(model.uri)) as folder:
         if "infra_blessing" in inputs:
             check_infra_blessing(inputs["infra_blessing"], folder)
-        golden = _golden(inputs.get("evaluation"))
+        golden = _read_golden(inputs.get("evaluation"))
         candidate = Candidate(
             pipeline=exec_properties.get("pipeline") or "",
             version=None if version == NEXT_VERSION else version,
             run_id=exec_properties.get("run_id") or "",
             model_id=model.id,
             folder=folder,
-            tensorflow=written_by(folder),
-            metrics=_metrics(inputs.get("evaluation")),
+            tensorflow=read_tensorflow_version(folder),
+            metrics=_read_metrics(inputs.get("evaluation")),
             golden=golden,
-            warmup=_warmup(folder, golden),
-            statistics=_statistics(inputs.get("statistics")),
-            examples=_example_files(inputs.get("examples")),
-            origin=_origin(inputs.get("examples"), exec_properties.get("recipe") or ""),
+            warmup=_read_warmup(folder, golden),
+            statistics=_read_statistics(inputs.get("statistics")),
+            examples=_build_example_pattern(inputs.get("examples")),
+            origin=_hash_origin(inputs.get("examples"), exec_properties.get("recipe") or ""),
             data=read_data_fields(folder, inputs.get("examples"), inputs.get("statistics")),
         )
         pushed = open_registry(exec_properties["registry"], _LOG.info).push(candidate)
@@ -120,13 +120,13 @@ def _push(inputs: dict[str, types.Artifact], pushed_model: types.Artifact, exec_
         pushed_model.set_string_custom_property(name, text)
 
 
-def _metrics(evaluation: types.Artifact | None) -> Metrics:
+def _read_metrics(evaluation: types.Artifact | None) -> Metrics:
     """Return the metrics of an evaluation; none of one that stock Evaluator wrote."""
     is_summarized = evaluation is not None and tf.io.gfile.exists(os.path.join(evaluation.uri, SUMMARY_NAME))
     return EvaluationReport.read(evaluation.uri).metrics if evaluation is not None and is_summarized else {}
 
 
-def _golden(evaluation: types.Artifact | None) -> bytes:
+def _read_golden(evaluation: types.Artifact | None) -> bytes:
     path = "" if evaluation is None else os.path.join(evaluation.uri, GOLDEN_NAME)
     if path and tf.io.gfile.exists(path):
         return read_bytes(path)
@@ -134,25 +134,25 @@ def _golden(evaluation: types.Artifact | None) -> bytes:
     return b""
 
 
-def _warmup(folder: Path, golden: bytes) -> bytes:
+def _read_warmup(folder: Path, golden: bytes) -> bytes:
     """Return the model's own warm-up requests, or those that its golden requests make."""
     own = folder / WARMUP_FILE
     return own.read_bytes() if own.is_file() else build_warmup(folder, golden)
 
 
-def _statistics(statistics: types.Artifact | None) -> bytes:
+def _read_statistics(statistics: types.Artifact | None) -> bytes:
     if statistics is None:
         return b""
     return read_bytes(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb"))
 
 
-def _origin(examples: types.Artifact | None, recipe: str) -> str:
+def _hash_origin(examples: types.Artifact | None, recipe: str) -> str:
     """Return the hash of the content of the examples and of the recipe; empty if one of them is unknown."""
     content = "" if examples is None else examples.get_string_custom_property(CONTENT_PROPERTY)
     return hashlib.sha256(f"{content}\0{recipe}".encode()).hexdigest()[:16] if content and recipe else ""
 
 
-def _example_files(examples: types.Artifact | None) -> str:
+def _build_example_pattern(examples: types.Artifact | None) -> str:
     if examples is None:
         return ""
     return os.path.join(artifact_utils.get_split_uri([examples], TRAIN_SPLIT), "*.gz")

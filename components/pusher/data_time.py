@@ -1,4 +1,4 @@
-"""The newest time of a model's training data: that of a column of times, or what ExampleGen knows of the files."""
+"""The newest time of a model's training data: that of a column of times, or that of the files, by ExampleGen."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""Which run pushed a model last: one answer for the gate, the pages and `gc`. Imports neither TFX nor TensorFlow.
+"""The run that pushed a model last, for the gate, the pages and `gc`. Imports neither TFX nor TensorFlow.
 
 A run pushed a model if its Pusher wrote a version. It did not if it ended before, failed, or found its model in the
 registry already. What happened to the version afterwards does not matter: a rollback and the registry's `gc` change
@@ -61,7 +61,7 @@ class LastPush:
     statistics: mlmd.Artifact | None
 
 
-def writers(pushes: Iterable[PushRecord]) -> list[PushRecord]:
+def select_writers(pushes: Iterable[PushRecord]) -> list[PushRecord]:
     """Return the pushes that wrote a version, the newest first.
 
     A push that was killed after it wrote the version has no record: the first that found the version stands for it.
@@ -74,7 +74,7 @@ def writers(pushes: Iterable[PushRecord]) -> list[PushRecord]:
     return pushes_that_wrote[::-1]
 
 
-def last_push(store: ml_metadata.MetadataStore, model_name: str, *, before: str | None = None) -> LastPush | None:
+def find_last_push(store: ml_metadata.MetadataStore, model_name: str, *, before: str | None = None) -> LastPush | None:
     """Return the last push of a model; None before the first.
 
     Args:
@@ -83,24 +83,24 @@ def last_push(store: ml_metadata.MetadataStore, model_name: str, *, before: str 
       before: ID of a run; only earlier runs count. If omitted, all runs count.
     """
     # Those that `gc` removed, too: without them, a run that found a version would seem to have written it.
-    records = {artifact.id: artifact for artifact in _of_type(store, _PUSHED_MODEL)}
+    records = {artifact.id: artifact for artifact in _list_artifacts(store, _PUSHED_MODEL)}
     limit = store.get_context_by_type_and_name(_RUN_CONTEXT, before) if before is not None else None
-    for push in writers(map(_push, records.values())):
-        run = run_of(store, push.id) if push.model == model_name else None
+    for push in select_writers(map(_read_push, records.values())):
+        run = find_run(store, push.id) if push.model == model_name else None
         if run is not None and (limit is None or run.id < limit.id):
-            statistics = [a for a in outputs(store, run) if a.type == _STATISTICS]
+            statistics = [a for a in list_outputs(store, run) if a.type == _STATISTICS]
             return LastPush(run.name, records[push.id], statistics[-1] if statistics else None)
     return None
 
 
-def run_of(store: ml_metadata.MetadataStore, artifact_id: int) -> mlmd.Context | None:
+def find_run(store: ml_metadata.MetadataStore, artifact_id: int) -> mlmd.Context | None:
     """Return the run that made an artifact, whichever runs used it since."""
     makers = sorted(e.execution_id for e in store.get_events_by_artifact_ids([artifact_id]) if e.type in _OUTPUTS)
     contexts = store.get_contexts_by_execution(makers[0]) if makers else []
     return next((context for context in contexts if context.type == _RUN_CONTEXT), None)
 
 
-def outputs(store: ml_metadata.MetadataStore, run: mlmd.Context) -> list[mlmd.Artifact]:
+def list_outputs(store: ml_metadata.MetadataStore, run: mlmd.Context) -> list[mlmd.Artifact]:
     """Return the artifacts that a run made or took from the cache and that are kept, the newest last."""
     own = [e.id for e in store.get_executions_by_context(run.id) if e.type != _RESOLVER]
     ids = {event.artifact_id for event in store.get_events_by_execution_ids(own) if event.type in _OUTPUTS}
@@ -108,12 +108,12 @@ def outputs(store: ml_metadata.MetadataStore, run: mlmd.Context) -> list[mlmd.Ar
     return sorted((a for a in artifacts if a.state == mlmd.Artifact.LIVE), key=lambda artifact: artifact.id)
 
 
-def _of_type(store: ml_metadata.MetadataStore, name: str) -> list[mlmd.Artifact]:
+def _list_artifacts(store: ml_metadata.MetadataStore, name: str) -> list[mlmd.Artifact]:
     artifacts: list[mlmd.Artifact] = store.get_artifacts_by_type(name)
     return artifacts
 
 
-def _push(artifact: mlmd.Artifact) -> PushRecord:
+def _read_push(artifact: mlmd.Artifact) -> PushRecord:
     properties = artifact.custom_properties
     return PushRecord(
         artifact.id,

@@ -44,14 +44,14 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import json_utils
 
 from cli.errors import DataError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from components.config import STOCK, Implementation
-from components.histograms import COUNTED_VALUES, WRITTEN_BINS, custom_stats
+from components.histograms import COUNTED_VALUES, WRITTEN_BINS, build_custom_stats
 from components.sensitive_statistics import mark_sensitive
-from components.statistics_gen.record_batches import record_batches
+from components.statistics_gen.record_batches import read_record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
-from components.stock_executor import log_handover, why_not_tf_examples
-from components.value_counts import ValueCounts, count_values, empty, merge
+from components.stock_executor import explain_unreadable, log_handover
+from components.value_counts import ValueCounts, count_values, create_empty, merge
 from schemas.curated.derived_features import mark_derived
 from schemas.features import ColumnType, DerivedColumn
 
@@ -83,7 +83,7 @@ class StatisticsExecutor(stock.Executor):
         sensitive = json.loads(exec_properties.get("sensitive_columns") or "[]")
         derived = _read_derived(exec_properties)
         statistics = artifact_utils.get_single_instance(output_dict["statistics"])
-        reason = _why_stock(input_dict, exec_properties)
+        reason = _explain_stock(input_dict, exec_properties)
         if reason and derived:
             raise ValueError(
                 f"StatisticsGen: derived_columns are not computed, because {reason}; remove one of the two"
@@ -92,7 +92,7 @@ class StatisticsExecutor(stock.Executor):
         if is_stock:
             if reason:
                 log_handover("StatisticsGen", reason)
-            super().Do(input_dict, output_dict, {**exec_properties, **_weight_option(exec_properties, weight)})
+            super().Do(input_dict, output_dict, {**exec_properties, **_build_weight_option(exec_properties, weight)})
             if not derived:
                 _mark_written(statistics, sensitive)
                 return
@@ -103,7 +103,7 @@ class StatisticsExecutor(stock.Executor):
         if not splits:
             raise ValueError(f"StatisticsGen: {first.uri}: no split is left; its splits are '{first.split_names}'")
         _describe(statistics, splits, first.span)
-        shards = [(split, path) for split in splits for path in _files(examples, split)]
+        shards = [(split, path) for split in splits for path in _list_split_files(examples, split)]
         column_types = json.loads(exec_properties.get("column_types") or "null")
         delimiters = json.loads(exec_properties.get("delimiters") or "{}")
         with self._make_beam_pipeline() as pipeline:
@@ -134,7 +134,7 @@ def _write_derived(derived: Mapping[str, DerivedColumn]) -> str:
     return json.dumps({name: column.as_json() for name, column in derived.items()}, sort_keys=True)
 
 
-def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
+def _explain_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
     """Return why the stock executor has to do the work; empty if this one can."""
     if input_dict.get(standard_component_specs.SCHEMA_KEY):
         return "a schema is given"
@@ -145,10 +145,10 @@ def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dic
         return "sample rates are given"
     if exec_properties.get(standard_component_specs.SHARDED_STATS_OUTPUT_KEY):
         return "sharded output is asked for"
-    return why_not_tf_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
+    return explain_unreadable(input_dict[standard_component_specs.EXAMPLES_KEY])
 
 
-def _weight_option(exec_properties: dict[str, Any], weight: str | None) -> dict[str, str]:
+def _build_weight_option(exec_properties: dict[str, Any], weight: str | None) -> dict[str, str]:
     """Return the stock executor's options with the column of weights, if one is given."""
     if weight is None:
         return {}
@@ -167,15 +167,15 @@ def _describe(statistics: types.Artifact, splits: list[str], span: int) -> None:
     statistics.set_json_value_custom_property(stock.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME, rates)
 
 
-def _files(examples: list[types.Artifact], split: str) -> list[str]:
+def _list_split_files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
-    files = [file for uri in uris for file in files_in(uri)]
+    files = [file for uri in uris for file in list_files(uri)]
     if not files:
         raise DataError(f"StatisticsGen: split '{split}' has no files in {', '.join(uris)}; run ExampleGen again")
     return files
 
 
-def generators(weight: str | None = None) -> list[Any]:
+def build_generators(weight: str | None = None) -> list[Any]:
     """Return what the stock component runs, with its options, and true counts; values are counted in sketches.
 
     Args:
@@ -211,7 +211,7 @@ class ColumnCounts:
 
     def __init__(self, type_: int) -> None:
         self.type = type_
-        self.counts: ValueCounts = empty()
+        self.counts: ValueCounts = create_empty()
         self._waiting: list[Any] = []
         self._rows = 0
 
@@ -269,7 +269,7 @@ class NumberCounter(CombinerStatsGenerator):
             statistics.features.add(
                 path=path_pb2.Path(step=[name]),
                 type=column.type,
-                custom_stats=custom_stats(column.counts, WRITTEN_BINS),
+                custom_stats=build_custom_stats(column.counts, WRITTEN_BINS),
             )
         return statistics
 
@@ -292,9 +292,9 @@ class _Take(beam.DoFn):
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, Accumulators]]:
         """Take a split and the path of a shard; yield the split and what the generators have seen."""
         split, path = element
-        kinds = generators(self._weight)
+        kinds = build_generators(self._weight)
         accumulators = [kind.create_accumulator() for kind in kinds]
-        for batch in record_batches(path, self._column_types, self._delimiters, self._derived):
+        for batch in read_record_batches(path, self._column_types, self._delimiters, self._derived):
             accumulators = [
                 kind.add_input(accumulator, batch) for kind, accumulator in zip(kinds, accumulators, strict=True)
             ]
@@ -305,7 +305,7 @@ def _merge(shards: Iterable[Accumulators], weight: str | None) -> Accumulators:
     """Return the statistics of all shards together."""
     return [
         kind.merge_accumulators(accumulators)
-        for kind, accumulators in zip(generators(weight), zip(*shards, strict=True), strict=True)
+        for kind, accumulators in zip(build_generators(weight), zip(*shards, strict=True), strict=True)
     ]
 
 
@@ -329,10 +329,10 @@ def _write(
       adds_to_stock: Whether the derived columns are added to those that the stock executor wrote.
     """
     split, accumulators = keyed
-    statistics = stats_impl.extract_statistics_output(accumulators, generators(weight))
+    statistics = stats_impl.extract_statistics_output(accumulators, build_generators(weight))
     if adds_to_stock:
-        own, statistics = statistics, tfdv.load_stats_binary(_file(folder, split))
-        statistics.datasets[0].features.extend(f for f in own.datasets[0].features if _name(f) in derived)
+        own, statistics = statistics, tfdv.load_stats_binary(_locate_file(folder, split))
+        statistics.datasets[0].features.extend(f for f in own.datasets[0].features if _format_path(f) in derived)
     _mark(statistics, sensitive)
     _mark_derived(statistics, derived)
     _write_file(statistics, folder, split)
@@ -348,7 +348,7 @@ def _mark_written(artifact: types.Artifact, sensitive: Collection[str]) -> None:
 
 def _mark(statistics: statistics_pb2.DatasetFeatureStatisticsList, sensitive: Collection[str]) -> None:
     for feature in statistics.datasets[0].features:
-        if _name(feature) in sensitive:
+        if _format_path(feature) in sensitive:
             mark_sensitive(feature)
 
 
@@ -356,20 +356,20 @@ def _mark_derived(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, derived: Mapping[str, DerivedColumn]
 ) -> None:
     for feature in statistics.datasets[0].features:
-        if _name(feature) in derived:
-            mark_derived(feature, derived[_name(feature)].expression)
+        if _format_path(feature) in derived:
+            mark_derived(feature, derived[_format_path(feature)].expression)
 
 
-def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
+def _format_path(feature: statistics_pb2.FeatureNameStatistics) -> str:
     return ".".join(feature.path.step)
 
 
-def _file(folder: str, split: str) -> str:
+def _locate_file(folder: str, split: str) -> str:
     return os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
 
 
 def _write_file(statistics: statistics_pb2.DatasetFeatureStatisticsList, folder: str, split: str) -> None:
-    path = _file(folder, split)
+    path = _locate_file(folder, split)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(statistics.SerializeToString(deterministic=True))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tfx_bsl.coders import example_coder
 
 from cli.errors import DataError
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.list_values import split_values
 from components.parallel_calls import call_for_batches
 from components.transform.derived_columns import derive_columns, is_missing
@@ -28,7 +28,7 @@ _UNKNOWN_COLUMNS = 1024
 _DTYPES: dict[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
 
-def record_batches(
+def read_record_batches(
     path: str,
     types: Mapping[str, ColumnType] | None,
     delimiters: Mapping[str, str] = MappingProxyType({}),
@@ -56,13 +56,15 @@ def record_batches(
         if types is None:
             decoder = example_coder.ExamplesToRecordBatchDecoder()
             yield from call_for_batches(
-                lambda batch: decoder.DecodeBatch(batch.numpy().tolist()), path, batch_rows(_UNKNOWN_COLUMNS, rows)
+                lambda batch: decoder.DecodeBatch(batch.numpy().tolist()),
+                path,
+                compute_batch_rows(_UNKNOWN_COLUMNS, rows),
             )
             return
         names = [*types, *derived]
-        parse = _parser(tuple(types.items()), tuple(delimiters.items()), tuple(derived.items()))
-        for parsed in call_for_batches(parse, path, batch_rows(len(names), rows)):
-            yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in names], names=names)
+        parse = _build_parser(tuple(types.items()), tuple(delimiters.items()), tuple(derived.items()))
+        for parsed in call_for_batches(parse, path, compute_batch_rows(len(names), rows)):
+            yield pa.RecordBatch.from_arrays([_build_lists(*parsed[name]) for name in names], names=names)
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         # TensorFlow puts the places in the code before the reason. tfx_bsl's decoder raises RuntimeError.
         reason = str(error).split("\n\n")[-1].splitlines()[0]
@@ -70,7 +72,7 @@ def record_batches(
 
 
 @lru_cache
-def _parser(
+def _build_parser(
     types: tuple[tuple[str, ColumnType], ...],
     delimiters: tuple[tuple[str, str], ...],
     derived: tuple[tuple[str, DerivedColumn], ...],
@@ -92,7 +94,7 @@ def _parser(
             # From strings of rows to values of rows.
             row_splits = tf.gather(values.row_splits, ragged[name].row_splits)
             ragged[name] = tf.RaggedTensor.from_row_splits(values.flat_values, row_splits, validate=False)
-        return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
+        return {name: (column.row_splits, *_flatten(column.flat_values)) for name, column in ragged.items()}
 
     # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
     signature = [tf.TensorSpec([None], tf.string)]
@@ -106,23 +108,23 @@ def _to_ragged(column: tf.Tensor) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_row_lengths(tf.boolean_mask(column, present), lengths, validate=False)
 
 
-def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def _flatten(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     if values.dtype != tf.string:
         return (values,)
     return tf.strings.length(values), tf.strings.reduce_join(values)
 
 
-def _lists(row_splits: tf.Tensor, *values: tf.Tensor) -> pa.Array:
+def _build_lists(row_splits: tf.Tensor, *values: tf.Tensor) -> pa.Array:
     ends: NDArray[np.int64] = row_splits.numpy()
     missing = ends[1:] == ends[:-1]
     if missing.all():
         return pa.nulls(len(missing))
     # A null start marks a null list.
     starts = pa.array(ends, mask=np.append(missing, False)) if missing.any() else pa.array(ends)
-    return pa.LargeListArray.from_arrays(starts, _values(*values))
+    return pa.LargeListArray.from_arrays(starts, _build_values(*values))
 
 
-def _values(numbers: tf.Tensor, joined: tf.Tensor | None = None) -> pa.Array:
+def _build_values(numbers: tf.Tensor, joined: tf.Tensor | None = None) -> pa.Array:
     if joined is None:
         return pa.array(numbers.numpy())
     ends = np.concatenate([[0], np.cumsum(numbers.numpy(), dtype=np.int64)])

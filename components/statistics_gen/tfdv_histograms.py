@@ -14,7 +14,7 @@ from tensorflow_data_validation.statistics.generators import basic_stats_generat
 from tensorflow_data_validation.utils import quantiles_util
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.histograms import with_buckets
+from components.histograms import add_buckets
 
 _Numbers = NDArray[np.float64]
 
@@ -24,13 +24,13 @@ def use_in_tfdv() -> None:
     basic_stats_generator.quantiles_util = SimpleNamespace(
         **{
             **vars(quantiles_util),
-            "generate_quantiles_histogram": quantiles_histogram,
-            "generate_equi_width_histogram": equal_width_histogram,
+            "generate_quantiles_histogram": build_quantiles_histogram,
+            "generate_equi_width_histogram": build_equal_width_histogram,
         }
     )
 
 
-def quantiles_histogram(quantiles: _Numbers, cumulative_counts: _Numbers) -> statistics_pb2.Histogram:
+def build_quantiles_histogram(quantiles: _Numbers, cumulative_counts: _Numbers) -> statistics_pb2.Histogram:
     """Return a bucket between each two quantiles.
 
     Args:
@@ -38,10 +38,10 @@ def quantiles_histogram(quantiles: _Numbers, cumulative_counts: _Numbers) -> sta
       cumulative_counts: Number of values up to each quantile.
     """
     kind = statistics_pb2.Histogram.QUANTILES
-    return with_buckets(statistics_pb2.Histogram(type=kind), *_buckets(quantiles, cumulative_counts))
+    return add_buckets(statistics_pb2.Histogram(type=kind), *_compute_buckets(quantiles, cumulative_counts))
 
 
-def _buckets(quantiles: _Numbers, cumulative_counts: _Numbers) -> tuple[_Numbers, _Numbers, _Numbers]:
+def _compute_buckets(quantiles: _Numbers, cumulative_counts: _Numbers) -> tuple[_Numbers, _Numbers, _Numbers]:
     """Return the lower and upper bounds of buckets, and the number of values in each."""
     low, high = quantiles[:-1].astype(np.float64), quantiles[1:].astype(np.float64)
     if not len(low):
@@ -56,7 +56,7 @@ def _buckets(quantiles: _Numbers, cumulative_counts: _Numbers) -> tuple[_Numbers
     return low, high, counts
 
 
-def equal_width_histogram(
+def build_equal_width_histogram(
     quantiles: _Numbers,
     cumulative_counts: _Numbers,
     finite_min: float,
@@ -67,7 +67,7 @@ def equal_width_histogram(
     """Return buckets of equal width, and one for each infinity; the arguments are those of TFDV's function."""
     result = statistics_pb2.Histogram(type=statistics_pb2.Histogram.STANDARD)
     if not np.isfinite(finite_min) and not np.isfinite(finite_max):
-        return with_buckets(result, [finite_min], [finite_max], [cumulative_counts[-1]])
+        return add_buckets(result, [finite_min], [finite_max], [cumulative_counts[-1]])
     quantiles, cumulative_counts, num_neg_inf = quantiles_util._strip_infinities(
         quantiles, cumulative_counts, finite_max, num_pos_inf
     )
@@ -80,13 +80,13 @@ def equal_width_histogram(
     if not np.isfinite(edges).all():
         # Their distance is beyond float64.
         return result
-    low, high, counts = edges[:-1], edges[1:], _spread(edges, *_buckets(quantiles, cumulative_counts))
+    low, high, counts = edges[:-1], edges[1:], _spread(edges, *_compute_buckets(quantiles, cumulative_counts))
     parts: list[tuple[Iterable[float], ...]] = [(low, high, counts)]
     if num_neg_inf:
         parts.insert(0, ([-np.inf], [-np.inf], [num_neg_inf]))
     if num_pos_inf:
         parts.append(([np.inf], [np.inf], [num_pos_inf]))
-    return with_buckets(result, *(np.concatenate([*column]) for column in zip(*parts, strict=True)))
+    return add_buckets(result, *(np.concatenate([*column]) for column in zip(*parts, strict=True)))
 
 
 def _spread(edges: _Numbers, low: _Numbers, high: _Numbers, counts: _Numbers) -> _Numbers:

@@ -31,7 +31,7 @@ _ENDED = {
 _LOG = logging.getLogger(__name__)
 
 
-def settings(
+def build_settings(
     *,
     place: VertexProject,
     image: str,
@@ -42,7 +42,7 @@ def settings(
     service_account: str | None,
     network: str | None,
 ) -> str:
-    """Return what the executor is told, as JSON."""
+    """Return the settings of the executor, as JSON."""
     return json.dumps(
         {
             "place": place.model_dump(),
@@ -69,7 +69,7 @@ class CustomJobExecutor(base_executor.BaseExecutor):
         """Start the job, or find the one that an attempt before this has started, and follow it to its end.
 
         Raises:
-          PushError: Vertex AI refuses the job.
+          PushError: Vertex AI rejects the job.
           PipelineError: the job failed; with its own error and its name.
         """
         settings = json.loads(json.loads(exec_properties["custom_config"])[SETTINGS_KEY])
@@ -101,9 +101,9 @@ def _start(vertex: VertexClient, name: str, settings: dict[str, Any], command: l
     for earlier in vertex.list_all(vertex.jobs.list_custom_jobs, search):
         if earlier.state not in _ENDED or earlier.state == v1.JobState.JOB_STATE_SUCCEEDED:
             return earlier.name
-    pools = [_pool(settings, command, arguments, 1)]
+    pools = [_build_pool(settings, command, arguments, 1)]
     if settings["replicas"] > 1:
-        pools.append(_pool(settings, command, arguments, settings["replicas"] - 1))
+        pools.append(_build_pool(settings, command, arguments, settings["replicas"] - 1))
     network = resolve_network(vertex, settings["network"]) if settings["network"] else ""
     spec = v1.CustomJobSpec(worker_pool_specs=pools, service_account=settings["service_account"] or "", network=network)
     job = v1.CustomJob(display_name=name, job_spec=spec, labels=vertex.place.labels)
@@ -113,7 +113,7 @@ def _start(vertex: VertexClient, name: str, settings: dict[str, Any], command: l
     return vertex.call(vertex.jobs.create_custom_job, request).name
 
 
-def _pool(settings: dict[str, Any], command: list[str], arguments: list[str], replicas: int) -> v1.WorkerPoolSpec:
+def _build_pool(settings: dict[str, Any], command: list[str], arguments: list[str], replicas: int) -> v1.WorkerPoolSpec:
     machine = v1.MachineSpec(machine_type=settings["machine_type"])
     if settings["accelerator"]:
         machine.accelerator_type = getattr(v1.AcceleratorType, settings["accelerator"])

@@ -24,7 +24,7 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx.components.util import value_utils
 from tfx.utils import import_utils, json_utils
 
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.parallel_calls import call_for_batches
 
 # Rows that go through TensorFlow together.
@@ -89,7 +89,7 @@ class Preprocessing:
         return specs
 
 
-def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
+def map_batches(file: str, function: Any, columns: int) -> Iterator[Any]:
     """Yield what a function makes of each batch of a file, in order, as NumPy has it.
 
     Args:
@@ -97,7 +97,7 @@ def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
       function: Concrete function of records, [batch].
       columns: Number of columns of the examples.
     """
-    for made in call_for_batches(function, file, batch_rows(columns, ROWS_TOGETHER)):
+    for made in call_for_batches(function, file, compute_batch_rows(columns, ROWS_TOGETHER)):
         yield tf.nest.map_structure(lambda tensor: tensor.numpy(), made)
 
 
@@ -133,7 +133,7 @@ class Counted:
         """Take in what was seen elsewhere."""
         self.tokens.update(other.tokens)
 
-    def vocabulary(self, prune: Any) -> list[bytes]:
+    def select_vocabulary(self, prune: Any) -> list[bytes]:
         """Return the tokens that are kept, in the order of their ids: the most frequent first, equals from z to a."""
         frequent = [(count, token) for token, count in self.tokens.items() if count >= prune.frequency_threshold]
         frequent = sorted(frequent, reverse=True)[: prune.top_k]
@@ -173,7 +173,7 @@ class Analysis:
         with tempfile.TemporaryDirectory() as folder, annotators.object_tracker_scope(self._tracker):
             self._context = graph_context.TFGraphContext(self._module, folder, {})
             self._fed = tf.function(self._trace, input_signature=[records], autograph=False).get_concrete_function()
-        # Of the columns themselves nothing is wanted here: tables need not be asked for what they are sure to answer.
+        # The columns themselves are not needed here, so that no table is read for them.
         self._fed.graph.control_outputs.clear()
 
     def _trace(self, records: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:
@@ -189,27 +189,27 @@ class Analysis:
             definition = sink.future.parent_operation.operation_def
             if not isinstance(definition, _OUTPUT_NODES):
                 raise NotImplementedError(f"the analyzer '{definition.label}' is not one of the fast executor")
-            source = _source(sink.future.parent_operation)
-            label, tensors = source.operation_def.label, _tensors(source)
-            if _depends(tensors, stand_ins):
+            source = _find_source(sink.future.parent_operation)
+            label, tensors = source.operation_def.label, _list_tensors(source)
+            if _is_dependent(tensors, stand_ins):
                 raise NotImplementedError(f"the analyzer '{label}' builds on another one")
-            fed[label] = _counts(*tensors) if _is_vocabulary(source) else tensors
+            fed[label] = _count_tokens(*tensors) if _is_vocabulary(source) else tensors
         return fed
 
     def learn(self, file: str) -> Learned:
         """Return what one file of serialized tf.Example teaches each analyzer, by its label."""
         learned: Learned = {}
         for sink in self._sinks:
-            source = _source(sink.future.parent_operation)
+            source = _find_source(sink.future.parent_operation)
             learned[source.operation_def.label] = (
                 Counted() if _is_vocabulary(source) else Combined(source.operation_def.combiner)
             )
-        for batch in batches(file, self._fed, len(self._preprocessing.feature_spec)) if learned else ():
+        for batch in map_batches(file, self._fed, len(self._preprocessing.feature_spec)) if learned else ():
             for label, values in batch.items():
                 learned[label].add(values)
         return learned
 
-    def outputs(self, learned: Learned, folder: str) -> dict[str, tf.Tensor]:
+    def build_outputs(self, learned: Learned, folder: str) -> dict[str, tf.Tensor]:
         """Return what each analyzer puts in the graph, by the name of the tensor that stands for it in a trace.
 
         Args:
@@ -218,7 +218,9 @@ class Analysis:
         """
         return {
             sink.tensor.name: tf.constant(
-                _output(sink.future, learned[_source(sink.future.parent_operation).operation_def.label], folder),
+                _compute_output(
+                    sink.future, learned[_find_source(sink.future.parent_operation).operation_def.label], folder
+                ),
                 sink.tensor.dtype,
             )
             for sink in self._sinks
@@ -226,7 +228,7 @@ class Analysis:
 
 
 @functools.lru_cache(maxsize=1)
-def last_analysis(preprocessing: Preprocessing) -> Analysis:
+def load_analysis(preprocessing: Preprocessing) -> Analysis:
     """Return the `Analysis` of a `preprocessing_fn`; one process traces it once for all files. To be called
     through `run_in_tracer`.
     """
@@ -238,7 +240,7 @@ def run_in_tracer(function: Callable[..., T], *arguments: Any) -> T:
     return _TRACER.submit(function, *arguments).result()
 
 
-def _source(operation: Any) -> Any:
+def _find_source(operation: Any) -> Any:
     """Return the operation that accumulates for an analyzer; all its outputs are made of that one's."""
     definition = operation.operation_def
     match definition:
@@ -256,7 +258,7 @@ def _source(operation: Any) -> Any:
             | analyzer_nodes.VocabularyOrderAndWrite(fingerprint_shuffle=False, file_format="text")
         ):
             if len(operation.inputs) == 1:
-                return _source(operation.inputs[0].parent_operation)
+                return _find_source(operation.inputs[0].parent_operation)
     raise NotImplementedError(f"the analyzer '{definition.label}' is not one of the fast executor")
 
 
@@ -272,18 +274,18 @@ def _is_vocabulary(source: Any) -> bool:
     return isinstance(source.operation_def, analyzer_nodes.VocabularyAccumulate)
 
 
-def _tensors(source: Any) -> tuple[tf.Tensor, ...]:
+def _list_tensors(source: Any) -> tuple[tf.Tensor, ...]:
     """Return what an analyzer is fed with."""
     return tuple(source.inputs[0].parent_operation.operation_def.tensors)
 
 
-def _counts(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _count_tokens(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the distinct tokens of a batch, and the count of each."""
     distinct = tf.unique_with_counts(tokens, tf.int64)
     return distinct.y, distinct.count
 
 
-def _depends(tensors: Iterable[tf.Tensor], on: set[tf.Operation]) -> bool:
+def _is_dependent(tensors: Iterable[tf.Tensor], on: set[tf.Operation]) -> bool:
     """Return whether tensors are made of the outputs of certain operations."""
     seen: set[tf.Operation] = set()
     operations = [tensor.op for tensor in tensors]
@@ -295,7 +297,7 @@ def _depends(tensors: Iterable[tf.Tensor], on: set[tf.Operation]) -> bool:
     return not seen.isdisjoint(on)
 
 
-def _output(future: Any, learned: Any, folder: str) -> Any:
+def _compute_output(future: Any, learned: Any, folder: str) -> Any:
     """Return the value that an analyzer's output has, now that everything was seen."""
     operation = future.parent_operation
     match operation.operation_def:
@@ -304,12 +306,12 @@ def _output(future: Any, learned: Any, folder: str) -> Any:
         case analyzer_nodes.VocabularyCount():
             made_of = operation.inputs[0].parent_operation.operation_def
             is_pruned = isinstance(made_of, analyzer_nodes.VocabularyPrune)
-            return len(learned.vocabulary(made_of)) if is_pruned else max(len(learned.tokens), 1)
+            return len(learned.select_vocabulary(made_of)) if is_pruned else max(len(learned.tokens), 1)
         case analyzer_nodes.VocabularyOrderAndWrite(vocab_filename=name, store_frequency=has_frequency):
             file = os.path.join(folder, name)
             with tf.io.gfile.GFile(file, "wb") as opened:
                 prune = operation.inputs[0].parent_operation.operation_def
-                for token in learned.vocabulary(prune):
+                for token in learned.select_vocabulary(prune):
                     opened.write(b"%d %s\n" % (learned.tokens[token], token) if has_frequency else token + b"\n")
             return file
     raise AssertionError(f"{operation.operation_def.label}: the trace accepts no such output")

@@ -11,7 +11,7 @@ import tensorflow_transform as tft
 from tensorflow_transform import tf_utils
 
 from components.list_values import split_values
-from components.transform.category_tables import escape_categories, fingerprint_ids, learn_vocabulary
+from components.transform.category_tables import compute_fingerprint_ids, escape_categories, learn_vocabulary
 from schemas.features import (
     FREQUENCIES_SUFFIX,
     WEIGHTS_SUFFIX,
@@ -73,13 +73,13 @@ def _encode(name: str, feature: Bag, raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     tokens = split_tokens(feature, raw)
     match feature.tokens:
         case HashedTokens(num_ids=num_ids):
-            ids = tokens.with_flat_values(fingerprint_ids(tokens.flat_values[None], [num_ids])[0])
+            ids = tokens.with_flat_values(compute_fingerprint_ids(tokens.flat_values[None], [num_ids])[0])
         case LearnedTokens():
             ids = _look_up_learned_ids(name, feature.tokens, tokens)
     if isinstance(feature, Text) and isinstance(feature.tokens, LearnedTokens) and feature.weights == "tf_idf":
         # The sum over the occurrences of a token is its count times its inverse document frequency.
-        flat = tf.gather(_inverse_frequencies(name, feature.tokens, tokens), ids.flat_values)
-        flat /= tf.gather(_row_norms(ids, flat), ids.value_rowids())
+        flat = tf.gather(_compute_inverse_frequencies(name, feature.tokens, tokens), ids.flat_values)
+        flat /= tf.gather(_compute_row_norms(ids, flat), ids.value_rowids())
     else:
         counts = tf.cast(tokens.row_lengths(), tf.float32)
         divisor = {"sum": tf.ones_like(counts), "mean": counts, "sqrtn": tf.sqrt(counts)}[feature.combiner]
@@ -89,7 +89,7 @@ def _encode(name: str, feature: Bag, raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     return tf.ensure_shape(dense_ids, shape), tf.ensure_shape(dense_weights, shape)
 
 
-def _row_norms(ids: tf.RaggedTensor, weights: tf.Tensor) -> tf.Tensor:
+def _compute_row_norms(ids: tf.RaggedTensor, weights: tf.Tensor) -> tf.Tensor:
     """Return the Euclidean length of each row as a vector over ids, [batch]; equal ids of a row add up.
 
     Args:
@@ -107,8 +107,8 @@ def _row_norms(ids: tf.RaggedTensor, weights: tf.Tensor) -> tf.Tensor:
 def _look_up_learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tf.RaggedTensor:
     """Return ids by a learned vocabulary, whose order is that of the number of rows with each token."""
     escaped = values.with_flat_values(escape_categories(values.flat_values))
-    ids = _lookup(
-        learn_vocabulary(_distinct(escaped), safe_name(name), max_size=tokens.max_size, min_count=tokens.min_count),
+    ids = _look_up(
+        learn_vocabulary(_deduplicate(escaped), safe_name(name), max_size=tokens.max_size, min_count=tokens.min_count),
         lambda path: tf.lookup.TextFileInitializer(path, tf.string, _LINES.WHOLE_LINE, tf.int64, _LINES.LINE_NUMBER),
         tokens.max_size,
         escaped.flat_values,
@@ -116,7 +116,7 @@ def _look_up_learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTens
     return values.with_flat_values(ids)
 
 
-def _inverse_frequencies(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tf.Tensor:
+def _compute_inverse_frequencies(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tf.Tensor:
     """Return the inverse document frequency of each id, [num_ids].
 
     The frequency of a token is the number of rows that have it. As scikit-learn has it,
@@ -124,13 +124,13 @@ def _inverse_frequencies(name: str, tokens: LearnedTokens, values: tf.RaggedTens
     """
     escaped = values.with_flat_values(escape_categories(values.flat_values))
     file = learn_vocabulary(
-        _distinct(escaped),
+        _deduplicate(escaped),
         safe_name(name) + FREQUENCIES_SUFFIX,
         max_size=tokens.max_size,
         min_count=tokens.min_count,
         store_frequency=True,
     )
-    frequencies = _lookup(
+    frequencies = _look_up(
         file,
         lambda path: tf.lookup.TextFileInitializer(path, tf.int64, _LINES.LINE_NUMBER, tf.int64, 0, delimiter=" "),
         1,
@@ -140,22 +140,22 @@ def _inverse_frequencies(name: str, tokens: LearnedTokens, values: tf.RaggedTens
     return 1 + tf.math.log((1 + tf.cast(rows, tf.float32)) / (1 + tf.cast(frequencies, tf.float32)))
 
 
-def _distinct(tokens: tf.RaggedTensor) -> tf.Tensor:
+def _deduplicate(tokens: tf.RaggedTensor) -> tf.Tensor:
     """Return the tokens of all rows, each once for each row that has it."""
     rows = tf.strings.as_string(tokens.value_rowids())
     keys, _ = tf.unique(tf.strings.join([rows, tokens.flat_values], " "))
     return tf.strings.regex_replace(keys, r"^\d+ ", "")
 
 
-def _lookup(file: Any, initializer: Callable[[Any], Any], default: int, keys: tf.Tensor) -> tf.Tensor:
+def _look_up(file: Any, initializer: Callable[[Any], Any], default: int, keys: tf.Tensor) -> tf.Tensor:
     """Return what the table of a learned file has for keys."""
     # As `tft.apply_vocabulary` does: the path of an existing file, and the dependency by which TFT learns it first.
     path, dependency = tf_utils._get_asset_analyzer_output_and_control_dependency(file)
 
-    def table() -> tf.lookup.StaticHashTable:
+    def build_table() -> tf.lookup.StaticHashTable:
         return tf.lookup.StaticHashTable(initializer(path), default)
 
     # Where TFT only asks which analyzers there are, there is no file: the table is a part of that graph, and never run.
-    built = table() if tf.is_symbolic_tensor(path) else tft.make_and_track_object(table)
+    built = build_table() if tf.is_symbolic_tensor(path) else tft.make_and_track_object(build_table)
     with tf.control_dependencies([] if dependency is None else [tf.identity(dependency)]):
         return built.lookup(keys)

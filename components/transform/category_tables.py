@@ -21,7 +21,9 @@ _SEPARATOR = "\x1f"
 _UNKNOWN = -1
 
 
-def category_ids(features: Mapping[str, Vocabulary | VocabularyList | VocabularyFile], texts: tf.Tensor) -> tf.Tensor:
+def compute_category_ids(
+    features: Mapping[str, Vocabulary | VocabularyList | VocabularyFile], texts: tf.Tensor
+) -> tf.Tensor:
     """Return the IDs of categories, int64 of shape [columns, batch].
 
     Args:
@@ -30,7 +32,7 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
     """
     names = list(features)
     # Columns that share a vocabulary have the keys of the first of them.
-    firsts = _first_columns(features)
+    firsts = _find_first_columns(features)
     learned = [number for number, name in enumerate(names) if features[name].learns_categories]
     learned = [number for number in learned if firsts[number] == number]
     sharing = {first: [number for number, other in enumerate(firsts) if other == first] for first in learned}
@@ -47,17 +49,17 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
         if not feature.learns_categories and firsts[number] == number
     }
 
-    def table() -> tf.lookup.StaticHashTable:
+    def build_table() -> tf.lookup.StaticHashTable:
         return tf.lookup.StaticHashTable(_Initializer(dict(zip(learned, paths, strict=True)), lists), _UNKNOWN)
 
     # Where TFT only asks which analyzers there are, there is no file: the table is a part of that graph, and never run.
     is_filled = not any(tf.is_symbolic_tensor(path) for path in paths)
     with tf.control_dependencies(dependencies):
-        built = tft.make_and_track_object(table) if is_filled else table()
-        return _lookup(built, firsts, [feature.oov_ids for feature in features.values()], texts)
+        built = tft.make_and_track_object(build_table) if is_filled else build_table()
+        return _look_up(built, firsts, [feature.oov_ids for feature in features.values()], texts)
 
 
-def _first_columns(features: Mapping[str, Any]) -> list[int]:
+def _find_first_columns(features: Mapping[str, Any]) -> list[int]:
     """Return for each feature the number of the first one that shares its ids: its own, if none does."""
     numbers: dict[str, int] = {}
     return [
@@ -66,14 +68,14 @@ def _first_columns(features: Mapping[str, Any]) -> list[int]:
     ]
 
 
-def fingerprint_ids(texts: tf.Tensor, num_ids: Sequence[int]) -> tf.Tensor:
+def compute_fingerprint_ids(texts: tf.Tensor, num_ids: Sequence[int]) -> tf.Tensor:
     """Return `tf.strings.to_hash_bucket_fast` of strings of shape [columns, batch], each column with its `num_ids`."""
     fingerprints = tf.bitcast(tf.fingerprint(tf.reshape(texts, [-1])), tf.uint64)
     divisors = tf.constant(np.array(num_ids, np.uint64)[:, None])
     return tf.cast(tf.math.floormod(tf.reshape(fingerprints, tf.shape(texts)), divisors), tf.int64)
 
 
-def _lookup(
+def _look_up(
     table: tf.lookup.StaticHashTable, keys: Sequence[int], oov_ids: Sequence[int], texts: tf.Tensor
 ) -> tf.Tensor:
     numbers = tf.constant([str(number) for number in keys])
@@ -82,7 +84,7 @@ def _lookup(
     # As `tf.lookup.StaticVocabularyTable` numbers the values that it does not have.
     others = table.lookup(numbers)[:, None]
     if max(oov_ids) > 1:
-        others += fingerprint_ids(texts, oov_ids)
+        others += compute_fingerprint_ids(texts, oov_ids)
     return tf.where(ids == _UNKNOWN, others, ids)
 
 
@@ -141,7 +143,7 @@ def learn_vocabulary(
 def escape_categories(categories: tf.Tensor) -> tf.Tensor:
     """Make each category one line that is not empty."""
     for character, escape in ESCAPES:
-        categories = tf.strings.regex_replace(categories, _literal(character), _literal(escape))
+        categories = tf.strings.regex_replace(categories, _escape_literal(character), _escape_literal(escape))
     return tf.where(categories == "", EMPTY_CATEGORY, categories)
 
 
@@ -179,7 +181,7 @@ def _from_files(assets: Sequence[Any], numbers: Sequence[int]) -> tuple[tf.Tenso
     lines = tf.raw_ops.StringSplitV2(input=tf.strings.regex_replace(contents, r"\n\z", ""), sep="\n")
     categories = lines.values
     for character, escape in (("", EMPTY_CATEGORY), *reversed(ESCAPES)):
-        categories = tf.strings.regex_replace(categories, _literal(escape), _literal(character))
+        categories = tf.strings.regex_replace(categories, _escape_literal(escape), _escape_literal(character))
     columns = tf.constant([str(number) for number in numbers])
     keys = tf.strings.join([tf.gather(columns, lines.indices[:, 0]), categories], _SEPARATOR)
     sizes = tf.math.bincount(tf.cast(lines.indices[:, 0], tf.int32), minlength=len(numbers), dtype=tf.int64)
@@ -193,6 +195,6 @@ def _from_lists(lists: Mapping[int, Sequence[str]]) -> tuple[tf.Tensor, tf.Tenso
     return tf.constant([*keys, *map(str, lists)]), tf.constant([*ids, *sizes], tf.int64)
 
 
-def _literal(text: str) -> str:
+def _escape_literal(text: str) -> str:
     """Write a text so that RE2 takes it for itself, in a pattern and in a replacement."""
     return text.replace("\\", "\\\\")

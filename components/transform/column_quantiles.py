@@ -15,7 +15,7 @@ from tfx_bsl import sketches
 _MAX_ROWS = 1 << 32
 
 
-def column_quantiles(columns: tf.Tensor, counts: Sequence[int], epsilon: float) -> tf.Tensor:
+def compute_column_quantiles(columns: tf.Tensor, counts: Sequence[int], epsilon: float) -> tf.Tensor:
     """Return the boundaries between the buckets of each column, as `tft.quantiles` does for one column.
 
     Args:

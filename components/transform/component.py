@@ -38,10 +38,17 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
 from cli.errors import DataError
-from components.artifact_files import files_in
+from components.artifact_files import list_files
 from components.example_records import GzipFile, deflate, frame_records, serialize_columns
-from components.stock_executor import log_handover, why_not_tf_examples
-from components.transform.analyzers import Learned, Preprocessing, batches, last_analysis, merge_learned, run_in_tracer
+from components.stock_executor import explain_unreadable, log_handover
+from components.transform.analyzers import (
+    Learned,
+    Preprocessing,
+    load_analysis,
+    map_batches,
+    merge_learned,
+    run_in_tracer,
+)
 from schemas.user_code import PREPROCESSING_FN
 from serving.model.literal_paths import make_literal_path
 from serving.model.served_model import TransformGraph
@@ -64,7 +71,7 @@ class BatchedTransformExecutor(executor.Executor):
         Raises:
           DataError: a split has no files.
         """
-        reason = _why_stock(input_dict, output_dict, exec_properties)
+        reason = _explain_stock(input_dict, output_dict, exec_properties)
         schema = _read_schema(input_dict)
         module, packages = udf_utils.decode_user_module_key(
             exec_properties.get(standard_component_specs.MODULE_PATH_KEY)
@@ -79,7 +86,7 @@ class BatchedTransformExecutor(executor.Executor):
                     sys.modules.pop(module, None)
                     importlib.invalidate_caches()
                 if not reason:
-                    reason = _why_not_parsed(schema) or _why_not_traced(preprocessing)
+                    reason = _explain_unparsed(schema) or _explain_untraced(preprocessing)
                 if not reason:
                     self._log_startup(input_dict, output_dict, exec_properties)
                     self._beam_pipeline_args += [f"--extra_package={package}" for package in packages]
@@ -92,8 +99,8 @@ class BatchedTransformExecutor(executor.Executor):
             super().Do(input_dict, output_dict, exec_properties)
         finally:
             # In this process, if it was the worker too.
-            last_analysis.cache_clear()
-            _last_graph.cache_clear()
+            load_analysis.cache_clear()
+            _load_graph.cache_clear()
 
     def _transform(
         self,
@@ -108,7 +115,7 @@ class BatchedTransformExecutor(executor.Executor):
             dataset_metadata.DatasetMetadata(schema),
             os.path.join(graph_uri, tft.TFTransformOutput.RAW_METADATA_DIR),
         )
-        analyzed = [file for split in splits.analyze for file in _files(input_dict["examples"], split)]
+        analyzed = [file for split in splits.analyze for file in _list_split_files(input_dict["examples"], split)]
         # Empty unless they are materialized.
         outputs = output_dict.get(standard_component_specs.TRANSFORMED_EXAMPLES_KEY) or []
         executor_utils.SetSplitNames(splits.transform, outputs)
@@ -116,7 +123,7 @@ class BatchedTransformExecutor(executor.Executor):
             (file, os.path.join(output.uri, f"Split-{split}", f"transformed_examples-{part}.gz"))
             for output in outputs
             for split in splits.transform
-            for files in [_files(input_dict["examples"], split)]
+            for files in [_list_split_files(input_dict["examples"], split)]
             for file, part in ((file, f"{index:05d}-of-{len(files):05d}") for index, file in enumerate(files))
         ]
         for path in {os.path.dirname(path) for _, path in transformed}:
@@ -134,7 +141,7 @@ class Transform(components.Transform):
 def _find_preprocessing(
     module: str | None, exec_properties: dict[str, Any], schema: schema_pb2.Schema
 ) -> Preprocessing:
-    """Return the function of a module, of a module file, or of a dotted path, as stock Transform looks it up.
+    """Return the function of a module, of a module file, or of a dotted path, as stock Transform finds it.
 
     Raises:
       ValueError: there are a module and a dotted path.
@@ -156,12 +163,12 @@ def _find_preprocessing(
     )
 
 
-def _why_stock(
+def _explain_stock(
     input_dict: dict[str, list[types.Artifact]],
     output_dict: dict[str, list[types.Artifact]],
     exec_properties: dict[str, Any],
 ) -> str:
-    """Return why the stock executor has to do the work; empty if nothing of the arguments says so."""
+    """Return why the stock executor has to do the work; empty if no argument requires it."""
     keys = standard_component_specs
     if not any(
         exec_properties.get(key) for key in (keys.PREPROCESSING_FN_KEY, keys.MODULE_FILE_KEY, keys.MODULE_PATH_KEY)
@@ -175,7 +182,7 @@ def _why_stock(
         return "force_tf_compat_v1 is true"
     if len(input_dict["examples"]) > 1 or len(output_dict.get(keys.TRANSFORMED_EXAMPLES_KEY, ())) > 1:
         return "there are several Examples artifacts"
-    return why_not_tf_examples(input_dict["examples"])
+    return explain_unreadable(input_dict["examples"])
 
 
 def _read_schema(input_dict: dict[str, list[types.Artifact]]) -> schema_pb2.Schema:
@@ -183,25 +190,25 @@ def _read_schema(input_dict: dict[str, list[types.Artifact]]) -> schema_pb2.Sche
     return text_format.Parse(io_utils.read_string_file(file), schema_pb2.Schema())
 
 
-def _why_not_parsed(schema: schema_pb2.Schema) -> str:
+def _explain_unparsed(schema: schema_pb2.Schema) -> str:
     """Return why the fast executor does not parse the examples; empty if it does."""
     if schema.sparse_feature or schema.tensor_representation_group:
         return "the schema has sparse features or tensor representations"
     return ""
 
 
-def _why_not_traced(preprocessing: Preprocessing) -> str:
+def _explain_untraced(preprocessing: Preprocessing) -> str:
     """Return what of a `preprocessing_fn` the fast executor does not support; empty if it supports all."""
     try:
-        run_in_tracer(last_analysis, preprocessing)
+        run_in_tracer(load_analysis, preprocessing)
     except NotImplementedError as error:
         return str(error)
     return ""
 
 
-def _files(examples: list[types.Artifact], split: str) -> list[str]:
+def _list_split_files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
-    files = [file for uri in uris for file in files_in(uri)]
+    files = [file for uri in uris for file in list_files(uri)]
     if not files:
         raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen again")
     return files
@@ -232,7 +239,7 @@ def _transform(
 
 
 def _learn(file: str, preprocessing: Preprocessing) -> Learned:
-    return run_in_tracer(last_analysis, preprocessing).learn(file)
+    return run_in_tracer(load_analysis, preprocessing).learn(file)
 
 
 def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str) -> str:
@@ -250,9 +257,9 @@ def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str)
 
 def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str) -> None:
     """Trace a `preprocessing_fn` with what was learned in the place of its analyzers, and write that."""
-    analysis = last_analysis(preprocessing)
+    analysis = load_analysis(preprocessing)
     with tempfile.TemporaryDirectory() as vocabularies:
-        context = graph_context.TFGraphContext(tf.Module(), vocabularies, analysis.outputs(learned, vocabularies))
+        context = graph_context.TFGraphContext(tf.Module(), vocabularies, analysis.build_outputs(learned, vocabularies))
         function = impl_helper.get_traced_transform_fn(preprocessing, preprocessing.type_specs, context)
         written = saved_transform_io_v2.write_v2_saved_model(
             context.module_to_export,
@@ -312,12 +319,12 @@ class _Encode(beam.DoFn):
 
     def process(self, files: tuple[str, str], graph_uri: str) -> None:
         source, target = files
-        graph = run_in_tracer(_last_graph, graph_uri)
+        graph = run_in_tracer(_load_graph, graph_uri)
         # Where another attempt at the same file does no harm.
         temporary = f"{target}.temporary-{uuid.uuid4().hex}"
         with contextlib.closing(GzipFile(tf.io.gfile.GFile(temporary, "wb"))) as file:
-            for matrices in batches(source, graph.transform, len(graph.spec)):
-                records = frame_records(serialize_columns(graph.columns(matrices)))
+            for matrices in map_batches(source, graph.transform, len(graph.spec)):
+                records = frame_records(serialize_columns(graph.build_columns(matrices)))
                 file.write(records, deflate(records))
         tf.io.gfile.rename(temporary, target, overwrite=True)
 
@@ -332,10 +339,10 @@ class _Graph:
         self._names: dict[str, list[str]] = {}
         # Traced once for all files.
         self.transform = tf.function(
-            self._matrices, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+            self._build_matrices, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
         ).get_concrete_function()
 
-    def _matrices(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _build_matrices(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return serialized raw tf.Example, [batch], as transformed columns: a matrix [columns, batch] for each type,
         and each column of several values in a row as it is, [batch, width].
         """
@@ -349,7 +356,7 @@ class _Graph:
             for key, names in self._names.items()
         }
 
-    def columns(self, matrices: dict[str, Any]) -> pa.RecordBatch:
+    def build_columns(self, matrices: dict[str, Any]) -> pa.RecordBatch:
         """Return what `transform` has made, as columns in the order of their names."""
         named: dict[str, Any] = {}
         for key, names in self._names.items():
@@ -362,5 +369,5 @@ class _Graph:
 
 
 @functools.lru_cache(maxsize=1)
-def _last_graph(uri: str) -> _Graph:
+def _load_graph(uri: str) -> _Graph:
     return _Graph(uri)

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from components.transform.expressions import ExpressionValue, evaluate
-from components.transform.raw_matrix import raw_matrix
+from components.transform.raw_matrix import build_raw_matrix
 from schemas.features import MISSING, ColumnType, DerivedColumn
 from schemas.tables.values import MAX_FLOAT32
 from serving.model.signatures import DTYPES
@@ -24,7 +24,7 @@ def derive_columns(derived: Mapping[str, DerivedColumn], inputs: Mapping[str, An
     operands: dict[str, ExpressionValue] = {}
     for name in dict.fromkeys(name for column in derived.values() for name in column.expression.columns):
         column_type = _COLUMN_TYPES[inputs[name].dtype]
-        tensor = raw_matrix([inputs[name]], MISSING[column_type])[0]
+        tensor = build_raw_matrix([inputs[name]], MISSING[column_type])[0]
         operands[name] = ExpressionValue(tensor, ~is_missing(tensor))
     return {
         name: _as_raw(evaluate(column.expression, operands), column.column_type) for name, column in derived.items()

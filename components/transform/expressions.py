@@ -54,7 +54,7 @@ def _evaluate(node: Node, columns: Mapping[str, ExpressionValue], batch: tf.Tens
             has_pattern = tf.strings.regex_full_match(strings.tensor, f"(?s).*{re.escape(str(pattern))}.*")
             return ExpressionValue(has_pattern, strings.valid)
         case Call(function="substring", operands=(first, Constant(value=start), Constant(value=count))):
-            return _substring(_evaluate(first, columns, batch), int(float(start)), int(float(count)))
+            return _extract_substring(_evaluate(first, columns, batch), int(float(start)), int(float(count)))
         case Call(function="split_part", operands=(first, Constant(value=separator), Constant(value=index))):
             return _split_part(_evaluate(first, columns, batch), str(separator), int(float(index)))
     values = [_evaluate(operand, columns, batch) for operand in node.operands]
@@ -90,7 +90,7 @@ def _coalesce(values: list[ExpressionValue]) -> ExpressionValue:
     return ExpressionValue(tensor, valid)
 
 
-def _substring(strings: ExpressionValue, start: int, count: int) -> ExpressionValue:
+def _extract_substring(strings: ExpressionValue, start: int, count: int) -> ExpressionValue:
     # tf.strings.substr rejects a position beyond the end.
     begin = tf.minimum(tf.strings.length(strings.tensor, "UTF8_CHAR"), start)
     return _without_undefined(
@@ -107,7 +107,7 @@ def _split_part(strings: ExpressionValue, separator: str, index: int) -> Express
     return _without_undefined(tf.gather(flat, place), strings.valid & has_part)
 
 
-def _haversine_km(*degrees: tf.Tensor) -> tf.Tensor:
+def _compute_haversine_km(*degrees: tf.Tensor) -> tf.Tensor:
     """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984).
 
     It is NaN for a latitude beyond a pole.
@@ -166,5 +166,5 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "sin": tf.sin,
     "cos": tf.cos,
     **PARTS,
-    "haversine": _haversine_km,
+    "haversine": _compute_haversine_km,
 }

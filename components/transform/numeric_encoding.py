@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.transform.column_quantiles import column_quantiles
-from components.transform.raw_matrix import rows_of
+from components.transform.column_quantiles import compute_column_quantiles
+from components.transform.raw_matrix import select_rows
 from schemas.features import Boundaries, NonzeroQuantiles, Numeric, Quantiles
 
 # Rounding leaves the mean of equal numbers off by some 1e-16 of it, and their variance above 0. Two numbers that
@@ -48,14 +48,14 @@ class NumericEncoding:
         self._scale()
         indicated = [name for name, feature in features.items() if feature.missing_indicator]
         if indicated:
-            is_missing = ~tf.math.is_finite(rows_of(raw, self._numbers_of(indicated)))
+            is_missing = ~tf.math.is_finite(select_rows(raw, self._list_numbers(indicated)))
             self.indicators = dict(zip(indicated, tf.unstack(tf.cast(is_missing, tf.float32)), strict=True))
         bucketized = [name for name, feature in features.items() if feature.buckets is not None]
         if bucketized:
-            ids = self._bucket_ids(bucketized)
+            ids = self._compute_bucket_ids(bucketized)
             self.buckets = dict(zip(bucketized, tf.unstack(ids), strict=True))
 
-    def _numbers_of(self, names: Sequence[str]) -> list[int]:
+    def _list_numbers(self, names: Sequence[str]) -> list[int]:
         places = {name: number for number, name in enumerate(self._features)}
         return [places[name] for name in names]
 
@@ -65,11 +65,11 @@ class NumericEncoding:
         if not any(optional):
             return self._exact
         # What a value is computed from in float32 is float32, wherever it comes from.
-        missing = np.array([_number(feature.missing) for feature in self._features.values()], np.float32)
+        missing = np.array([_parse_missing(feature.missing) for feature in self._features.values()], np.float32)
         fill = tf.constant(missing.astype(np.float64))
         by_mean = [number for number, feature in enumerate(self._features.values()) if feature.missing == "mean"]
         if by_mean:
-            means = _mean(tf.gather(self._exact, by_mean))
+            means = _compute_mean(tf.gather(self._exact, by_mean))
             fill = tf.tensor_scatter_nd_update(fill, [[number] for number in by_mean], means)
         is_kept = tf.math.is_finite(self._raw) | ~tf.constant(optional)[:, None]
         return tf.where(is_kept, self._exact, fill[:, None])
@@ -80,42 +80,46 @@ class NumericEncoding:
             by_scale.setdefault(feature.scale, []).append(name)
         for scale, names in by_scale.items():
             if scale != "none":
-                columns = tf.unstack(self._scale_columns(scale, self._numbers_of(names)))
+                columns = tf.unstack(self._scale_columns(scale, self._list_numbers(names)))
                 self.scaled |= dict(zip(names, columns, strict=True))
 
     def _scale_columns(self, scale: str, numbers: list[int]) -> tf.Tensor:
-        exact, filled = rows_of(self._exact, numbers), rows_of(self._filled, numbers)
+        exact, filled = select_rows(self._exact, numbers), select_rows(self._filled, numbers)
         match scale:
             case "z_score":
-                return _z_score(filled, exact)
+                return _compute_z_score(filled, exact)
             case "log_z_score":
-                return _z_score(_signed_log(filled), _signed_log(exact))
+                return _compute_z_score(_compute_signed_log(filled), _compute_signed_log(exact))
             case "min_max":
-                low, high = _extremes(rows_of(self._raw, numbers))
-                return _ratio(filled - low, high - low, tf.constant(0.0, tf.float64))
+                low, high = _compute_extremes(select_rows(self._raw, numbers))
+                return _compute_ratio(filled - low, high - low, tf.constant(0.0, tf.float64))
             case "robust":
-                quartiles = self._quantiles(numbers, 4)
+                quartiles = self._compute_quantiles(numbers, 4)
                 low, median, high = (tf.cast(quartiles[:, number : number + 1], tf.float64) for number in range(3))
-                return _ratio(filled - median, high - low, _NO_SPREAD * tf.abs(median))
+                return _compute_ratio(filled - median, high - low, _NO_SPREAD * tf.abs(median))
             case "quantile_normal":
-                return _normal_scores(tf.cast(filled, tf.float32), self._quantiles(numbers, _NORMAL_QUANTILES))
+                return _compute_normal_scores(
+                    tf.cast(filled, tf.float32), self._compute_quantiles(numbers, _NORMAL_QUANTILES)
+                )
             case _:
-                return rows_of(self._numbers, numbers)
+                return select_rows(self._numbers, numbers)
 
-    def _quantiles(self, numbers: list[int], count: int) -> tf.Tensor:
+    def _compute_quantiles(self, numbers: list[int], count: int) -> tf.Tensor:
         """Return the boundaries between so many parts of equal share, float32 of shape [columns, count - 1]."""
-        raw = rows_of(self._raw, numbers)
+        raw = select_rows(self._raw, numbers)
         values = tf.where(tf.math.is_finite(raw), raw, np.nan)
         # TFT tells analyses apart by their scope.
         with tf.name_scope("quantiles"):
-            boundaries = column_quantiles(tf.transpose(values), [count] * len(numbers), min(0.1 / count, _MAX_EPSILON))
+            boundaries = compute_column_quantiles(
+                tf.transpose(values), [count] * len(numbers), min(0.1 / count, _MAX_EPSILON)
+            )
         return tf.ensure_shape(boundaries, [len(numbers), count - 1])
 
-    def _bucket_ids(self, names: Sequence[str]) -> tf.Tensor:
+    def _compute_bucket_ids(self, names: Sequence[str]) -> tf.Tensor:
         """Return the bucket of each value, int64 of shape [columns, batch]."""
         buckets = {name: feature.buckets for name, feature in self._features.items() if feature.buckets is not None}
-        values = rows_of(self._numbers, self._numbers_of(names))
-        boundaries = self._boundaries(names)
+        values = select_rows(self._numbers, self._list_numbers(names))
+        boundaries = self._collect_boundaries(names)
         bucket = tf.searchsorted(boundaries, values, side="right", out_type=tf.int64)
         # After the boundaries of a column there are infinite ones, up to the number that the largest has.
         nonzero = np.array([isinstance(buckets[name], NonzeroQuantiles) for name in names])
@@ -126,7 +130,7 @@ class NumericEncoding:
         of_nonzero = tf.where(values == 0, tf.constant(0, tf.int64), 1 + bucket)
         return tf.where(tf.constant(nonzero)[:, None], of_nonzero, bucket)
 
-    def _boundaries(self, names: Sequence[str]) -> tf.Tensor:
+    def _collect_boundaries(self, names: Sequence[str]) -> tf.Tensor:
         """Return the boundaries of each column, float32 of shape [columns, most boundaries]; infinite after its own."""
         boundaries = {name: b.boundaries for name in names if isinstance(b := self._features[name].buckets, Boundaries)}
         learned = [name for name in names if name not in boundaries]
@@ -147,10 +151,10 @@ class NumericEncoding:
         places = {name: place for place, name in enumerate([*learned, *boundaries])}
         together = tf.concat(padded_parts, axis=0) if len(padded_parts) > 1 else padded_parts[0]
         together.set_shape([len(names), width])
-        return rows_of(together, [places[name] for name in names])
+        return select_rows(together, [places[name] for name in names])
 
     def _read_learned_boundaries(self, names: Sequence[str]) -> tf.Tensor:
-        raw = rows_of(self._raw, self._numbers_of(names))
+        raw = select_rows(self._raw, self._list_numbers(names))
         is_used = tf.math.is_finite(raw)
         buckets = [self._features[name].buckets for name in names]
         skips_zero = np.array([isinstance(bucket, NonzeroQuantiles) for bucket in buckets])
@@ -160,14 +164,14 @@ class NumericEncoding:
         # A tenth of a bucket's share: by tft.bucketize's own default of 0.01, 127 buckets would be off by a whole one.
         epsilon = min(0.1 / max(counts), _MAX_EPSILON)
         values = tf.where(is_used, raw, np.nan)
-        return column_quantiles(tf.transpose(values), counts, epsilon)
+        return compute_column_quantiles(tf.transpose(values), counts, epsilon)
 
 
-def _number(missing: str | float | None) -> float:
+def _parse_missing(missing: str | float | None) -> float:
     return 0.0 if missing is None or isinstance(missing, str) else missing
 
 
-def _mean(values: tf.Tensor) -> tf.Tensor:
+def _compute_mean(values: tf.Tensor) -> tf.Tensor:
     """Return the mean of what is finite in each row, as learned from the training split; 0 of nothing."""
     return _replace_nan(tft.mean(tf.transpose(values), reduce_instance_dims=False))
 
@@ -177,19 +181,19 @@ def _replace_nan(moments: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.math.is_nan(moments), tf.zeros_like(moments), moments)
 
 
-def _signed_log(values: tf.Tensor) -> tf.Tensor:
+def _compute_signed_log(values: tf.Tensor) -> tf.Tensor:
     return tf.sign(values) * tf.math.log1p(tf.abs(values))
 
 
-def _z_score(values: tf.Tensor, exact: tf.Tensor) -> tf.Tensor:
+def _compute_z_score(values: tf.Tensor, exact: tf.Tensor) -> tf.Tensor:
     """Return z-scores by the moments of what is finite in `exact` in the training split."""
-    mean = _mean(exact)
+    mean = _compute_mean(exact)
     variance = _replace_nan(tft.var(tf.transpose(exact), reduce_instance_dims=False))
     mean, deviation = mean[:, None], tf.sqrt(variance)[:, None]
-    return _ratio(values - mean, deviation, _NO_SPREAD * tf.abs(mean))
+    return _compute_ratio(values - mean, deviation, _NO_SPREAD * tf.abs(mean))
 
 
-def _extremes(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _compute_extremes(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the least and the largest finite number of each row, float64 of shape [columns, 1]; 0 of nothing."""
     is_finite = tf.math.is_finite(raw)
     lows = tft.min(tf.transpose(tf.where(is_finite, raw, np.inf)), reduce_instance_dims=False)
@@ -199,7 +203,7 @@ def _extremes(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return low, high
 
 
-def _normal_scores(values: tf.Tensor, boundaries: tf.Tensor) -> tf.Tensor:
+def _compute_normal_scores(values: tf.Tensor, boundaries: tf.Tensor) -> tf.Tensor:
     """Return the normal quantiles of the ranks of values, as scikit-learn's `QuantileTransformer` does.
 
     Args:
@@ -220,7 +224,7 @@ def _normal_scores(values: tf.Tensor, boundaries: tf.Tensor) -> tf.Tensor:
     return tf.math.ndtri(rank / (count + 1))
 
 
-def _ratio(values: tf.Tensor, spread: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+def _compute_ratio(values: tf.Tensor, spread: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
     """Return values / spread as float32; just values, which are all 0 then, where the spread is not above the least."""
     is_spread = spread > least
     return tf.cast(values / tf.where(is_spread, spread, tf.ones_like(spread)), tf.float32)

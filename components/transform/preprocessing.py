@@ -13,10 +13,10 @@ import tensorflow as tf
 from tensorflow_transform import schema_inference
 
 from components.transform.bags import encode_bags
-from components.transform.category_tables import category_ids, fingerprint_ids
+from components.transform.category_tables import compute_category_ids, compute_fingerprint_ids
 from components.transform.derived_columns import derive_columns
 from components.transform.numeric_encoding import NumericEncoding
-from components.transform.raw_matrix import raw_matrix, rows_of
+from components.transform.raw_matrix import build_raw_matrix, select_rows
 from components.transform.vectors import encode_vectors
 from schemas.features import (
     MISSING,
@@ -71,18 +71,18 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     for encode, features in by_encoder.items():
         if features:
             (column_type,) = {feature.column_type for feature in features.values()}
-            raw = raw_matrix([columns[name] for name in features], MISSING[column_type])
+            raw = build_raw_matrix([columns[name] for name in features], MISSING[column_type])
             encoded, fields = encode(features, raw, crossed)
             outputs |= encoded
             texts |= fields
     for cross in feature_set.crosses:
-        outputs[cross.name] = cross_ids(cross, texts)
+        outputs[cross.name] = compute_cross_ids(cross, texts)
     _describe_ids(feature_set, outputs)
     label = feature_set.label
     missing = MISSING[feature_set.column_types[label.column]]
-    outputs[label.name] = encode_label(label, raw_matrix([inputs[label.column]], missing)[0])
+    outputs[label.name] = encode_label(label, build_raw_matrix([inputs[label.column]], missing)[0])
     if feature_set.weight is not None:
-        outputs[TRANSFORMED_WEIGHT] = raw_matrix([inputs[feature_set.weight]], MISSING["float"])[0]
+        outputs[TRANSFORMED_WEIGHT] = build_raw_matrix([inputs[feature_set.weight]], MISSING["float"])[0]
     return outputs
 
 
@@ -120,17 +120,17 @@ def _encode_categories(features: Mapping[str, Any], raw: tf.Tensor, crossed: set
     table_numbers = sorted({*range(len(names))} - {*hash_numbers})
     columns: dict[int, tf.Tensor] = {}
     if table_numbers:
-        ids = category_ids(
-            {names[number]: features[names[number]] for number in table_numbers}, rows_of(texts, table_numbers)
+        ids = compute_category_ids(
+            {names[number]: features[names[number]] for number in table_numbers}, select_rows(texts, table_numbers)
         )
         columns |= dict(zip(table_numbers, tf.unstack(ids, len(table_numbers)), strict=True))
     if hash_numbers:
-        ids = fingerprint_ids(
-            rows_of(texts, hash_numbers), [features[names[number]].num_ids for number in hash_numbers]
+        ids = compute_fingerprint_ids(
+            select_rows(texts, hash_numbers), [features[names[number]].num_ids for number in hash_numbers]
         )
         columns |= dict(zip(hash_numbers, tf.unstack(ids, len(hash_numbers)), strict=True))
     outputs = {safe_name(name): columns[number] for number, name in enumerate(names)}
-    return outputs, {name: cross_field(texts[number]) for number, name in enumerate(names) if name in crossed}
+    return outputs, {name: escape_cross_field(texts[number]) for number, name in enumerate(names) if name in crossed}
 
 
 # An encoder takes declarations by name, raw values of shape [columns, batch] in their order, and the names of crossed
@@ -163,13 +163,13 @@ def _describe_ids(feature_set: FeatureSet, outputs: Tensors) -> None:
         schema_inference.set_tensor_schema_override(outputs[column.name], ends[0], last)
 
 
-def cross_ids(cross: Cross, texts: Mapping[str, tf.Tensor]) -> tf.Tensor:
+def compute_cross_ids(cross: Cross, texts: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Return the IDs of a cross, int64 of shape [batch] in `[0, cross.num_ids)`."""
     joined = tf.strings.join([texts[name] for name in cross.features], separator=_CROSS_FIELD_SEPARATOR)
     return tf.strings.to_hash_bucket_fast(joined, cross.num_ids)
 
 
-def cross_field(text: tf.Tensor) -> tf.Tensor:
+def escape_cross_field(text: tf.Tensor) -> tf.Tensor:
     """Escape categories so that, joined, they can be told apart."""
     special = f"[{_CROSS_FIELD_SEPARATOR}{_CROSS_FIELD_ESCAPE}]"
     return tf.strings.regex_replace(text, special, rf"{_CROSS_FIELD_ESCAPE}\0")

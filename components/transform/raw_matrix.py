@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 
-def raw_matrix(columns: Sequence[Any], missing: Any) -> tf.Tensor:
+def build_raw_matrix(columns: Sequence[Any], missing: Any) -> tf.Tensor:
     """Return columns as rows of a matrix.
 
     Args:
@@ -22,19 +22,19 @@ def raw_matrix(columns: Sequence[Any], missing: Any) -> tf.Tensor:
     if sparse:
         parts.append(_from_sparse([columns[number] for number in sparse], missing))
     if dense:
-        parts.append(tf.stack([_flat(columns[number]) for number in dense]))
+        parts.append(tf.stack([_flatten(columns[number]) for number in dense]))
     if len(parts) == 1:
         return parts[0]
     places = {number: place for place, number in enumerate([*sparse, *dense])}
     return tf.gather(tf.concat(parts, axis=0), [places[number] for number in range(len(columns))])
 
 
-def rows_of(matrix: tf.Tensor, numbers: Sequence[int]) -> tf.Tensor:
+def select_rows(matrix: tf.Tensor, numbers: Sequence[int]) -> tf.Tensor:
     """Return some rows of a matrix, whose number of rows is known; without an operation if they are all of them."""
     return matrix if list(numbers) == list(range(matrix.shape[0])) else tf.gather(matrix, numbers)
 
 
-def _flat(column: tf.Tensor) -> tf.Tensor:
+def _flatten(column: tf.Tensor) -> tf.Tensor:
     return column if column.shape.rank == 1 else tf.reshape(column, [-1])
 
 

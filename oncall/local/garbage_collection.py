@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.counts import count_text
 from cli.errors import RunRootError
-from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, PushRecord, writers
+from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, PushRecord, select_writers
 from oncall.local.artifact_folders import (
     NOT_THERE,
     describe_earlier_root,
@@ -147,7 +147,7 @@ def _find_next_history(metadata: LocalMetadata) -> set[Id]:
     """
     pushes = metadata.get_artifacts_by_type("PushedModel")
     last: dict[str, Id] = {}
-    for push in writers(_read_push(artifact) for artifact in pushes):
+    for push in select_writers(_read_push(artifact) for artifact in pushes):
         last.setdefault(push.model, push.id)
     kept: set[Id] = set()
     for id_ in last.values():

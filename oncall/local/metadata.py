@@ -171,9 +171,9 @@ class LocalMetadata:
 
     def find_last_push(self, model_name: str, *, before: str) -> "LastPush | None":
         """Return the last push of a model by a run before another, as the gate finds it; None if there is none."""
-        from components.pusher.last_push import last_push
+        from components.pusher.last_push import find_last_push
 
-        last: LastPush | None = self._call(last_push, self._store, model_name, before=before)
+        last: LastPush | None = self._call(find_last_push, self._store, model_name, before=before)
         return last
 
     def mark_deleted(self, artifacts: Iterable[Artifact]) -> None:

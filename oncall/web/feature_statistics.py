@@ -12,7 +12,7 @@ from oncall.gate_inputs import GateInputs, read_gate_inputs
 from oncall.local.metadata import LocalMetadata
 from oncall.metadata import Artifact
 from pipeline.run.statistics_files import read_statistics
-from pipeline.stats.page import PUSHED, FeatureNotes, FeatureView, features
+from pipeline.stats.page import PUSHED, FeatureNotes, FeatureView, build_views
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 
 # The name of the input in components/gate/component.py.
@@ -76,7 +76,7 @@ def read_feature_statistics(
     except PipelineError as error:
         distances = f"no distances: {error}"
     views = sorted(
-        features(splits, comparisons, FeatureNotes.read(config)), key=lambda view: (-view.distance, not view.flags)
+        build_views(splits, comparisons, FeatureNotes.read(config)), key=lambda view: (-view.distance, not view.flags)
     )
     rows = {split: int(statistics.num_examples) for split, statistics in splits.items()}
     hidden = max(len(views) - MAX_FEATURES, 0)
@@ -148,7 +148,7 @@ def compare_features(artifacts: Mapping[str, Artifact]) -> list[ComparedFeature]
     """
     splits = {name: read_statistics(artifact.folder).get(TRAIN_SPLIT) for name, artifact in artifacts.items()}
     present = {name: statistics for name, statistics in splits.items() if statistics is not None}
-    moved = [_measure_move(view) for view in features(present, [])]
+    moved = [_measure_move(view) for view in build_views(present, [])]
     moved.sort(key=lambda feature: -(feature.distance or 0.0))
     return moved[:MAX_FEATURES]
 

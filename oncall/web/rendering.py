@@ -72,7 +72,7 @@ def _create_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     # Loads numpy, which no command needs.
-    from pipeline.stats.page import percent
+    from pipeline.stats.page import format_percent
 
     environment.filters |= {
         "format_change": _format_change,
@@ -81,7 +81,7 @@ def _create_environment() -> jinja2.Environment:
         "format_time": format_time,
         "format_interval": _format_interval,
         "local_time": to_local_time,
-        "percent": percent,
+        "percent": format_percent,
         "redact_value": lambda value, name: redact_value(name, value),
         "metric_title": lambda name: describe_metric(name).title,
         "shorten": shorten,

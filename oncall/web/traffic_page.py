@@ -8,7 +8,7 @@ from components.table_statistics import select_columns
 from oncall.local.run_store import LocalRunStore
 from oncall.traffic import TrafficReport, describe_future, describe_keyless, describe_samples, read_traffic
 from oncall.web.options import PageOptions
-from pipeline.stats.page import FeatureNotes, FeatureView, features
+from pipeline.stats.page import FeatureNotes, FeatureView, build_views
 from pipeline.traffic.judgement import FeatureTraffic
 from schemas.data import TRAIN_SPLIT
 
@@ -83,13 +83,13 @@ def read_traffic_page(store: LocalRunStore, options: PageOptions, *, since: str,
     training, window = report.training, report.window
     names = [feature.feature for feature in report.features[:MAX_FEATURES]]
     sides = {TRAIN_SPLIT: select_columns(training.statistics, names), _LIVE: select_columns(window.inputs, names)}
-    pictures = {view.name: view for view in features(sides, [], FeatureNotes.read(training.config))}
+    pictures = {view.name: view for view in build_views(sides, [], FeatureNotes.read(training.config))}
     output_names = [feature.feature for feature in report.outputs]
     sides = {
         "earlier": select_columns(report.earlier_outputs, output_names),
         _LIVE: select_columns(window.outputs, output_names),
     }
-    output_pictures = {view.name: view for view in features(sides, [])}
+    output_pictures = {view.name: view for view in build_views(sides, [])}
     return TrafficPage(
         report,
         [TrafficView(feature, pictures[feature.feature]) for feature in report.features[:MAX_FEATURES]],

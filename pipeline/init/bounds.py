@@ -18,7 +18,7 @@ _MAX_ROWS = 20_000
 _SIZE_DEVIATIONS = 4.0
 
 
-def least_share(probability: float, rows: float, bounds: int) -> float:
+def compute_least_share(probability: float, rows: float, bounds: int) -> float:
     """Return the share of rows with a property that a random split falls below with a tiny probability.
 
     Args:
@@ -45,13 +45,13 @@ class Sample:
     size: float | None = None
 
     @classmethod
-    def of(cls, part: SplitPart, *, dependence: float, is_exact: bool) -> "Sample":
+    def from_part(cls, part: SplitPart, *, dependence: float, is_exact: bool) -> "Sample":
         """Return the sample of a part.
 
         Args:
           part: Rows that a split is made of.
           dependence: Number of rows that fall into one split together, on average.
-          is_exact: Whether a share has just as many rows as it asks for.
+          is_exact: Whether a share has exactly the declared number of rows.
         """
         if part.share == 1:
             return cls(part.rows)
@@ -60,7 +60,7 @@ class Sample:
         return cls(part.rows, max(1.0, least))
 
 
-def min_fraction(column: Column, samples: Sequence[Sample], columns: int) -> float:
+def compute_min_fraction(column: Column, samples: Sequence[Sample], columns: int) -> float:
     """Return the least share of rows with a value, for `presence` in the schema.
 
     Args:
@@ -75,11 +75,11 @@ def min_fraction(column: Column, samples: Sequence[Sample], columns: int) -> flo
         if sample.rows.any():
             share = float(is_present[sample.rows].mean())
             bounds = columns * len(samples)
-            least = min(least, share if sample.size is None else least_share(share, sample.size, bounds))
+            least = min(least, share if sample.size is None else compute_least_share(share, sample.size, bounds))
     return _round_down(max(0.0, least))
 
 
-def min_domain_mass(column: Column, samples: Sequence[Sample], columns: int) -> float:
+def compute_min_domain_mass(column: Column, samples: Sequence[Sample], columns: int) -> float:
     """Return the least share of values in the domain, for `distribution_constraints` in the schema.
 
     The next row has a new value about as often as the rows have one that occurs once (Good 1953, "The Population
@@ -89,7 +89,7 @@ def min_domain_mass(column: Column, samples: Sequence[Sample], columns: int) -> 
     if not singles:
         return 0.99
     smallest = min(int(np.count_nonzero(sample.rows)) if sample.size is None else sample.size for sample in samples)
-    return _round_down(min(0.99, least_share(1 - singles / column.present, smallest, columns * len(samples))))
+    return _round_down(min(0.99, compute_least_share(1 - singles / column.present, smallest, columns * len(samples))))
 
 
 def _round_down(share: float) -> float:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cli.counts import count_text
-from pipeline.init.exclusions import compute_usual_mean, times_of
+from pipeline.init.exclusions import compute_usual_mean, separate_times
 from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import ColumnKind, has_unit, round_up
 from pipeline.profile.columns import Column
@@ -73,20 +73,22 @@ def recognize(column: Column, target: Target, time_zone: str = "UTC") -> ColumnK
     if column.distinct < 2:
         return None
     # A tf.Example with one value has no list.
-    if column.share(f"^{LIST_START}") > MAX_FAULTY_SHARE:
-        return _list_of_values(column)
-    times, words = times_of(column)
+    if column.compute_share(f"^{LIST_START}") > MAX_FAULTY_SHARE:
+        return _recognize_real_list(column)
+    times, words = separate_times(column)
     if times.time_form is not None:
-        return _times(column, times, words, target, time_zone)
+        return _recognize_times(column, times, words, target, time_zone)
     if column.is_number:
         return None
-    return _read_written_vector(column) or _delimited_list(column) or _text(column)
+    return _recognize_written_vector(column) or _recognize_delimited_list(column) or _recognize_text(column)
 
 
-def _times(column: Column, times: Column, words: list[str], target: Target, time_zone: str) -> ColumnKind | str | None:
+def _recognize_times(
+    column: Column, times: Column, words: list[str], target: Target, time_zone: str
+) -> ColumnKind | str | None:
     time_format = _find_format(times)
     if time_format is None:
-        return _why_no_format(times)
+        return _explain_no_format(times)
     seconds, _ = read_times(column.texts, TimeFormat(time_format, time_zone))
     wall = pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)
     missing = np.asarray(seconds.is_null())
@@ -102,7 +104,7 @@ def _times(column: Column, times: Column, words: list[str], target: Target, time
         for part, score in scores.items()
         if part in _PARTS_KEPT or score > _MIN_EXPLAINED
     }
-    trend = _trend(wall, missing, target) if has_date(time_format) else 0.0
+    trend = _measure_trend(wall, missing, target) if has_date(time_format) else 0.0
     if trend > _MIN_EXPLAINED or not parts:
         parts["days_since_1970"] = {}
     zone = {} if time_zone == "UTC" else {"time_zone": time_zone}
@@ -113,11 +115,11 @@ def _times(column: Column, times: Column, words: list[str], target: Target, time
         declared["missing_values"] = ["", *words]
     explained = ", ".join(f"{part} {score:.1%}" for part, score in {**scores, "days": trend}.items())
     order = "; day and month could also be in the other order" if _is_ambiguous(times, time_format) else ""
-    reason = f"{_time_kind(times)}, such as {times.values[0][0]!r}{order}; explain: {explained}"
+    reason = f"{_describe_kind(times)}, such as {times.values[0][0]!r}{order}; explain: {explained}"
     return ColumnKind(declared, reason, notes=_note_missing(column, words))
 
 
-def _time_kind(times: Column) -> str:
+def _describe_kind(times: Column) -> str:
     assert times.time_form is not None
     return str(times.time_form.kind)
 
@@ -132,7 +134,7 @@ def _note_missing(column: Column, words: list[str]) -> tuple[str, ...]:
     )
 
 
-def _trend(wall: np.ndarray, missing: np.ndarray, target: Target) -> float:
+def _measure_trend(wall: np.ndarray, missing: np.ndarray, target: Target) -> float:
     """Return how much of the label is explained by the quantile of the day."""
     edges = np.unique(np.quantile(wall[~missing], np.linspace(0, 1, _BUCKETS + 1)[1:-1]))
     return float(target.score(np.where(missing, 0, np.searchsorted(edges, wall, side="right") + 1)))
@@ -146,7 +148,7 @@ class _WrittenTimes:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, times: Column) -> "_WrittenTimes":
+    def from_column(cls, times: Column) -> "_WrittenTimes":
         values, rows = zip(*times.values, strict=True)
         return cls(pa.array(values, pa.string()), np.array(rows, np.int64))
 
@@ -157,22 +159,22 @@ class _WrittenTimes:
     def take(self, indices: NDArray[np.int64]) -> "_WrittenTimes":
         return _WrittenTimes(self.values.take(pa.array(indices)), self.rows[indices])
 
-    def fits(self, time_format: str) -> NDArray[np.bool_]:
+    def match(self, time_format: str) -> NDArray[np.bool_]:
         """Return whether each value has a format."""
         return are_times(self.values, TimeFormat(time_format))
 
-    def share(self, time_format: str) -> float:
+    def compute_share(self, time_format: str) -> float:
         """Return the share of the rows that have a format."""
-        return float(self.rows[self.fits(time_format)].sum() / max(1, self.rows.sum()))
+        return float(self.rows[self.match(time_format)].sum() / max(1, self.rows.sum()))
 
-    def best(self, formats: Sequence[str]) -> tuple[str, float]:
+    def find_best(self, formats: Sequence[str]) -> tuple[str, float]:
         """Return the format that most rows have, the first one of several, and their share."""
-        shares = {time_format: self.share(time_format) for time_format in formats}
+        shares = {time_format: self.compute_share(time_format) for time_format in formats}
         best = max(shares, key=lambda time_format: shares[time_format])
         return best, shares[best]
 
 
-def _formats(times: Column) -> list[str]:
+def _list_formats(times: Column) -> list[str]:
     """Return the formats that a column may have, the usual ones first."""
     form = times.time_form
     formats = [*(_NUMBER_FORMATS if times.is_number else _FORMATS)]
@@ -183,33 +185,33 @@ def _formats(times: Column) -> list[str]:
 
 def _find_format(times: Column) -> str | None:
     """Return the format that nearly all values have; None if there is no such one."""
-    written = _WrittenTimes.of(times)
+    written = _WrittenTimes.from_column(times)
     sample = written.sample
-    formats = [f for f in _formats(times) if sample.share(f) >= _LEAST_FITTING_IN_SAMPLE]
+    formats = [f for f in _list_formats(times) if sample.compute_share(f) >= _LEAST_FITTING_IN_SAMPLE]
     if not formats:
         return None
-    best, share = written.best(formats)
+    best, share = written.find_best(formats)
     if share < _LEAST_FITTING:
         return None
-    swapped = _swap(best)
-    if swapped in formats and written.share(swapped) == share:
-        return min(best, swapped, key=lambda f: _span(written.values, f))
+    swapped = _swap_day_month(best)
+    if swapped in formats and written.compute_share(swapped) == share:
+        return min(best, swapped, key=lambda f: _measure_span(written.values, f))
     return best
 
 
-def _why_no_format(times: Column) -> str | None:
+def _explain_no_format(times: Column) -> str | None:
     """Return why dates have no format together; None if the values are other times."""
     assert times.time_form is not None
     if times.time_form.kind not in _DATE_KINDS:
         return None
-    rest = _WrittenTimes.of(times)
+    rest = _WrittenTimes.from_column(times)
     counts = []
     for _ in range(_MAX_FORMATS_SHOWN):
         # A sample names the formats, since a column may have millions of values.
-        time_format, share = rest.sample.best(_formats(times)) if len(rest.values) else ("", 0.0)
+        time_format, share = rest.sample.find_best(_list_formats(times)) if len(rest.values) else ("", 0.0)
         if not share:
             break
-        fits = rest.fits(time_format)
+        fits = rest.match(time_format)
         counts.append(f"{count_text(rest.rows[fits].sum(), 'row')} such as {rest.values[int(fits.argmax())].as_py()!r}")
         rest = rest.take(np.flatnonzero(~fits))
     if not counts:
@@ -219,14 +221,14 @@ def _why_no_format(times: Column) -> str | None:
     return f"times in several formats, {' and '.join(counts)}; write them in one"
 
 
-def _swap(time_format: str) -> str:
+def _swap_day_month(time_format: str) -> str:
     """Return a format with day and month in the other order; the same if its order is certain."""
     if time_format.startswith("%Y") or not {"%d", "%m"} <= {*re.findall("%.", time_format)}:
         return time_format
     return time_format.replace("%m", "\0").replace("%d", "%m").replace("\0", "%d")
 
 
-def _span(values: pa.Array, time_format: str) -> int:
+def _measure_span(values: pa.Array, time_format: str) -> int:
     """Return the time from the first to the last value; days and months that are swapped are further apart."""
     bounds = pc.min_max(read_times(values, TimeFormat(time_format))[0]).as_py()
     return int(bounds["max"] - bounds["min"])
@@ -234,18 +236,18 @@ def _span(values: pa.Array, time_format: str) -> int:
 
 def _is_ambiguous(times: Column, time_format: str) -> bool:
     """Return whether as many values have the format with day and month in the other order."""
-    swapped, written = _swap(time_format), _WrittenTimes.of(times)
-    return swapped != time_format and written.share(swapped) == written.share(time_format)
+    swapped, written = _swap_day_month(time_format), _WrittenTimes.from_column(times)
+    return swapped != time_format and written.compute_share(swapped) == written.compute_share(time_format)
 
 
-def _list_of_values(column: Column) -> ColumnKind | str:
+def _recognize_real_list(column: Column) -> ColumnKind | str:
     """Return the declaration of a column of real lists, or why it has none: a vector of numbers, or a list."""
     lists = [(split_items(value) if value.startswith(LIST_START) else [value], rows) for value, rows in column.values]
-    length = _vector_length(lists)
+    length = _find_vector_length(lists)
     values = Counter(item for items, rows in lists for item in items if item != LIST_NULL)
     are_integers = all(item.lstrip("-").isdigit() for item in values)
     if length is not None and not are_integers:
-        return _vector(column, length, ",")
+        return _declare_vector(column, length, ",")
     if not are_integers and len(values) > column.present // _MIN_ROWS_OF_ITEM and all(map(_is_number, values)):
         if rows := sum(count for items, count in lists if LIST_NULL in items):
             return f"lists of numbers of which one is missing in {count_text(rows, 'row')}; a vector has all of them"
@@ -253,10 +255,10 @@ def _list_of_values(column: Column) -> ColumnKind | str:
     delimiter = next((d for d in _DELIMITERS if not any(d in item for item in values)), None)
     if delimiter is None:
         return f"lists whose values hold each of {', '.join(map(repr, _DELIMITERS[:-1]))} and {_DELIMITERS[-1]!r}"
-    return _list(column, delimiter, lists)
+    return _declare_list(column, delimiter, lists)
 
 
-def _vector_length(lists: Sequence[tuple[list[str], int]]) -> int | None:
+def _find_vector_length(lists: Sequence[tuple[list[str], int]]) -> int | None:
     """Return how many numbers nearly all rows have; None if there is no such number.
 
     Args:
@@ -279,34 +281,34 @@ def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
     return f"{count_text(first, 'number')} in {count_text(first_rows, 'row')}{more}"
 
 
-def _read_written_vector(column: Column) -> ColumnKind | None:
+def _recognize_written_vector(column: Column) -> ColumnKind | None:
     """Return the declaration of strings such as `[0.1, 0.2]`."""
-    if column.share(_VECTOR) < _LEAST_FITTING:
+    if column.compute_share(_VECTOR) < _LEAST_FITTING:
         return None
     for delimiter in (",", ";", " "):
         rows = [(value.strip().strip("[]()").strip(), rows) for value, rows in column.values]
-        length = _vector_length(
+        length = _find_vector_length(
             [(row.split() if delimiter == " " else row.split(delimiter), count) for row, count in rows]
         )
         if length is not None:
-            return _vector(column, length, delimiter)
+            return _declare_vector(column, length, delimiter)
     return None
 
 
-def _vector(column: Column, length: int, delimiter: str) -> ColumnKind:
+def _declare_vector(column: Column, length: int, delimiter: str) -> ColumnKind:
     declared: dict[str, Any] = {"kind": "vector", "length": length, "delimiter": delimiter}
     if column.missing_share:
         declared["missing"] = "zeros"
     return ColumnKind(declared, f"{count_text(length, 'number')} in each row")
 
 
-def _delimited_list(column: Column) -> ColumnKind | None:
+def _recognize_delimited_list(column: Column) -> ColumnKind | None:
     """Return the declaration of strings of several categories; None without a delimiter between repeated values."""
     # The comma of 21,9 kg delimits nothing.
     if column.present < _MIN_UNIQUE_ROWS or has_unit(column):
         return None
     for delimiter in _DELIMITERS[:3]:
-        if column.share(re.escape(delimiter)) < _MIN_LIST_SHARE:
+        if column.compute_share(re.escape(delimiter)) < _MIN_LIST_SHARE:
             continue
         rows = [([item.strip() for item in value.split(delimiter) if item.strip()], n) for value, n in column.values]
         items = Counter[str]()
@@ -318,11 +320,11 @@ def _delimited_list(column: Column) -> ColumnKind | None:
             repeats = sum(1 for count in items.values() if count >= _MIN_ROWS_OF_ITEM) / len(items)
             words = np.mean([len(item.split()) for item in items])
             if repeats >= 0.5 and words <= 3:
-                return _list(column, delimiter, rows)
+                return _declare_list(column, delimiter, rows)
     return None
 
 
-def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]) -> ColumnKind:
+def _declare_list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]) -> ColumnKind:
     distinct = len({item for items, _ in lists for item in items if item != LIST_NULL})
     longest = _measure_longest_usual(lists)
     declared = {
@@ -343,7 +345,7 @@ def _measure_longest_usual(lists: Sequence[tuple[list[str], int]]) -> int:
     return int(lengths[lengths <= _MANY_TIMES * max(_MIN_MAX_VALUES, usual)].max())
 
 
-def _text(column: Column) -> ColumnKind | None:
+def _recognize_text(column: Column) -> ColumnKind | None:
     """Return the declaration of sentences; None for values that repeat, and for names and ids."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return None

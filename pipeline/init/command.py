@@ -122,10 +122,10 @@ def init(as_json: bool, **flags: Any) -> None:
       python -m pipeline init data/visits.csv --label readmitted --group patient_id
     """
     with refusals(as_json=as_json, interrupted="interrupted; no file was written"):
-        _init(as_json=as_json, **flags)
+        _write_files(as_json=as_json, **flags)
 
 
-def _init(
+def _write_files(
     *,
     data: str,
     name: str | None,
@@ -145,12 +145,12 @@ def _init(
     from components.config import NAME_PATTERN
     from pipeline.init.progress import ProgressLines
     from pipeline.init.requests import Requests
-    from pipeline.init.source import find_source, slug
+    from pipeline.init.source import derive_name, find_source
     from pipeline.init.starter import write_starter
 
-    name = name or slug(data)
+    name = name or derive_name(data)
     if not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(f"--name {name}: expected lower-case letters, digits and hyphens, as in {slug(name)}")
+        raise ConfigError(f"--name {name}: expected lower-case letters, digits and hyphens, as in {derive_name(name)}")
     output = output or Path("configs") / f"{name}.yaml"
     schema_file = schema_file or Path("schemas") / f"{name}.pbtxt"
     for file in (output, schema_file):
@@ -178,9 +178,9 @@ def _init(
         )
     _write_together({output: started.config, schema_file: started.schema})
     if as_json:
-        click.echo(json.dumps(_result(started, output, schema_file), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_build_document(started, output, schema_file), indent=2, ensure_ascii=False))
     else:
-        for line in _lines(started, output, schema_file, verbose=verbose):
+        for line in _format_lines(started, output, schema_file, verbose=verbose):
             click.echo(clean(line))
 
 
@@ -200,7 +200,7 @@ def _write_together(texts: Mapping[Path, str]) -> None:
         except ConfigError as error:
             # The new file is gone when the user reads this.
             raise ConfigError(str(error).replace(str(new[written]), str(written))) from error
-        with _signals_held():
+        with _hold_signals():
             for file in texts:
                 new[file].replace(file)
     finally:
@@ -209,7 +209,7 @@ def _write_together(texts: Mapping[Path, str]) -> None:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def _hold_signals() -> Iterator[None]:
     """Delay Ctrl-C and SIGTERM."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -222,7 +222,7 @@ def _format_count(number: int, singular: str, plural: str) -> str:
     return f"{number:,} {singular if number == 1 else plural}"
 
 
-def _lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool) -> Iterator[str]:
+def _format_lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool) -> Iterator[str]:
     """Yield what the command prints for people."""
     from pipeline.init.notes import MAX_SHOWN_NOTES
     from schemas.data import MIN_DISTINCT_ROWS
@@ -236,26 +236,30 @@ def _lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool
     few = spread if distinct < MIN_DISTINCT_ROWS and decision.requests.group is None else ""
     yield f"rows: {decision.rows:,}, of which {distinct:,} are distinct{few}"
     parts = decision.plan.parts.items()
-    yield "splits: " + ", ".join(f"{name} {_about(part.share)}{part.expected_rows:,}" for name, part in parts) + " rows"
+    yield (
+        "splits: "
+        + ", ".join(f"{name} {_describe_share(part.share)}{part.expected_rows:,}" for name, part in parts)
+        + " rows"
+    )
     yield f"label: {decision.label_column.name}, {decision.label.kind}: {decision.label.summary}"
-    notes = decision.notes.texts()
+    notes = decision.notes.texts
     first_notes = notes if verbose else notes[:MAX_SHOWN_NOTES]
     for note in first_notes:
         yield f"note: {note}"
     if len(notes) > len(first_notes):
         yield f"{len(notes) - len(first_notes)} more notes: in {output}, or print all with --verbose"
-    yield f"next: {command(*_next(output))}"
+    yield f"next: {command(*_build_next_command(output))}"
 
 
-def _about(share: float) -> str:
+def _describe_share(share: float) -> str:
     return "" if share == 1 else "about "
 
 
-def _next(output: Path) -> Sequence[str]:
+def _build_next_command(output: Path) -> Sequence[str]:
     return [*runner("local_runner.py"), "--config", str(output)]
 
 
-def _result(started: "Starter", output: Path, schema_file: Path) -> dict[str, Any]:
+def _build_document(started: "Starter", output: Path, schema_file: Path) -> dict[str, Any]:
     """Return what the command prints for programs."""
     decision = started.decision
     return {
@@ -272,7 +276,7 @@ def _result(started: "Starter", output: Path, schema_file: Path) -> dict[str, An
         },
         "crosses": [{"features": cross.names, "reason": cross.reason} for cross in decision.crosses],
         "ignored": dict(decision.ignored),
-        "notes": decision.notes.texts(),
-        "next": _next(output),
+        "notes": decision.notes.texts,
+        "next": _build_next_command(output),
         "exit_code": 0,
     }

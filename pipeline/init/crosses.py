@@ -31,7 +31,7 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
     features = [f for f in features if f.declared["kind"] not in _NOT_CROSSED]
     usable = [f for f in features if f.declared.get("buckets") or f.declared["kind"] != "numeric"]
     usable = sorted(usable, key=lambda f: -f.explained)[:_CROSSED_FEATURES]
-    target = target.of_lookup([feature.column for feature in features])
+    target = target.with_lookup([feature.column for feature in features])
     alone = {feature.column.name: target.score(feature.ids) for feature in usable}
     leak = LEAK_OF_CLASSES if target.classes else LEAK_OF_NUMBERS
     candidates, suspects = [], []
@@ -41,7 +41,7 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
         both = target.score(ids)
         shares = alone[first.column.name], alone[second.column.name]
         gain = both - max(shares)
-        # Two features that say the same explain together what each explains.
+        # Two features with the same content explain together what each explains.
         if gain > max(_MIN_GAIN, _MIN_GAIN_IN_ROWS / len(ids)) and pairs > max(
             first.column.distinct, second.column.distinct
         ):

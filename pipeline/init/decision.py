@@ -41,7 +41,7 @@ class Decision:
       faulty_rows: Number of rows with a value that its feature rejects.
       ignored: Columns that are excluded, each with the reason.
       crosses: Pairs of features that are crossed.
-      notes: What the user should look at.
+      notes: Notes that the user should check.
       config_folder: Folder of the config; its paths are relative to it.
       schema_path: File of the schema.
     """
@@ -115,7 +115,7 @@ class Decision:
         if self.requests.group is not None:
             units = self.table.columns[self.requests.group].distinct
         dependence = 1.0 if is_exact else self.rows / max(1, units)
-        return [Sample.of(part, dependence=dependence, is_exact=is_exact) for part in self.plan.parts.values()]
+        return [Sample.from_part(part, dependence=dependence, is_exact=is_exact) for part in self.plan.parts.values()]
 
     @cached_property
     def distinct_rows(self) -> int:

@@ -60,7 +60,7 @@ def is_id_name(name: str) -> bool:
     return bool(_ID_NAME.search(name))
 
 
-def why_excluded(column: Column) -> str:
+def explain_exclusion(column: Column) -> str:
     """Return why a column is not a feature, by its values and its name alone; empty if it may be one."""
     if not column.present:
         return "empty"
@@ -73,13 +73,13 @@ def why_excluded(column: Column) -> str:
         return "number of the row"
     if not column.name.strip():
         return NAMELESS
-    times, words = times_of(column)
+    times, words = separate_times(column)
     if times.time_form is not None:
         beside = f" beside {' and '.join(map(repr, words))}" if words else ""
         description = f"{times.time_form}, such as {times.values[0][0]!r}{beside}"
         return f"{description}; {WRITE_AS_DATE}"
     if column.is_number:
-        largest = max(abs(column.quantile(0)), abs(column.quantile(1)))
+        largest = max(abs(column.compute_quantile(0)), abs(column.compute_quantile(1)))
         if largest >= MAX_FLOAT32:
             return f"numbers up to {largest:g}, which float32 cannot hold"
         if column.distinct_in_float32 == 1 and column.distinct > 1:
@@ -95,7 +95,7 @@ def why_excluded(column: Column) -> str:
     return ""
 
 
-def why_unlearnable(column: Column, explained: float, *, is_code: bool) -> str:
+def explain_unlearnable(column: Column, explained: float, *, is_code: bool) -> str:
     """Return why the values of a column teach nothing of other rows; empty if they may.
 
     Args:
@@ -115,7 +115,7 @@ def why_unlearnable(column: Column, explained: float, *, is_code: bool) -> str:
     return ""
 
 
-def times_of(column: Column) -> tuple[Column, list[str]]:
+def separate_times(column: Column) -> tuple[Column, list[str]]:
     """Return a column without the values beside its times that stand for a missing one, and these values.
 
     Args:
@@ -152,12 +152,16 @@ def is_row_number(column: Column) -> bool:
 
 def _is_year(column: Column) -> bool:
     low, high = _YEARS
-    return bool(_YEAR_NAME.search(column.name)) and low <= column.quantile(0) and column.quantile(1) <= high
+    return (
+        bool(_YEAR_NAME.search(column.name))
+        and low <= column.compute_quantile(0)
+        and column.compute_quantile(1) <= high
+    )
 
 
 def _is_dense(column: Column) -> bool:
     """Return whether different whole numbers are as close together as those that were counted."""
-    return column.quantile(1) - column.quantile(0) < _MAX_GAPS_OF_COUNT * column.present
+    return column.compute_quantile(1) - column.compute_quantile(0) < _MAX_GAPS_OF_COUNT * column.present
 
 
 def _is_numbering(column: Column) -> bool:
@@ -172,11 +176,11 @@ def _is_sorted(column: Column) -> bool:
 
 def is_long(column: Column) -> bool:
     """Return whether a column holds whole numbers of so many digits that they are no quantity."""
-    return column.quantile(1) > _MAX_EXACT and column.share(r"^\s*\d+\s*$") == 1
+    return column.compute_quantile(1) > _MAX_EXACT and column.compute_share(r"^\s*\d+\s*$") == 1
 
 
 def _has_equal_digits(column: Column) -> bool:
-    low, high = (len(f"{abs(column.quantile(share)):.0f}") for share in (0, 1))
+    low, high = (len(f"{abs(column.compute_quantile(share)):.0f}") for share in (0, 1))
     return low == high >= _MIN_ID_DIGITS
 
 

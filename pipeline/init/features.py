@@ -16,13 +16,13 @@ from pipeline.init.exclusions import (
     IN_FLOAT32,
     NAMELESS,
     WRITE_AS_DATE,
+    explain_exclusion,
+    explain_unlearnable,
     is_id_name,
-    times_of,
-    why_excluded,
-    why_unlearnable,
+    separate_times,
 )
 from pipeline.init.faults import find_faults
-from pipeline.init.kinds import ColumnKind, choose_kind, has_unit, is_duration, is_wide, why_code
+from pipeline.init.kinds import ColumnKind, choose_kind, explain_code, has_unit, is_duration, is_wide
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.places import Places
 from pipeline.init.requests import Requests
@@ -105,7 +105,7 @@ def choose_columns(
       table: What was found when the files were read.
       places: Where each of these rows is.
       requests: Choices of the user.
-      notes: Gets what the user should look at.
+      notes: Gets what the user should check.
 
     Raises:
       DataError: No column can be a feature.
@@ -121,7 +121,7 @@ def choose_columns(
     }
     kinds = {name: kind for name, kind in recognized.items() if isinstance(kind, ColumnKind)}
     unusable = {name: kind for name, kind in recognized.items() if not isinstance(kind, ColumnKind)}
-    reasons = {name: _why_not(column, requests) for name, column in others.items() if name not in recognized}
+    reasons = {name: _explain_omission(column, requests) for name, column in others.items() if name not in recognized}
     candidates = [columns[name] for name, reason in reasons.items() if not reason]
     # Preflight judges the features of all kinds.
     judged = [column for name, column in others.items() if name in kinds or reasons.get(name) == ""]
@@ -132,26 +132,26 @@ def choose_columns(
     names = {safe_name(requests.label).lower(): requests.label}
     renamed: dict[str, str] = {}
     for column in candidates:
-        reason = _why_leak(column, leaks, requests)
-        code_reason = None if reason else why_code(column, target)
+        reason = _explain_leak(column, leaks, requests)
+        code_reason = None if reason else explain_code(column, target)
         if not reason and column.name not in requests.keep:
-            reason = why_unlearnable(column, leaks.shares[column.name], is_code=code_reason is not None)
+            reason = explain_unlearnable(column, leaks.shares[column.name], is_code=code_reason is not None)
         served = safe_name(column.name).lower()
         if not reason and served in names:
             renamed[column.name] = names[served]
-            reason = _why_renamed(column.name, names[served])
+            reason = _explain_renaming(column.name, names[served])
         reasons[column.name] = reason
         if not reason:
             names[served] = column.name
-            features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
+            features[column.name] = _choose_feature(column, target, code_reason, leaks, table, requests)
     for name, kind in kinds.items():
         served = safe_name(name).lower()
-        leak_reason = _why_leak(columns[name], leaks, requests)
+        leak_reason = _explain_leak(columns[name], leaks, requests)
         if leak_reason:
             reasons[name] = leak_reason
         elif served in names:
             renamed[name] = names[served]
-            reasons[name] = _why_renamed(name, names[served])
+            reasons[name] = _explain_renaming(name, names[served])
         else:
             names[served] = name
             column = mark_missing(columns[name], kind.declared.get("missing_values", ()))
@@ -177,7 +177,7 @@ def choose_columns(
     return chosen
 
 
-def _why_renamed(name: str, same: str) -> str:
+def _explain_renaming(name: str, same: str) -> str:
     return f"would have the name of '{same}' in the served model ('{safe_name(name)}'); rename it"
 
 
@@ -185,7 +185,7 @@ def _with_all_missing(name: str, kind: ColumnKind, table: RawTable) -> dict[str,
     """Return a declaration whose own strings for a missing value are beside those of the whole table."""
     if "missing_values" not in kind.declared:
         return kind.declared
-    strings = [*table.missing.of(name), *kind.declared["missing_values"]]
+    strings = [*table.missing.list_strings(name), *kind.declared["missing_values"]]
     return {**kind.declared, "missing_values": list(dict.fromkeys(strings))}
 
 
@@ -223,37 +223,37 @@ def _note_unusable(unusable: Mapping[str, str], requests: Requests, notes: Notes
         notes.add(Rank.COLUMN, f"left out: {_quote(name)}: {reason}")
 
 
-def _why_not(column: Column, requests: Requests) -> str:
+def _explain_omission(column: Column, requests: Requests) -> str:
     """Return why a column is not a feature, by the user's choice or its values; empty if it may be one."""
     if column.name in requests.drop:
         return "dropped by --drop"
     if column.name not in requests.keep:
-        return why_excluded(column)
+        return explain_exclusion(column)
     if not column.present:
         raise ConfigError(f"--keep {column.name}: the column has no values; expected some")
     return ""
 
 
-def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
+def _explain_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
     if column.name in requests.keep:
         return ""
     share = leaks.shares[column.name]
     if column.name in leaks.columns:
         return f"LEAK? explains {share:.1%} of the label by itself; is it known beforehand?"
-    leak = leaks.sum_with(column.name)
+    leak = leaks.find_sum(column.name)
     if leak is not None:
         return f"LEAK? {leak} explains {leak.share:.1%} of the label; is it known beforehand?"
     return ""
 
 
-def _feature(
+def _choose_feature(
     column: Column, target: Target, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
 ) -> ChosenFeature:
     explained = leaks.shares[column.name]
     kind = choose_kind(column, target, code_reason, explained, wide=is_wide(column.rows, len(table.columns)))
     reason = kind.reason
     if column.name in requests.keep:
-        excluded = why_excluded(column)
+        excluded = explain_exclusion(column)
         reason += f"; kept by --keep{f' ({excluded})' if excluded else ''}"
     if column.name in table.mixed:
         count, text = table.mixed[column.name]
@@ -268,7 +268,7 @@ def _feature(
 
 def _allow_anomalies(column: Column, declared: Mapping[str, Any], leaks: Leaks, requests: Requests) -> tuple[str, ...]:
     """Return the anomalies of a kept feature that would stop the run, or might in other rows."""
-    leak = leaks.sum_with(column.name)
+    leak = leaks.find_sum(column.name)
     is_leak = column.name in leaks.columns or (leak is not None and {*leak.names} <= {*requests.keep})
     is_category = KINDS[declared["kind"]].column_type == "string"
     return (
@@ -279,7 +279,7 @@ def _allow_anomalies(column: Column, declared: Mapping[str, Any], leaks: Leaks, 
 
 def _note_names(renamed: Mapping[str, str], notes: Notes) -> None:
     if renamed:
-        names = _first([f"{_quote(name)} (as {_quote(same)})" for name, same in renamed.items()])
+        names = _join_first([f"{_quote(name)} (as {_quote(same)})" for name, same in renamed.items()])
         notes.add(
             Rank.COLUMN, f"left out: {names}: the names would be the same in the served model; rename the columns"
         )
@@ -290,22 +290,22 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
     left_out = {name: leaks.shares[name] for name in leaks.columns if name in ignored}
     if left_out:
         done = "left out as a likely leak" if len(left_out) == 1 else "left out as likely leaks"
-        _note(notes, Rank.LEAK, _explaining(left_out), done, "keep", left_out)
+        _note_with_flag(notes, Rank.LEAK, _format_explained(left_out), done, "keep", left_out)
     for leak in leaks.sums:
         names = [name for name in leak.names if name in ignored]
         if names:
             text = f"{leak} explains {leak.share:.1%} of the label"
-            _note(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
+            _note_with_flag(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
     strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT and LEAK not in f.allowed}
     allowed = [
         f"{_quote(f.column.name)} ({f.explained:.0%} of the label)" for f in chosen.features if LEAK in f.allowed
     ]
     if strong:
         done = "kept; leave out what is not known when a prediction is made (--drop)"
-        notes.add(Rank.LEAK, f"{_explaining(strong)}: {done}")
+        notes.add(Rank.LEAK, f"{_format_explained(strong)}: {done}")
     if allowed:
         done = "kept; preflight warns of a likely leak and does not stop (validation.severities in the config)"
-        notes.add(Rank.LEAK, f"{_first(allowed)}: {done}")
+        notes.add(Rank.LEAK, f"{_join_first(allowed)}: {done}")
     named = leaks.named_sum
     if named is not None and not {*named.names} & {*ignored}:
         text = f"{named} explains {named.share:.1%} of the label: kept; are all known when a prediction is made?"
@@ -318,32 +318,34 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     times = [
         f"{_quote(n)} ({form})"
         for n, why in ignored.items()
-        if (form := times_of(columns[n])[0].time_form) is not None and why.endswith(WRITE_AS_DATE)
+        if (form := separate_times(columns[n])[0].time_form) is not None and why.endswith(WRITE_AS_DATE)
     ]
     if times:
-        notes.add(Rank.COLUMN, f"left out: {_first(times)}; {WRITE_AS_DATE}")
+        notes.add(Rank.COLUMN, f"left out: {_join_first(times)}; {WRITE_AS_DATE}")
     _note_mostly_times([columns[n] for n in columns if n not in (requests.label, *requests.drop)], notes)
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
-        notes.add(Rank.COLUMN, f"left out: {_list_names(texts)}: free text")
+        notes.add(Rank.COLUMN, f"left out: {_join_names(texts)}: free text")
     nameless = [name for name, why in ignored.items() if why == NAMELESS]
     if nameless:
-        notes.add(Rank.COLUMN, f"left out: a column without a name ({_list_names(nameless)}); give it one to use it")
+        notes.add(Rank.COLUMN, f"left out: a column without a name ({_join_names(nameless)}); give it one to use it")
     _note_spellings(chosen, notes)
     _note_precision(chosen, columns, notes)
     others = {requests.label, *requests.drop}
     units = [column for name, column in columns.items() if name not in others and has_unit(column)]
     if units:
-        names = _first([f"{_quote(column.name)} ({column.values[0][0]!r})" for column in units])
+        names = _join_first([f"{_quote(column.name)} ({column.values[0][0]!r})" for column in units])
         notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {names}; write them without the unit")
     durations = [f.column for f in chosen.features if f.declared["kind"] in _OF_STRINGS and is_duration(f.column)]
     if durations:
         examples = [f"{_quote(c.name)} ({c.values[0][0]!r}, {count_text(c.present, 'row')})" for c in durations]
-        notes.add(Rank.COLUMN, f"durations are read as strings: {_first(examples)}; write them as a number of minutes")
+        notes.add(
+            Rank.COLUMN, f"durations are read as strings: {_join_first(examples)}; write them as a number of minutes"
+        )
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
-        names = _first([f"{_quote(f.column.name)} ({count_text(f.column.distinct, 'value')})" for f in ids])
+        names = _join_first([f"{_quote(f.column.name)} ({count_text(f.column.distinct, 'value')})" for f in ids])
         group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
         notes.add(
             Rank.CHOICE,
@@ -371,39 +373,41 @@ def _note_spellings(chosen: ChosenColumns, notes: Notes) -> None:
         if sum(rows for spellings in several for _, rows in spellings[1:]) >= _MIN_ALIKE * column.present:
             alike[column.name] = " and ".join(repr(value) for value, _ in several[0])
     if alike:
-        examples = _first([f"{_quote(name)} ({example})" for name, example in alike.items()])
+        examples = _join_first([f"{_quote(name)} ({example})" for name, example in alike.items()])
         notes.add(
             Rank.COLUMN,
             f"categories differ only in case or spaces, and stay separate: {examples}; write them in one way, or "
             "derive a feature with lower and strip (docs/how-to/derived-columns.md)",
         )
     json = [
-        f.column for f in chosen.features if not f.column.is_number and f.column.share(_JSON_OBJECT) > _MOSTLY_TIMES
+        f.column
+        for f in chosen.features
+        if not f.column.is_number and f.column.compute_share(_JSON_OBJECT) > _MOSTLY_TIMES
     ]
     if json:
-        names = _first([f"{_quote(column.name)} ({column.values[0][0][:_MAX_SHOWN_CHARS]!r})" for column in json])
+        names = _join_first([f"{_quote(column.name)} ({column.values[0][0][:_MAX_SHOWN_CHARS]!r})" for column in json])
         notes.add(Rank.COLUMN, f"JSON objects are read as strings: {names}; write their fields as columns")
 
 
 def _note_precision(chosen: ChosenColumns, columns: Mapping[str, Column], notes: Notes) -> None:
-    """Note columns most of whose numbers are not told apart in float32."""
+    """Note columns most of whose numbers collapse in float32."""
     left_out = [columns[name] for name, why in chosen.ignored if IN_FLOAT32 in why]
     numeric = [f.column for f in chosen.features if f.declared["kind"] == "numeric"]
     collapsed = [column for column in numeric if 2 * column.distinct_in_float32 <= column.distinct]
     if left_out or collapsed:
         examples = [f"{_quote(c.name)} ({c.distinct:,} are {c.distinct_in_float32:,})" for c in (*left_out, *collapsed)]
-        done = f"; left out: {_list_names([column.name for column in left_out])}" if left_out else ""
+        done = f"; left out: {_join_names([column.name for column in left_out])}" if left_out else ""
         notes.add(
             Rank.COLUMN,
-            f"different numbers are the same {IN_FLOAT32}: {_first(examples)}{done}; subtract a base from them, or "
-            "write them in another unit",
+            f"different numbers are the same {IN_FLOAT32}: {_join_first(examples)}{done}; subtract a base from them, "
+            "or write them in another unit",
         )
 
 
 def _note_mostly_times(columns: Sequence[Column], notes: Notes) -> None:
     """Note the columns of times with so many other strings that they are not read as times."""
     for column in columns:
-        if column.is_number or column.distinct < _MIN_TIMES or times_of(column)[0].time_form is not None:
+        if column.is_number or column.distinct < _MIN_TIMES or separate_times(column)[0].time_form is not None:
             continue
         sample = column.values[:: -(-column.distinct // _MAX_SAMPLE)]
         rows = dict(sample)
@@ -419,25 +423,27 @@ def _note_mostly_times(columns: Sequence[Column], notes: Notes) -> None:
             )
 
 
-def _note(notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]) -> None:
+def _note_with_flag(
+    notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]
+) -> None:
     flags = " ".join(f"--{flag} {_quote(name)}" for name in list(names)[:_MAX_SHOWN])
     notes.add(rank, f"{text}: {done}; if known when a prediction is made: {flags}")
 
 
-def _explaining(shares: Mapping[str, float]) -> str:
+def _format_explained(shares: Mapping[str, float]) -> str:
     """Return which columns explain how much of the label, the strongest first."""
     ranked = sorted(shares, key=lambda name: -shares[name])
     if len(ranked) == 1:
         return f"{_quote(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
-    names = _first([f"{_quote(name)} ({shares[name]:.0%})" for name in ranked])
+    names = _join_first([f"{_quote(name)} ({shares[name]:.0%})" for name in ranked])
     return f"{names} each explain much of the label"
 
 
-def _list_names(names: Sequence[str]) -> str:
-    return _first([_quote(name) for name in names])
+def _join_names(names: Sequence[str]) -> str:
+    return _join_first([_quote(name) for name in names])
 
 
-def _first(texts: Sequence[str]) -> str:
+def _join_first(texts: Sequence[str]) -> str:
     """Return the first few texts, and how many more there are."""
     more = f" and {len(texts) - _MAX_SHOWN:,} more" if len(texts) > _MAX_SHOWN else ""
     return ", ".join(texts[:_MAX_SHOWN]) + more

@@ -60,21 +60,21 @@ class ColumnKind:
     notes: tuple[str, ...] = ()
 
 
-def why_code(column: Column, target: Target) -> str | None:
+def explain_code(column: Column, target: Target) -> str | None:
     """Return why the values of a column are categories, empty if no word is needed; None if they are quantities."""
     if not column.is_number:
         return ""
     if not column.is_integer:
         return "too long for a number" if is_long(column) else None
     # 010 and 10 are different codes.
-    if column.share(r"^\s*[+-]?0\d") >= _MIN_ZERO_PADDED:
+    if column.compute_share(r"^\s*[+-]?0\d") >= _MIN_ZERO_PADDED:
         return "leading zeros"
     if column.present < 2 * column.distinct:
         return None
     # Numbers that are measured hardly repeat at this size; an ID does.
     if column.collapsed_pair:
         return f"as numbers, float32 would take {column.collapsed_pair[0]} for {column.collapsed_pair[1]}"
-    if column.quantile(0) >= 0 and column.quantile(1) < _MAX_SMALL_NUMBER:
+    if column.compute_quantile(0) >= 0 and column.compute_quantile(1) < _MAX_SMALL_NUMBER:
         return None
     if is_id_name(column.name):
         return "by the name"
@@ -95,9 +95,9 @@ def has_unit(column: Column) -> bool:
 
 def is_duration(column: Column) -> bool:
     """Return whether texts are durations such as '3h 5m'."""
-    if column.is_number or column.share(_DURATION) < _MOSTLY_DURATIONS:
+    if column.is_number or column.compute_share(_DURATION) < _MOSTLY_DURATIONS:
         return False
-    return column.share(_SEVERAL_PARTS) >= _MIN_SEVERAL_PARTS
+    return column.compute_share(_SEVERAL_PARTS) >= _MIN_SEVERAL_PARTS
 
 
 def is_wide(rows: int, columns: int) -> bool:
@@ -126,11 +126,11 @@ def choose_kind(
     Args:
       column: The column.
       target: Label of the rows.
-      code_reason: Why its values are categories, as `why_code` returns it.
+      code_reason: Why its values are categories, as `explain_code` returns it.
       explained: Share of the label that it explains by itself.
       wide: Whether the table has few rows for its columns.
     """
-    kind = _kind(column, target, code_reason, wide=wide)
+    kind = _declare_kind(column, target, code_reason, wide=wide)
     if not wide or explained >= _MIN_EXPLAINED_IN_DEEP:
         return kind
     # The wide part's l1 penalty drops a weight of noise; the deep part has nothing like it.
@@ -138,19 +138,19 @@ def choose_kind(
     return ColumnKind({**kind.declared, key: "none"}, f"{kind.reason}; for the wide part only")
 
 
-def _kind(column: Column, target: Target, code_reason: str | None, *, wide: bool) -> ColumnKind:
+def _declare_kind(column: Column, target: Target, code_reason: str | None, *, wide: bool) -> ColumnKind:
     if code_reason is not None:
-        return _category(column, code_reason)
-    low, high = column.quantile(0), column.quantile(1)
+        return _declare_category(column, code_reason)
+    low, high = column.compute_quantile(0), column.compute_quantile(1)
     description = f"{'integers' if column.is_integer else 'numbers'} from {low:g} to {high:g}"
     if column.missing_share:
         description += f", {column.missing_share:.1%} missing"
     if column.collapsed_pair:
         description += f"; float32 takes {column.collapsed_pair[0]} for {column.collapsed_pair[1]}"
-    return _number(column, target, description, wide=wide)
+    return _declare_number(column, target, description, wide=wide)
 
 
-def _category(column: Column, code_reason: str) -> ColumnKind:
+def _declare_category(column: Column, code_reason: str) -> ColumnKind:
     missing = {"missing": "unknown"} if column.missing_share else {}
     reason = f"{column.distinct:,} {'codes' if column.is_number else 'texts'}"
     if code_reason in ("by the name", "leading zeros"):
@@ -176,11 +176,11 @@ def declare_vocabulary(distinct: int, missing: Mapping[str, Any]) -> dict[str, A
       missing: Keys on missing values.
     """
     rare: dict[str, Any] = {"min_count": 3} if distinct > 1_000 else {}
-    size, dimension = _vocabulary_size(distinct), embedding_dimension(distinct)
+    size, dimension = _compute_vocabulary_size(distinct), embedding_dimension(distinct)
     return {"kind": "vocabulary", "max_size": size, **rare, **missing, "embedding": dimension}
 
 
-def _number(column: Column, target: Target, description: str, *, wide: bool) -> ColumnKind:
+def _declare_number(column: Column, target: Target, description: str, *, wide: bool) -> ColumnKind:
     missing: dict[str, Any] = {"missing": "mean"} if column.missing_share else {}
     explained = target.score(np.isnan(column.numbers).astype(np.int64)) if column.missing_share else 0.0
     if explained > max(_MIN_MISSING_EXPLAINED, _MIN_MISSING_IN_ROWS / column.rows):
@@ -190,10 +190,10 @@ def _number(column: Column, target: Target, description: str, *, wide: bool) -> 
     mostly_zero = column.zero_share > 0.5
     if mostly_zero:
         description += f", {column.zero_share:.0%} zero"
-    skewness = column.skewness()
+    skewness = column.compute_skewness()
     scale = "z_score"
     if abs(skewness) > _SKEWED:
-        of_logs = column.skewness(of_logs=True)
+        of_logs = column.compute_skewness(of_logs=True)
         if abs(of_logs) <= _LESS_SKEWED * abs(skewness):
             scale = "log_z_score"
             description += f", skewness {skewness:.1f}, of the logarithms {of_logs:.1f}"
@@ -202,28 +202,36 @@ def _number(column: Column, target: Target, description: str, *, wide: bool) -> 
     is_few = (
         column.is_integer and column.distinct <= _FEW_IDS and column.present >= _MIN_ROWS_OF_AN_ID * column.distinct
     )
-    is_curve = column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score"))
+    is_curve = column.distinct > 2 and (has_rows or target.is_nonlinear(column, of_logs=scale == "log_z_score"))
     if (is_few and not wide) or is_curve:
         # For the wide part. Beside a piecewise-linear function of the number, the deep part is worse with them.
-        declared["buckets"] = _buckets(column, mostly_zero=mostly_zero)
+        declared["buckets"] = _declare_buckets(column, mostly_zero=mostly_zero)
         if is_small(column.rows, target.classes):
             declared["embedding"] = 8
     return ColumnKind({**declared, **missing}, description)
 
 
-def _buckets(column: Column, *, mostly_zero: bool) -> dict[str, Any]:
-    is_small = column.is_integer and column.quantile(0) > -_MAX_SMALL_NUMBER and column.quantile(1) < _MAX_SMALL_NUMBER
+def _declare_buckets(column: Column, *, mostly_zero: bool) -> dict[str, Any]:
+    is_small = (
+        column.is_integer
+        and column.compute_quantile(0) > -_MAX_SMALL_NUMBER
+        and column.compute_quantile(1) < _MAX_SMALL_NUMBER
+    )
     if column.distinct <= (_FEW_WHOLE_NUMBERS if is_small else _FEW_NUMBERS):
         values = np.unique(column.numbers[~np.isnan(column.numbers)])
         boundaries = [float(f"{middle:.6g}") for middle in (values[:-1] + values[1:]) / 2]
         # Each value gets a bucket, unless the middle between two is one of them after rounding.
-        if (values[:-1] < boundaries).all() and (boundaries < values[1:]).all() and _differ_in_float32(boundaries):
+        if (
+            (values[:-1] < boundaries).all()
+            and (boundaries < values[1:]).all()
+            and _are_distinct_in_float32(boundaries)
+        ):
             return {"kind": "boundaries", "boundaries": boundaries}
     kind = "nonzero_quantiles" if mostly_zero else "quantiles"
     return {"kind": kind, "count": max(2, min(_BUCKETS, column.distinct - 1))}
 
 
-def _differ_in_float32(numbers: list[float]) -> bool:
+def _are_distinct_in_float32(numbers: list[float]) -> bool:
     with np.errstate(over="ignore"):
         return len(np.unique(np.array(numbers, np.float32))) == len(numbers) and bool(
             np.isfinite(np.array(numbers, np.float32)).all()
@@ -239,13 +247,13 @@ def without_values(declared: Mapping[str, Any], distinct: int) -> dict[str, Any]
     """
     kept = {key: value for key, value in declared.items() if key != "values"}
     if declared["kind"] == "vocabulary_list":
-        kept |= {"kind": "vocabulary", "max_size": _vocabulary_size(distinct)}
+        kept |= {"kind": "vocabulary", "max_size": _compute_vocabulary_size(distinct)}
     if declared.get("buckets", {}).get("kind") == "boundaries":
         kept["buckets"] = {"kind": "quantiles", "count": max(2, min(_BUCKETS, distinct - 1))}
     return kept
 
 
-def _vocabulary_size(distinct: int) -> int:
+def _compute_vocabulary_size(distinct: int) -> int:
     return round_up(max(10, int(1.2 * distinct)), 10_000)
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cli.counts import count_text
 from cli.errors import ConfigError, DataError
-from pipeline.init.label_order import MAX_NUMBERED_CLASSES, order_evidence
+from pipeline.init.label_order import MAX_NUMBERED_CLASSES, judge_order
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.init.spellings import WRITE_AS_TWO, describe_booleans
@@ -27,7 +27,7 @@ _MAX_CLASSES = 100
 _RARE_CLASS = 10
 # More whole numbers than these, all of them rare, are no classes.
 _FEW_NUMBERS = 8
-# Numbers that stand for no answer; two values beside them; and the share of the rows with such a number at most.
+# Numbers that stand for a missing value, two values beside them, and the largest share of the rows with such a number.
 _CODE = re.compile(r"\s*(-1|-?9+)(\.0+)?\s*")
 _TWO_VALUES = ({0.0, 1.0}, {1.0, 2.0})
 _MAX_CODE_SHARE, _MAX_MINUS_ONE_SHARE = 0.3, 0.1
@@ -80,7 +80,7 @@ def choose_label(
 
     Raises:
       DataError: The label cannot be learned.
-      ConfigError: The label is not of the kind that the user asks for.
+      ConfigError: The label is not of the kind that the user requests.
     """
     column = columns[requests.label]
     where = f"--label {column.name}"
@@ -93,7 +93,7 @@ def choose_label(
             f"label '{column.name}': {count_text(missing, 'row', 'have')} none and are left out (drop_missing)",
         )
     written = column
-    column = _in_one_spelling(column, notes)
+    column = _merge_spellings(column, notes)
     if column.distinct < 2:
         raise DataError(f"{where}: all values are {column.values[0][0]!r}; there is nothing to learn")
     if requests.kind is None:
@@ -104,7 +104,7 @@ def choose_label(
         _check_kind(column, requests.kind)
         kind, reason = requests.kind, f"--kind {requests.kind}"
     else:
-        kind, reason = _kind(column, columns, notes)
+        kind, reason = _judge_kind(column, columns, notes)
     base: dict[str, Any] = {"column": column.name}
     if list(missing_values) != [""]:
         base["missing_values"] = list(missing_values)
@@ -112,7 +112,7 @@ def choose_label(
         base["drop_missing"] = True
     match kind:
         case "regression":
-            low, high = column.quantile(0), column.quantile(1)
+            low, high = column.compute_quantile(0), column.compute_quantile(1)
             if np.float32(low) == np.float32(high):
                 raise DataError(
                     f"{where}: numbers from {low:.17g} to {high:.17g}, which float32 rounds to one number; there is "
@@ -120,12 +120,12 @@ def choose_label(
                 )
             return ChosenLabel({"kind": kind, **base}, f"numbers from {low:g} to {high:g}", reason, [], column)
         case "binary":
-            return _binary(column, base)
+            return _choose_binary(column, base)
         case _:
-            return _of_classes(column, is_test, base, reason, requests)
+            return _choose_multiclass(column, is_test, base, reason, requests)
 
 
-def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[LabelKind, str]:
+def _judge_kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[LabelKind, str]:
     """Return the kind of a label, by evidence, and the evidence."""
     where = f"--label {column.name}"
     first = column.values[0][0]
@@ -148,7 +148,7 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
             return "multiclass", ""
         if column.values[0][1] < _RARE_CLASS and column.distinct > _FEW_NUMBERS:
             return "regression", f"{column.distinct} whole numbers, each in fewer than {_RARE_CLASS} rows"
-        evidence = order_evidence(column, columns)
+        evidence = judge_order(column, columns)
         kinds: tuple[LabelKind, LabelKind] = ("multiclass", "regression")
         kind, other = reversed(kinds) if evidence.is_number else kinds
         what = "a number" if evidence.is_number else "classes"
@@ -157,7 +157,7 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
         notes.add(Rank.LABEL, f"label '{column.name}': {reason}; if that is wrong, add --kind {other}")
         return kind, f"{reason}; otherwise --kind {other}"
     if column.distinct > _MAX_CLASSES:
-        raise DataError(f"{where}: {_too_many(column)}")
+        raise DataError(f"{where}: {_explain_too_many(column)}")
     return "multiclass", ""
 
 
@@ -190,7 +190,7 @@ def _has_rare_codes(column: Column) -> bool:
     return are_codes and column.values[1][1] >= _RARE_CLASS > sum(rows for _, rows in rare)
 
 
-def _too_many(column: Column) -> str:
+def _explain_too_many(column: Column) -> str:
     expected = f"expected two values, up to {_MAX_CLASSES} classes, or numbers"
     if column.number_share > 0.5:
         others = column.not_numbers
@@ -212,7 +212,7 @@ def _is_row_id(column: Column) -> bool:
 
 
 def _check_kind(column: Column, kind: str) -> None:
-    """Hold the values of a label against the kind that the user asks for."""
+    """Check the values of a label against the kind that the user requests."""
     where = f"--kind {kind}: label '{column.name}'"
     if kind == "regression" and not column.is_number:
         other = (column.not_numbers or [column.values[0][0]])[0]
@@ -231,7 +231,7 @@ def _check_kind(column: Column, kind: str) -> None:
         )
 
 
-def _in_one_spelling(column: Column, notes: Notes) -> Column:
+def _merge_spellings(column: Column, notes: Notes) -> Column:
     """Return the label with each class in one spelling: 1.0 as 1, and TRUE as true, if both occur."""
     if column.distinct > 4 * _MAX_CLASSES:
         return column
@@ -241,7 +241,7 @@ def _in_one_spelling(column: Column, notes: Notes) -> Column:
         of_class.setdefault(class_meaning(value) or value, []).append(value)
     several = {key: spellings for key, spellings in of_class.items() if len(spellings) > 1}
     if several:
-        chosen = {value: _spelling(spellings) for spellings in several.values() for value in spellings}
+        chosen = {value: _choose_spelling(spellings) for spellings in several.values() for value in spellings}
         examples = "; ".join(" and ".join(map(repr, spellings)) for spellings in list(several.values())[:_MAX_SHOWN])
         notes.add(Rank.LABEL, f"label '{column.name}': {examples} are one value each, however they are written")
         old = [value for value, _ in values]
@@ -262,21 +262,21 @@ def _in_one_spelling(column: Column, notes: Notes) -> Column:
     return column
 
 
-def _spelling(spellings: Sequence[str]) -> str:
-    """Return the shortest spelling: 1 rather than 1.0; of equally short ones, the most frequent."""
+def _choose_spelling(spellings: Sequence[str]) -> str:
+    """Return the shortest spelling, such as 1 rather than 1.0; of equally short ones, the most frequent."""
     return min(spellings, key=len)
 
 
-def _binary(column: Column, base: dict[str, Any]) -> ChosenLabel:
+def _choose_binary(column: Column, base: dict[str, Any]) -> ChosenLabel:
     counts = dict(column.values)
-    positive = _positive(list(counts))
+    positive = _choose_positive(list(counts))
     (negative,) = (value for value in counts if value != positive)
     share = counts[positive] / column.present
     reason = f"two values, the positive one in {share:.1%} of the rows"
     return ChosenLabel({**base, "positive": positive, "negative": negative}, reason, "", [negative, positive], column)
 
 
-def _positive(values: Sequence[str]) -> str:
+def _choose_positive(values: Sequence[str]) -> str:
     """Return the value that is predicted, of two, the more frequent first."""
     if all(Column("", pa.array([value])).is_number for value in values):
         return max(values, key=float)
@@ -297,7 +297,7 @@ def _positive(values: Sequence[str]) -> str:
     return values[1]
 
 
-def _of_classes(
+def _choose_multiclass(
     column: Column, is_test: Rows | None, base: dict[str, Any], reason: str, requests: Requests
 ) -> ChosenLabel:
     counts = dict(column.values)
@@ -312,7 +312,7 @@ def _of_classes(
         )
     usable = Column(column.name, column.texts.filter(pc.fill_null(pc.is_in(column.texts, pa.array(classes)), False)))
     if len(classes) == 2:
-        two = _binary(usable, base)
+        two = _choose_binary(usable, base)
         return ChosenLabel(two.declared, two.summary, "", two.classes, column, rare)
     if usable.is_integer:
         classes.sort(key=float)

@@ -13,11 +13,11 @@ from pipeline.profile.columns import Column
 # So many whole numbers may name classes.
 MAX_NUMBERED_CLASSES = 20
 _MAX_ROWS, _MAX_FEATURES, _MAX_CATEGORIES = 20_000, 300, 10
-# An ID of fewer rows tells nothing of other rows.
+# An ID of fewer rows explains nothing of other rows.
 _MIN_ROWS_OF_ID = 4
 # A class of fewer rows can hardly be learned; a number can.
 _RARE_ROWS = 10
-# Features that tell the values apart less than this, beyond chance, are no evidence.
+# Features that distinguish the values less than this, beyond chance, are no evidence.
 _MIN_EXPLAINED = 0.005
 _NUMBER_NAME = re.compile(
     r"(^|[\W_\d])(n|num|no|number|count|counts|cnt|quantity|qty|rating|rate|score|stars?|points?|quality|age|years?|"
@@ -45,7 +45,7 @@ class OrderEvidence:
         return self.points > 0
 
 
-def order_evidence(label: Column, columns: Mapping[str, Column]) -> OrderEvidence:
+def judge_order(label: Column, columns: Mapping[str, Column]) -> OrderEvidence:
     """Weigh whether a label's whole numbers are quantities.
 
     Args:
@@ -55,15 +55,15 @@ def order_evidence(label: Column, columns: Mapping[str, Column]) -> OrderEvidenc
     numbers = label.numbers
     values, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
     judgements = [
-        _name_evidence(label.name),
-        _feature_evidence(numbers, values, [c for name, c in columns.items() if name != label.name]),
-        _shape_evidence(values, counts),
+        _judge_name(label.name),
+        _judge_features(numbers, values, [c for name, c in columns.items() if name != label.name]),
+        _judge_shape(values, counts),
     ]
     judgements += [(-1.0, f"only {len(values)} of them")] if len(values) <= 4 else []
     return OrderEvidence(sum(points for points, _ in judgements), [reason for points, reason in judgements if points])
 
 
-def _name_evidence(name: str) -> tuple[float, str]:
+def _judge_name(name: str) -> tuple[float, str]:
     name = re.sub(r"([a-z])([A-Z])", r"\1_\2", name)
     is_number, is_class = bool(_NUMBER_NAME.search(name)), bool(_CLASS_NAME.search(name))
     if is_number == is_class:
@@ -71,8 +71,8 @@ def _name_evidence(name: str) -> tuple[float, str]:
     return (1.5, "named as a quantity") if is_number else (-1.5, "named as a class")
 
 
-def _feature_evidence(numbers: Array, values: Array, columns: list[Column]) -> tuple[float, str]:
-    """Compare what the features tell about the values with what they tell about the order of the values."""
+def _judge_features(numbers: Array, values: Array, columns: list[Column]) -> tuple[float, str]:
+    """Compare what the features explain of the values with what they explain of the order of the values."""
     rows = np.flatnonzero(~np.isnan(numbers))
     if len(rows) > _MAX_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(rows, _MAX_ROWS, replace=False))
@@ -119,19 +119,19 @@ def _as_numbers(column: Column, rows: Array, ranks: Array) -> list[Array]:
         present = ~np.isnan(numbers)
         order = np.argsort(np.argsort(numbers, kind="stable"), kind="stable").astype(np.float64)
         order[~present] = order[present].mean() if present.any() else 0
-        orders = _standardise(order)
+        orders = _standardize(order)
     if column.distinct * _MIN_ROWS_OF_ID > column.present or (column.is_number and not column.is_integer):
         return orders
     _, ids = np.unique(np.asarray(column.texts.dictionary_encode().indices.fill_null(-1))[rows], return_inverse=True)
     categories = int(ids.max()) + 1
     if categories > _MAX_CATEGORIES:
-        return [*orders, *(row for shares in _class_shares(ids, ranks) for row in _standardise(shares))]
+        return [*orders, *(row for shares in _compute_class_shares(ids, ranks) for row in _standardize(shares))]
     if column.is_number:
         return orders
-    return [row for category in range(categories) for row in _standardise((ids == category).astype(np.float64))]
+    return [row for category in range(categories) for row in _standardize((ids == category).astype(np.float64))]
 
 
-def _class_shares(ids: Array, ranks: Array) -> Array:
+def _compute_class_shares(ids: Array, ranks: Array) -> Array:
     """Return for each class its share in the rows with the same ID, counted in the other half of the rows; [k, n]."""
     classes, size = int(ranks.max()) + 1, int(ids.max()) + 1
     first = np.random.default_rng(0).random(len(ids)) < 0.5
@@ -144,13 +144,13 @@ def _class_shares(ids: Array, ranks: Array) -> Array:
     return shares
 
 
-def _standardise(values: Array) -> list[Array]:
+def _standardize(values: Array) -> list[Array]:
     deviation = values.std()
     return [(values - values.mean()) / deviation] if deviation > 0 else []
 
 
-def _shape_evidence(values: Array, counts: Array) -> tuple[float, str]:
-    """Judge the distribution: counts rise to one peak and thin out; classes need not."""
+def _judge_shape(values: Array, counts: Array) -> tuple[float, str]:
+    """Judge the distribution. Counts rise to one peak and thin out; classes need not."""
     noise = 2 * np.sqrt(counts)
     peak = int(np.argmax(counts))
     rises, falls = np.diff(counts[: peak + 1]) >= -noise[:peak], np.diff(counts[peak:]) <= noise[peak:-1]

@@ -58,8 +58,8 @@ class MissingValues:
     of_columns: dict[str, list[str]] = field(default_factory=dict)
     of_label: list[str] = field(default_factory=lambda: [""])
 
-    def of(self, name: str) -> list[str]:
-        """Return those of a feature."""
+    def list_strings(self, name: str) -> list[str]:
+        """Return the strings that stand for a missing value of a feature."""
         return [*self.anywhere, *self.of_columns.get(name, ())]
 
 
@@ -77,13 +77,13 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
       requested: Strings that the user names.
       notes: Gets what the user should check.
     """
-    markers = {name: _markers(column) for name, column in columns.items() if name != label}
+    markers = {name: _find_markers(column) for name, column in columns.items() if name != label}
     possible = list(dict.fromkeys(marker for own in markers.values() for marker in own))
     among_numbers = {m for name, own in markers.items() if columns[name].not_numbers for m in own}
     anywhere = ["", *requested]
     for marker in possible:
         # A marker of one column may be a category of another: there its rows are not missing.
-        is_category = any(marker not in own and _occurs(columns[n], marker) for n, own in markers.items())
+        is_category = any(marker not in own and _has_value(columns[n], marker) for n, own in markers.items())
         # Among all numbers, NaN stays an error unless some numbers are missing so.
         if not is_category and (not _is_nan(marker) or marker in among_numbers):
             anywhere.append(marker)
@@ -91,29 +91,29 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
     of_columns = {n: [m for m in own if m not in anywhere] for n, own in markers.items()}
     guesses = {n: _guess_missing_strings(columns[n], [*own, *anywhere], notes) for n, own in markers.items()}
     of_columns = {name: [*own, *guesses[name]] for name, own in of_columns.items() if own or guesses[name]}
-    _note_of_columns(columns, of_columns, notes)
+    _note_column_markers(columns, of_columns, notes)
     fills = [
-        fill for name, own in markers.items() for fill in _fills(columns[name], [*own, *guesses[name], *requested])
+        fill for name, own in markers.items() for fill in _find_fills(columns[name], [*own, *guesses[name], *requested])
     ]
     for fill in fills:
         if fill.is_certain:
             of_columns[fill.name] = [*of_columns.get(fill.name, ()), fill.spelling]
-    of_label = ["", *requested, *_of_label(columns.get(label), requested, among_numbers, notes)]
+    of_label = ["", *requested, *_find_label_strings(columns.get(label), requested, among_numbers, notes)]
     if label in columns and columns[label].distinct > MAX_NUMBERED_CLASSES:
-        of_target = _fills(columns[label], of_label)
+        of_target = _find_fills(columns[label], of_label)
         of_label += [fill.spelling for fill in of_target if fill.is_certain]
         fills += of_target
     _note_fills(fills, notes)
     return MissingValues(anywhere, of_columns, list(dict.fromkeys(of_label)))
 
 
-def _markers(column: Column) -> list[str]:
+def _find_markers(column: Column) -> list[str]:
     """Return the values of a column that stand for a missing one, beside the empty string."""
     others = column.not_numbers
     marks = [value for value in others if is_missing_number(value)]
     if marks:
         rest = [value for value in others if value not in marks]
-        is_rare = _rows(column, rest) <= (1 - MOSTLY_NUMBERS) * (column.present - _rows(column, marks))
+        is_rare = _count_rows(column, rest) <= (1 - MOSTLY_NUMBERS) * (column.present - _count_rows(column, marks))
         if is_rare or are_missing_words(column, rest, marks):
             return marks
     if not column.is_number and column.distinct < _MAX_DISTINCT:
@@ -138,7 +138,7 @@ def _guess_missing_strings(column: Column, markers: Sequence[str], notes: Notes)
         count = f"{len(rest):,} different strings" if len(rest) > 1 else "a string"
         notes.add(
             Rank.MISSING,
-            f"'{column.name}' holds numbers and in {count_text(_rows(column, rest), 'row')} {count} such as "
+            f"'{column.name}' holds numbers and in {count_text(_count_rows(column, rest), 'row')} {count} such as "
             f"{examples}: "
             "not read as a number; correct these rows, or name what stands for a missing value with --missing-value",
         )
@@ -148,19 +148,19 @@ def _guess_missing_strings(column: Column, markers: Sequence[str], notes: Notes)
 def are_missing_words(column: Column, strings: Sequence[str], markers: Sequence[str]) -> bool:
     """Return whether the strings among the numbers of a column, beside its markers, probably stand for missing too."""
     is_word = 0 < len(strings) <= _MAX_GUESSES and not any(re.search(r"\d", value) for value in strings)
-    is_repeated = is_word and min(_rows(column, [value]) for value in strings) >= _MIN_REPEATS
+    is_repeated = is_word and min(_count_rows(column, [value]) for value in strings) >= _MIN_REPEATS
     return is_repeated and _is_mostly_numbers(column, strings, markers)
 
 
 def _is_mostly_numbers(column: Column, strings: Sequence[str], markers: Sequence[str]) -> bool:
     """Return whether a column has numbers of all kinds, and strings in more rows than bad rows are."""
-    others = _rows(column, strings)
-    present = column.present - _rows(column, markers)
+    others = _count_rows(column, strings)
+    present = column.present - _count_rows(column, markers)
     is_mostly = _MIN_NUMBERS * present <= present - others < MOSTLY_NUMBERS * present
     return is_mostly and column.distinct - len(column.not_numbers) > _MIN_DIFFERENT
 
 
-def _rows(column: Column, values: Sequence[str]) -> int:
+def _count_rows(column: Column, values: Sequence[str]) -> int:
     """Return how many rows have one of these values."""
     if not values:
         return 0
@@ -171,14 +171,14 @@ def _is_nan(marker: str) -> bool:
     return marker.strip().lower() == "nan"
 
 
-def _occurs(column: Column, value: str) -> bool:
+def _has_value(column: Column, value: str) -> bool:
     return bool(value) and pc.index(column.texts, pa.scalar(value)).as_py() >= 0
 
 
-def _note_of_columns(columns: Mapping[str, Column], of_columns: Mapping[str, Sequence[str]], notes: Notes) -> None:
+def _note_column_markers(columns: Mapping[str, Column], of_columns: Mapping[str, Sequence[str]], notes: Notes) -> None:
     for name, markers in of_columns.items():
         marks = " or ".join(markers)
-        rows = _rows(columns[name], markers)
+        rows = _count_rows(columns[name], markers)
         notes.add(
             Rank.MISSING,
             f"'{name}' holds {marks} in {count_text(rows, 'row')}: declared as missing "
@@ -207,7 +207,7 @@ class _Fill:
     is_certain: bool
 
 
-def _fills(column: Column, markers: Sequence[str]) -> list[_Fill]:
+def _find_fills(column: Column, markers: Sequence[str]) -> list[_Fill]:
     """Return the numbers of a column that stand for a missing one, or may do so."""
     texts = column.texts
     if markers:
@@ -224,9 +224,9 @@ def _fills(column: Column, markers: Sequence[str]) -> list[_Fill]:
         if rows < _MIN_REPEATS:
             continue
         is_certain = _is_fill(value, low, high) and rows <= _MAX_FILLED * plain.present
-        if is_certain or _may_be_fill(value, low, high):
+        if is_certain or _is_possible_fill(value, low, high):
             others = f"{low:g} to {high:g}"
-            fills.append(_Fill(column.name, value, _spelling(plain, value), rows, others, is_certain))
+            fills.append(_Fill(column.name, value, _find_spelling(plain, value), rows, others, is_certain))
     return fills
 
 
@@ -256,30 +256,32 @@ def _is_fill(value: float, low: float, high: float) -> bool:
     return distance > _FAR_RANGES * (high - low) or (value <= -99 and low >= 0)
 
 
-def _may_be_fill(value: float, low: float, high: float) -> bool:
+def _is_possible_fill(value: float, low: float, high: float) -> bool:
     distance = max(value - high, low - value)
     is_nines = bool(_NINES.fullmatch(f"{value:.15g}")) and abs(value) > 99
     return (value in (-1.0, -9.0) and low >= 0) or (is_nines and distance > high - low)
 
 
-def _spelling(column: Column, value: float) -> str:
+def _find_spelling(column: Column, value: float) -> str:
     first = int(np.flatnonzero(column.numbers == value)[0])
     return str(column.texts[first].as_py()).strip()
 
 
-def _of_label(column: Column | None, requested: Sequence[str], among_numbers: set[str], notes: Notes) -> list[str]:
+def _find_label_strings(
+    column: Column | None, requested: Sequence[str], among_numbers: set[str], notes: Notes
+) -> list[str]:
     """Return the label's strings for a missing value; a class may be called NA."""
     if column is None:
         return []
-    markers = [marker for marker in _markers(column) if marker not in requested]
+    markers = [marker for marker in _find_markers(column) if marker not in requested]
     markers += [] if column.is_number else _guess_missing_strings(column, [*markers, *requested], notes)
     if column.not_numbers and markers and _is_numbers_but(column, markers):
-        marks = f"{' or '.join(map(repr, markers))} in {count_text(_rows(column, markers), 'row')}"
+        marks = f"{' or '.join(map(repr, markers))} in {count_text(_count_rows(column, markers), 'row')}"
         notes.add(Rank.LABEL, f"label '{column.name}': {marks} among numbers stands for a missing label")
         return markers
     missing = []
     for marker in markers:
-        rows = _rows(column, [marker])
+        rows = _count_rows(column, [marker])
         is_class = marker.strip().lower() in _POSSIBLE_CLASSES
         if is_class and (marker not in among_numbers or _is_like_others(column, marker)):
             remedy = f"if it stands for a missing label, add --missing-value {marker}"

@@ -59,7 +59,7 @@ def choose_network(
       small: Whether it has few rows of two classes.
     """
     rows = max(rows, 1)
-    model = {**_shape(classes), **(_regression(labels) if not classes else {})}
+    model = {**_choose_shape(classes), **(_choose_scale(labels) if not classes else {})}
     if small:
         del model["number_encoding"]
         reason = "few rows: a larger network learns them by heart"
@@ -69,11 +69,11 @@ def choose_network(
         model.pop("number_encoding", None)
         model.pop("members", None)
     batch = next((size for most, size in _BATCHES if rows < most), _LARGEST_BATCH)
-    epochs = _epochs(rows, columns, batch, classes)
+    epochs = _compute_epochs(rows, columns, batch, classes)
     training = {
         "epochs": Choice(epochs, "at most: early stopping keeps the best"),
         "batch_size": Choice(batch),
-        "wide_optimizer": _wide_optimizer(wide),
+        "wide_optimizer": _choose_wide_optimizer(wide),
         "deep_optimizer": Choice({"name": "adam", "learning_rate": 0.002, "schedule": "cosine"}),
         "ema_momentum": Choice(0.99),
         "early_stopping": Choice({"patience": max(2, epochs // 5)}),
@@ -92,14 +92,14 @@ def choose_network(
     return Network(model, training)
 
 
-def _wide_optimizer(wide: bool) -> Choice:
+def _choose_wide_optimizer(wide: bool) -> Choice:
     if not wide:
         return Choice({"name": "ftrl", "learning_rate": 0.05})
     reason = "few rows for so many columns: l1 drops the weights of noise"
     return Choice({"name": "ftrl", "learning_rate": 0.02, "l1": 0.01}, reason)
 
 
-def _shape(classes: int) -> dict[str, Choice]:
+def _choose_shape(classes: int) -> dict[str, Choice]:
     shape = {
         "hidden_units": Choice([256, 256]),
         "dropout": Choice(0.1),
@@ -111,7 +111,7 @@ def _shape(classes: int) -> dict[str, Choice]:
     return shape
 
 
-def _regression(labels: NDArray[Any]) -> dict[str, Choice]:
+def _choose_scale(labels: NDArray[Any]) -> dict[str, Choice]:
     median = float(np.median(labels))
     if float(labels.min()) >= 0 and float(labels.max()) > _LONG_TAIL * median:
         reason = f"the greatest label, {labels.max():g}, is far above the median, {median:g}"
@@ -121,12 +121,12 @@ def _regression(labels: NDArray[Any]) -> dict[str, Choice]:
     return {**scale, "clip_predictions": Choice(True, "to the range of the labels")}
 
 
-def _epochs(rows: int, columns: int, batch: int, classes: int) -> int:
+def _compute_epochs(rows: int, columns: int, batch: int, classes: int) -> int:
     """Return how often `train` is read at most.
 
-    >>> _epochs(2_000, 10, 64, 3), _epochs(2_000, 10, 64, 0), _epochs(54_000, 9, 256, 0)
+    >>> _compute_epochs(2_000, 10, 64, 3), _compute_epochs(2_000, 10, 64, 0), _compute_epochs(54_000, 9, 256, 0)
     (50, 96, 14)
-    >>> _epochs(10_000, 2_000, 128, 2), _epochs(2_000_000, 20, 512, 2)
+    >>> _compute_epochs(10_000, 2_000, 128, 2), _compute_epochs(2_000_000, 20, 512, 2)
     (4, 4)
     """
     least = _LEAST_BINARY_EPOCHS if classes == 2 else _LEAST_EPOCHS

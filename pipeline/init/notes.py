@@ -39,6 +39,7 @@ class Notes:
         for text in texts:
             self.add(rank, text)
 
+    @property
     def texts(self) -> list[str]:
-        """Return all notes, the most important first."""
+        """All notes, the most important first."""
         return [text for _, text in sorted(self._ranked, key=lambda note: note[0])]

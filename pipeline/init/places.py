@@ -24,7 +24,7 @@ class Places:
     numbers: NDArray[np.int64]
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[Reader, NDArray[np.int64]]]) -> "Places":
+    def from_parts(cls, parts: Sequence[tuple[Reader, NDArray[np.int64]]]) -> "Places":
         """Return the places of rows that were read one part after the other, each with its reader."""
         files = np.repeat(np.arange(len(parts)), [len(numbers) for _, numbers in parts])
         return cls([reader for reader, _ in parts], files, np.concatenate([numbers for _, numbers in parts]))

@@ -17,7 +17,7 @@ class ProgressLines:
         self.report = report
         self._last = time.monotonic()
 
-    def step(self, line: str) -> None:
+    def report_step(self, line: str) -> None:
         """Report a line, unless the last one is recent."""
         now = time.monotonic()
         if now - self._last >= _QUIET_SECONDS:

@@ -67,14 +67,14 @@ class Requests:
         Raises:
           ConfigError: There is no such column, or two flags contradict each other.
         """
-        _check("--label", self.label, columns, hint)
+        _check_column("--label", self.label, columns, hint)
         for column in self.sensitive:
-            _check("--sensitive", column, columns, hint)
-        keep = tuple(name for value in self.keep for name in _names("--keep", value, columns, hint))
-        drop = tuple(name for value in self.drop for name in _names("--drop", value, columns, hint))
+            _check_column("--sensitive", column, columns, hint)
+        keep = tuple(name for value in self.keep for name in _parse_names("--keep", value, columns, hint))
+        drop = tuple(name for value in self.drop for name in _parse_names("--drop", value, columns, hint))
         for flag, name in (("--group", self.group), ("--time", self.time), ("--weight", self.weight)):
             if name is not None:
-                _check(flag, name, columns, hint)
+                _check_column(flag, name, columns, hint)
         uses = [("--label", (self.label,)), ("--keep", keep), ("--drop", drop)]
         uses += [("--weight", (self.weight,))] if self.weight is not None else []
         for number, (flag, names) in enumerate(uses):
@@ -88,14 +88,14 @@ class Requests:
         return replace(self, keep=keep, drop=drop)
 
 
-def _names(flag: str, value: str, columns: Sequence[str], hint: str) -> list[str]:
+def _parse_names(flag: str, value: str, columns: Sequence[str], hint: str) -> list[str]:
     """Return the columns that a flag names: one, though its name has a comma, or several."""
     names = [value] if value in columns else [name.strip() for name in value.split(",")]
     for name in names:
-        _check(flag, name, columns, hint)
+        _check_column(flag, name, columns, hint)
     return names
 
 
-def _check(flag: str, name: str, columns: Sequence[str], hint: str) -> None:
+def _check_column(flag: str, name: str, columns: Sequence[str], hint: str) -> None:
     if name not in columns:
         raise ConfigError(f"{flag} {name}: the data has no such column; {did_you_mean(name, list(columns))}{hint}")

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pipeline.init.features import ChosenFeature
 from pipeline.init.kinds import declare_vocabulary
 
-# Codes of few values, such as yes and no or classes from A to E, say little about what a column means.
+# Codes of few values, such as yes and no or classes from A to E, give little evidence of what a column means.
 _MIN_SHARED, _MIN_SHARE = 10, 0.8
 
 
-def share_ids(features: Mapping[str, ChosenFeature]) -> dict[str, ChosenFeature]:
+def mark_shared_ids(features: Mapping[str, ChosenFeature]) -> dict[str, ChosenFeature]:
     """Return the features, those of the same categories with a common name in `shared`.
 
     A column joins another if at least 80 % of the categories of either one are in both, and at least 10.

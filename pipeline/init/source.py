@@ -25,7 +25,7 @@ class TableSource:
       test: Path or glob pattern of test files of their own, or None.
       format: Format of the files.
       csv: Options of CSV files.
-      notes: What the user should know of these options.
+      notes: Notes on these options for the user.
     """
 
     base: Path
@@ -67,14 +67,14 @@ def find_source(
     base = Path(folder)
     test_pattern = None
     if test is not None:
-        base, pattern, test_pattern = _together(folder, pattern, *_locate(test))
+        base, pattern, test_pattern = _merge_folders(folder, pattern, *_locate(test))
         _check_files(base, test_pattern, f"--test {test}")
         _check_files(base, pattern, data)
-        both = sorted({*data_files(base, pattern)} & {*data_files(base, test_pattern)})
+        both = sorted({*list_data_files(base, pattern)} & {*list_data_files(base, test_pattern)})
         if both:
             raise ConfigError(f"--test {test}: {both[0]} is among the files of {data} too; name the files of each")
     _check_files(base, pattern, data)
-    first = data_files(base, pattern)[0]
+    first = list_data_files(base, pattern)[0]
     format = table_format(first)
     if format != "csv":
         return TableSource(base, pattern, test_pattern, format, CsvOptions())
@@ -90,10 +90,10 @@ def find_source(
     return TableSource(base, pattern, test_pattern, format, dialect.options, dialect.notes)
 
 
-def _ending(name: str) -> str:
-    """Return the ending that tells the kind of a file.
+def _find_ending(name: str) -> str:
+    """Return the ending that marks the kind of a file.
 
-    >>> _ending("sales.2024-01.csv"), _ending("sales.2024-01.csv.gz"), _ending("README")
+    >>> _find_ending("sales.2024-01.csv"), _find_ending("sales.2024-01.csv.gz"), _find_ending("README")
     ('.csv', '.csv.gz', '')
     """
     suffixes = Path(name).suffixes
@@ -105,7 +105,7 @@ def _locate(data: str) -> tuple[str, str]:
     path = Path(data).expanduser()
     if path.is_dir():
         files = [file.name for file in path.iterdir() if file.is_file() and file.name[0] not in "_."]
-        endings = sorted({_ending(name) for name in files} - {""})
+        endings = sorted({_find_ending(name) for name in files} - {""})
         if not endings:
             raise DataError(f"{data}: holds no data files; name those of its folders, as in '{path / '*' / '*.csv'}'")
         if len(endings) > 1:
@@ -117,7 +117,7 @@ def _locate(data: str) -> tuple[str, str]:
     return (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
 
 
-def _together(folder: str, pattern: str, test_folder: str, test_pattern: str) -> tuple[Path, str, str]:
+def _merge_folders(folder: str, pattern: str, test_folder: str, test_pattern: str) -> tuple[Path, str, str]:
     """Return the closest folder above both, and the two patterns below it."""
     # `link/..` is not the folder of the link.
     real = [
@@ -134,10 +134,10 @@ def _together(folder: str, pattern: str, test_folder: str, test_pattern: str) ->
     )
 
 
-def slug(data: str) -> str:
+def derive_name(data: str) -> str:
     """Return a name for a pipeline, from the path of its data.
 
-    >>> slug("data/My Orders 2024.csv.gz")
+    >>> derive_name("data/My Orders 2024.csv.gz")
     'my-orders-2024'
     """
     path = Path(data)
@@ -147,7 +147,7 @@ def slug(data: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60] or "pipeline"
 
 
-def data_files(base: Path, pattern: str) -> list[str]:
+def list_data_files(base: Path, pattern: str) -> list[str]:
     """Return the files of a pattern below a folder."""
     data = Data(
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(source="train", fraction=0.1)}
@@ -158,13 +158,13 @@ def data_files(base: Path, pattern: str) -> list[str]:
 def _check_files(base: Path, pattern: str, argument: str) -> None:
     """Reject a pattern without files, by the words of the user."""
     try:
-        data_files(base, pattern)
+        list_data_files(base, pattern)
     except MissingFilesError as error:
         # The config whose key its message names is not written yet.
         raise DataError(f"{argument}: no such file") from error
 
 
-def no_header_hint(source: TableSource) -> str:
+def suggest_no_header(source: TableSource) -> str:
     """Return what to do if the first row of CSV is not a header; empty if that cannot be."""
     if source.format != "csv" or source.csv.column_names:
         return ""

@@ -1,4 +1,4 @@
-"""Finds columns that write the same in several ways: numbers with and without a sign, or with units; yes and no."""
+"""Finds columns that write the same in several ways: numbers with and without a sign or units, and yes and no."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def note_signs(columns: Mapping[str, pa.Array], format: NumberFormat, notes: Not
       notes: Gets a note for each column.
     """
     for name, strings in columns.items():
-        signs = _rows_by_currency(strings, format)
+        signs = _count_currencies(strings, format)
         if len(signs) > 1:
             counts = ", ".join(f"{count:,} in {sign}" for sign, count in signs.items())
             notes.add(Rank.ROWS, f"'{name}' has amounts in several currencies ({counts}); they are not converted")
@@ -63,20 +63,20 @@ def _note_percent(name: str, strings: pa.Array, format: NumberFormat, notes: Not
     )
 
 
-def _rows_by_currency(strings: pa.Array, format: NumberFormat) -> dict[str, int]:
+def _count_currencies(strings: pa.Array, format: NumberFormat) -> dict[str, int]:
     """Return the number of rows with each currency; US$ is not $."""
     counts = {}
     for sign in sorted(format.currency, key=len, reverse=True):
-        counts[sign] = _count(strings, re.escape(sign))
+        counts[sign] = _count_matches(strings, re.escape(sign))
         strings = pc.replace_substring(strings, sign, "")
     return {sign: counts[sign] for sign in format.currency if counts[sign]}
 
 
-def _count(strings: pa.Array, expression: str) -> int:
+def _count_matches(strings: pa.Array, expression: str) -> int:
     return int(pc.sum(pc.match_substring_regex(strings, expression)).as_py() or 0)
 
 
-def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
+def explain_mixed(strings: pa.Array, format: NumberFormat) -> str:
     """Return why a column of strings would be one of numbers, were they written in one way; empty if it would not.
 
     Args:
@@ -98,7 +98,7 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
     other_counts = counts.filter(pc.invert(is_number))
     ways = [("in another format", _are_numbers(others, other_format)) for other_format in _OTHER_FORMATS]
     ways += [(way, pc.match_substring_regex(others, pattern)) for way, pattern in _OTHER_WAYS.items()]
-    for way, fits in [*ways, ("with a unit", _have_units(others))]:
+    for way, fits in [*ways, ("with a unit", _match_units(others))]:
         count = pc.sum(other_counts.filter(fits)).as_py() or 0
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:
             example = others.filter(fits)[0].as_py()
@@ -125,7 +125,7 @@ def _are_numbers(values: pa.Array, format: NumberFormat) -> pa.Array:
     return plain_numbers(values, format).is_valid()
 
 
-def _have_units(values: pa.Array) -> pa.Array:
+def _match_units(values: pa.Array) -> pa.Array:
     """Return whether each value is a number with a unit; none is if there are few values, or many units."""
     fits = pc.match_substring_regex(values, _UNIT)
     units = pc.unique(pc.replace_substring_regex(values.filter(fits), r"^[+-]?[0-9][0-9.,]*\s?", ""))

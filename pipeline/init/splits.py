@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cli.counts import count_text
 from cli.errors import ConfigError
-from components.example_gen.shares import compute_nominal_bounds, in_shares
+from components.example_gen.shares import assign_shares, compute_nominal_bounds
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.profile.columns import Column
@@ -21,7 +21,7 @@ from schemas.tables.row_hash import points, value_hashes
 from schemas.tables.time_format import TimeFormat
 from schemas.tables.times import read_times
 
-# Of fewer rows a tenth is too few to tell a good model from a constant (docs/quality.md).
+# Of fewer rows a tenth is too few to distinguish a good model from a constant (docs/quality.md).
 _SMALL_TABLE_ROWS = 5_000
 _SMALL_TEST_SHARE, _TEST_SHARE, EVAL_SHARE = 0.2, 0.1, 0.1
 # A part by time is this share of the rows at most and at least; else the column cannot divide them.
@@ -70,7 +70,7 @@ class SplitPlan:
         test = self.parts["test"]
         return test.rows if test.share == 1 else None
 
-    def of(self, rows: Rows) -> "SplitPlan":
+    def filter(self, rows: Rows) -> "SplitPlan":
         """Return the plan for some of the rows."""
         parts = {name: SplitPart(part.rows[rows], part.share) for name, part in self.parts.items()}
         return SplitPlan(parts, self.declared, self.time)
@@ -86,21 +86,21 @@ def plan_splits(columns: Mapping[str, Column], is_test: Rows | None, requests: R
       notes: Gets what the user should check.
 
     Raises:
-      ConfigError: The rows cannot be divided as the user asks.
+      ConfigError: The rows cannot be divided as the user requests.
     """
     rows = columns[requests.label].rows
     every = np.ones(rows, dtype=bool)
     if requests.time is not None:
         if is_test is not None:
             raise ConfigError("--time: the test split is read from files (--test); give one of the two")
-        plan = _by_time(columns[requests.time], notes)
+        plan = _split_by_time(columns[requests.time], notes)
     elif is_test is not None:
         shares = {
             "train": SplitPart(~is_test, 1 - EVAL_SHARE),
             "eval": SplitPart(~is_test, EVAL_SHARE),
             "test": SplitPart(is_test),
         }
-        plan = SplitPlan(shares, {"eval": _share(EVAL_SHARE, "watched by early stopping")})
+        plan = SplitPlan(shares, {"eval": _declare_share(EVAL_SHARE, "watched by early stopping")})
     else:
         test = _SMALL_TEST_SHARE if rows < _SMALL_TABLE_ROWS else _TEST_SHARE
         shares = {
@@ -109,8 +109,8 @@ def plan_splits(columns: Mapping[str, Column], is_test: Rows | None, requests: R
             "test": SplitPart(every, test),
         }
         declared = {
-            "eval": _share(EVAL_SHARE, "watched by early stopping"),
-            "test": _share(test, "only the Evaluator reads it"),
+            "eval": _declare_share(EVAL_SHARE, "watched by early stopping"),
+            "test": _declare_share(test, "only the Evaluator reads it"),
         }
         plan = SplitPlan(shares, declared)
     if requests.group is not None:
@@ -118,7 +118,7 @@ def plan_splits(columns: Mapping[str, Column], is_test: Rows | None, requests: R
     return plan
 
 
-def _share(share: float, text: str) -> tuple[dict[str, Any], str]:
+def _declare_share(share: float, text: str) -> tuple[dict[str, Any], str]:
     return {"source": "train", "fraction": share}, text
 
 
@@ -130,7 +130,7 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
     if test is None:
         fractions = {name: part.share for name, part in plan.parts.items() if name != "train"}
         hashes = points(value_hashes(column.texts))
-        shares = in_shares(hashes, np.ones(column.rows, dtype=bool), "train", compute_nominal_bounds(fractions))
+        shares = assign_shares(hashes, np.ones(column.rows, dtype=bool), "train", compute_nominal_bounds(fractions))
         empty = [name for name, rows in shares.items() if not rows.any()]
         if empty:
             raise ConfigError(
@@ -172,7 +172,7 @@ class _Times:
         return int(number) if number.is_integer() else number
 
 
-def _by_time(column: Column, notes: Notes) -> SplitPlan:
+def _split_by_time(column: Column, notes: Notes) -> SplitPlan:
     where = f"--time {column.name}"
     if column.present < 0.5 * column.rows:
         raise ConfigError(f"{where}: {column.missing_share:.0%} of the rows have no value; expected a time in each row")
@@ -183,7 +183,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
             f"'{column.name}' has no value in {count_text(without, 'row')} ({without / column.rows:.1%}): all of them "
             "are in train",
         )
-    times = _times(column, where, notes)
+    times = _read_times(column, where, notes)
     if len(times.values) < 2:
         raise ConfigError(f"{where}: all values are {times.values[0]!r}; rows cannot be divided by it")
     rows = int(times.counts.sum())
@@ -196,7 +196,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
             f"{where}: the rows from {times.values[first_test]!r} on are {from_here[first_test]:.1%} of all; "
             "expected a column that divides them more evenly"
         )
-    test = _bounds(column.name, times, first_test)
+    test = _declare_bounds(column.name, times, first_test)
     is_test = _is_within(column, test, where)
     declared = {}
     is_eval = np.zeros(column.rows, dtype=bool)
@@ -207,7 +207,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
             _MIN_PART < from_here[first_eval] - from_here[first_test] < 3 * EVAL_SHARE
             and from_here[first_eval] < _MAX_PART
         ):
-            eval_bounds = _bounds(column.name, times, first_eval, first_test)
+            eval_bounds = _declare_bounds(column.name, times, first_eval, first_test)
             is_eval = _is_within(column, eval_bounds, where)
             declared["eval"] = (eval_bounds, "the rows before those of test; watched by early stopping")
     is_train = ~is_test & ~is_eval
@@ -215,7 +215,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
     if declared:
         parts = {"train": SplitPart(is_train), "eval": SplitPart(is_eval), "test": SplitPart(is_test)}
     else:
-        declared["eval"] = _share(EVAL_SHARE, "watched by early stopping")
+        declared["eval"] = _declare_share(EVAL_SHARE, "watched by early stopping")
         parts = {
             "train": SplitPart(is_train, 1 - EVAL_SHARE),
             "eval": SplitPart(is_train, EVAL_SHARE),
@@ -224,7 +224,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
     return SplitPlan(parts, {**declared, "test": (test, text)}, column.name)
 
 
-def _bounds(name: str, times: _Times, first: int, end: int | None = None) -> dict[str, Any]:
+def _declare_bounds(name: str, times: _Times, first: int, end: int | None = None) -> dict[str, Any]:
     bounds: dict[str, Any] = {"source": "train", "column": name, "at_least": times.read_bound(first)}
     if end is not None:
         bounds["below"] = times.read_bound(end)
@@ -234,7 +234,7 @@ def _bounds(name: str, times: _Times, first: int, end: int | None = None) -> dic
 
 
 def _is_within(column: Column, bounds: Mapping[str, Any], where: str) -> Rows:
-    """Return whether each row is within bounds, as the run will see it."""
+    """Return whether each row is within bounds, as the run will read it."""
     low, high = bounds["at_least"], bounds.get("below")
     date_format = bounds.get("date_format")
     for bound in (low, high):
@@ -272,7 +272,7 @@ def _note_wrong_dates(name: str, values: pa.Array, counts: NDArray[np.int64], no
         )
 
 
-def _times(column: Column, where: str, notes: Notes) -> _Times:
+def _read_times(column: Column, where: str, notes: Notes) -> _Times:
     present = column.texts.drop_null()
     if pc.all(pc.match_substring_regex(present, _ISO_TIME)).as_py():
         days = pc.utf8_slice_codeunits(present, 0, len("2013-02-01"))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from cli.counts import count_text
 from cli.errors import DataError
 from components.config import Evaluation
-from pipeline.init.config_text import config_lines
+from pipeline.init.config_text import format_config
 from pipeline.init.crosses import choose_crosses
 from pipeline.init.decision import Decision
 from pipeline.init.features import ChosenFeature, choose_columns
@@ -20,14 +20,14 @@ from pipeline.init.label import ChosenLabel, choose_label
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.progress import ProgressLines
 from pipeline.init.requests import Requests
-from pipeline.init.schema_text import schema_lines
-from pipeline.init.shared_ids import share_ids
-from pipeline.init.source import TableSource, no_header_hint
+from pipeline.init.schema_text import format_schema
+from pipeline.init.shared_ids import mark_shared_ids
+from pipeline.init.source import TableSource, suggest_no_header
 from pipeline.init.splits import SplitPlan, plan_splits
 from pipeline.init.table import RawTable, read_table
 from pipeline.init.weight import check_weight
 from pipeline.profile.columns import Column
-from pipeline.profile.targets import target
+from pipeline.profile.targets import build_target
 from schemas.sensitive import MASK
 
 # A share of missing values in test that differs so much from that in train is noted.
@@ -77,8 +77,8 @@ def write_starter(
         schema_path=schema_path,
         progress=progress or ProgressLines(),
     )
-    schema = "\n".join(schema_lines(decision)) + "\n"
-    return Starter("\n".join(config_lines(decision)) + "\n", schema, decision)
+    schema = "\n".join(format_schema(decision)) + "\n"
+    return Starter("\n".join(format_config(decision)) + "\n", schema, decision)
 
 
 def decide(
@@ -98,7 +98,7 @@ def decide(
     needed = {requests.label, requests.group, requests.time, requests.weight, *requests.keep}
     for name in table.unusable.keys() & needed:
         raise DataError(f"column '{name}' {table.unusable[name]}; expected it in each file, as numbers or strings")
-    requests = requests.resolve([*table.columns, *table.unusable], no_header_hint(source))
+    requests = requests.resolve([*table.columns, *table.unusable], suggest_no_header(source))
     check_weight(table.columns, requests, notes)
     plan = plan_splits(table.columns, table.is_test, requests, notes)
     label = choose_label(table.columns, plan.is_test, table.missing.of_label, requests, notes)
@@ -109,21 +109,21 @@ def decide(
     columns = {**table.columns, requests.label: label.column}
     if not rows.all():
         columns = {name: Column(name, column.texts.filter(pa.array(rows))) for name, column in columns.items()}
-        plan = plan.of(rows)
+        plan = plan.filter(rows)
     places = table.places.filter(rows)
-    _note_of_labels(columns[requests.label], label, plan, notes)
-    labels = target(columns[requests.label], label.classes)
-    columns, ignored = _usable(columns, plan, requests, notes)
-    progress.step(f"choosing the kinds of {count_text(len(columns), 'column')}")
+    _note_label_counts(columns[requests.label], label, plan, notes)
+    labels = build_target(columns[requests.label], label.classes)
+    columns, ignored = _select_usable(columns, plan, requests, notes)
+    progress.report_step(f"choosing the kinds of {count_text(len(columns), 'column')}")
     chosen = choose_columns(columns, labels, table, places, requests, notes)
-    shared = share_ids({feature.column.name: feature for feature in chosen.features})
+    shared = mark_shared_ids({feature.column.name: feature for feature in chosen.features})
     features = [_with_missing_values(feature, table) for feature in shared.values()]
     features = [
         _mark_sensitive(feature) if feature.column.name in requests.sensitive else feature for feature in features
     ]
     if requests.label in requests.sensitive:
         label = replace(label, declared={**label.declared, "sensitive": True}, summary=MASK, evidence="")
-    progress.step("choosing crosses")
+    progress.report_step("choosing crosses")
     decision = Decision(
         name=name,
         source=source,
@@ -159,7 +159,7 @@ def _with_missing_values(feature: ChosenFeature, table: RawTable) -> ChosenFeatu
     own = table.missing.of_columns.get(feature.column.name)
     if not own:
         return feature
-    declared = {**feature.declared, "missing_values": table.missing.of(feature.column.name)}
+    declared = {**feature.declared, "missing_values": table.missing.list_strings(feature.column.name)}
     return replace(feature, declared=declared, reason=f"{', '.join(own)} stand for missing; {feature.reason}")
 
 
@@ -169,7 +169,7 @@ def _mark_sensitive(feature: ChosenFeature) -> ChosenFeature:
     return replace(feature, declared={**declared, "sensitive": True}, reason=MASK)
 
 
-def _usable(
+def _select_usable(
     columns: Mapping[str, Column], plan: SplitPlan, requests: Requests, notes: Notes
 ) -> tuple[dict[str, Column], list[tuple[str, str]]]:
     """Return the columns that may be features, with the label, and those left out by the splits, with the reason."""
@@ -179,7 +179,7 @@ def _usable(
         if name == requests.label or name in requests.drop:
             usable[name] = column
         elif not is_divider:
-            reason = _why_not_in_test(column, plan, notes)
+            reason = _explain_not_in_test(column, plan, notes)
             if reason and name not in requests.keep:
                 ignored.append((name, reason))
             else:
@@ -187,7 +187,7 @@ def _usable(
     return usable, ignored
 
 
-def _why_not_in_test(column: Column, plan: SplitPlan, notes: Notes) -> str:
+def _explain_not_in_test(column: Column, plan: SplitPlan, notes: Notes) -> str:
     """Return why a column of a table with test rows of its own cannot be learned; empty if it can."""
     is_test = plan.is_test
     if is_test is None or not column.present:
@@ -225,7 +225,7 @@ def _check_test_labels(labels: Column, label: ChosenLabel, plan: SplitPlan) -> N
         raise DataError(f"label '{labels.name}': test has {actual}, and train has {expected}; write both in one way")
 
 
-def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: Notes) -> None:
+def _note_label_counts(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: Notes) -> None:
     """Note splits that cannot judge a model: few rows, or classes without rows."""
     for split, part in plan.parts.items():
         if not part.rows.any():

@@ -20,8 +20,8 @@ from pipeline.init.notes import Notes, Rank
 from pipeline.init.places import Places
 from pipeline.init.progress import ProgressLines
 from pipeline.init.requests import Requests
-from pipeline.init.source import TableSource, data_files, no_header_hint
-from pipeline.init.spellings import note_signs, why_mixed
+from pipeline.init.source import TableSource, list_data_files, suggest_no_header
+from pipeline.init.spellings import explain_mixed, note_signs
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
 from schemas.tables.items import LIST_START, WRITTEN_LIST, mark_written_lists
@@ -86,8 +86,8 @@ def read_table(source: TableSource, requests: Requests, notes: Notes, progress: 
     parts = _read_parts(source, requests, progress)
     counts = [part.row_count for part in parts]
     strings = _take_strings(parts)
-    progress.step(f"looking for missing values in {count_text(len(strings), 'column')}")
-    number_format, mixed_formats = find_number_format(strings, _prefers_comma(source))
+    progress.report_step(f"looking for missing values in {count_text(len(strings), 'column')}")
+    number_format, mixed_formats = find_number_format(strings, _is_comma_decimal(source))
     columns = {
         name: Column(name, texts if number_format.is_plain else _to_plain(name, texts, number_format, requests))
         for name, texts in strings.items()
@@ -99,14 +99,14 @@ def read_table(source: TableSource, requests: Requests, notes: Notes, progress: 
     _remove_mixed(columns, strings, number_format, requests, unusable, notes)
     missing = find_missing(columns, requests.label, requests.missing_values, notes)
     columns = {
-        name: mark_missing(column, missing.of_label if name == requests.label else missing.of(name))
+        name: mark_missing(column, missing.of_label if name == requests.label else missing.list_strings(name))
         for name, column in columns.items()
     }
     rows = sum(counts)
     is_test = None if len(parts) == 1 else np.arange(rows) >= counts[0]
     good, mixed = _find_mixed(columns, rows)
     bad_rows = int(np.count_nonzero(~good))
-    places = Places.of([numbered for part in parts for numbered in part.numbered])
+    places = Places.from_parts([numbered for part in parts for numbered in part.numbered])
     _note_ragged(parts, notes)
     if bad_rows:
         _note_mixed(mixed, places.describe(int(np.argmin(good))), notes)
@@ -118,7 +118,7 @@ def read_table(source: TableSource, requests: Requests, notes: Notes, progress: 
         rows=rows,
         is_test=is_test,
         complete=all(part.is_complete for part in parts),
-        csv=source.csv.model_copy(update=_options(number_format)),
+        csv=source.csv.model_copy(update=_build_options(number_format)),
         missing=missing,
         unusable=unusable,
         ragged=sum(len(part.ragged) for part in parts),
@@ -131,21 +131,21 @@ def read_table(source: TableSource, requests: Requests, notes: Notes, progress: 
 
 def _read_parts(source: TableSource, requests: Requests, progress: ProgressLines) -> list["_Part"]:
     """Return the rows of train and, if there are such files, those of test."""
-    train = _read(source, source.train, progress, requests.sensitive)
+    train = _read_files(source, source.train, progress, requests.sensitive)
     if source.test is None:
         return [train]
-    test = _read(source, source.test, progress, requests.sensitive, frozenset(train.names))
+    test = _read_files(source, source.test, progress, requests.sensitive, frozenset(train.names))
     if requests.label in train.names and requests.label not in test.names:
         raise DataError(f"{source.base / source.test}: has no column '{requests.label}', the label (--test)")
     return [train, test]
 
 
 def _take_strings(parts: Sequence["_Part"]) -> dict[str, pa.Array]:
-    """Return the columns of all parts as strings; the parts give up their rows, which are needed once."""
+    """Return the columns of all parts as strings, and clear the rows of the parts, which are needed once."""
     rows = pa.concat_tables([part.rows for part in parts], promote_options="default")
     for part in parts:
         part.batches.clear()
-    return {name: _strings(rows.column(name)) for name in rows.column_names}
+    return {name: _combine_strings(rows.column(name)) for name in rows.column_names}
 
 
 def _remove_unusable(
@@ -167,14 +167,14 @@ def _remove_unusable(
             del columns[name]
 
 
-def _prefers_comma(source: TableSource) -> bool:
-    """Return whether the delimiter tells that a comma precedes the fraction: where it does, commas cut no fields."""
+def _is_comma_decimal(source: TableSource) -> bool:
+    """Return whether the delimiter implies that a comma precedes the fraction, so that commas separate no fields."""
     return source.format == "csv" and source.csv.delimiter == ";"
 
 
 def _note_comma(strings: dict[str, pa.Array], number_format: NumberFormat, source: TableSource, notes: Notes) -> None:
     """Note numbers such as 12,345 that only the delimiter decides on."""
-    if not _prefers_comma(source) or number_format.decimal != "," or number_format.thousands is not None:
+    if not _is_comma_decimal(source) or number_format.decimal != "," or number_format.thousands is not None:
         return
     detected, _ = find_number_format(strings)
     if detected.thousands == ",":
@@ -198,7 +198,7 @@ def _remove_mixed(
     note_signs(numbers, number_format, notes)
     used = {*numbers, requests.label, *requests.keep, *requests.drop}
     for name in [name for name in columns if name not in used]:
-        reason = why_mixed(strings[name], number_format)
+        reason = explain_mixed(strings[name], number_format)
         if reason:
             notes.add(Rank.COLUMN, f"'{name}' {reason}: left out; write them in one way")
             unusable[name] = reason
@@ -218,7 +218,7 @@ def _to_plain(name: str, strings: pa.Array, number_format: NumberFormat, request
     return plain if is_numbers and not is_class else strings
 
 
-def _options(number_format: NumberFormat) -> dict[str, Any]:
+def _build_options(number_format: NumberFormat) -> dict[str, Any]:
     """Return a format of numbers as options of CSV."""
     return {**asdict(number_format), "currency": tuple(number_format.currency)}
 
@@ -265,14 +265,14 @@ def _find_time_zones(source: TableSource) -> dict[str, str]:
         return {}
     zones: dict[str, set[str | None]] = {}
     for pattern in filter(None, (source.train, source.test)):
-        for path in data_files(source.base, pattern):
+        for path in list_data_files(source.base, pattern):
             for field_ in pyarrow.parquet.read_schema(path):
                 if pa.types.is_timestamp(field_.type):
                     zones.setdefault(field_.name, set()).add(field_.type.tz)
     return {name: zone for name, (zone, *others) in zones.items() if zone in available_timezones() and not others}
 
 
-def _read(
+def _read_files(
     source: TableSource,
     pattern: str,
     progress: ProgressLines,
@@ -282,7 +282,7 @@ def _read(
     """Read the files of a pattern, of which each must have some known column, if there are any."""
     part = _Part()
     rows = 0
-    files = data_files(source.base, pattern)
+    files = list_data_files(source.base, pattern)
     for number, path in enumerate(files):
         reader = open_table(path, source.format, source.csv, terms=_TERMS, is_masked=bool(sensitive))
         names = reader.names()
@@ -309,7 +309,7 @@ def _read(
             part.batches.append(batch)
             part.numbered.append((reader, texts.rows[: batch.num_rows]))
             rows += batch.num_rows
-            progress.step(
+            progress.report_step(
                 f"read {count_text(rows, 'row')} of {source.base / pattern}, file {number + 1} of {len(files)}"
             )
             if batch.num_rows < texts.columns.num_rows:
@@ -318,7 +318,7 @@ def _read(
         part.ragged += [(reader, row) for row in reader.ragged]
     if not rows:
         ragged = (
-            f" that fit its header: all {len(part.ragged):,} have another number of fields{_read_as(source)}"
+            f" that fit its header: all {len(part.ragged):,} have another number of fields{_describe_delimiter(source)}"
             if part.ragged
             else ""
         )
@@ -332,7 +332,7 @@ def _check_sensitive(source: TableSource, path: str, names: Sequence[str], sensi
         if name not in names:
             raise ConfigError(
                 f"--sensitive {name}: {path} has no such column; its {len(names)} names are not shown, since they may "
-                f"be values{no_header_hint(source)}"
+                f"be values{suggest_no_header(source)}"
             )
 
 
@@ -341,20 +341,20 @@ def _check_names(source: TableSource, path: str, names: Sequence[str], train_col
     repeated = [name for name, count in Counter(names).items() if name and count > 1]
     if repeated:
         examples = ", ".join(map(repr, repeated[:3]))
-        raise DataError(f"{path}: the header names {examples} twice{no_header_hint(source)}")
+        raise DataError(f"{path}: the header names {examples} twice{suggest_no_header(source)}")
     if train_columns and not train_columns & {*names}:
         examples = ", ".join(map(repr, names[:3]))
         raise DataError(
             f"{path}: has none of the columns of {source.base / source.train}; it has {examples}"
-            f"{_read_as(source)} (--test)"
+            f"{_describe_delimiter(source)} (--test)"
         )
 
 
-def _read_as(source: TableSource) -> str:
+def _describe_delimiter(source: TableSource) -> str:
     return f", read with the delimiter {source.csv.delimiter!r}" if source.format == "csv" else ""
 
 
-def _strings(column: pa.ChunkedArray) -> pa.Array:
+def _combine_strings(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array, with null in place of the empty string and of the empty list.
 
     Where nearly all values are written as lists, they are real lists, as a run reads them.

@@ -50,6 +50,6 @@ def _find_problem(column: Column) -> str:
         return f"none in {column.missing_share:.1%} of the rows"
     if not column.is_number:
         return repr((column.not_numbers or [column.values[0][0]])[0])
-    if column.quantile(0) < 0:
-        return f"{column.quantile(0):g}"
-    return "only 0" if column.quantile(1) == 0 else ""
+    if column.compute_quantile(0) < 0:
+        return f"{column.compute_quantile(0):g}"
+    return "only 0" if column.compute_quantile(1) == 0 else ""

@@ -89,7 +89,7 @@ class LiveSettings:
     seed: int = 0
 
     @classmethod
-    def of(cls, config: PipelineConfig | None, version: int, folder: Path) -> "LiveSettings":
+    def from_config(cls, config: PipelineConfig | None, version: int, folder: Path) -> "LiveSettings":
         """Return the settings of a version.
 
         Args:
@@ -178,13 +178,13 @@ def measure_outcomes(
     """
     rows = _Rows(log / FOLDER / summary.joined, summary, settings, window or Window())
     counts: Counter[Group] = Counter()
-    for block in rows.blocks(with_predictions=False):
-        for group, indices in block.groups():
+    for block in rows.read_blocks(with_predictions=False):
+        for group, indices in block.split_groups():
             counts[group] += len(indices)
-    selected, notes = _select(counts, settings.evaluation.min_rows_per_slice)
+    selected, notes = _select_groups(counts, settings.evaluation.min_rows_per_slice)
     measured: dict[Group, _Measured] = {}
-    for block in rows.blocks(with_predictions=True):
-        for group, indices in block.groups():
+    for block in rows.read_blocks(with_predictions=True):
+        for group, indices in block.split_groups():
             if group not in selected:
                 continue
             if group not in measured:
@@ -192,8 +192,8 @@ def measure_outcomes(
                 measured[group] = _Measured(create_empty_counts(summary.kind, decision.threshold, decision.costs))
             measured[group].add(block, indices)
     results = [
-        _measure(group, measured[group], summary, settings)
-        for group in sorted(measured, key=lambda g: _order(g, counts))
+        _measure_group(group, measured[group], summary, settings)
+        for group in sorted(measured, key=lambda g: _build_sort_key(g, counts))
     ]
     return results, [*rows.notes, *notes, *_describe_samples(summary)]
 
@@ -256,7 +256,7 @@ def _find_hours(times: pa.Array) -> pa.Array:
     return pc.divide(times.cast(pa.int64()), _HOUR_MICROSECONDS)
 
 
-def _select(counts: Counter[Group], least: int) -> tuple[set[Group], list[str]]:
+def _select_groups(counts: Counter[Group], least: int) -> tuple[set[Group], list[str]]:
     """Return the groups that are measured: the slices of a version that are large enough, the largest first."""
     selected = {group for group in counts if group.slice == OVERALL}
     notes = []
@@ -269,7 +269,7 @@ def _select(counts: Counter[Group], least: int) -> tuple[set[Group], list[str]]:
     return selected, notes
 
 
-def _order(group: Group, counts: Counter[Group]) -> tuple[Any, ...]:
+def _build_sort_key(group: Group, counts: Counter[Group]) -> tuple[Any, ...]:
     return (group.version, group.slice != OVERALL, group.week, group.slice)
 
 
@@ -302,13 +302,13 @@ class _Block:
     weights: Array
     ids: Array
 
-    def groups(self) -> Iterator[tuple[Group, Array]]:
+    def split_groups(self) -> Iterator[tuple[Group, Array]]:
         """Yield the groups with the indices of their rows."""
         for version in np.unique(self.versions).tolist():
             rows = np.flatnonzero(self.versions == version)
             yield Group(version), rows
             for week in np.unique(self.weeks[rows]).tolist():
-                yield Group(version, _name_week(week)), rows[self.weeks[rows] == week]
+                yield Group(version, _format_week(week)), rows[self.weeks[rows] == week]
             for columns in self.slices:
                 for name, indices in _split_slices(columns, rows):
                     yield Group(version, slice=name), indices
@@ -327,7 +327,7 @@ def _split_slices(columns: Sequence[tuple[str, list[Any], Array]], rows: Array) 
         yield name_slice(key), rows[part]
 
 
-def _name_week(week: int) -> str:
+def _format_week(week: int) -> str:
     return f"{week // 100}-W{week % 100:02}"
 
 
@@ -354,7 +354,7 @@ class _Rows:
             else:
                 self._slicings.append(columns)
 
-    def blocks(self, *, with_predictions: bool) -> Iterator[_Block]:
+    def read_blocks(self, *, with_predictions: bool) -> Iterator[_Block]:
         """Yield the rows of the window.
 
         Raises:
@@ -368,7 +368,7 @@ class _Rows:
                 for batch in file.iter_batches(_ROWS_TOGETHER, columns=columns):
                     batch = batch.filter(self._is_selected(batch))
                     if batch.num_rows:
-                        yield self._build(batch, with_predictions)
+                        yield self._build_block(batch, with_predictions)
         except (OSError, pa.ArrowException) as error:
             raise RequestLogError(f"{self._path}: cannot be read: {error}; join again") from error
 
@@ -388,7 +388,7 @@ class _Rows:
             selected = pc.and_(selected, condition)
         return selected
 
-    def _build(self, batch: pa.RecordBatch, with_predictions: bool) -> _Block:
+    def _build_block(self, batch: pa.RecordBatch, with_predictions: bool) -> _Block:
         # Without a time zone, whose rules are not needed for UTC.
         calendar = pc.iso_calendar(batch.column(TIME).cast(pa.timestamp("us")))
         years, weeks = (np.asarray(calendar.field(name)) for name in ("iso_year", "iso_week"))
@@ -445,7 +445,7 @@ class _Measured:
         self.sample = RowSample.of(block.ids[rows], columns, _SAMPLE_ROWS).merge(self.sample)
 
 
-def _measure(group: Group, measured: _Measured, summary: JoinSummary, settings: LiveSettings) -> LiveMetrics:
+def _measure_group(group: Group, measured: _Measured, summary: JoinSummary, settings: LiveSettings) -> LiveMetrics:
     decision = settings.decisions.get(group.version, DecisionThreshold())
     has_costs = decision.costs is not None
     names = [
@@ -466,7 +466,9 @@ def _measure(group: Group, measured: _Measured, summary: JoinSummary, settings: 
         intervals=_find_intervals(
             values, sample, create_empty_counts(summary.kind, decision.threshold, decision.costs), settings
         ),
-        reasons={name: _explain(name, group, labels, summary) for name, value in values.items() if value is None},
+        reasons={
+            name: _explain_undefined(name, group, labels, summary) for name, value in values.items() if value is None
+        },
     )
 
 
@@ -501,7 +503,7 @@ def _find_intervals(
     return intervals
 
 
-def _explain(name: str, group: Group, labels: Array, summary: JoinSummary) -> str:
+def _explain_undefined(name: str, group: Group, labels: Array, summary: JoinSummary) -> str:
     """Return why a metric is undefined."""
     place = f"of {group.week or group.slice if group.week or group.slice != OVERALL else f'version {group.version}'}"
     if METRICS[name].needs_both_classes:

@@ -116,11 +116,11 @@ def find_drops(
     return [
         drop
         for metrics in live
-        for drop in (*_compare(metrics, offline, evaluation, summary), *_judge(metrics, evaluation))
+        for drop in (*_judge_change(metrics, offline, evaluation, summary), *_judge_thresholds(metrics, evaluation))
     ]
 
 
-def _compare(
+def _judge_change(
     live: LiveMetrics, offline: OfflineValues, evaluation: Evaluation, summary: JoinSummary
 ) -> Iterator[QualityDrop]:
     """Yield the metrics on all rows that are significantly worse than those of the evaluation."""
@@ -144,11 +144,11 @@ def _compare(
             yield QualityDrop(name, OVERALL, live.rows, value, interval, text)
 
 
-def _judge(live: LiveMetrics, evaluation: Evaluation) -> Iterator[QualityDrop]:
+def _judge_thresholds(live: LiveMetrics, evaluation: Evaluation) -> Iterator[QualityDrop]:
     """Yield the thresholds of the config that a group misses with its whole interval."""
     for bound in evaluation.thresholds:
         value, interval = live.values.get(bound.metric), live.intervals.get(bound.metric)
-        if value is None or interval is None or not _is_of(live.group.slice, bound.slice_by):
+        if value is None or interval is None or not _is_slice_of(live.group.slice, bound.slice_by):
             continue
         if bound.lower_bound is not None and interval.high < bound.lower_bound:
             expected = f"at least {bound.lower_bound:g}, a threshold of the config"
@@ -158,7 +158,7 @@ def _judge(live: LiveMetrics, evaluation: Evaluation) -> Iterator[QualityDrop]:
             yield QualityDrop(bound.metric, live.group.slice, live.rows, value, interval, expected)
 
 
-def _is_of(slice_name: str, columns: Sequence[str]) -> bool:
+def _is_slice_of(slice_name: str, columns: Sequence[str]) -> bool:
     """Return whether a slice is one of a slicing."""
     if not columns:
         return slice_name == OVERALL

@@ -143,7 +143,7 @@ def _find_target(data: Data, split: str) -> Path:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file to a place that may be on another disk; a reader sees all of it, or nothing."""
+    """Move a file to a place that may be on another disk; a reader gets all of it, or nothing."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with source.open("rb") as opened, temporary.open("wb") as copy:
@@ -193,7 +193,7 @@ class _JoinedRows:
         written_before = 0
         writer: pq.ParquetWriter | None = None
         try:
-            for batch in self._batches():
+            for batch in self._read_batches():
                 is_new = ~np.isin(np.asarray(batch.column(HASH)), self._before)
                 written_before += int((~is_new).sum())
                 batch = batch.filter(pa.array(is_new))
@@ -234,7 +234,7 @@ class _JoinedRows:
             for name, shard in self._summary.shards.items()
         }
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
+    def _read_batches(self) -> Iterator[pa.RecordBatch]:
         try:
             with pq.ParquetFile(self._path) as file:
                 names = {*file.schema_arrow.names}

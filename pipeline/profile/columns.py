@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.profile.time_forms import TimeForm, form_of_numbers, form_of_texts
+from pipeline.profile.time_forms import TimeForm, find_number_form, find_text_form
 from schemas.tables.number_format import PLAIN_NUMBER
 from schemas.tables.precision import equal_in_float32, whole_numbers
 
@@ -71,7 +71,7 @@ class Column:
         """(value, rows), the most frequent first."""
         return list(zip(self._value_counts[0].to_pylist(), self._value_counts[1].tolist(), strict=True))
 
-    def share(self, pattern: str) -> float:
+    def compute_share(self, pattern: str) -> float:
         """Return the share of the values that match a regular expression."""
         values, counts = self._value_counts
         matches = pc.match_substring_regex(values, pattern).to_numpy(zero_copy_only=False)
@@ -80,7 +80,7 @@ class Column:
     @cached_property
     def number_share(self) -> float:
         """The share of the values that are numbers."""
-        return self.share(_NUMBER)
+        return self.compute_share(_NUMBER)
 
     @cached_property
     def is_number(self) -> bool:
@@ -88,7 +88,7 @@ class Column:
 
     @cached_property
     def is_integer(self) -> bool:
-        return self.present > 0 and self.share(_INTEGER) == 1
+        return self.present > 0 and self.compute_share(_INTEGER) == 1
 
     @cached_property
     def collapsed_pair(self) -> tuple[int, ...]:
@@ -113,8 +113,8 @@ class Column:
         values, counts = self._value_counts
         if self.is_number:
             numbers = pc.cast(pc.utf8_trim_whitespace(values), pa.float64()).to_numpy(zero_copy_only=False)
-            return form_of_numbers(self.name, numbers, counts)
-        return form_of_texts(values, counts)
+            return find_number_form(self.name, numbers, counts)
+        return find_text_form(values, counts)
 
     @property
     def is_date(self) -> bool:
@@ -135,7 +135,7 @@ class Column:
         """The values as float64, NaN where one is missing; only of a column that `is_number`."""
         return np.asarray(pc.cast(pc.utf8_trim_whitespace(self.texts), pa.float64()).to_numpy(zero_copy_only=False))
 
-    def quantile(self, share: float) -> float:
+    def compute_quantile(self, share: float) -> float:
         """Return the number that a share of the numbers is not above; 0 and 1 are the least and the greatest."""
         if share in (0, 1):
             return float(np.nanmax(self.numbers) if share else np.nanmin(self.numbers))
@@ -146,7 +146,7 @@ class Column:
         """Share of zeros among the values that are not missing."""
         return float((self.numbers == 0).sum()) / max(self.present, 1)
 
-    def skewness(self, *, of_logs: bool = False) -> float:
+    def compute_skewness(self, *, of_logs: bool = False) -> float:
         """Return the moment skewness of the numbers that are not zero: zero is often no amount.
 
         Args:
@@ -176,33 +176,33 @@ class Column:
 
     @cached_property
     def ids(self) -> Array:
-        """A number for each row's value, in `[0, n)`: numbers by quantile, texts each; one for what is missing."""
-        return self._bin(_BINS) if self.is_number else self.codes
+        """A number for each row's value, in `[0, n)`: numbers by quantile, texts each, and one for what is missing."""
+        return self._assign_bins(_BINS) if self.is_number else self.codes
 
     @cached_property
     def coarse_ids(self) -> Array | None:
         """The same with fewer bins, for numbers in so few rows that a bin has hardly any; None if that is not so."""
         bins = max(_MIN_BINS, self.present // _ROWS_OF_COARSE_BIN)
-        return self._bin(bins) if self.is_number and bins < min(_BINS, self.distinct) else None
+        return self._assign_bins(bins) if self.is_number and bins < min(_BINS, self.distinct) else None
 
-    def _bin(self, bins: int) -> Array:
-        bin_ids = np.searchsorted(self._edges(bins), self.numbers, side="right") + 1
+    def _assign_bins(self, bins: int) -> Array:
+        bin_ids = np.searchsorted(self._compute_edges(bins), self.numbers, side="right") + 1
         return np.where(np.isnan(self.numbers), 0, bin_ids)
 
-    def _edges(self, bins: int) -> Array:
+    def _compute_edges(self, bins: int) -> Array:
         """Return the least number of each bin but the first."""
         present = np.sort(self.numbers[~np.isnan(self.numbers)])
         different = present[np.flatnonzero(np.diff(present, prepend=-np.inf))]
         if len(different) <= bins:
             return _merge_edges(different[1:], present)
-        edges, repeats = np.unique(present[_places(len(present), bins)], return_counts=True)
+        edges, repeats = np.unique(present[_find_cuts(len(present), bins)], return_counts=True)
         # A value of many rows is alone in its bin.
         after = np.nextafter(edges[repeats > 1], np.inf)
-        tail = different[_places(len(different), bins // _BINS_OF_TAIL_BIN)]
+        tail = different[_find_cuts(len(different), bins // _BINS_OF_TAIL_BIN)]
         return _merge_edges(np.unique(np.concatenate([edges, after, tail])), present)
 
 
-def _places(size: int, parts: int) -> Array:
+def _find_cuts(size: int, parts: int) -> Array:
     """Return the places that divide a sorted array into parts of equal size."""
     return np.linspace(0, size - 1, parts + 1).astype(np.int64)[1:-1]
 

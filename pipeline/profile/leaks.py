@@ -29,7 +29,7 @@ _MAX_COLUMNS, _MAX_SUMS, _MAX_ROWS = 4, 4, 10_000
 _CLEARLY_LESS = 0.5
 # The powers of areas, volumes, rates and means.
 _USUAL_POWERS, _POWER_TOLERANCE = (0.5, 1.0, 2.0, 3.0), 0.05
-# How many sums of each size are continued: the two columns of a difference may say nothing alone.
+# How many sums of each size are continued: the two columns of a difference may explain nothing alone.
 _CONTINUED = 12
 # Two columns are one where less of the variance than this differs.
 _MIN_VARIANCE = 1e-9
@@ -106,7 +106,7 @@ class Leaks:
         least = 1 - _NEAR * (1 - self.bound)
         return self.shares[name] > least or any(name in near.names for near in self.near_sums)
 
-    def sum_with(self, name: str) -> ColumnSum | None:
+    def find_sum(self, name: str) -> ColumnSum | None:
         """Return the sum that gives the label away and has a column; None if there is none."""
         return next((column_sum for column_sum in self.sums if name in column_sum.names), None)
 
@@ -126,15 +126,15 @@ def find_leaks(columns: Sequence[Column], target: Target) -> Leaks:
     others = [column for column in columns if shares[column.name] <= bound]
     sums: list[ColumnSum] = []
     searches = []
-    for search in _searches(others, target):
-        search.leave_out([name for column_sum in sums for name in column_sum.names])
-        sums += search.leaks()
+    for search in _build_searches(others, target):
+        search.exclude([name for column_sum in sums for name in column_sum.names])
+        sums += search.extract_leaks()
         searches.append(search)
-    near = [column_sum for search in searches if (column_sum := search.first(1 - _NEAR * (1 - LEAK_OF_NUMBERS)))]
-    return Leaks(bound, shares, sums, near, searches[0].first(NAMED_SUM) if searches else None)
+    near = [column_sum for search in searches if (column_sum := search.find_first(1 - _NEAR * (1 - LEAK_OF_NUMBERS)))]
+    return Leaks(bound, shares, sums, near, searches[0].find_first(NAMED_SUM) if searches else None)
 
 
-def _searches(columns: Sequence[Column], target: Target) -> Iterator["_Search"]:
+def _build_searches(columns: Sequence[Column], target: Target) -> Iterator["_Search"]:
     """Return the search for sums, and where all numbers are positive that for products."""
     if target.numbers is None or not target.halves:
         return
@@ -171,24 +171,24 @@ class _Search:
         self._with_label = matrix.T @ y / len(y)
         self._usable &= np.diag(self._correlations) > 0
 
-    def leave_out(self, names: Sequence[str]) -> None:
+    def exclude(self, names: Sequence[str]) -> None:
         """Search among the other columns."""
         self._usable &= ~np.isin(self._names, names)
 
-    def leaks(self) -> list[ColumnSum]:
+    def extract_leaks(self) -> list[ColumnSum]:
         """Return the sums that give the label away, and leave their columns out of the search."""
         sums: list[ColumnSum] = []
-        while len(sums) < _MAX_SUMS and (leak := self.first(LEAK_OF_NUMBERS)):
+        while len(sums) < _MAX_SUMS and (leak := self.find_first(LEAK_OF_NUMBERS)):
             sums.append(leak)
-            self.leave_out(leak.names)
+            self.exclude(leak.names)
         return sums
 
-    def first(self, bound: float) -> ColumnSum | None:
+    def find_first(self, bound: float) -> ColumnSum | None:
         """Return the smallest sum that explains a share of the label and clearly more than a smaller one."""
-        best = max((self._measure((i,)).share for i in self._find_best_singles()), default=0.0)
+        best = max((self._measure_sum((i,)).share for i in self._find_best_singles()), default=0.0)
         sets = self._find_best_pairs()
         for size in range(2, _MAX_COLUMNS + 1):
-            measured = [self._measure(chosen) for chosen in sets[:3]]
+            measured = [self._measure_sum(chosen) for chosen in sets[:3]]
             winner = max(measured, key=lambda column_sum: column_sum.share, default=None)
             if winner is None:
                 return None
@@ -196,7 +196,7 @@ class _Search:
                 return winner
             best = max(best, winner.share)
             if size < _MAX_COLUMNS:
-                sets = self._extend([*sets, *((i,) for i in self._find_best_singles())] if size == 2 else sets)
+                sets = self._extend_sets([*sets, *((i,) for i in self._find_best_singles())] if size == 2 else sets)
         return None
 
     def _find_best_singles(self) -> list[int]:
@@ -217,41 +217,41 @@ class _Search:
         pairs = [divmod(int(place), len(usable)) for place in best if shares.flat[place] >= 0]
         return [(int(usable[first]), int(usable[second])) for first, second in pairs]
 
-    def _extend(self, sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    def _extend_sets(self, sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Return the best sets of one column more."""
         scores: dict[tuple[int, ...], float] = {}
         for chosen in sets:
             size = 3 if len(chosen) < 3 else len(chosen) + 1
             grown = chosen
             while len(grown) < size - 1:
-                grown = (*grown, int(np.argmax(self._gains(grown))))
-            before, gains = self._share(grown), self._gains(grown)
+                grown = (*grown, int(np.argmax(self._compute_gains(grown))))
+            before, gains = self._compute_share(grown), self._compute_gains(grown)
             for i in np.argsort(-gains)[:_CONTINUED]:
                 if gains[i] > 0:
                     scores[tuple(sorted((*grown, int(i))))] = before + float(gains[i])
         return sorted(scores, key=lambda chosen: -scores[chosen])[:_CONTINUED]
 
-    def _weights(self, chosen: Sequence[int]) -> Array:
+    def _compute_weights(self, chosen: Sequence[int]) -> Array:
         inner = self._correlations[np.ix_(chosen, chosen)]
         weights: Array = np.linalg.lstsq(inner, self._with_label[list(chosen)], rcond=None)[0]
         return weights
 
-    def _share(self, chosen: Sequence[int]) -> float:
-        return float(self._weights(chosen) @ self._with_label[list(chosen)])
+    def _compute_share(self, chosen: Sequence[int]) -> float:
+        return float(self._compute_weights(chosen) @ self._with_label[list(chosen)])
 
-    def _gains(self, chosen: Sequence[int]) -> Array:
+    def _compute_gains(self, chosen: Sequence[int]) -> Array:
         """Return how much more of the label each column explains beside some, -1 for those that cannot be added."""
         inner = self._correlations[np.ix_(chosen, chosen)]
         outer = self._correlations[:, list(chosen)]
         partial = np.linalg.lstsq(inner, outer.T, rcond=None)[0]
-        left = self._with_label - outer @ self._weights(chosen)
+        left = self._with_label - outer @ self._compute_weights(chosen)
         free = np.diag(self._correlations) - np.einsum("ij,ji->i", outer, partial)
         gains = left**2 / np.maximum(free, _MIN_VARIANCE)
         gains[(free <= _MIN_VARIANCE) | ~self._usable] = -1.0
         gains[list(chosen)] = -1.0
         return np.asarray(gains)
 
-    def _measure(self, chosen: tuple[int, ...]) -> ColumnSum:
+    def _measure_sum(self, chosen: tuple[int, ...]) -> ColumnSum:
         """Return a sum, fitted to the one half of the rows and measured on the other."""
         names = [self._names[i] for i in chosen]
         columns = np.stack([self._values[name] for name in names], axis=1)

@@ -1,4 +1,4 @@
-"""Measures how much a column says about the label, on other rows than those it is learned from.
+"""Measures how much a column explains of the label, on other rows than those it is learned from.
 
 Imports no TensorFlow.
 """
@@ -19,7 +19,7 @@ from schemas.tables.row_hash import mix
 Array = NDArray[Any]
 
 # Rows of the overall distribution that each value of a column is believed to have besides its own. The first suits
-# values that say little; with the second, a value that decides the label is believed after a few rows.
+# values that explain little; with the second, a value that decides the label is believed after a few rows.
 _PRIORS = (5.0, 0.1)
 # The second is tried on columns that explain so much with the first.
 _MIN_EXPLAINED = 0.2
@@ -54,7 +54,7 @@ class Target:
     row_codes: Array
     numbers: Array | None = None
 
-    def of_lookup(self, columns: Sequence[Column]) -> "Target":
+    def with_lookup(self, columns: Sequence[Column]) -> "Target":
         """Return the target for combinations of columns, of which every row of a lookup table is one.
 
         Where few different rows are repeated again and again, a division by rows would show each combination to one
@@ -63,7 +63,7 @@ class Target:
         divided = self.with_rows(columns)
         if len(np.unique(divided.row_codes)) * _COPIES_IN_LOOKUP > len(self.labels):
             return divided
-        return replace(self, row_codes=_own_codes(len(self.labels)))
+        return replace(self, row_codes=_compute_codes(len(self.labels)))
 
     def with_rows(self, columns: Sequence[Column]) -> "Target":
         """Return the same target where rows that are equal in some columns are always in the same half."""
@@ -77,7 +77,7 @@ class Target:
         """Whether each row is in the first half, of several divisions; each an [n] of bool."""
         codes = self.row_codes
         if len(np.unique(codes)) < _MIN_DISTINCT_ROWS:
-            codes = _own_codes(len(codes))
+            codes = _compute_codes(len(codes))
         divisions = next(number for rows, number in _DIVISIONS if len(codes) >= rows)
         points = [mix(codes + np.uint64(division)) >> np.uint64(63) for division in range(divisions)]
         return [point == 0 for point in points if 0 < point.sum() < len(codes)]
@@ -85,9 +85,9 @@ class Target:
     def score_column(self, column: Column) -> float:
         """Return how much of the label a column explains, from 0 to 1.
 
-        For classes, the share of the label's entropy (the uncertainty coefficient; Theil 1970, "On the Estimation of
-        Relationships Involving Qualitative Variables"); for numbers the share of its variance (R squared). A column of
-        IDs explains nothing: their values are not seen again.
+        For classes, it is the share of the label's entropy: the uncertainty coefficient (Theil 1970, "On the Estimation
+        of Relationships Involving Qualitative Variables"). For numbers, it is the share of the variance (R squared).
+        A column of IDs explains nothing: their values are not seen again.
         """
         explained = self.score(column.ids)
         if column.coarse_ids is not None:
@@ -111,13 +111,13 @@ class Target:
         """
         best = 0.0
         for prior in _PRIORS:
-            shares = [self._score(ids, half, prior) for first in self.halves for half in (first, ~first)]
+            shares = [self._score_half(ids, half, prior) for first in self.halves for half in (first, ~first)]
             best = max(best, float(np.mean(shares)) if shares else 0.0)
             if best < _MIN_EXPLAINED:
                 break
         return best
 
-    def _score(self, ids: Array, learned: Array, prior_rows: float) -> float:
+    def _score_half(self, ids: Array, learned: Array, prior_rows: float) -> float:
         size = int(ids.max()) + 1
         seen, others = ids[learned], ~learned
         is_seen = np.bincount(seen, minlength=size)[ids] > 0
@@ -140,7 +140,7 @@ class Target:
             base = ((self.labels[others] - prior) ** 2).mean()
         return 1 - float(loss / base) if base > 0 else 0.0
 
-    def bends(self, column: Column, *, of_logs: bool) -> bool:
+    def is_nonlinear(self, column: Column, *, of_logs: bool) -> bool:
         """Return whether bins of a column's numbers explain clearly more of the label's variance than a line.
 
         Args:
@@ -156,7 +156,7 @@ class Target:
 
     @cached_property
     def _indicators(self) -> Array:
-        """The label as columns of numbers: itself, or one for each class; [n, columns]."""
+        """The label as columns of numbers, [n, columns]: itself, or one for each class."""
         if self.classes:
             return np.asarray(self.labels[:, None] == np.arange(self.classes), np.float64)
         return np.asarray(self.labels, np.float64)[:, None]
@@ -166,11 +166,11 @@ class Target:
         # The square of a large number is beyond float64.
         x = numbers / max(float(np.nanmax(np.abs(numbers))), np.finfo(float).tiny)
         x = np.where(np.isnan(x), np.nanmean(x), x)
-        return self._measure_explained_variance(lambda learned: _line(x, self._indicators, learned))
+        return self._measure_explained_variance(lambda learned: _predict_by_line(x, self._indicators, learned))
 
     def _measure_by_means(self, ids: Array) -> float:
         """Return the share of the variance that the means of some groups explain."""
-        return self._measure_explained_variance(lambda learned: _means(ids, self._indicators, learned))
+        return self._measure_explained_variance(lambda learned: _predict_by_means(ids, self._indicators, learned))
 
     def _measure_explained_variance(self, predict: Callable[[Array], Array]) -> float:
         shares = []
@@ -212,9 +212,9 @@ class Target:
         return float(np.mean(shares)) if shares else 0.0
 
 
-def target(labels: Column, classes: Sequence[str]) -> Target:
+def build_target(labels: Column, classes: Sequence[str]) -> Target:
     """Return the target of a column of labels, none of which is missing."""
-    own = _own_codes(labels.rows)
+    own = _compute_codes(labels.rows)
     if not classes:
         return Target(labels.numbers, 0, own, labels.numbers)
     ids = pc.index_in(labels.texts, pa.array(list(classes)))
@@ -224,7 +224,7 @@ def target(labels: Column, classes: Sequence[str]) -> Target:
     return Target(codes, len(classes), own, numbers)
 
 
-def _line(x: Array, y: Array, learned: Array) -> Array:
+def _predict_by_line(x: Array, y: Array, learned: Array) -> Array:
     """Return what the line through some rows predicts for the others."""
     x_mean, y_mean = x[learned].mean(), y[learned].mean(axis=0)
     centred = x[learned] - x_mean
@@ -233,7 +233,7 @@ def _line(x: Array, y: Array, learned: Array) -> Array:
     return np.asarray(y_mean + np.outer(x[~learned] - x_mean, slopes))
 
 
-def _means(ids: Array, y: Array, learned: Array) -> Array:
+def _predict_by_means(ids: Array, y: Array, learned: Array) -> Array:
     """Return what the means of groups in some rows predict for the others."""
     size, mean = int(ids.max()) + 1, y[learned].mean(axis=0)
     sums = np.stack([np.bincount(ids[learned], column, minlength=size) for column in y[learned].T], axis=1)
@@ -248,5 +248,5 @@ def combine_ids(first: Array, second: Array) -> Array:
     return ids
 
 
-def _own_codes(rows: int) -> Array:
+def _compute_codes(rows: int) -> Array:
     return mix(np.arange(rows, dtype=np.uint64))

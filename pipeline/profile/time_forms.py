@@ -37,7 +37,7 @@ _TIME_NAME = re.compile(
     re.IGNORECASE,
 )
 _CAMEL_NAME = re.compile(r"[a-z](At|On)$")
-# By the power of ten that a second has in them: 1990 to 2040, and, of a column whose name says nothing, 2000 to 2030.
+# By the power of ten that a second has in them: 1990 to 2040, and, for a column whose name gives no hint, 2000 to 2030.
 _NAMED_SECONDS, _PLAIN_SECONDS = (631_152_000, 2_208_988_800), (946_684_800, 1_893_456_000)
 # Consecutive IDs of ten digits lie closer together.
 _MIN_EPOCH_SPREAD_SECONDS = 86_400
@@ -107,23 +107,23 @@ class _Pattern:
         return rf"(?i)^\s*(?:{self.expression}){f'{_AFTER_DATE}?' if self.takes_clock else ''}\s*$"
 
 
-def _date(expression: str, date_format: str | None) -> _Pattern:
+def _build_date(expression: str, date_format: str | None) -> _Pattern:
     return _Pattern(TimeKind.DATE, expression, date_format)
 
 
-def _short(kind: TimeKind, expression: str, date_format: str | None = None) -> _Pattern:
+def _build_other(kind: TimeKind, expression: str, date_format: str | None = None) -> _Pattern:
     return _Pattern(kind, expression, date_format, takes_clock=False)
 
 
-def _patterns() -> list[_Pattern]:
+def _list_patterns() -> list[_Pattern]:
     patterns = []
     for mark, written in (("-", "-"), ("/", "/"), (r"\.", ".")):
         orders = [
-            _date(f"{_DAY}{mark}{_MONTH}{mark}{_YEAR}", f"%d{written}%m{written}%Y"),
-            _date(f"{_MONTH}{mark}{_DAY}{mark}{_YEAR}", f"%m{written}%d{written}%Y"),
+            _build_date(f"{_DAY}{mark}{_MONTH}{mark}{_YEAR}", f"%d{written}%m{written}%Y"),
+            _build_date(f"{_MONTH}{mark}{_DAY}{mark}{_YEAR}", f"%m{written}%d{written}%Y"),
         ]
         two_digits = [
-            _date(f"{day}{mark}{month}{mark}[0-9]{{2}}", f"%{first}{written}%{second}{written}%y")
+            _build_date(f"{day}{mark}{month}{mark}[0-9]{{2}}", f"%{first}{written}%{second}{written}%y")
             for day, month, first, second in (
                 ("(?:0[1-9]|[12][0-9]|3[01])", "(?:0[1-9]|1[0-2])", "d", "m"),
                 ("(?:0[1-9]|1[0-2])", "(?:0[1-9]|[12][0-9]|3[01])", "m", "d"),
@@ -131,47 +131,47 @@ def _patterns() -> list[_Pattern]:
         ]
         if written == "/":
             two_digits = [
-                _date(f"{_DAY}/{_MONTH}/[0-9]{{2}}", "%d/%m/%y"),
-                _date(f"{_MONTH}/{_DAY}/[0-9]{{2}}", "%m/%d/%y"),
+                _build_date(f"{_DAY}/{_MONTH}/[0-9]{{2}}", "%d/%m/%y"),
+                _build_date(f"{_MONTH}/{_DAY}/[0-9]{{2}}", "%m/%d/%y"),
             ]
             orders, two_digits = orders[::-1], two_digits[::-1]
         patterns += [
-            _date(f"{_YEAR}{mark}{_MONTH}{mark}{_DAY}", f"%Y{written}%m{written}%d"),
+            _build_date(f"{_YEAR}{mark}{_MONTH}{mark}{_DAY}", f"%Y{written}%m{written}%d"),
             *orders,
             *two_digits,
         ]
     for mark in ("-", " ", "/"):
         patterns += [
-            _date(f"{_WEEKDAY}?{_DAY}{mark}{_MONTH_NAME}{mark}{_YEAR}", f"%d{mark}%b{mark}%Y"),
-            _date(f"{_DAY}{mark}{_MONTH_NAME}{mark}[0-9]{{2}}", f"%d{mark}%b{mark}%y"),
-            _date(f"{_YEAR}{mark}{_MONTH_NAME}{mark}{_DAY}", f"%Y{mark}%b{mark}%d"),
-            _short(TimeKind.MONTH, f"{_MONTH_NAME}{mark}{_YEAR}", f"%b{mark}%Y"),
-            _short(TimeKind.MONTH, f"{_YEAR}{mark}{_MONTH_NAME}", f"%Y{mark}%b"),
+            _build_date(f"{_WEEKDAY}?{_DAY}{mark}{_MONTH_NAME}{mark}{_YEAR}", f"%d{mark}%b{mark}%Y"),
+            _build_date(f"{_DAY}{mark}{_MONTH_NAME}{mark}[0-9]{{2}}", f"%d{mark}%b{mark}%y"),
+            _build_date(f"{_YEAR}{mark}{_MONTH_NAME}{mark}{_DAY}", f"%Y{mark}%b{mark}%d"),
+            _build_other(TimeKind.MONTH, f"{_MONTH_NAME}{mark}{_YEAR}", f"%b{mark}%Y"),
+            _build_other(TimeKind.MONTH, f"{_YEAR}{mark}{_MONTH_NAME}", f"%Y{mark}%b"),
         ]
     return [
         *patterns,
-        _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY}, ?{_YEAR}", "%b %d, %Y"),
-        _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY} {_YEAR}", "%b %d %Y"),
-        _date(rf"{_DAY}(?:st|nd|rd|th) (?:of )?{_MONTH_NAME},? {_YEAR}", None),
-        _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY}(?:st|nd|rd|th),? {_YEAR}", None),
-        _date("(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])", "%Y%m%d"),
+        _build_date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY}, ?{_YEAR}", "%b %d, %Y"),
+        _build_date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY} {_YEAR}", "%b %d %Y"),
+        _build_date(rf"{_DAY}(?:st|nd|rd|th) (?:of )?{_MONTH_NAME},? {_YEAR}", None),
+        _build_date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY}(?:st|nd|rd|th),? {_YEAR}", None),
+        _build_date("(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])", "%Y%m%d"),
         # As ctime, Twitter and the logs of web servers write them.
-        _short(TimeKind.DATE_TIME, f"{_WEEKDAY}{_MONTH_NAME} +{_DAY} {_CLOCK}(?: [A-Z+0-9]+)? {_YEAR}"),
-        _short(TimeKind.DATE_TIME, rf"\[?{_DAY}/{_MONTH_NAME}/{_YEAR}:{_CLOCK}{_ZONE}?\]?"),
-        _short(TimeKind.DATE_TIME, f"(?:19|20)[0-9]{{6}}t[0-9]{{4,6}}{_ZONE}?"),
-        _short(TimeKind.MONTH, f"{_YEAR}-(?:0[1-9]|1[0-2])", "%Y-%m"),
-        _short(TimeKind.MONTH, f"{_YEAR}/(?:0[1-9]|1[0-2])", "%Y/%m"),
-        _short(TimeKind.MONTH, f"{_MONTH}/{_YEAR}", "%m/%Y"),
-        _short(TimeKind.MONTH, f"{_MONTH_NAME}-[0-9]{{2}}", "%b-%y"),
-        _short(TimeKind.QUARTER, f"{_YEAR}[- /]?q[1-4]|q[1-4][- /]?{_YEAR}"),
-        _short(TimeKind.WEEK, f"{_YEAR}-?w(?:0[1-9]|[1-4][0-9]|5[0-3])(?:-?[1-7])?"),
-        _short(TimeKind.TIME, r"-?[0-9]{1,3}:[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?: ?[ap]\.?m\.?)?"),
-        _short(TimeKind.TIME, r"(?:0?[1-9]|1[0-2]) ?[ap]\.?m\.?"),
-        _short(TimeKind.TIME, r"-?[0-9]+ days?,? (?:[+-]?[0-9]{1,2}:[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?)?"),
+        _build_other(TimeKind.DATE_TIME, f"{_WEEKDAY}{_MONTH_NAME} +{_DAY} {_CLOCK}(?: [A-Z+0-9]+)? {_YEAR}"),
+        _build_other(TimeKind.DATE_TIME, rf"\[?{_DAY}/{_MONTH_NAME}/{_YEAR}:{_CLOCK}{_ZONE}?\]?"),
+        _build_other(TimeKind.DATE_TIME, f"(?:19|20)[0-9]{{6}}t[0-9]{{4,6}}{_ZONE}?"),
+        _build_other(TimeKind.MONTH, f"{_YEAR}-(?:0[1-9]|1[0-2])", "%Y-%m"),
+        _build_other(TimeKind.MONTH, f"{_YEAR}/(?:0[1-9]|1[0-2])", "%Y/%m"),
+        _build_other(TimeKind.MONTH, f"{_MONTH}/{_YEAR}", "%m/%Y"),
+        _build_other(TimeKind.MONTH, f"{_MONTH_NAME}-[0-9]{{2}}", "%b-%y"),
+        _build_other(TimeKind.QUARTER, f"{_YEAR}[- /]?q[1-4]|q[1-4][- /]?{_YEAR}"),
+        _build_other(TimeKind.WEEK, f"{_YEAR}-?w(?:0[1-9]|[1-4][0-9]|5[0-3])(?:-?[1-7])?"),
+        _build_other(TimeKind.TIME, r"-?[0-9]{1,3}:[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?: ?[ap]\.?m\.?)?"),
+        _build_other(TimeKind.TIME, r"(?:0?[1-9]|1[0-2]) ?[ap]\.?m\.?"),
+        _build_other(TimeKind.TIME, r"-?[0-9]+ days?,? (?:[+-]?[0-9]{1,2}:[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?)?"),
     ]
 
 
-_PATTERNS = _patterns()
+_PATTERNS = _list_patterns()
 # What may follow a date, and its format; the first that fits all values counts.
 _CLOCKS = [
     (f"{separator}{clock}$", f"{written}{clock_format}")
@@ -185,11 +185,11 @@ _CLOCKS = [
 ]
 
 
-# Arrow compiles an expression again for each column. Python knows more white space, so it finds at least as much.
+# Arrow compiles an expression again for each column. Python has more white space, so it finds at least as much.
 _ANY_PATTERN = re.compile("|".join(pattern.full.removeprefix("(?i)") for pattern in _PATTERNS), re.IGNORECASE)
 
 
-def form_of_texts(values: pa.Array, counts: Array) -> TimeForm | None:
+def find_text_form(values: pa.Array, counts: Array) -> TimeForm | None:
     """Return how texts write times; None if they are other texts.
 
     Args:
@@ -213,7 +213,7 @@ def form_of_texts(values: pa.Array, counts: Array) -> TimeForm | None:
     shares = {pattern: float(counts[fits].sum() / rows) for pattern, fits in matches.items()}
     best = max(shares, key=lambda pattern: shares[pattern])
     if shares[best] >= _MOSTLY:
-        return _form(values, [pattern for pattern in shares if shares[pattern] == shares[best]])
+        return _build_form(values, [pattern for pattern in shares if shares[pattern] == shares[best]])
     if float(counts[np.logical_or.reduce(list(matches.values()))].sum() / rows) >= _MOSTLY:
         return TimeForm(best.kind)
     return None
@@ -224,17 +224,17 @@ def find_other_texts(values: Sequence[str]) -> list[str]:
     return [value for value in values if not _ANY_PATTERN.search(value)]
 
 
-def _form(values: pa.Array, patterns: Sequence[_Pattern]) -> TimeForm:
+def _build_form(values: pa.Array, patterns: Sequence[_Pattern]) -> TimeForm:
     """Return the form of values that fit each of some patterns, the preferred one first."""
     pattern = patterns[0]
     with_clock = pc.match_substring_regex(values, ":")
     has_clock = pattern.takes_clock and bool(pc.any(with_clock).as_py())
     kind = TimeKind.DATE_TIME if has_clock else pattern.kind
-    date_format = _format_with_clock(values, pattern) if has_clock else pattern.date_format
-    if date_format is not None and "%b" in date_format and _has(values, _LONG_MONTH):
+    date_format = _find_clock_format(values, pattern) if has_clock else pattern.date_format
+    if date_format is not None and "%b" in date_format and _has_match(values, _LONG_MONTH):
         # Arrow reads both with either letter, but Python, which reads the bounds of a split, does not.
-        date_format = None if _has(values, _SHORT_MONTH) else date_format.replace("%b", "%B")
-    if date_format is not None and not _parses(values, date_format):
+        date_format = None if _has_match(values, _SHORT_MONTH) else date_format.replace("%b", "%B")
+    if date_format is not None and not _is_parsable(values, date_format):
         date_format = None
     is_iso = pattern.expression.startswith(_YEAR) and kind in (TimeKind.DATE, TimeKind.DATE_TIME, TimeKind.MONTH)
     padded = rf"(?i)^{_YEAR}[^0-9a-z]?[0-9]{{2}}([^0-9a-z]?[0-9]{{2}}($|[t ][0-9]{{2}}:))?"
@@ -246,7 +246,7 @@ def _form(values: pa.Array, patterns: Sequence[_Pattern]) -> TimeForm:
     )
 
 
-def _format_with_clock(values: pa.Array, pattern: _Pattern) -> str | None:
+def _find_clock_format(values: pa.Array, pattern: _Pattern) -> str | None:
     for clock, clock_format in _CLOCKS:
         expression = rf"(?i)^\s*(?:{pattern.expression}){clock}"
         if pc.mean(pc.match_substring_regex(values, expression).cast(pa.float64())).as_py() >= _MOSTLY:
@@ -254,19 +254,19 @@ def _format_with_clock(values: pa.Array, pattern: _Pattern) -> str | None:
     return None
 
 
-def _has(values: pa.Array, expression: str) -> bool:
+def _has_match(values: pa.Array, expression: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(values, expression)).as_py())
 
 
-def _parses(values: pa.Array, date_format: str) -> bool:
+def _is_parsable(values: pa.Array, date_format: str) -> bool:
     """Return whether nearly all values can be read by a format, as a split by time reads them."""
     trimmed = pc.utf8_trim_whitespace(values)
     read = pc.strptime(trimmed, format=date_format, unit="us", error_is_null=True)
     return bool(read.null_count <= (1 - _MOSTLY) * len(values))
 
 
-def form_of_numbers(name: str, numbers: Array, counts: Array) -> TimeForm | None:
-    """Return how numbers write times: 20131231, 201312, or an epoch; None if they are other numbers.
+def find_number_form(name: str, numbers: Array, counts: Array) -> TimeForm | None:
+    """Return how numbers write times, as 20131231, 201312, or an epoch; None if they are other numbers.
 
     Numbers can be anything, so all of them must be times, and the range and the name have to agree.
 
@@ -278,10 +278,10 @@ def form_of_numbers(name: str, numbers: Array, counts: Array) -> TimeForm | None
     if len(numbers) < 2:
         return None
     is_named = bool(_TIME_NAME.search(name) or _CAMEL_NAME.search(name))
-    return _calendar_form(numbers, counts, is_named=is_named) or _epoch_form(numbers, is_named=is_named)
+    return _find_calendar_form(numbers, counts, is_named=is_named) or _find_epoch_form(numbers, is_named=is_named)
 
 
-def _calendar_form(numbers: Array, counts: Array, *, is_named: bool) -> TimeForm | None:
+def _find_calendar_form(numbers: Array, counts: Array, *, is_named: bool) -> TimeForm | None:
     if not (numbers == np.floor(numbers)).all():
         return None
     least = _MOSTLY if is_named else 1.0
@@ -307,7 +307,7 @@ def _are_days(numbers: Array) -> Array:
     return is_day
 
 
-def _epoch_form(numbers: Array, *, is_named: bool) -> TimeForm | None:
+def _find_epoch_form(numbers: Array, *, is_named: bool) -> TimeForm | None:
     low, high = _NAMED_SECONDS if is_named else _PLAIN_SECONDS
     for second, kind in _EPOCHS.items():
         least, most = float(numbers.min()) / second, float(numbers.max()) / second

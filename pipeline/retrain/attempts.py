@@ -42,7 +42,7 @@ class Attempts(BaseModel):
     @classmethod
     def read(cls, root: RunRoot) -> "Attempts":
         """Return the attempts on file; none if it is missing or damaged."""
-        return read_state(_path(root), cls) or cls()
+        return read_state(_get_path(root), cls) or cls()
 
     def write(self, root: RunRoot) -> None:
         """Write the newest attempts.
@@ -52,12 +52,12 @@ class Attempts(BaseModel):
         """
         self.attempts = self.attempts[-_MAX_KEPT:]
         try:
-            write_atomically(_path(root), self.model_dump_json(indent=1))
+            write_atomically(_get_path(root), self.model_dump_json(indent=1))
         except OSError as error:
             raise RunRootError(f"{error.filename}: cannot be written: {error.strerror}") from error
 
 
-def _path(root: RunRoot) -> Path:
+def _get_path(root: RunRoot) -> Path:
     return root.path / _FILE
 
 

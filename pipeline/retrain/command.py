@@ -73,7 +73,7 @@ def retrain(
         root = RunRoot((run_root or default_run_root(config.name)).absolute())
         flags = ["--config", os.path.abspath(config_file), *(part for s in settings for part in ("--set", s))]
         try:
-            with _hold(root), config.name_file_in_errors():
+            with _hold_decision(root), config.name_file_in_errors():
                 code = _retrain(config, root, flags, on_vertex=on_vertex, dry_run=dry_run, quiet=quiet, as_json=as_json)
         except _BusyError as busy:
             _print({"started": False, "obstacle": str(busy)}, [f"nothing was started: {busy}"], quiet, as_json)
@@ -82,7 +82,7 @@ def retrain(
 
 
 @contextmanager
-def _hold(root: "RunRoot") -> Iterator[None]:
+def _hold_decision(root: "RunRoot") -> Iterator[None]:
     """Hold the decision of a run root: of two commands at once, one decides.
 
     Raises:
@@ -130,7 +130,7 @@ def _retrain(
     registry = config.vertex_registry_settings.open() if on_vertex else open_run_registry(config, root)
     now = time.time()
     decision = decide(config, root, registry, attempts.attempts, now)
-    document = _document(decision)
+    document = _build_document(decision)
     if dry_run or not decision.starts:
         _print({**document, "started": False}, decision.lines, quiet and not decision.starts, as_json)
         return 0
@@ -155,11 +155,11 @@ def _retrain(
         attempt.exit_code = code
         attempts.write(root)
     if as_json:
-        _print({**document, "started": True, "exit_code": code, **_document_run(root, attempt)}, [], quiet, as_json)
+        _print({**document, "started": True, "exit_code": code, **_describe_run(root, attempt)}, [], quiet, as_json)
     return code
 
 
-def _document(decision: "RetrainDecision") -> dict[str, Any]:
+def _build_document(decision: "RetrainDecision") -> dict[str, Any]:
     return {
         "conditions": [{"name": c.name, "holds": c.holds, "text": c.text} for c in decision.conditions],
         "reason": decision.reason,
@@ -167,7 +167,7 @@ def _document(decision: "RetrainDecision") -> dict[str, Any]:
     }
 
 
-def _document_run(root: "RunRoot", attempt: Any) -> dict[str, Any]:
+def _describe_run(root: "RunRoot", attempt: Any) -> dict[str, Any]:
     """Return the ID of the run or job that was started."""
     from pipeline.run.records import newest_records
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from cli.errors import DataError, NotBlessedError
-from components.example_gen.input_fingerprint import MEMORY_FILE, fingerprint_data
+from components.example_gen.input_fingerprint import MEMORY_FILE, compute_data_fingerprint
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.retrain.attempts import Attempt, compute_wait, count_failures
 from pipeline.retrain.conditions import Champion, Condition, judge_conditions
@@ -82,7 +82,7 @@ def decide(
     examples = root.artifacts / "ExampleGen" / "examples"
     # Before the first run there must be no artifacts: without a database, a run would not start.
     memory = Memory(examples / MEMORY_FILE if examples.is_dir() else None)
-    data_hash = hash_data(config, fingerprint_data(config.data, memory))
+    data_hash = hash_data(config, compute_data_fingerprint(config.data, memory))
     return RetrainDecision(conditions, _describe_same_data(records, attempts, data_hash), data_hash)
 
 

@@ -41,8 +41,8 @@ def judge_drift(config: PipelineConfig, root: RunRoot, log: Path | None, version
     Raises:
       DataError: The log or the training data cannot be read.
     """
-    document = _ask(config, root, log, "traffic", "--version", str(version))
-    return document["has_moved"], _join([document["verdict"], *document["findings"]])
+    document = _run_oncall(config, root, log, "traffic", "--version", str(version))
+    return document["has_moved"], _join_texts([document["verdict"], *document["findings"]])
 
 
 def judge_live_quality(config: PipelineConfig, root: RunRoot, log: Path | None, version: int) -> tuple[bool, str]:
@@ -54,15 +54,15 @@ def judge_live_quality(config: PipelineConfig, root: RunRoot, log: Path | None, 
     assert log is not None
     if read_summary(log) is None:
         return False, f"{log}: no labels were joined yet"
-    document = _ask(config, root, log, "outcomes")
+    document = _run_oncall(config, root, log, "outcomes")
     drops = [drop["text"] for drop in document["drops"].get(str(version), [])]
     if drops:
-        return True, _join([f"version {version}", *drops])
+        return True, _join_texts([f"version {version}", *drops])
     joined = document["counts"]["joined"]
     return False, f"version {version} is not significantly worse; {count_text(joined, 'prediction', 'have')} a label"
 
 
-def _ask(config: PipelineConfig, root: RunRoot, log: Path | None, name: str, *arguments: str) -> dict[str, Any]:
+def _run_oncall(config: PipelineConfig, root: RunRoot, log: Path | None, name: str, *arguments: str) -> dict[str, Any]:
     place = ["--run-root", str(root.path), "--registry", str(root.registry(config)), "--model", config.push.model_name]
     command = [sys.executable, "-m", "oncall", name, *arguments, "--log", str(log), *place, "--json"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -75,6 +75,6 @@ def _ask(config: PipelineConfig, root: RunRoot, log: Path | None, name: str, *ar
     return document
 
 
-def _join(texts: list[str]) -> str:
+def _join_texts(texts: list[str]) -> str:
     more = len(texts) - _MAX_TEXTS
     return "; ".join(texts[:_MAX_TEXTS]) + (f" and {more} more" if more > 0 else "")

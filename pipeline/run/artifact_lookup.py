@@ -8,7 +8,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from cli.errors import ConfigError, DataError
-from components.pusher.last_push import LastPush, last_push, outputs
+from components.pusher.last_push import LastPush, find_last_push, list_outputs
 from pipeline.run.run_root import RunRoot
 from pipeline.run.statistics_files import read_statistics
 
@@ -65,12 +65,12 @@ def find_run(root: RunRoot, run: str = LATEST) -> RunArtifacts:
         raise ConfigError(
             f"{root.path}: '{run}' fits {', '.join(context.name for context in contexts[:5])} and is ambiguous"
         )
-    return RunArtifacts(contexts[0].name, {artifact.type: artifact for artifact in outputs(store, contexts[0])})
+    return RunArtifacts(contexts[0].name, {artifact.type: artifact for artifact in list_outputs(store, contexts[0])})
 
 
 def find_latest_push(root: RunRoot, model_name: str, *, before: str) -> LastPush | None:
     """Return the last push of a model by a run before `before`, as the gate finds it; None if there is none."""
-    return last_push(_open_store(root), model_name, before=before)
+    return find_last_push(_open_store(root), model_name, before=before)
 
 
 def _open_store(root: RunRoot) -> ml_metadata.MetadataStore:

@@ -189,7 +189,7 @@ def _lines(summary: RunSummary) -> list[tuple[str, str]]:
         if node.summary is not None and node.id == "SchemaGen":
             lines.append(("schema", f"{summary.schema}, {node.summary.headline}"))
         elif node.summary is not None:
-            lines += node.summary.lines()
+            lines += node.summary.format_lines()
     lines += [("warning", text) for text in summary.worse]
     if summary.error:
         first, *others = summary.error.splitlines()

@@ -15,18 +15,18 @@ from cli.errors import DataError
 from cli.terminal import quiet_stderr
 from components.config import DATE, DATE_NUMBER, LEAK
 from components.example_gen.labels import LabelCounts, count_labels, merge_label_counts, summarize_label_counts
-from components.example_gen.parts import split_rules
+from components.example_gen.parts import collect_rules
 from components.example_gen.source import build_source
 from components.example_gen.split_findings import reject_weightless
 from components.example_gen.split_rows import SplitRows
-from components.example_gen.value_findings import value_findings
-from components.expired_features import expired_features
+from components.example_gen.value_findings import find_unfit_values
+from components.expired_features import find_expired_features
 from components.policy import Anomaly, judge
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import check_code
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import MIN_ROWS, find_leaks
-from pipeline.profile.targets import target
+from pipeline.profile.targets import build_target
 from pipeline.run.beam_workers import check_beam_workers
 from pipeline.run.registry import open_run_registry, plan_push
 from pipeline.run.run_root import RunRoot
@@ -165,7 +165,7 @@ def _read(config: PipelineConfig) -> Findings:
     weight, classes = config.feature_set.weight, config.label.classes
     counts = TableCounts(Columns.from_config(config.data, config.feature_set))
     inputs = data_files.inputs(config.data)
-    divided = SplitRows(split_rules(config.data))
+    divided = SplitRows(collect_rules(config.data))
     for split_files in inputs:
         for path in split_files.files:
             Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
@@ -199,15 +199,15 @@ def _read(config: PipelineConfig) -> Findings:
             problems += summary(table)
     if bad > config.data.max_bad_rows:
         raise too_many_bad_rows(problems, config.data.max_bad_rows)
-    by_split = divided.rows(list(config.data.splits)) if is_complete else {}
+    by_split = divided.count_rows(list(config.data.splits)) if is_complete else {}
     if weight is not None and is_complete:
         reject_weightless({split: summarize_label_counts(of, classes) for split, of in weights.items()}, weight)
     label_range = (min(numbers), max(numbers)) if numbers else None
     # First: a column seems to explain all of a label that has one value.
     _check_labels(config, labels, label_range)
     today = datetime.date.today()
-    anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
-    anomalies += expired_features(config.feature_set, today=today)
+    anomalies = [*_anomalies(config.feature_set, profiled), *find_unfit_values(counts)]
+    anomalies += find_expired_features(config.feature_set, today=today)
     verdict = judge(anomalies, config.validation, today=today)
     if verdict.stops:
         raise DataError("\n".join(verdict.stops))
@@ -259,7 +259,7 @@ def _date(column: Column, feature: BaseFeature) -> Anomaly:
 def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
     label = features.label
     inputs = [columns[name] for name in features.raw_features]
-    leaks = find_leaks(inputs, target(columns[label.column], label.classes).with_rows(inputs))
+    leaks = find_leaks(inputs, build_target(columns[label.column], label.classes).with_rows(inputs))
     remedy = "known when a prediction is asked for? If not, name {} in data.ignored_columns"
     anomalies = [
         Anomaly(

@@ -54,14 +54,14 @@ def staleness(
     # As local_runner.py does: it is read when Arrow is loaded.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from pipeline.config import pipeline_config
-    from pipeline.staleness.configs import default_staleness_root, describe_training, plan_staleness
+    from pipeline.staleness.configs import describe_training, get_staleness_root, plan_staleness
 
     with refusals(as_json=as_json, interrupted="interrupted; the same command continues from the cache"):
         config = pipeline_config.load(config_file, settings)
         with config.name_file_in_errors():
             plan = plan_staleness(config, span, ahead)
         _check_metrics(config, metrics)
-        root = (run_root or default_staleness_root(config.name)).absolute()
+        root = (run_root or get_staleness_root(config.name)).absolute()
         _check_root(root)
         later = ", ".join(map(plan.name_span, plan.later))
         training = describe_training(config, plan)
@@ -88,7 +88,7 @@ def _check_root(root: Path) -> None:
 
 
 def _run(plan: "StalenessPlan", metrics: Sequence[str], root: Path, *, as_json: bool) -> None:
-    from pipeline.staleness.decay import document_decay, select_metrics, summarize_decay
+    from pipeline.staleness.decay import build_decay_document, select_metrics, summarize_decay
     from pipeline.staleness.runs import measure_spans
 
     started = time.monotonic()
@@ -105,7 +105,7 @@ def _run(plan: "StalenessPlan", metrics: Sequence[str], root: Path, *, as_json: 
             "later": list(plan.later),
             "notes": list(plan.notes),
             "warnings": warnings,
-            "spans": document_decay(measurements),
+            "spans": build_decay_document(measurements),
             "conclusions": conclusions,
             "run_root": str(root),
         }
@@ -132,15 +132,15 @@ def _build_table(measurements: "Sequence[Measurement]", metrics: Sequence[str], 
     for ahead, measurement in enumerate(measurements):
         cells = [measurement.name, str(ahead), f"{measurement.rows:,.0f}"]
         for name in metrics:
-            cells.append(_format(measurement.metrics.get(name), measurement.intervals.get(name)))
+            cells.append(_format_value(measurement.metrics.get(name), measurement.intervals.get(name)))
             change = compare_spans(measurements[0], measurement, name)
             mark = "  worse" if change.is_worse else ""
-            cells.append(_format(change.value, change.interval, sign="+") + mark if ahead else "")
+            cells.append(_format_value(change.value, change.interval, sign="+") + mark if ahead else "")
         table.add_row(*map(Text, cells))
     return table
 
 
-def _format(value: float | None, interval: "Ends | None", sign: str = "") -> str:
+def _format_value(value: float | None, interval: "Ends | None", sign: str = "") -> str:
     if value is None:
         return "undefined"
     ends = f" [{interval[0]:{sign}.4f}, {interval[1]:{sign}.4f}]" if interval is not None else ""

@@ -57,24 +57,24 @@ def plan_staleness(config: PipelineConfig, span: int | None, ahead: int) -> Stal
     if len(spans) < window + 1:
         raise DataError(
             f"{config.data.base}/{pattern}: staleness needs a span after the {window} that it trains on, and there "
-            f"{'is one span alone' if len(spans) == 1 else f'are {len(spans)} spans'}: {_name_spans(pattern, spans)}; "
+            f"{'is one span alone' if len(spans) == 1 else f'are {len(spans)} spans'}: {_list_spans(pattern, spans)}; "
             "add files of later spans, or lower data.window"
         )
     if span is None:
         span = spans[max(len(spans) - 1 - ahead, window - 1)]
     if span not in patterns:
         raise DataError(
-            f"{config.data.base}/{pattern}: has no span {span}; there are: {_name_spans(pattern, spans)} (--span)"
+            f"{config.data.base}/{pattern}: has no span {span}; there are: {_list_spans(pattern, spans)} (--span)"
         )
     later = [other for other in spans if other > span][:ahead]
     if not later:
         raise DataError(
             f"{config.data.base}/{pattern}: span {format_span(pattern, span)} is the last one; staleness tests on "
-            f"later spans: choose an earlier one of {_name_spans(pattern, spans)} with --span"
+            f"later spans: choose an earlier one of {_list_spans(pattern, spans)} with --span"
         )
     splits = {_name_split(other): {"files": patterns[other]} for other in later}
-    configs = [_derive(config, span, splits, config.evaluation.split)]
-    configs += [_derive(config, span, splits, name) for name in splits]
+    configs = [_derive_config(config, span, splits, config.evaluation.split)]
+    configs += [_derive_config(config, span, splits, name) for name in splits]
     notes = []
     if config.data.group_column is not None:
         notes.append(
@@ -101,7 +101,7 @@ def _find_pattern(config: PipelineConfig) -> tuple[str, str]:
     )
 
 
-def _name_spans(pattern: str, spans: Sequence[int]) -> str:
+def _list_spans(pattern: str, spans: Sequence[int]) -> str:
     names = [format_span(pattern, span) for span in spans[-_MAX_NAMED_SPANS:]]
     return f"{'... ' if len(spans) > len(names) else ''}{', '.join(names)}"
 
@@ -110,7 +110,7 @@ def _name_split(span: int) -> str:
     return f"span_{span}"
 
 
-def _derive(config: PipelineConfig, span: int, splits: dict[str, Any], evaluated: str) -> PipelineConfig:
+def _derive_config(config: PipelineConfig, span: int, splits: dict[str, Any], evaluated: str) -> PipelineConfig:
     """Return the config of one evaluation, which shares all nodes before Evaluator with the others."""
     values = config.model_dump(mode="json")
     for section in _LEFT_OUT:
@@ -144,6 +144,6 @@ def describe_training(config: PipelineConfig, plan: StalenessPlan) -> str:
     return f"span {last}" if config.data.window == 1 else f"spans {first} to {last}"
 
 
-def default_staleness_root(name: str) -> Path:
+def get_staleness_root(name: str) -> Path:
     """Return the default run root of a test, beside that of the pipeline's own runs, which it must not mix with."""
     return Path.cwd() / "runs" / f"{name}-staleness"

@@ -63,7 +63,7 @@ def select_metrics(first: Measurement, names: Sequence[str]) -> list[str]:
     return chosen or [name for name in measured if describe_metric(name).rank == 1] or measured
 
 
-def document_decay(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+def build_decay_document(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     """Return the measurements with their changes, as JSON has them."""
     first = measurements[0]
     return [

@@ -64,28 +64,28 @@ class _Range:
     is_whole: bool
 
 
-def bins(counts: Sequence[ValueCounts], *, are_true: bool, write: Writer | None = None) -> Bins:
+def build_bins(counts: Sequence[ValueCounts], *, are_true: bool, write: Writer | None = None) -> Bins:
     """Return the bars of a column.
 
     Args:
       counts: values of each split.
       are_true: whether they were counted; else they are TFDV's estimates.
-      write: text of a value; if omitted, `number`.
+      write: text of a value; if omitted, `format_number`.
     """
-    write = write or number
+    write = write or format_number
     present = [split for split in counts if len(split.count)]
     if not present:
         return Bins([], [], [[] for _ in counts], are_exact=True)
-    different = _different(present) if are_true else None
+    different = _list_distinct(present) if are_true else None
     if different is not None:
-        return _bar_a_value(counts, different, write)
+        return _count_values(counts, different, write)
     finite = [split for split in (split.finite for split in present) if len(split.count)]
     if not finite:
         return Bins([], [], [[] for _ in counts], are_exact=True)
-    return _of_equal_width(counts, _range(finite), write, are_true=are_true)
+    return _count_ranges(counts, _choose_range(finite), write, are_true=are_true)
 
 
-def _different(counts: Sequence[ValueCounts]) -> NDArray[np.float64] | None:
+def _list_distinct(counts: Sequence[ValueCounts]) -> NDArray[np.float64] | None:
     """Return the values that have a bar each; None if they are too many, or not known one by one."""
     if not all(split.is_exact for split in counts):
         return None
@@ -96,16 +96,16 @@ def _different(counts: Sequence[ValueCounts]) -> NDArray[np.float64] | None:
     return values if len(values) <= BINS else None
 
 
-def _bar_a_value(counts: Sequence[ValueCounts], values: NDArray[np.float64], write: Writer) -> Bins:
+def _count_values(counts: Sequence[ValueCounts], values: NDArray[np.float64], write: Writer) -> Bins:
     labels = [write(value) for value in values.tolist()]
     in_each = []
     for split in counts:
         count_of = dict(zip(split.low.tolist(), split.count.tolist(), strict=True))
         in_each.append([count_of.get(value, 0.0) for value in values.tolist()])
-    return Bins(labels, _ticks(labels), in_each, are_exact=True)
+    return Bins(labels, _choose_ticks(labels), in_each, are_exact=True)
 
 
-def _ticks(labels: Sequence[str]) -> list[Tick]:
+def _choose_ticks(labels: Sequence[str]) -> list[Tick]:
     """Return a tick for each bar, or for every second or third, as there is space."""
     slot, widest = PICTURE_WIDTH / len(labels), max(map(len, labels)) * _CHARACTER_WIDTH
     step = math.ceil(1.5 * widest / slot) if widest > slot else 1
@@ -118,11 +118,11 @@ def _ticks(labels: Sequence[str]) -> list[Tick]:
     return ticks
 
 
-def _range(finite: Sequence[ValueCounts]) -> _Range:
+def _choose_range(finite: Sequence[ValueCounts]) -> _Range:
     """Return the range that bins cover: all values, or the bulk where outliers would hide it."""
     low, high = min(float(split.low[0]) for split in finite), max(float(split.high[-1]) for split in finite)
-    bulk_low = min(split.quantile(_BULK[0]) for split in finite)
-    bulk_high = max(split.quantile(_BULK[1]) for split in finite)
+    bulk_low = min(split.find_quantile(_BULK[0]) for split in finite)
+    bulk_high = max(split.find_quantile(_BULK[1]) for split in finite)
     # Halves, for the difference of two finite numbers may be none.
     spread = bulk_high / 2 - bulk_low / 2
     if 0 < _MAX_STRETCH * spread < high / 2 - low / 2:
@@ -130,11 +130,11 @@ def _range(finite: Sequence[ValueCounts]) -> _Range:
     return _Range(low, high, all(_are_whole(split.low) and _are_whole(split.high) for split in finite))
 
 
-def _of_equal_width(counts: Sequence[ValueCounts], drawn: _Range, write: Writer, *, are_true: bool) -> Bins:
-    edges, labels, ends = _whole_edges(drawn, write) if drawn.is_whole else _edges(drawn)
+def _count_ranges(counts: Sequence[ValueCounts], drawn: _Range, write: Writer, *, are_true: bool) -> Bins:
+    edges, labels, ends = _compute_whole_edges(drawn, write) if drawn.is_whole else _compute_edges(drawn)
     tables, are_exact = [], are_true
     for split in counts:
-        at = split.up_to(edges)
+        at = split.count_up_to(edges)
         are_exact = are_exact and split.is_exact_at(edges)
         # Whole numbers of values that add up to all.
         at = np.rint(at) if are_true else at
@@ -147,22 +147,22 @@ def _of_equal_width(counts: Sequence[ValueCounts], drawn: _Range, write: Writer,
     return Bins(labels[inner], ticks, [[float(n) for n in table[inner]] for table in tables], are_exact)
 
 
-def _edges(drawn: _Range) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:
+def _compute_edges(drawn: _Range) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:
     """Return the edges, the names of the bins between, and the names of both ends; an edge is in the bin below."""
     parts = np.linspace(0, 1, BINS + 1)
     edges = drawn.low * (1 - parts) + drawn.high * parts
     widest, step = np.abs(edges).max(), drawn.high / BINS - drawn.low / BINS
     # So many that two edges differ.
     digits = min(max(math.ceil(math.log10(widest / step)) + 2, 4), 17) if step else 6
-    names = [_edge(edge, digits) for edge in edges.tolist()]
+    names = [_format_edge(edge, digits) for edge in edges.tolist()]
     labels = [f"{low} to {high}" for low, high in pairwise(names)]
     # The smallest value is in the first bin.
     edges[0] = np.nextafter(edges[0], -np.inf)
     return edges, labels, (names[0], names[-1])
 
 
-def _whole_edges(drawn: _Range, write: Writer) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:
-    """Return edges like `_edges`, with equally many whole numbers in each bin."""
+def _compute_whole_edges(drawn: _Range, write: Writer) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:
+    """Return edges like `_compute_edges`, with equally many whole numbers in each bin."""
     low, high = math.ceil(drawn.low), math.floor(drawn.high)
     width = -(-(high - low + 1) // BINS)
     starts = range(low, high + 1, width)
@@ -176,7 +176,7 @@ def _are_whole(values: NDArray[np.float64]) -> bool:
     return bool((np.floor(values) == values).all())
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a value of the data as text: whole numbers in full, others rounded."""
     if abs(value) < MAX_SHOWN_IN_FULL:
         if float(value).is_integer():
@@ -186,5 +186,5 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _edge(value: float, digits: int) -> str:
+def _format_edge(value: float, digits: int) -> str:
     return f"{value:,.{digits}g}"

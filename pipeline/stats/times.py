@@ -11,7 +11,7 @@ _LONG_SECONDS = 90 * DAY_SECONDS
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
-def time_writer(format_: str, samples: Sequence[float]) -> Callable[[float], str]:
+def build_time_writer(format_: str, samples: Sequence[float]) -> Callable[[float], str]:
     """Return a function that writes wall seconds: as a time of day, a date, or, in a short range, a date and a minute.
 
     Args:
@@ -31,7 +31,7 @@ def time_writer(format_: str, samples: Sequence[float]) -> Callable[[float], str
     return write
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a number of seconds in the largest unit of which it has one: `3.5 h`."""
     for unit, size in (("days", DAY_SECONDS), ("h", 3600), ("min", 60)):
         if seconds >= size:

@@ -15,8 +15,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.column_names import name_column
 from components.config import Comparison
-from components.gate.comparison import Shift, shifts
-from components.histograms import category_counts, number_counts
+from components.gate.comparison import Shift, compute_shifts
+from components.histograms import read_category_counts, read_number_counts
 from components.sensitive_statistics import is_sensitive
 from components.table_statistics import select_columns
 from pipeline.config.monitoring import Monitoring
@@ -24,8 +24,8 @@ from pipeline.traffic.significance import (
     Difference,
     compare_categories,
     compare_numbers,
+    compare_rate,
     compare_shares,
-    exceed_rate,
 )
 from schemas.sensitive import MASK
 
@@ -125,15 +125,15 @@ def judge_window(
         name
         for name in window
         if (name not in drift.excluded or name in drift.features)
-        and all(_common(side[name]).tot_num_values for side in (training, window))
+        and all(_get_common(side[name]).tot_num_values for side in (training, window))
     ]
     if drift.default is None:
         drift = drift.model_copy(update={"default": monitoring.distance})
     measured = {
         shift.feature: shift
-        for shift in shifts(
-            _wrap(select_columns(before, compared)),
-            _wrap(select_columns(now, compared)),
+        for shift in compute_shifts(
+            _wrap_statistics(select_columns(before, compared)),
+            _wrap_statistics(select_columns(now, compared)),
             _complete_schema(schema, [training[name] for name in compared]),
             drift,
             "drift",
@@ -222,7 +222,7 @@ def _select_findings(name: str, tests: Sequence[_Test], shift: Shift | None, cha
 
 
 def _test_missing(before: Feature, now: Feature) -> Iterator[_Test]:
-    counts = [(float(_common(f).num_missing), float(_count_rows(f))) for f in (before, now)]
+    counts = [(float(_get_common(f).num_missing), float(_count_rows(f))) for f in (before, now)]
     difference = compare_shares(*counts[0], *counts[1])
     old, new = (_compute_missing_share(feature) for feature in (before, now))
     yield _Test(MISSING, difference, _MIN_MISSING, f"missing {old:.1%} -> {new:.1%}")
@@ -233,18 +233,18 @@ def _test_values(before: Feature, now: Feature) -> Iterator[_Test]:
     is_masked = is_sensitive(before) or is_sensitive(now)
     if before.HasField("string_stats"):
         yield from _test_categories(before, now, is_masked=is_masked)
-    elif _common(now).num_non_missing and _common(before).num_non_missing:
+    elif _get_common(now).num_non_missing and _get_common(before).num_non_missing:
         yield from _test_numbers(before, now, is_masked=is_masked)
 
 
 def _test_numbers(before: Feature, now: Feature, *, is_masked: bool) -> Iterator[_Test]:
-    old, new = number_counts(before), number_counts(now)
+    old, new = read_number_counts(before), read_number_counts(now)
     if not old.total or not new.total:
         return
     low, high = float(old.low[0]), float(old.high[-1])
     at_low = float(new.count[new.high < low].sum())
     at_high = float(new.count[new.low > high].sum())
-    outside = exceed_rate(at_low + at_high, new.total, min(1.0, 2 / (old.total + 1)))
+    outside = compare_rate(at_low + at_high, new.total, min(1.0, 2 / (old.total + 1)))
     bounds = f" {low:g} to {high:g}" if not is_masked else ""
     yield _Test(RANGE, outside, _MIN_NEW, f"{outside.size:.1%} out of the earlier range{bounds}")
     moved = compare_numbers(old, new)
@@ -255,7 +255,7 @@ def _describe_numbers(before: Feature, now: Feature, moved: Difference, *, is_ma
     text = f"{moved.size:.0%} of the values moved"
     if is_masked:
         return text
-    medians = [number_counts(feature).quantile(0.5) for feature in (before, now)]
+    medians = [read_number_counts(feature).find_quantile(0.5) for feature in (before, now)]
     means = [feature.num_stats.mean for feature in (before, now)]
     name, (old, new) = ("median", medians) if medians[0] != medians[1] else ("mean", means)
     direction = "up" if new > old else "down"
@@ -263,21 +263,21 @@ def _describe_numbers(before: Feature, now: Feature, moved: Difference, *, is_ma
 
 
 def _test_categories(before: Feature, now: Feature, *, is_masked: bool) -> Iterator[_Test]:
-    old, new = category_counts(before), category_counts(now)
-    values = float(_common(now).tot_num_values)
-    if not values or not _common(before).tot_num_values:
+    old, new = read_category_counts(before), read_category_counts(now)
+    values = float(_get_common(now).tot_num_values)
+    if not values or not _get_common(before).tot_num_values:
         return
     # Values of a list are not independent: their number of rows is the size of the sample.
-    share = min(1.0, _common(now).num_non_missing / values)
+    share = min(1.0, _get_common(now).num_non_missing / values)
     if before.string_stats.unique <= len(old):
         unseen = sum(count for value, count in new.items() if value not in old)
         once = sum(1 for count in old.values() if count == 1)
-        rate = min(1.0, (once + 1) / (_common(before).tot_num_values + 1))
-        difference = exceed_rate(round(unseen * share), round(values * share), rate)
+        rate = min(1.0, (once + 1) / (_get_common(before).tot_num_values + 1))
+        difference = compare_rate(round(unseen * share), round(values * share), rate)
         names = ", ".join(f"{value} ({count:,})" for value, count in _list_new_values(before, now))
         yield _Test(NEW, difference, _MIN_NEW, f"new values in {difference.size:.1%} of the rows: {names}")
     names_of_both = [*dict.fromkeys((*old, *new))]
-    totals = [max(float(_common(f).tot_num_values), sum(c.values())) for f, c in ((before, old), (now, new))]
+    totals = [max(float(_get_common(f).tot_num_values), sum(c.values())) for f, c in ((before, old), (now, new))]
     # What is not among the most frequent values is one more.
     arrays = [
         np.array([*(counts.get(name, 0.0) for name in names_of_both), total - sum(counts.values())])
@@ -298,28 +298,28 @@ def _test_categories(before: Feature, now: Feature, *, is_masked: bool) -> Itera
 
 def _list_new_values(before: Feature, now: Feature) -> list[tuple[str, int]]:
     """Return the most frequent values that the training data lacks; none if not all of its values are kept."""
-    if not before.HasField("string_stats") or before.string_stats.unique > len(category_counts(before)):
+    if not before.HasField("string_stats") or before.string_stats.unique > len(read_category_counts(before)):
         return []
-    old = category_counts(before)
-    new = [(value, int(count)) for value, count in category_counts(now).items() if value not in old]
+    old = read_category_counts(before)
+    new = [(value, int(count)) for value, count in read_category_counts(now).items() if value not in old]
     is_masked = is_sensitive(before) or is_sensitive(now)
     ranked = sorted(new, key=lambda item: (-item[1], item[0]))[:_MAX_SHOWN_VALUES]
     return [(MASK if is_masked else repr(value), count) for value, count in ranked]
 
 
 def _compute_missing_share(feature: Feature) -> float:
-    return float(_common(feature).num_missing / max(_count_rows(feature), 1))
+    return float(_get_common(feature).num_missing / max(_count_rows(feature), 1))
 
 
 def _count_rows(feature: Feature) -> int:
-    return int(_common(feature).num_missing + _common(feature).num_non_missing)
+    return int(_get_common(feature).num_missing + _get_common(feature).num_non_missing)
 
 
-def _common(feature: Feature) -> Any:
+def _get_common(feature: Feature) -> Any:
     return (feature.num_stats if feature.HasField("num_stats") else feature.string_stats).common_stats
 
 
-def _wrap(statistics: Statistics) -> statistics_pb2.DatasetFeatureStatisticsList:
+def _wrap_statistics(statistics: Statistics) -> statistics_pb2.DatasetFeatureStatisticsList:
     return statistics_pb2.DatasetFeatureStatisticsList(datasets=[statistics])
 
 

@@ -65,21 +65,21 @@ def compare_shares(before: float, before_rows: float, now: float, now_rows: floa
     else:
         hits = np.arange(max(0, total - before_rows, now - reach), now + 1)
     logs = (
-        _log_choose(total, hits)
-        + _log_choose(rows - total, now_rows - hits)
-        - _log_choose(np.array([rows]), np.array([now_rows]))
+        _compute_log_choose(total, hits)
+        + _compute_log_choose(rows - total, now_rows - hits)
+        - _compute_log_choose(np.array([rows]), np.array([now_rows]))
     )
     return Difference(size, min(1.0, 2 * float(np.exp(logs).sum())))
 
 
-def _log_choose(items: NDArray[np.float64] | float, chosen: NDArray[np.float64]) -> NDArray[np.float64]:
+def _compute_log_choose(items: NDArray[np.float64] | float, chosen: NDArray[np.float64]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = (
         special.gammaln(items + 1.0) - special.gammaln(chosen + 1.0) - special.gammaln(items - chosen + 1.0)
     )
     return result
 
 
-def exceed_rate(hits: float, rows: float, rate: float) -> Difference:
+def compare_rate(hits: float, rows: float, rate: float) -> Difference:
     """Return how much a share exceeds a rate: the upper tail of the binomial distribution."""
     if not hits or not rows:
         return Difference(0.0, 1.0)
@@ -124,7 +124,7 @@ def compare_numbers(before: ValueCounts, now: ValueCounts) -> Difference:
     if not before.total or not now.total:
         return Difference(0.0, 1.0)
     rows, others = now.total, before.total
-    up_to = now.up_to(before.high)
+    up_to = now.count_up_to(before.high)
     size = float(np.abs(up_to / rows - np.cumsum(before.count) / others).max())
     largest = 2 * math.exp(-2 * size**2 * rows * others / (rows + others))
     # Values of `now` in the gap before a bin are in it, and those above the last bin have one of their own.

@@ -138,7 +138,7 @@ def read_window(
         uncounted=columns.uncounted,
         sensitive=columns.sensitive,
     )
-    outputs = _count_outputs(shards)
+    outputs = _create_outputs(shards)
     rows: Counter[int] = Counter()
     rejections: Counter[str] = Counter()
     keyless: Counter[str] = Counter()
@@ -156,9 +156,9 @@ def read_window(
             if not batch.num_rows:
                 continue
             samples.add(shard.description.sample)
-            rejections.update(_count(batch.column(ERROR)))
+            rejections.update(_count_values(batch.column(ERROR)))
             batch = batch.filter(batch.column(ERROR).is_null())
-            rows.update(_count(batch.column(VERSION)))
+            rows.update(_count_values(batch.column(VERSION)))
             if shard.description.key and batch.column(KEY).null_count:
                 keyless[shard.description.key] += batch.column(KEY).null_count
             answered += pc.sum(pc.equal(batch.column(ROW), 0)).as_py() or 0
@@ -203,7 +203,7 @@ def read_first_outputs(
     end = start + datetime.timedelta(days=days) if start is not None else None
     if end is None or end > before:
         return None
-    outputs = _count_outputs(shards)
+    outputs = _create_outputs(shards)
     for shard in shards:
         names = [PREDICTION_PREFIX + name for name in outputs.columns]
         if not set(names) <= {*shard.schema.names}:
@@ -219,7 +219,7 @@ def _select_version(batch: pa.RecordBatch, version: int) -> pa.RecordBatch:
     )
 
 
-def _count_outputs(shards: Sequence[Shard]) -> TableStatistics:
+def _create_outputs(shards: Sequence[Shard]) -> TableStatistics:
     """Return empty statistics of the outputs with one number or string in each row."""
     types: dict[str, ColumnType] = {}
     for shard in shards:
@@ -268,7 +268,7 @@ def _rename_outputs(batch: pa.RecordBatch, outputs: TableStatistics) -> pa.Recor
     return pa.RecordBatch.from_arrays([batch.column(PREDICTION_PREFIX + name) for name in names], names=names)
 
 
-def _count(column: pa.Array) -> dict[Any, int]:
+def _count_values(column: pa.Array) -> dict[Any, int]:
     """Return the number of rows of each value, without nulls."""
     counted = pc.value_counts(column.drop_null())
     return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))

@@ -1,6 +1,7 @@
 """A loaded SavedModel, and its predictions for columns of values, rows of JSON, and serialized tf.Example."""
 
 import base64
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ class Predictor:
         """
         return to_rows(self._predict_finite(convert_rows(self.inputs, instances)))
 
-    @property
+    @functools.cached_property
     def signatures(self) -> tuple[str, ...]:
         """The names of the signatures that take rows: those of raw values, and of tf.Example."""
         return tuple(name for name in (SERVING_DEFAULT, SERVING_EXAMPLES) if name in self._model.signatures)

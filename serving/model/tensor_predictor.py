@@ -6,6 +6,7 @@ https://www.tensorflow.org/tfx/serving/api_rest#encoding_binary_values
 import base64
 import binascii
 import copy
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ class TensorPredictor:
                     "number of rows"
                 )
 
-    @property
+    @functools.cached_property
     def signatures(self) -> tuple[str, ...]:
         """The names of the signatures that take rows, the default first."""
         others = sorted(self._model.signatures.keys() - {_INTERNAL, SERVING_DEFAULT})

@@ -26,7 +26,7 @@ _WAITING_MESSAGES = 4
 # answers. A process that is killed loses them.
 _GATHER_SECONDS, _GATHER_ROWS = 0.2, 4_096
 # Answers have the processors first.
-_NICENESS = 5
+_NICENESS = 10
 
 
 class _Reports(logging.Handler):

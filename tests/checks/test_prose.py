@@ -30,6 +30,8 @@ LONG = " ".join(["word"] * 31)
         ('def f():\n    """Refuses a row."""', "start", "Refuses a row."),
         ('def f():\n    """Whether it is.\n\n    Too.\n    """', "start", "Whether it is."),
         ("async def written(): ...", "names", "written"),
+        ("def merged_rows(): ...", "functions", "merged_rows"),
+        ("class Table:\n    def _columns(self): ...", "functions", "_columns"),
     ],
 )
 def test_each_rule_finds_its_place(source: str, rule: str, text: str) -> None:
@@ -48,8 +50,10 @@ def test_plain_sentences_and_names_pass() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "def need(): ...",
-        "def merged_rows(): ...",
+        "def merge_rows(): ...",
+        "def _is_merged(): ...",
+        "class Rows:\n    def __len__(self): ...\n    def to_json(self): ...",
+        "@main.command()\ndef traffic(): ...",
         "def test_it_is_refused(): ...",
         "@property\ndef required(self): ...",
         "@pytest.fixture\ndef registered(): ...",
@@ -87,6 +91,7 @@ def test_all_counts_are_printed_also_those_of_zero(monkeypatch: pytest.MonkeyPat
 
 def test_a_violation_fails_with_the_command_that_lists_it(monkeypatch: pytest.MonkeyPatch) -> None:
     source = "found = 1  # It is made anew, and anew."
+    monkeypatch.setattr(prose, "list_files", list)
     monkeypatch.setattr(prose, "find_violations", lambda files: list(prose.check_python("oncall/a.py", source)))
     result = CliRunner().invoke(prose.main, [])
     assert result.exit_code == 1

@@ -11,8 +11,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from cli.errors import DataError
 from components.column_names import name_column
 from components.config import Comparison
-from components.gate.comparison import shifts
-from components.histograms import category_counts, number_counts, quantile
+from components.gate.comparison import compute_shifts
+from components.histograms import read_category_counts, read_number_counts, read_quantile
 from components.sensitive_statistics import is_sensitive
 from components.table_statistics import TableStatistics, list_columns, select_columns
 from schemas.features import ColumnType
@@ -58,7 +58,7 @@ def test_the_numbers_are_those_of_statistics_gen(parts: int) -> None:
         for key in ("num_missing", "num_non_missing", "tot_num_values"):
             assert getattr(our.common_stats, key) == getattr(their.common_stats, key), (name, key)
         if name == "town":
-            assert category_counts(ours[name]) == category_counts(feature)
+            assert read_category_counts(ours[name]) == read_category_counts(feature)
             assert our.unique == their.unique
             assert our.avg_length == pytest.approx(their.avg_length)
             continue
@@ -66,10 +66,10 @@ def test_the_numbers_are_those_of_statistics_gen(parts: int) -> None:
         assert (our.mean, our.std_dev) == pytest.approx((their.mean, their.std_dev))
         for part in ("low", "high", "count"):
             np.testing.assert_array_equal(
-                getattr(number_counts(ours[name]), part), getattr(number_counts(feature), part)
+                getattr(read_number_counts(ours[name]), part), getattr(read_number_counts(feature), part)
             )
-        assert [quantile(ours[name], share) for share in (0.1, 0.5, 0.9)] == [
-            quantile(feature, share) for share in (0.1, 0.5, 0.9)
+        assert [read_quantile(ours[name], share) for share in (0.1, 0.5, 0.9)] == [
+            read_quantile(feature, share) for share in (0.1, 0.5, 0.9)
         ]
 
 
@@ -81,12 +81,12 @@ def test_the_gate_finds_no_distance_to_statistics_gen() -> None:
     )
     comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "threshold": 0.1}})
     ours = statistics_pb2.DatasetFeatureStatisticsList(datasets=[count(columns)])
-    measured = shifts(statistics_of(columns), ours, schema, comparison, "drift")
+    measured = compute_shifts(statistics_of(columns), ours, schema, comparison, "drift")
     assert {shift.feature: shift.value for shift in measured} == pytest.approx(dict.fromkeys(TYPES, 0.0), abs=1e-9)
     # And to other rows the same distance as StatisticsGen's.
     other = build_columns(500, seed=1)
-    expected = shifts(statistics_of(columns), statistics_of(other), schema, comparison, "drift")
-    actual = shifts(
+    expected = compute_shifts(statistics_of(columns), statistics_of(other), schema, comparison, "drift")
+    actual = compute_shifts(
         statistics_of(columns),
         statistics_pb2.DatasetFeatureStatisticsList(datasets=[count(other)]),
         schema,
@@ -102,7 +102,7 @@ def test_values_of_a_list_count_one_by_one() -> None:
     statistics.add(pa.record_batch({"town": rows}))
     statistics.add(pa.record_batch({"town": pa.array([["Drama"], []], pa.list_(pa.string()))}))
     (feature,) = statistics.build().features
-    assert category_counts(feature) == {"Action": 2, "Drama": 2, "Comedy": 1}
+    assert read_category_counts(feature) == {"Action": 2, "Drama": 2, "Comedy": 1}
     common = feature.string_stats.common_stats
     assert (common.num_non_missing, common.num_missing, common.tot_num_values) == (3, 3, 5)
 
@@ -111,8 +111,8 @@ def test_only_missing_values_of_some_columns_are_counted() -> None:
     statistics = count(build_columns(100), uncounted=["town", "age"], sensitive=["rooms"])
     features = by_name(statistics)
     assert features["town"].string_stats.common_stats.num_missing > 5
-    assert category_counts(features["town"]) == {}
-    assert not number_counts(features["age"]).total
+    assert read_category_counts(features["town"]) == {}
+    assert not read_number_counts(features["age"]).total
     assert [name for name, feature in features.items() if is_sensitive(feature)] == ["rooms"]
     # A column that is not counted may have any type, such as a date of a timestamp.
     dates = TableStatistics({"age": "int"}, uncounted=["age"])
@@ -125,7 +125,7 @@ def test_nan_is_missing_and_infinity_is_not() -> None:
     statistics.add(pa.record_batch({"age": [float("nan"), 1.0, float("inf"), None]}))
     (feature,) = statistics.build().features
     assert (feature.num_stats.common_stats.num_missing, feature.num_stats.max) == (2, 1.0)
-    assert number_counts(feature).total == 2
+    assert read_number_counts(feature).total == 2
 
 
 def test_another_type_is_named() -> None:
@@ -146,6 +146,6 @@ def test_a_column_of_many_strings_keeps_the_most_frequent(monkeypatch: pytest.Mo
     for start in range(0, 100, 10):
         statistics.add(pa.record_batch({"town": [*["often"] * 5, *(f"town {start + n}" for n in range(10))]}))
     (feature,) = statistics.build().features
-    assert category_counts(feature)["often"] == 50
+    assert read_category_counts(feature)["often"] == 50
     assert feature.string_stats.unique == 101
     assert feature.string_stats.common_stats.tot_num_values == 150

@@ -11,9 +11,9 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx.utils import json_utils
 
 from benchmarks.wide import LABEL, write_table
-from components.batch_rows import batch_rows
+from components.batch_rows import compute_batch_rows
 from components.transform import analyzers, component
-from components.transform.raw_matrix import raw_matrix
+from components.transform.raw_matrix import build_raw_matrix
 from schemas.features import FeatureSet
 from serving.model.served_model import TransformGraph
 from trainer.config import Model
@@ -61,7 +61,7 @@ def test_a_column_adds_few_operations_to_transforms_graphs(tmp_path: Path) -> No
     analyzed, written = [], []
     for columns in (80, 240):
         asked = preprocessing(wide_features(columns))
-        analysis = analyzers.last_analysis(asked)
+        analysis = analyzers.load_analysis(asked)
         analyzed.append(operations(analysis._fed))
         empty = tmp_path / f"{columns}.gz"
         with tf.io.TFRecordWriter(str(empty), "GZIP"):
@@ -69,7 +69,7 @@ def test_a_column_adds_few_operations_to_transforms_graphs(tmp_path: Path) -> No
         folder = tmp_path / str(columns)
         component._trace_and_write(analysis.learn(str(empty)), asked, str(folder))
         written.append(operations(tf.saved_model.load(str(folder / "transform_fn")).transform_fn))
-    analyzers.last_analysis.cache_clear()
+    analyzers.load_analysis.cache_clear()
     for small, large in (analyzed, written):
         assert large - small <= 160 * _OPERATIONS_A_COLUMN
     # The first columns of each kind have what all share.
@@ -105,28 +105,28 @@ def test_columns_without_values_and_with_one_become_rows_in_their_order() -> Non
         tf.SparseTensor(np.array([[0, 0], [2, 0]]).reshape(-1, 2), [1.0, 3.0], [3, 1]),
         tf.SparseTensor(np.zeros([0, 2], np.int64), np.zeros(0, np.float32), [3, 0]),
     ]
-    actual = raw_matrix([sparse[0], tf.constant([7.0, 8.0, 9.0]), sparse[1]], -1.0)
+    actual = build_raw_matrix([sparse[0], tf.constant([7.0, 8.0, 9.0]), sparse[1]], -1.0)
     np.testing.assert_array_equal(actual, [[1, -1, 3], [7, 8, 9], [-1, -1, -1]])
 
 
 def test_a_second_value_of_a_row_is_an_error() -> None:
     twice = tf.SparseTensor([[0, 0], [0, 1]], [1.0, 2.0], [1, 2])
     with pytest.raises(tf.errors.InvalidArgumentError, match="is repeated"):
-        raw_matrix([twice], 0.0)
+        build_raw_matrix([twice], 0.0)
 
 
 def test_wide_tables_have_smaller_batches() -> None:
-    assert [batch_rows(columns, 8192) for columns in (1, 500, 2_000, 10**9)] == [8192, 8192, 2097, 1]
+    assert [compute_batch_rows(columns, 8192) for columns in (1, 500, 2_000, 10**9)] == [8192, 8192, 2097, 1]
 
 
 def test_a_graph_without_the_label_answers_as_with_it(tmp_path: Path) -> None:
     asked = preprocessing(wide_features(8))
-    analysis = analyzers.last_analysis(asked)
+    analysis = analyzers.load_analysis(asked)
     empty = tmp_path / "empty.gz"
     with tf.io.TFRecordWriter(str(empty), "GZIP"):
         pass
     component._trace_and_write(analysis.learn(str(empty)), asked, str(tmp_path))
-    analyzers.last_analysis.cache_clear()
+    analyzers.load_analysis.cache_clear()
     component.metadata_io.write_metadata(
         component.dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(asked.feature_spec)),
         str(tmp_path / "metadata"),

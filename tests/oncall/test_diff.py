@@ -92,7 +92,7 @@ def test_of_a_run_that_ended_early_one_line_says_what_it_did_not_make(
 ) -> None:
     runs.run(FIRST)
     stop = "train: age: 430>120 [OUT_OF_RANGE]"
-    error = Verdict([stop], ["train: sex: new [NEW]"]).error()
+    error = Verdict([stop], ["train: sex: new [NEW]"]).format_error()
     runs.run(SECOND, fails=("Gate", error, 3))
     diff = document("diff", FIRST, SECOND)
     assert diff["metrics"] == {}
@@ -162,7 +162,7 @@ def test_anomalies_are_those_of_the_validator_and_what_the_gate_made_of_them(run
 
 def test_a_gate_that_stopped_says_by_what_and_what_to_do(runs: Runs, oncall: Oncall, document: Document) -> None:
     verdict = Verdict(["train: age: 430>120", "train: sex: new"], ["train: job: a little old"])
-    runs.run(SECOND, fails=("Gate", verdict.error(), 3))
+    runs.run(SECOND, fails=("Gate", verdict.format_error(), 3))
     anomalies = document("anomalies", SECOND)
     assert anomalies["gate"] == "STOPPED the run"
     assert (anomalies["stops"], anomalies["advice"]) == (verdict.stops, ADVICE)

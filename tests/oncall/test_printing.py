@@ -35,6 +35,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setattr(printing, "_measure_terminal", lambda: width)
 
 
+@pytest.mark.integration
 def test_no_table_is_wider_than_the_terminal_and_no_id_is_broken(
     three_runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli.errors import DataError
-from components.example_gen.parts import in_parts, split_rules
+from components.example_gen.parts import assign_parts, collect_rules
 from schemas.curated.changes import changes
 from schemas.data import Data, ReadOptions
 from schemas.features import ColumnType, FeatureSet
@@ -132,7 +132,7 @@ def test_a_value_that_bounds_do_not_order_is_not_shown(tmp_path: Path) -> None:
         read_table = Table.of(str(path), divided, FEATURES, max_bad_rows=0)
         (batch,) = read_table.batches()
         with pytest.raises(DataError, match=f"a.csv:2: day: .*{MASK}") as refused:
-            in_parts(read_table, batch, split_rules(divided))
+            assign_parts(read_table, batch, collect_rules(divided))
         assert "CANARY" not in str(refused.value)
 
 

@@ -120,7 +120,7 @@ def test_costs_and_predictions_at_their_ends_give_a_threshold(declared: Decision
 @hypothesis.settings(max_examples=300)
 @hypothesis.given(
     seed=strategies.integers(0, 2**32 - 1),
-    rows=strategies.integers(1, 300),
+    rows=strategies.integers(1, 100),
     digits=strategies.integers(1, 7),
     false_positive=strategies.floats(0.01, 100),
     false_negative=strategies.floats(0.01, 100),

@@ -176,7 +176,7 @@ def test_a_budget_that_ends_within_a_trial_keeps_the_best_before(tmp_path: Path)
     assert (len(scores), scores[2]) == (3, None)
     assert heard[-2:] == [
         "trial 3 of 9 at most: stopped, as the budget is over",
-        f"the budget of 60 minutes is over after 2 trials: log_loss {min(scores[:2]):.4f} is the best",
+        f"the budget of 60 min is over after 2 trials: log_loss {min(scores[:2]):.4f} is the best",
     ]
     assert search.oracle.get_best_trials()[0].score == min(scores[:2])
 
@@ -186,7 +186,7 @@ def test_a_budget_in_which_no_trial_finishes_is_an_error(tmp_path: Path) -> None
     with pytest.raises(PipelineError) as stopped:
         search.search()
     assert str(stopped.value) == (
-        "training.search.minutes: no trial finished in 1e-09 minutes; raise it, or lower training.epochs"
+        "training.search.minutes: no trial finished in 1e-09 min; raise it, or lower training.epochs"
     )
 
 

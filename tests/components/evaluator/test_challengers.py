@@ -95,9 +95,9 @@ def test_both_are_far_better_than_the_constant_predictor(kind: str, monkeypatch:
     if kind == "regression":
         constant = ConstantPredictor(0, np.array([train.mean()]))
     else:
-        constant = ConstantPredictor.of_classes(np.bincount(train).astype(np.float64))
+        constant = ConstantPredictor.from_class_rows(np.bincount(train).astype(np.float64))
     for name, predict in models.items():
-        own, other = constant.losses(labels, predict(test.columns[IDS], test.columns[NUMBERS]))
+        own, other = constant.compute_losses(labels, predict(test.columns[IDS], test.columns[NUMBERS]))
         assert own.mean() < 0.8 * other.mean(), name
 
 
@@ -133,13 +133,15 @@ def test_undeclared_numbers_are_scaled_and_have_to_be_finite() -> None:
     label = sample.columns["label"]
     extra = 5000 + 1000 * (label + np.random.default_rng(4).normal(size=ROWS))
     sample.columns[NUMBERS] = np.concatenate([sample.columns[NUMBERS], extra[:, None].astype(np.float32)], axis=1)
-    columns = EncodedColumns.of(features, "")
+    columns = EncodedColumns.from_features(features, "")
     fitted, _ = fit_to_sample(settings, columns, sample, 2, 3)
     predicted = fitted.models[LINEAR](sample.columns[IDS], sample.columns[NUMBERS])
-    alone = fit_to_sample(settings, EncodedColumns.of(declare("binary"), ""), draw("binary", 1), 2, 3)[0].models[LINEAR]
-    constant = ConstantPredictor.of_classes(np.bincount(label).astype(np.float64))
+    alone = fit_to_sample(settings, EncodedColumns.from_features(declare("binary"), ""), draw("binary", 1), 2, 3)[
+        0
+    ].models[LINEAR]
+    constant = ConstantPredictor.from_class_rows(np.bincount(label).astype(np.float64))
     losses = [
-        constant.losses(label, values)[0].mean()
+        constant.compute_losses(label, values)[0].mean()
         for values in (predicted, alone(sample.columns[IDS], sample.columns[NUMBERS][:, :1]))
     ]
     assert losses[0] < losses[1] - 0.05
@@ -169,12 +171,12 @@ def test_a_challenger_that_rejects_rows_is_not_compared(monkeypatch: pytest.Monk
     predicted = challengers._predict_or_nan(models[LINEAR], test.columns[IDS], numbers, 2)
     assert (predicted.shape, np.isnan(predicted).all()) == ((ROWS,), True)
     assert challengers._predict_or_nan(models[LINEAR], test.columns[IDS], numbers, 3).shape == (ROWS, 3)
-    constant = ConstantPredictor.of_classes(np.bincount(labels).astype(np.float64))
+    constant = ConstantPredictor.from_class_rows(np.bincount(labels).astype(np.float64))
     columns = {LABELS: labels, WEIGHTS: np.ones(ROWS), CANDIDATE: np.full(ROWS, 0.4), LINEAR: predicted}
     resampling = Resampling("binary", metrics_of("binary"), 1, constant)
     errors = {"overall": resampling.resample((), RowSample.of(test.ids, columns), (LINEAR,))}
-    losses = PairedLosses.of(constant, labels, columns[CANDIDATE])
-    rows = JudgedRows(("no", "yes"), losses, ConstantComparison.of(constant, losses, None), errors=errors)
+    losses = PairedLosses.from_batch(constant, labels, columns[CANDIDATE])
+    rows = JudgedRows(("no", "yes"), losses, ConstantComparison.from_losses(constant, losses, None), errors=errors)
     text = _describe_challenger(outcomes[LINEAR], {"overall": {}}, rows, errors)["text"]
     assert text == "not compared: its predictions are not all numbers"
 
@@ -189,7 +191,7 @@ def compare(better: float, rows: int = 3000) -> tuple[JudgedRows, SliceErrors]:
     if not better:
         # As good, and differently wrong.
         own, other = (1 / (1 + np.exp(-logits[place])) for place in (0, 1))
-    constant = ConstantPredictor.of_classes(np.array([0.5, 0.5]))
+    constant = ConstantPredictor.from_class_rows(np.array([0.5, 0.5]))
     sample = RowSample.of(
         np.arange(rows, dtype=np.uint64),
         {LABELS: labels, WEIGHTS: np.ones(rows), CANDIDATE: own, LINEAR: other, TREES: other},
@@ -197,8 +199,8 @@ def compare(better: float, rows: int = 3000) -> tuple[JudgedRows, SliceErrors]:
     resampling = Resampling("binary", metrics_of("binary"), 1, constant)
     errors = {name: resampling.resample((), sample, (LINEAR, TREES)) for name in ("overall", "sex=Male")}
     errors = from_json(to_json(errors))
-    losses = PairedLosses.of(constant, labels, own)
-    comparison = ConstantComparison.of(constant, losses, errors["overall"].gains[CONSTANT].interval)
+    losses = PairedLosses.from_batch(constant, labels, own)
+    comparison = ConstantComparison.from_losses(constant, losses, errors["overall"].gains[CONSTANT].interval)
     outcomes = [ChallengerFit(LINEAR, rows=900, rows_of=9000, seconds=1.0), ChallengerFit(TREES, "ValueError: no")]
     return JudgedRows(("no", "yes"), losses, comparison, errors=errors, outcomes=outcomes), errors["overall"]
 
@@ -250,7 +252,7 @@ def test_predictions_that_are_all_the_same_have_no_interval_of_a_rank() -> None:
     labels = np.arange(300) % 2
     columns = {LABELS: labels, WEIGHTS: np.ones(300), CANDIDATE: np.full(300, 0.5)}
     sample = RowSample.of(np.arange(300, dtype=np.uint64), columns)
-    constant = ConstantPredictor.of_classes(np.array([0.5, 0.5]))
+    constant = ConstantPredictor.from_class_rows(np.array([0.5, 0.5]))
     errors = Resampling("binary", metrics_of("binary"), 1, constant).resample((), sample)
     assert errors.errors[CANDIDATE]["auc"] is None
     assert errors.errors[CANDIDATE]["log_loss"] is None

@@ -26,9 +26,9 @@ from components.evaluator.component import (
     DECISION_PROPERTY,
     INTERVALS_PROPERTY,
     BatchedEvaluatorExecutor,
-    _imbalance,
+    _read_imbalance,
 )
-from components.evaluator.evaluation import EvaluationReport, eval_config
+from components.evaluator.evaluation import EvaluationReport, build_eval_config
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.evaluator.sliced_predictions import LoadedModels, PredictAndSlice
 from components.example_gen.component import LABELS_PROPERTY
@@ -199,7 +199,7 @@ def _evaluate(
         {name: [made[name]] for name in ("examples", "model", "baseline_model", "hyperparameters") if name in made},
         {name: [made[name]] for name in ("evaluation", "blessing")},
         {
-            "eval_config": proto_utils.proto_to_json(eval_config(asked, "binary", has_costs=has_costs)),
+            "eval_config": proto_utils.proto_to_json(build_eval_config(asked, "binary", has_costs=has_costs)),
             "requirements": asked.model_dump_json(),
             "imbalance": "none",
             "example_splits": json_utils.dumps(["test"]),
@@ -679,7 +679,7 @@ def test_the_shares_of_train_are_put_back_where_a_search_chose_balanced_classes(
 )
 def test_a_search_goes_before_the_config(searched: dict[str, Any] | None, expected: str, tmp_path: Path) -> None:
     artifacts = None if searched is None else [_hyperparameters(tmp_path, searched)]
-    assert _imbalance("class_weights", artifacts) == expected
+    assert _read_imbalance("class_weights", artifacts) == expected
 
 
 def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:

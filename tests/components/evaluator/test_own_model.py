@@ -24,7 +24,7 @@ from components.evaluator.challengers import Encoder
 from components.evaluator.component import CHALLENGERS_PROPERTY, CONSTANT_PROPERTY
 from components.evaluator.evaluation import EvaluationReport
 from components.evaluator.own_columns import find_columns
-from components.evaluator.own_model import JudgingExecutor, own_eval_config
+from components.evaluator.own_model import JudgingExecutor, build_own_eval_config
 from schemas.features import FeatureSet
 
 pytestmark = pytest.mark.integration
@@ -138,7 +138,7 @@ def evaluate(
     model.uri = str(folder / "model")
     declared = Evaluation.model_validate({"split": "test", **evaluation})
     properties = {
-        "eval_config": proto_utils.proto_to_json(own_eval_config(declared, label)),
+        "eval_config": proto_utils.proto_to_json(build_own_eval_config(declared, label)),
         "requirements": declared.model_dump_json(),
         "example_splits": json_utils.dumps(["test"]),
         "fairness_indicator_thresholds": "null",

@@ -15,7 +15,7 @@ from tfx.utils import json_utils, proto_utils
 from cli.errors import PipelineError
 from components.config import Evaluation
 from components.evaluator.component import BatchedEvaluatorExecutor
-from components.evaluator.evaluation import EvaluationReport, eval_config
+from components.evaluator.evaluation import EvaluationReport, build_eval_config
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.evaluator.model_outputs import as_predictions
 from components.example_gen.component import LABELS_PROPERTY
@@ -84,7 +84,7 @@ def own_properties(evaluation: dict[str, Any]) -> dict[str, Any]:
     """Return the properties of an evaluation that this project's config declares."""
     declared = Evaluation.model_validate({"split": "eval", "min_rows_per_slice": 1, **evaluation})
     return {
-        "eval_config": proto_utils.proto_to_json(eval_config(declared, "binary")),
+        "eval_config": proto_utils.proto_to_json(build_eval_config(declared, "binary")),
         "requirements": declared.model_dump_json(),
         "example_splits": json_utils.dumps(["eval"]),
         "imbalance": "none",

@@ -13,7 +13,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from cli.errors import ConfigError
 from components.config import Evaluation, TfmaMetric
-from components.evaluator.tfma_metrics import RowMetric, check_metrics, find_features, metric_config
+from components.evaluator.tfma_metrics import RowMetric, build_metric_config, check_metrics, find_features
 
 
 def compute(metric: Any, labels: Any, predictions: Any, weights: Any = None) -> list[Any]:
@@ -29,7 +29,7 @@ def compute(metric: Any, labels: Any, predictions: Any, weights: Any = None) -> 
 
 
 def read(class_name: str) -> RowMetric:
-    return RowMetric(**json.loads(metric_config(TfmaMetric(class_name=class_name)).config))
+    return RowMetric(**json.loads(build_metric_config(TfmaMetric(class_name=class_name)).config))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -135,7 +135,7 @@ def test_a_metric_of_a_file_has_its_text_and_not_its_folder_in_the_config(tmp_pa
     (tmp_path / "own.py").write_text("class Own: ...\n")
     metric = TfmaMetric(class_name=f"{tmp_path / 'own.py'}:Own")
     assert metric.name == "own"
-    config: config_pb2.MetricConfig = metric_config(metric)
+    config: config_pb2.MetricConfig = build_metric_config(metric)
     assert "class Own: ..." in json.loads(json.loads(config.config)["code"])["text"]
     assert str(tmp_path) not in config.config
     assert str(tmp_path) not in Evaluation(metrics=(metric,)).without_paths().model_dump_json()
@@ -170,7 +170,7 @@ def test_the_features_that_a_class_of_the_user_asks_for_are_columns(
     (tmp_path / "own.py").write_text(_ASKS)
     metric = TfmaMetric.model_validate({"class_name": f"{tmp_path / 'own.py'}:Oldest", "config": config})
     if isinstance(expected, tuple):
-        assert find_features([metric_config(metric)], ["age", "hours"]) == expected
+        assert find_features([build_metric_config(metric)], ["age", "hours"]) == expected
         return
     with pytest.raises(ConfigError, match=re.escape(expected)):
         check_metrics([metric], ["age", "hours"])

@@ -18,7 +18,7 @@ from components.example_gen.component import (
     LABELS_PROPERTY,
     ROWS_PROPERTY,
     TableExecutor,
-    example_gen,
+    build_example_gen,
 )
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import load
@@ -53,7 +53,7 @@ def _to_typed(column: list[str]) -> pa.Array:
 
 def run(folder: Path, data: dict[str, Any], features: FeatureSet = FEATURES, workers: int = 1) -> Any:
     """Run the executor; return its artifact."""
-    component = example_gen(
+    component = build_example_gen(
         data=Data.model_validate({**SETTINGS, **data}), features=features, code_fingerprint="", files_are_here=False
     )
     examples = standard_artifacts.Examples()
@@ -170,7 +170,9 @@ def test_an_unchanged_table_is_reused_and_a_changed_one_is_read(warehouse: Wareh
             pipeline_name="p",
             pipeline_root=str(tmp_path / "artifacts"),
             components=[
-                example_gen(data=Data.model_validate({**SETTINGS, **data}), features=FEATURES, code_fingerprint="")
+                build_example_gen(
+                    data=Data.model_validate({**SETTINGS, **data}), features=FEATURES, code_fingerprint=""
+                )
             ],
             enable_cache=True,
             beam_pipeline_args=beam_args(load(CENSUS_CONFIG)),

@@ -31,10 +31,10 @@ from components.example_gen.component import (
     REJECTED_PROPERTY,
     ROWS_PROPERTY,
     TableExecutor,
-    _settings,
-    example_gen,
+    _read_settings,
+    build_example_gen,
 )
-from components.example_gen.shares import Shares, in_shares
+from components.example_gen.shares import Shares, assign_shares
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import load
 from schemas.data import Data
@@ -59,7 +59,7 @@ def run_example_gen(
 ) -> tuple[Any, Path]:
     """Run the executor; return its artifact and where that is."""
     data = Data.model_validate({"base": str(base), "splits": splits, **settings})
-    component = example_gen(data=data, features=features, code_fingerprint="")
+    component = build_example_gen(data=data, features=features, code_fingerprint="")
     examples = standard_artifacts.Examples()
     examples.uri = str(base / "out")
     config = load(CENSUS_CONFIG, ["beam.running_mode=multi_threading", f"beam.workers={workers}"])
@@ -82,14 +82,14 @@ def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) ->
     write(tmp_path / "a.csv", ["1,0,a,2026-01"])
     splits = {"train": {"files": "*.csv"}, **{name: {"source": "train", "fraction": 0.1} for name in SHARES}}
     data = Data.model_validate({"format": "csv", "base": str(tmp_path), "splits": splits})
-    component = example_gen(data=data, features=FEATURES, code_fingerprint="")
-    assert tuple(_settings(component.exec_properties)["splits"]) == SHARES
+    component = build_example_gen(data=data, features=FEATURES, code_fingerprint="")
+    assert tuple(_read_settings(component.exec_properties)["splits"]) == SHARES
 
 
 def assign(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
     hashes = row_hashes(pa.RecordBatch.from_pydict({"x": pa.array(range(rows), pa.int64())}), ["x"])
     bounds = {name: int(bound * 2**64) for name, bound in zip(shares, np.cumsum([*shares.values()]), strict=True)}
-    is_in_split = in_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
+    is_in_split = assign_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
     return {name: mine.tolist() for name, mine in is_in_split.items()}
 
 
@@ -378,7 +378,7 @@ def test_examples_are_those_of_the_stock_component(tmp_path: Path) -> None:
     data = Data.model_validate(
         {**config.data.model_dump(), "base": str(tmp_path / "in"), "splits": SPLITS, "missing_values": [""]}
     )
-    component = example_gen(data=data, features=FeatureSet.model_validate(declared), code_fingerprint="")
+    component = build_example_gen(data=data, features=FeatureSet.model_validate(declared), code_fingerprint="")
     mine = standard_artifacts.Examples()
     mine.uri = str(tmp_path / "mine")
     TableExecutor().Do({}, {"examples": [mine]}, component.exec_properties)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tfx.orchestration.pipeline import Pipeline
 
-from components.example_gen.component import example_gen
+from components.example_gen.component import build_example_gen
 from pipeline.config import pipeline_config
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import PipelineConfig
@@ -54,7 +54,7 @@ class Runs:
         pipeline = Pipeline(
             pipeline_name="p",
             pipeline_root=str(self.root / "artifacts"),
-            components=[example_gen(data=self.data, features=FEATURES, code_fingerprint="")],
+            components=[build_example_gen(data=self.data, features=FEATURES, code_fingerprint="")],
             enable_cache=True,
             beam_pipeline_args=beam_args(pipeline_config.load(CENSUS_CONFIG)),
         )

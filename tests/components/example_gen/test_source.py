@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfx.orchestration.pipeline import Pipeline
 
 from cli.errors import ConfigError, DataError
-from components.example_gen.component import ROWS_PROPERTY, example_gen
+from components.example_gen.component import ROWS_PROPERTY, build_example_gen
 from components.example_gen.source import build_source
 from pipeline.config import pipeline_config
 from pipeline.config.beam_args import beam_args
@@ -80,7 +80,9 @@ def run(folder: Path, component: str, number: int = 1, **data: Any) -> dict[str,
     )
     assert declared.example_gen is not None
     source = build_source(declared.example_gen)
-    checked = example_gen(data=declared, features=FEATURES, code_fingerprint="", source=source.outputs["examples"])
+    checked = build_example_gen(
+        data=declared, features=FEATURES, code_fingerprint="", source=source.outputs["examples"]
+    )
     (folder / "artifacts").mkdir(exist_ok=True)
     pipeline = Pipeline(
         pipeline_name="p",

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cli.errors import DataError
-from components.example_gen.parts import split_rules
+from components.example_gen.parts import collect_rules
 from components.example_gen.split_rows import SplitRows
 from pipeline.config import pipeline_config
 from schemas.tables.typed_columns import Table
@@ -29,11 +29,11 @@ def count_rows(folder: Path, rows: list[dict[str, Any]], splits: dict[str, Any],
     }
     (folder / "a.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     loaded = pipeline_config.load(folder / "a.yaml")
-    counts = SplitRows(split_rules(loaded.data))
+    counts = SplitRows(collect_rules(loaded.data))
     table = Table.of(str(folder / "a.csv"), loaded.data, loaded.feature_set, max_bad_rows=0)
     for batch in table.batches():
         counts.add("train", table, batch)
-    return counts.rows(list(loaded.data.splits))
+    return counts.count_rows(list(loaded.data.splits))
 
 
 SHARES = {"eval": {"source": "train", "fraction": 0.1}, "test": {"source": "train", "fraction": 0.2}}

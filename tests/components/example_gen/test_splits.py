@@ -23,14 +23,14 @@ from components.example_gen.component import (
     UNLABELLED_BY_SPLIT_PROPERTY,
 )
 from components.example_gen.split_findings import (
-    contradictory_labels,
-    copies_texts,
-    empty_classes,
-    labels_texts,
-    mostly_rows_of_train,
-    refuse_empty_classes,
-    rows_shared_with_train,
-    shares_in_train,
+    compute_train_shares,
+    describe_copies,
+    describe_labels,
+    find_contradictory_labels,
+    find_copied_splits,
+    find_empty_classes,
+    find_shared_rows,
+    reject_empty_classes,
 )
 from components.policy import Anomaly, judge
 from pipeline.config.pipeline_config import load
@@ -118,10 +118,10 @@ def test_few_distinct_rows_are_spread_whatever_their_labels(tmp_path: Path) -> N
         assert survived == pytest.approx(499 / 1316, abs=0.1)
     equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["spread"] == ["train"] and equal_rows["distinct_rows"] == {"train": 12}
-    assert copies_texts(equal_rows)[0] == "are spread: 12 distinct rows, fewer than 1,000"
-    assert not list(rows_shared_with_train(equal_rows, Validation()))
+    assert describe_copies(equal_rows)[0] == "are spread: 12 distinct rows, fewer than 1,000"
+    assert not list(find_shared_rows(equal_rows, Validation()))
     # All that is judged is in train too, which is a warning.
-    assert {(anomaly.where, anomaly.kind) for anomaly in mostly_rows_of_train(equal_rows)} == {
+    assert {(anomaly.where, anomaly.kind) for anomaly in find_copied_splits(equal_rows)} == {
         (split, "MOSTLY_ROWS_OF_TRAIN") for split in ("eval", "test")
     }
     assert not list(out.glob("rows-*"))
@@ -190,7 +190,7 @@ def test_many_distinct_rows_stay_together_whatever_their_labels_order_and_format
         artifact, out = run_example_gen(tmp_path / folder, SHARES, features=CATEGORIES, format=format)
         equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
         assert equal_rows["spread"] == [] and equal_rows["distinct_rows"] == {"train": 1500}
-        assert copies_texts(equal_rows)[0] == "stay together (1,500 distinct rows)"
+        assert describe_copies(equal_rows)[0] == "stay together (1,500 distinct rows)"
         assert equal_rows["in_train"]["eval"]["in_train"] == equal_rows["in_train"]["test"]["in_train"] == 0
         assert equal_rows["in_train"]["train"]["in_train"] == equal_rows["in_train"]["train"]["rows"]
         results.append({split: {row[0] for row in rows_of(out, split)} for split in SHARES})
@@ -216,7 +216,7 @@ def test_with_groups_neither_is_done(tmp_path: Path) -> None:
     artifact, _ = run_example_gen(tmp_path, SHARES, features=CATEGORIES, group_column="id")
     equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["grouped"] and not equal_rows["spread"]
-    assert not [text for text in copies_texts(equal_rows) if text.startswith(("stay", "are"))]
+    assert not [text for text in describe_copies(equal_rows) if text.startswith(("stay", "are"))]
 
 
 FILES: dict[str, Any] = {split: {"files": f"{split}.csv"} for split in ("train", "eval", "test")}
@@ -242,15 +242,15 @@ def test_rows_in_train_too_are_counted_and_a_split_made_of_them_stops_the_run(tm
         "train": {"rows": 1000, "contradictory": 0},
         "all": {"rows": 1500, "contradictory": 350},
     }
-    assert copies_texts(equal_rows) == ["rows in train too: eval 25.0%, test 100.0%; within train 20.0%"]
-    (anomaly,) = rows_shared_with_train(equal_rows, Validation())
+    assert describe_copies(equal_rows) == ["rows in train too: eval 25.0%, test 100.0%; within train 20.0%"]
+    (anomaly,) = find_shared_rows(equal_rows, Validation())
     assert judge([anomaly], Validation(), today=None).stops == [  # type: ignore[arg-type]
         "test: all: 300 of 300 rows (100.0%) have an equal row in train (in all features); 20.0% of train's rows have "
         "another, and at most 20.0% more may. Remove the copies from one of the two, or raise "
         "validation.train_overlap_margin [ROWS_SHARED_WITH_TRAIN]"
     ]
-    assert not list(rows_shared_with_train(equal_rows, Validation(train_overlap_margin=0.8)))
-    assert [anomaly.where for anomaly in rows_shared_with_train(equal_rows, Validation(train_overlap_margin=0.04))] == [
+    assert not list(find_shared_rows(equal_rows, Validation(train_overlap_margin=0.8)))
+    assert [anomaly.where for anomaly in find_shared_rows(equal_rows, Validation(train_overlap_margin=0.04))] == [
         "eval",
         "test",
     ]
@@ -266,11 +266,11 @@ def test_census_shares_the_rows_that_it_is_known_to_share(tmp_path: Path) -> Non
     read = {"ignored_columns": config.data.ignored_columns, "missing_values": config.data.missing_values}
     artifact, _ = run_example_gen(tmp_path, splits, features=config.feature_set, **read)
     equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
-    shares = shares_in_train(equal_rows)
+    shares = compute_train_shares(equal_rows)
     assert (round(shares["test"], 3), round(shares["train"], 3)) == (0.183, 0.195)
     assert equal_rows["contradictory"]["train"] == {"rows": 32561, "contradictory": 2123}
     assert read_property(artifact, FINDINGS_PROPERTY) == []
-    assert not list(rows_shared_with_train(equal_rows, Validation()))
+    assert not list(find_shared_rows(equal_rows, Validation()))
 
 
 def test_huge_inputs_are_sampled_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_huge_inputs_are_sampled_by_row(tmp_path: Path, monkeypatch: pytest.Monk
     assert equal_rows["in_train"]["train"]["rows"] == pytest.approx(1250, abs=150)
     shares = {split: counts["in_train"] / counts["rows"] for split, counts in equal_rows["in_train"].items()}
     assert shares == {"train": 1.0, "eval": pytest.approx(0.5, abs=0.08), "test": 0.0}
-    assert copies_texts(equal_rows)[0].endswith("within train 100.0%, of one in 8 rows")
+    assert describe_copies(equal_rows)[0].endswith("within train 100.0%, of one in 8 rows")
 
 
 def test_contradictory_labels_are_counted_and_warned_of_above_a_tenth(tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_contradictory_labels_are_counted_and_warned_of_above_a_tenth(tmp_path: 
         "train": {"rows": 1000, "contradictory": 60},
         "all": {"rows": 1004, "contradictory": 60},
     }
-    assert "60 rows of train (6.0%) equal one with another label" in copies_texts(equal_rows)
+    assert "60 rows of train (6.0%) equal one with another label" in describe_copies(equal_rows)
     assert read_property(artifact, FINDINGS_PROPERTY) == []
     equal_rows["contradictory"]["train"]["contradictory"] = 101
-    (anomaly,) = contradictory_labels(equal_rows, "survived")
+    (anomaly,) = find_contradictory_labels(equal_rows, "survived")
     verdict = judge([anomaly], Validation(), today=None)  # type: ignore[arg-type]
     assert not verdict.stops
     assert verdict.warnings[0].startswith("train: survived: 101 of 1,000 rows (10.1%) have a row that is equal in all")
@@ -318,7 +318,7 @@ def test_contradictory_numbers_are_counted(tmp_path: Path) -> None:
     equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["contradictory"]["train"] == {"rows": 7, "contradictory": 2}
     assert equal_rows["in_train"]["train"] == {"rows": 7, "in_train": 6}
-    assert labels_texts(read_property(artifact, LABELS_PROPERTY))[0].startswith("mean of train 2.286 (std 1.979), ")
+    assert describe_labels(read_property(artifact, LABELS_PROPERTY))[0].startswith("mean of train 2.286 (std 1.979), ")
 
 
 def test_a_class_without_rows_is_named_by_split_and_stops_the_run_in_train(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_a_class_without_rows_is_named_by_split_and_stops_the_run_in_train(tmp_p
         "test: survived: no row has the label 'yes'; found 30 of 'no': metrics that need every class are undefined there. "
         "Give 'test' more rows, or rows of other files [CLASS_WITHOUT_ROWS]"
     ]
-    assert labels_texts(read_property(artifact, LABELS_PROPERTY)) == ["yes: train 33.3%, eval 33.3%, test 0.0%"]
+    assert describe_labels(read_property(artifact, LABELS_PROPERTY)) == ["yes: train 33.3%, eval 33.3%, test 0.0%"]
     (tmp_path / "test.csv").rename(tmp_path / "train.csv")
     write(tmp_path / "test.csv", mixed)
     with pytest.raises(DataError, match="split 'train': no row has the label 'yes'; found 30 of 'no'. Every class"):
@@ -341,14 +341,14 @@ def test_a_class_without_rows_is_named_by_split_and_stops_the_run_in_train(tmp_p
 
 def test_several_classes_and_numbers_are_judged_too() -> None:
     labels = {"train": {"a": 5, "b": 3, "c": 9}, "eval": {"a": 1, "b": 0, "c": 0}}
-    refuse_empty_classes(labels)
-    (anomaly,) = empty_classes(labels, "y")
+    reject_empty_classes(labels)
+    (anomaly,) = find_empty_classes(labels, "y")
     assert anomaly.text.startswith("no row has the label 'b' or 'c'; found 1 of 'a': ")
-    assert labels_texts(labels) == ["c, a, b: train 52.9% 29.4% 17.6%, eval 0.0% 100.0% 0.0%"]
+    assert describe_labels(labels) == ["c, a, b: train 52.9% 29.4% 17.6%, eval 0.0% 100.0% 0.0%"]
     numbers = {"train": {"rows": 9, "mean": 4.0, "std": 0.0}, "eval": {"rows": 2, "mean": 4.0, "std": 0.0}}
-    assert not list(empty_classes(numbers, "y"))
+    assert not list(find_empty_classes(numbers, "y"))
     with pytest.raises(DataError, match="split 'train': all labels of its 9 rows are 4; there is nothing to learn"):
-        refuse_empty_classes(numbers)
+        reject_empty_classes(numbers)
 
 
 def test_rows_without_a_label_are_counted_by_split(tmp_path: Path) -> None:

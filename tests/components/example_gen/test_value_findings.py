@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.example_gen.value_findings import value_findings
+from components.example_gen.value_findings import find_unfit_values
 from components.policy import Anomaly
 from schemas.data import Data
 from schemas.features import FeatureSet
@@ -37,7 +37,7 @@ def count_values(path: Path, values: list[str], features: dict[str, Any], **labe
 
 
 def find_anomalies(path: Path, values: list[str], features: dict[str, Any] = NUMBER, **label: Any) -> list[Anomaly]:
-    return value_findings(count_values(path, values, features, **label))
+    return find_unfit_values(count_values(path, values, features, **label))
 
 
 @pytest.mark.parametrize("fill", ["9.969209968386869e+36", "1e20", "-1e30", "-999999", "1e6"])
@@ -76,7 +76,7 @@ def test_a_label_of_numbers_is_looked_at_too(tmp_path: Path) -> None:
     counts = count_values(
         tmp_path / "a.csv", ["1"] * 50, {"x": {"kind": "hash", "num_ids": 9}}, kind="regression", column="y"
     )
-    assert value_findings(counts) == []
+    assert find_unfit_values(counts) == []
     labels = tmp_path / "a.csv"
     labels.write_text("x,y\n" + "a,1.5\n" * 50 + "a,1e30\n")
     features = FeatureSet.model_validate(
@@ -90,7 +90,7 @@ def test_a_label_of_numbers_is_looked_at_too(tmp_path: Path) -> None:
     for batch in table.batches():
         again.add(batch, {"train": np.ones(len(batch.rows), dtype=bool)})
     again.locate(table.reader)
-    (anomaly,) = value_findings(again)
+    (anomaly,) = find_unfit_values(again)
     assert (
         anomaly.kind == "EXTREME_VALUES"
         and anomaly.feature == "y"
@@ -189,7 +189,7 @@ def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
     assert parts.present == whole.present
     assert parts.numbers["x"].exponents.tolist() == whole.numbers["x"].exponents.tolist()
     assert parts.numbers["x"].whole.values.tolist() == whole.numbers["x"].whole.values.tolist()
-    texts = [[anomaly.text for anomaly in value_findings(counts)] for counts in (whole, parts)]
+    texts = [[anomaly.text for anomaly in find_unfit_values(counts)] for counts in (whole, parts)]
     assert [len(lines) for lines in texts] == [2, 2]
     assert texts[1][1].split(", such")[0] == texts[0][1].split(", such")[0]
 
@@ -197,7 +197,7 @@ def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
 def test_a_file_of_fill_values_alone_is_named_beside_the_others(tmp_path: Path) -> None:
     counts = count_values(tmp_path / "a.csv", [str(n) for n in range(1, 100)], NUMBER)
     counts.merge(count_values(tmp_path / "b.csv", ["1e20", "1e20"], NUMBER))
-    (anomaly,) = value_findings(counts)
+    (anomaly,) = find_unfit_values(counts)
     assert (
         f"2 of 101 values are many decades from the others, which are below 128 in magnitude: 1e20 ({tmp_path}/b.csv), "
         in anomaly.text

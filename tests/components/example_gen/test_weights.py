@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from cli.errors import DataError
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
-from components.example_gen.split_findings import labels_texts
+from components.example_gen.split_findings import describe_labels
 from schemas.features import FeatureSet
 from tests.components.example_gen.test_component import FEATURES, run_example_gen
 
@@ -34,11 +34,11 @@ def test_examples_have_the_weights_and_labels_are_counted_by_them(tmp_path: Path
     assert json.loads(examples.get_string_custom_property(LABELS_PROPERTY))["train"] == {"0": 2, "1": 2}
     weights = json.loads(examples.get_string_custom_property(WEIGHTS_PROPERTY))
     assert weights == {"train": {"0": 2.5, "1": 7.5}, "eval": {"0": 1, "1": 3}}
-    assert labels_texts(weights) == ["1: train 75.0%, eval 75.0%"]
+    assert describe_labels(weights) == ["1: train 75.0%, eval 75.0%"]
     # Weights whose sum is 1 over the whole table.
     small = {split: {label: weight / 14 for label, weight in counts.items()} for split, counts in weights.items()}
-    assert labels_texts(small) == labels_texts(weights)
-    assert labels_texts({"train": {"0": 0, "1": 0}}) == ["1: train 0.0%"]
+    assert describe_labels(small) == describe_labels(weights)
+    assert describe_labels({"train": {"0": 0, "1": 0}}) == ["1: train 0.0%"]
 
 
 def test_the_labels_of_a_regression_have_a_weighted_mean(tmp_path: Path) -> None:

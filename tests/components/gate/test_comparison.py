@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.config import Comparison
-from components.gate.comparison import Shift, shifts
+from components.gate.comparison import Shift, compute_shifts
 from tests.statistics import statistics_of
 
 
@@ -17,7 +17,7 @@ def shift(before: Any, now: Any) -> Shift:
     schema = text_format.Parse(f'feature {{ name: "x" type: {kind} }}', schema_pb2.Schema())
     comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "threshold": 0.1}})
     both = [statistics_of({"x": list(values)}) for values in (before, now)]
-    (measured,) = shifts(both[0], both[1], schema, comparison, "drift")
+    (measured,) = compute_shifts(both[0], both[1], schema, comparison, "drift")
     return measured
 
 

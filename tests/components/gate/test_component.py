@@ -16,8 +16,8 @@ from components.example_gen.component import LABELS_PROPERTY
 from components.example_validator.anomalies import list_anomalies, mask_values
 from components.example_validator.validation import find_anomalies
 from components.gate.anomaly_rows import Concerned
-from components.gate.comparison import Side, shifts
-from components.gate.component import _few_rows
+from components.gate.comparison import Side, compute_shifts
+from components.gate.component import _find_few_rows
 from components.gate.derived_ids import find_derived_out_of_range
 from components.policy import Anomaly, judge
 from components.sensitive_statistics import mark_sensitive
@@ -112,14 +112,16 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
 )
 def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: list[Any], rows_text: str) -> None:
     name = "age" if kind.startswith("FLOAT") else "job"
-    assert Concerned(statistics_of({"age": ages, "job": jobs}), SCHEMA).rows(kind, name) == rows_text
+    assert Concerned(statistics_of({"age": ages, "job": jobs}), SCHEMA).describe_rows(kind, name) == rows_text
 
 
 def test_distances_name_measure_value_threshold_and_what_moved() -> None:
     before = statistics([float(i) for i in range(100)], ["clerk"] * 50 + ["cook"] * 50)
     now = statistics([float(i + 50) for i in range(100)], ["clerk"] * 90 + ["cook"] * 10)
     comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "threshold": 0.1}})
-    job, age = sorted(shifts(before, now, SCHEMA, comparison, "skew"), key=lambda shift: shift.feature, reverse=True)
+    job, age = sorted(
+        compute_shifts(before, now, SCHEMA, comparison, "skew"), key=lambda shift: shift.feature, reverse=True
+    )
     # The schema's own comparator goes before the config's.
     assert str(job) == (
         "L-infinity distance 0.4000, at most 0.2; moved most: 'clerk' 50.0% to 90.0%, 'cook' 50.0% to 10.0%"
@@ -130,9 +132,9 @@ def test_distances_name_measure_value_threshold_and_what_moved() -> None:
     assert age.moved[0][0] == "above 99"
     assert age.moved[0][2] == pytest.approx(0.5, abs=0.02)
     # The schema has no comparator for drift, so that the config's holds for both.
-    assert {shift.measure for shift in shifts(before, now, SCHEMA, comparison, "drift")} == {"Jensen-Shannon"}
-    assert shifts(before, now, SCHEMA, Comparison(), "drift") == []
-    assert not any(shift.exceeded for shift in shifts(before, before, SCHEMA, comparison, "skew"))
+    assert {shift.measure for shift in compute_shifts(before, now, SCHEMA, comparison, "drift")} == {"Jensen-Shannon"}
+    assert compute_shifts(before, now, SCHEMA, Comparison(), "drift") == []
+    assert not any(shift.exceeded for shift in compute_shifts(before, before, SCHEMA, comparison, "skew"))
 
 
 def test_distances_are_those_that_tfdv_itself_measures() -> None:
@@ -147,7 +149,11 @@ def test_distances_are_those_that_tfdv_itself_measures() -> None:
     theirs = {f"drift {i.path.step[0]}": i.drift_measurements[0].value for i in drift}
     theirs |= {f"skew {i.path.step[0]}": i.skew_measurements[0].value for i in skew}
     sides: tuple[Side, ...] = ("drift", "skew")
-    ours = {f"{side} {s.feature}": s.value for side in sides for s in shifts(before, now, schema, Comparison(), side)}
+    ours = {
+        f"{side} {s.feature}": s.value
+        for side in sides
+        for s in compute_shifts(before, now, schema, Comparison(), side)
+    }
     assert set(ours) == {"drift age", "drift job", "skew job"}
     assert ours == theirs
 
@@ -197,7 +203,7 @@ def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
     examples = standard_artifacts.Examples()
     labels = {"train": {"no": 90, "yes": 30}, "test": {"no": 12, "yes": 6}}
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
-    (anomaly,) = _few_rows(examples, evaluation, label)
+    (anomaly,) = _find_few_rows(examples, evaluation, label)
     (line,) = judge([anomaly], Validation(), today=DAY).warnings
     assert line == (
         "test: bought: rows of test: 18, must be at least 20 (evaluation.min_rows); give 'test' more rows; no model will "
@@ -205,7 +211,7 @@ def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
     )
     stop = Validation.model_validate({"severities": [{"anomaly": "TOO_FEW_ROWS", "severity": "stop"}]})
     assert judge([anomaly], stop, today=DAY).stops == [line]
-    assert _few_rows(examples, evaluation.model_copy(update={"min_rows": 18}), label) == []
+    assert _find_few_rows(examples, evaluation.model_copy(update={"min_rows": 18}), label) == []
 
 
 def test_the_rows_of_a_regression_are_counted_too() -> None:
@@ -213,7 +219,7 @@ def test_the_rows_of_a_regression_are_counted_too() -> None:
     evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "rmse", "upper_bound": 5}]})
     examples = standard_artifacts.Examples()
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps({"test": {"rows": 7, "mean": 1.0, "std": 2.0}}))
-    (anomaly,) = _few_rows(examples, evaluation, label)
+    (anomaly,) = _find_few_rows(examples, evaluation, label)
     assert (anomaly.where, anomaly.feature, anomaly.text[:16]) == ("test", "price", "rows of test: 7,")
 
 
@@ -230,6 +236,6 @@ def test_of_a_sensitive_column_neither_anomalies_nor_shifts_show_values() -> Non
         "train: job: Unexpected string values",
     }
     comparison = Comparison.model_validate({"default": {"threshold": 0.1}})
-    moved = [str(shift) for shift in shifts(before, now, SCHEMA, comparison, "drift")]
+    moved = [str(shift) for shift in compute_shifts(before, now, SCHEMA, comparison, "drift")]
     assert len(moved) == 2 and all("moved most: <masked> 0.0% to " in line for line in moved)
     assert not any(value in f"{lines} {moved} {anomalies_of_split}" for value in ("987", "CANARY", "clerk"))

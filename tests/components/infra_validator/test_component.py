@@ -75,15 +75,15 @@ def test_a_model_that_is_served_as_it_should_be_is_blessed(
 
 @pytest.fixture(scope="module")
 def running(model: Path) -> Iterator[Any]:
-    """Yield one server of the model, as `_server` starts it."""
-    with component._server(model, 120) as server:
+    """Yield one server of the model, as `_start_server` starts it."""
+    with component._start_server(model, 120) as server:
         yield server
 
 
 @pytest.fixture
 def one_server(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have InfraValidator use the server that runs."""
-    monkeypatch.setattr(component, "_server", lambda folder, timeout: nullcontext(running))
+    monkeypatch.setattr(component, "_start_server", lambda folder, timeout: nullcontext(running))
 
 
 @pytest.mark.usefixtures("one_server")
@@ -102,10 +102,10 @@ def test_a_replay_is_part_of_the_measurements(model: Path, tmp_path: Path) -> No
     assert json.loads(infra_blessing.get_string_custom_property("measured"))["replay"]["rows"] == 120
     summary = InfraValidatorSummary.read({"blessing": [infra_blessing.mlmd_artifact]})
     assert summary.headline.endswith("; replay: 0.00% of 120 decisions of version 1 changed")
-    assert summary.lines() == []
+    assert summary.format_lines() == []
     assert summary.replay is not None
     changed = {**summary.replay, "changed": 3, "slices": [{"name": "color=red", "rows": 30, "changed": 3}]}
-    lines = replace(summary, replay=changed).lines()
+    lines = replace(summary, replay=changed).format_lines()
     assert lines == [("replay", "10.00% of 30 decisions of color=red changed")]
 
 
@@ -157,8 +157,8 @@ def test_a_model_of_another_origin_is_sent_rows_if_there_are_examples(
     limits = infra_validator_pb2.ValidationSpec(max_loading_time_seconds=120, num_tries=2)
     properties = {"validation_spec": proto_utils.proto_to_json(limits)}
     spec = proto_utils.proto_to_json(infra_validator_pb2.RequestSpec(num_examples=3))
-    with component._server(tmp_path / "Format-Serving", 120) as server:
-        monkeypatch.setattr(component, "_server", lambda folder, timeout: nullcontext(server))
+    with component._start_server(tmp_path / "Format-Serving", 120) as server:
+        monkeypatch.setattr(component, "_start_server", lambda folder, timeout: nullcontext(server))
         for count, request_spec in ((0, {}), (3, {"request_spec": spec})):
             blessing = standard_artifacts.InfraBlessing()
             blessing.uri = str(tmp_path / f"blessing-{count}")

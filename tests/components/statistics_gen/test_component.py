@@ -15,7 +15,7 @@ from tfx.components.statistics_gen import executor as stock
 from tfx.types import artifact_utils, standard_artifacts
 
 from cli.errors import DataError
-from components.histograms import QUANTILES, category_counts, number_counts, quantile
+from components.histograms import QUANTILES, read_category_counts, read_number_counts, read_quantile
 from components.schema_gen.component import infer
 from components.statistics_gen import component
 from components.statistics_gen.component import WRITTEN_BINS, StatisticsExecutor
@@ -136,12 +136,12 @@ def test_weighted_statistics_are_those_of_the_stock_component(examples: Any, tmp
 
 def test_values_of_lists_are_counted_and_have_a_domain(examples: Any, tmp_path: Path) -> None:
     """Split at `e` and `n`: `clerk` is `cl` and `rk`, and `since` is `si` and `ce`."""
-    jobs = category_counts(features(ours(examples, tmp_path / "plain"), "train")["job"])
+    jobs = read_category_counts(features(ours(examples, tmp_path / "plain"), "train")["job"])
     delimiters = json.dumps({"job": "e", "late": "n"})
     split = execute(StatisticsExecutor(), examples, tmp_path / "lists", **PROPERTIES, delimiters=delimiters)
     job = features(split, "train")["job"]
     assert job.string_stats.common_stats.num_non_missing == sum(jobs.values())
-    values = category_counts(job)
+    values = read_category_counts(job)
     expected = {"cook": jobs["cook"], "cl": jobs["clerk"], "rk": jobs["clerk"], "Bäck": jobs["Bäcker"]}
     assert {name: values[name] for name in expected} == expected
     train = tfdv.load_stats_binary(f"{split.uri}/Split-train/FeatureStats.pb")
@@ -166,18 +166,18 @@ def test_numbers_have_true_counts_and_quantiles(examples: Any, tmp_path: Path) -
         actual = features(mine, split)
         assert [name for name, feature in actual.items() if feature.custom_stats] == ["age", "kids"]
         kids = values(examples, split, "kids")
-        counts = number_counts(actual["kids"])
+        counts = read_number_counts(actual["kids"])
         assert counts.is_exact
         assert dict(zip(counts.low, counts.count, strict=True)) == dict(Counter(kids.tolist()))
         ages = values(examples, split, "age")
-        counts = number_counts(actual["age"])
+        counts = read_number_counts(actual["age"])
         # Bins of the artifact are bounded; the quantiles are from many more.
         assert len(counts.low) <= WRITTEN_BINS and counts.total == len(ages)
         edges = np.linspace(ages.min(), ages.max(), 25)[1:]
-        assert np.abs(counts.up_to(edges) - (ages[:, None] <= edges).sum(axis=0)).max() <= 0.002 * len(ages)
+        assert np.abs(counts.count_up_to(edges) - (ages[:, None] <= edges).sum(axis=0)).max() <= 0.002 * len(ages)
         for column, numbers in (("kids", kids), ("age", ages)):
             expected = [np.quantile(numbers, share, method="inverted_cdf") for share in QUANTILES]
-            assert [quantile(actual[column], share) for share in QUANTILES] == expected
+            assert [read_quantile(actual[column], share) for share in QUANTILES] == expected
 
 
 def test_the_readers_of_tfdv_read_the_artifact(examples: Any, tmp_path: Path) -> None:
@@ -193,15 +193,15 @@ def test_the_readers_of_tfdv_read_the_artifact(examples: Any, tmp_path: Path) ->
 def test_one_two_three(shards: int) -> None:
     (dataset,) = statistics_of({"n": [1, 2, 3, None] * 1000, "x": [1.0, 2.0, 3.0, None] * 1000}, shards=shards).datasets
     for feature in dataset.features:
-        assert [quantile(feature, share) for share in QUANTILES] == [1, 1, 2, 3, 3]
-        assert number_counts(feature).count.tolist() == [1000, 1000, 1000]
+        assert [read_quantile(feature, share) for share in QUANTILES] == [1, 1, 2, 3, 3]
+        assert read_number_counts(feature).count.tolist() == [1000, 1000, 1000]
 
 
 def test_whole_numbers_are_exact_up_to_the_bound() -> None:
     ids = np.random.default_rng(1).permutation(50_000) * 7919
     (dataset,) = statistics_of({"id": ids}, shards=2).datasets
     expected = [np.quantile(ids, share, method="inverted_cdf") for share in QUANTILES]
-    assert [quantile(dataset.features[0], share) for share in QUANTILES] == expected
+    assert [read_quantile(dataset.features[0], share) for share in QUANTILES] == expected
 
 
 def test_a_shard_is_read_once_and_by_the_thousand(
@@ -212,12 +212,12 @@ def test_a_shard_is_read_once_and_by_the_thousand(
 
     def count_batches(path: str, *columns: Any) -> Iterator[pa.RecordBatch]:
         read[path] += 1
-        for batch in record_batches(path, *columns):
+        for batch in read_record_batches(path, *columns):
             rows.append(len(batch))
             yield batch
 
-    record_batches = component.record_batches
-    monkeypatch.setattr(component, "record_batches", count_batches)
+    read_record_batches = component.read_record_batches
+    monkeypatch.setattr(component, "read_record_batches", count_batches)
     ours(examples, tmp_path)
     assert len(read) == SHARDS + 1 and set(read.values()) == {1}
     assert rows == [ROWS] * (SHARDS + 1)

@@ -20,13 +20,13 @@ from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from components.config import Comparison
 from components.example_validator.anomalies import list_anomalies
 from components.example_validator.validation import find_anomalies
-from components.gate.comparison import shifts
-from components.histograms import category_counts, number_counts
+from components.gate.comparison import compute_shifts
+from components.histograms import read_category_counts, read_number_counts
 from components.schema_gen.component import infer
 from components.sensitive_statistics import is_sensitive
 from components.statistics_gen.component import StatisticsExecutor, StatisticsGen
-from components.statistics_gen.record_batches import record_batches
-from components.transform.category_tables import fingerprint_ids
+from components.statistics_gen.record_batches import read_record_batches
+from components.transform.category_tables import compute_fingerprint_ids
 from components.transform.preprocessing import preprocessing_fn
 from schemas.curated.derived_features import complete_schema, find_curated
 from schemas.curated.schema_file import check_schema
@@ -87,7 +87,7 @@ def write_examples(path: Path, features: FeatureSet, rows: list[dict[str, Any]])
 
 def read_statistics_columns(path: Path, features: FeatureSet) -> dict[str, list[Any]]:
     """Return the values of the derived features that are counted, None where there is none."""
-    (batch,) = record_batches(str(path), features.column_types, {}, features.derived_columns)
+    (batch,) = read_record_batches(str(path), features.column_types, {}, features.derived_columns)
     assert batch.schema.names == [*features.column_types, *features.derived_columns]
     columns = {name: batch.column(name).to_pylist() for name in features.derived_columns}
     return {name: [value if value is None else value[0] for value in column] for name, column in columns.items()}
@@ -113,7 +113,7 @@ def encode(values: list[Any], kind: str) -> list[Any]:
     """Return values as the features of `KINDS` encode them."""
     if kind == "hash":
         strings = [value or b"?" for value in values]
-        return fingerprint_ids(tf.constant([strings]), [10**9])[0].numpy().tolist()  # type: ignore[no-any-return]
+        return compute_fingerprint_ids(tf.constant([strings]), [10**9])[0].numpy().tolist()  # type: ignore[no-any-return]
     return [{"numeric": NO_NUMBER, "identity": NO_ID}[kind] if value is None else value for value in values]
 
 
@@ -237,9 +237,9 @@ def test_derived_features_have_statistics(statistics: Splits) -> None:
     assert (rate.min, rate.mean, rate.max) == (2.0, 2.0, 2.0)
     # Rows of odd numbers weigh 2, and the missing ones are even.
     assert rate.common_stats.weighted_common_stats.num_non_missing == 450 - 30
-    assert number_counts(features["rate"]).low.tolist() == [2.0]
-    assert set(category_counts(features["is_far"])) == {"false", "true"}
-    assert set(category_counts(features["tags"])) == {"a", "b"}
+    assert read_number_counts(features["rate"]).low.tolist() == [2.0]
+    assert set(read_category_counts(features["is_far"])) == {"false", "true"}
+    assert set(read_category_counts(features["tags"])) == {"a", "b"}
     assert features["is_dear"].type == statistics_pb2.FeatureNameStatistics.INT
     # Of a column without any value TFDV does not know the type.
     assert features["never"].string_stats.common_stats.num_missing == ROW_COUNT
@@ -267,7 +267,7 @@ def test_the_gate_measures_derived_features(statistics: Splits) -> None:
     comparison = Comparison.model_validate({"default": {"threshold": 0.05}})
     schema = infer_types(statistics["train"])
     for side in ("drift", "skew"):
-        distances = shifts(statistics["train"], statistics["later"], schema, comparison, side)  # type: ignore[arg-type]
+        distances = compute_shifts(statistics["train"], statistics["later"], schema, comparison, side)  # type: ignore[arg-type]
         assert [shift.feature for shift in distances if shift.exceeded] == ["rate"]
         assert distances[0].moved[0][0] == "<masked>"
         # No value of it is anywhere, so there is nothing to measure.

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
 from cli.errors import DataError
-from components.statistics_gen.record_batches import record_batches
+from components.statistics_gen.record_batches import read_record_batches
 from schemas.features import ColumnType
 
 TYPES: dict[str, ColumnType] = {"age": "float", "job": "string", "kids": "int", "rare": "string"}
@@ -41,7 +41,7 @@ def test_batches_are_those_of_tfx(tmp_path: Path, name: str) -> None:
     records = [example(number) for number in range(100)]
     decoder = example_coder.ExamplesToRecordBatchDecoder()
     expected = [decoder.DecodeBatch(records[start : start + 40]).select(list(TYPES)) for start in (0, 40, 80)]
-    batches = list(record_batches(write(tmp_path / name, records), TYPES, rows=40))
+    batches = list(read_record_batches(write(tmp_path / name, records), TYPES, rows=40))
     assert batches == expected
     assert batches[0].column("rare").type == pa.null()
 
@@ -53,24 +53,24 @@ def test_the_values_of_a_list_are_one_by_one(tmp_path: Path) -> None:
         return tf.train.Example(features=tf.train.Features(feature={"tags": feature})).SerializeToString()
 
     path = write(tmp_path / "a.gz", [record("a.b| c"), record(None), record("c"), record("")])
-    (batch,) = record_batches(path, {"tags": "string"}, {"tags": "|"})
+    (batch,) = read_record_batches(path, {"tags": "string"}, {"tags": "|"})
     assert batch.column("tags").to_pylist() == [[b"a.b", b"c"], None, [b"c"], None]
-    (batch,) = record_batches(path, {"tags": "string"}, {"tags": "."})
+    (batch,) = read_record_batches(path, {"tags": "string"}, {"tags": "."})
     assert batch.column("tags").to_pylist() == [[b"a", b"b| c"], None, [b"c"], None]
 
 
 def test_a_file_without_records_has_no_batches(tmp_path: Path) -> None:
-    assert list(record_batches(write(tmp_path / "a.gz", []), TYPES)) == []
+    assert list(read_record_batches(write(tmp_path / "a.gz", []), TYPES)) == []
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "a.tfrecord", [example(1), example(2)]))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DataError, match=f"^{path}: cannot be read: "):
-        list(record_batches(str(path), TYPES))
+        list(read_record_batches(str(path), TYPES))
 
 
 def test_values_of_another_type_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gz", [example(1)])
     with pytest.raises(DataError, match="cannot be read: .*kids"):
-        list(record_batches(path, {"kids": "float"}))
+        list(read_record_batches(path, {"kids": "float"}))

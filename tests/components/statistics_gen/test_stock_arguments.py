@@ -108,8 +108,8 @@ def test_the_stock_executor_does_what_options_ask_for(
     theirs = execute(stock.Executor(), inputs, tmp_path / "stock", **properties)
     assert features(ours) == features(theirs)
     assert "StatisticsGen: the executor of stock TFX does the work, since stats_options are given" in caplog.text
-    assert component._why_stock(inputs, {"sample_rate_by_split": '{"train": 1.0}'}) == "sample rates are given"
-    assert component._why_stock(inputs, {"sharded_stats_output": True}) == "sharded output is asked for"
+    assert component._explain_stock(inputs, {"sample_rate_by_split": '{"train": 1.0}'}) == "sample rates are given"
+    assert component._explain_stock(inputs, {"sharded_stats_output": True}) == "sharded output is asked for"
 
 
 def test_a_schema_turns_whole_numbers_into_categories(

@@ -9,7 +9,7 @@ from tensorflow_data_validation.utils import quantiles_util
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx_bsl import sketches
 
-from components.statistics_gen.tfdv_histograms import equal_width_histogram, quantiles_histogram
+from components.statistics_gen.tfdv_histograms import build_equal_width_histogram, build_quantiles_histogram
 
 _RANDOM = np.random.default_rng(7)
 _INF = np.inf
@@ -49,8 +49,8 @@ def quantiles(values: Any, buckets: int) -> tuple[Any, Any]:
 def test_histograms_are_those_of_tfdv(name: str, buckets: int) -> None:
     values = COLUMNS[name]
     edges, counts = quantiles(values, buckets)
-    assert_equal(quantiles_histogram(edges, counts), quantiles_util.generate_quantiles_histogram(edges, counts))
+    assert_equal(build_quantiles_histogram(edges, counts), quantiles_util.generate_quantiles_histogram(edges, counts))
     finite = values[np.isfinite(values)]
     extremes = (finite.min(), finite.max()) if len(finite) else (_INF, -_INF)
     asked = (edges, counts, *extremes, 10, int((values == _INF).sum()))
-    assert_equal(equal_width_histogram(*asked), quantiles_util.generate_equi_width_histogram(*asked))
+    assert_equal(build_equal_width_histogram(*asked), quantiles_util.generate_equi_width_histogram(*asked))

@@ -256,9 +256,9 @@ def test_the_data_is_read_once_to_learn_and_once_to_encode(tmp_path: Path, monke
         graphs["traces"] += 1
         return whole_preprocessing(inputs, custom_config)
 
-    whole_batches, whole_preprocessing = analyzers.batches, preprocessing.preprocessing_fn
+    whole_batches, whole_preprocessing = analyzers.map_batches, preprocessing.preprocessing_fn
     for module in (analyzers, component):
-        monkeypatch.setattr(module, "batches", counted_batches)
+        monkeypatch.setattr(module, "map_batches", counted_batches)
     monkeypatch.setattr(preprocessing, "preprocessing_fn", counted_preprocessing)
     train = [_rows(REGRESSION, 300, 1), _rows(REGRESSION, 200, 2)]
     place = Place(tmp_path, REGRESSION, {"train": train, "eval": [_rows(REGRESSION, 50, 3)]})

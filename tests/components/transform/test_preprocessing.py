@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.transform.component import BatchedTransformExecutor
-from components.transform.preprocessing import ENCODERS, cross_field, cross_ids
+from components.transform.preprocessing import ENCODERS, compute_cross_ids, escape_cross_field
 from schemas.features import KINDS, Cross, FeatureSet, Input, Timestamp
 from tests.components.transform.test_component import Place, read_columns
 
@@ -172,5 +172,5 @@ def test_a_raw_id_of_minus_one_is_out_of_range_and_not_missing() -> None:
 def test_crossed_categories_cannot_run_into_each_other() -> None:
     texts = {"a": tf.constant(["x\x1fy", "x", "x\x1e", "x\x1e\x1f"]), "b": tf.constant(["z", "y\x1fz", "\x1fz", "z"])}
     cross = Cross(features=("a", "b"), num_ids=1_000_000)
-    ids = cross_ids(cross, {name: cross_field(text) for name, text in texts.items()})
+    ids = compute_cross_ids(cross, {name: escape_cross_field(text) for name, text in texts.items()})
     assert len({*ids.numpy().tolist()}) == 4

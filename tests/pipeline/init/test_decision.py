@@ -53,14 +53,14 @@ def test_a_column_without_values_in_train_or_test_is_left_out(tmp_path: Path) ->
     test = rows(100, score=lambda number: number / 7, rank="")
     starter = start(tmp_path, train, test)
     assert dict(starter.decision.ignored) == {"score": "has no value in train", "rank": "has no value in test"}
-    assert "'score' has no value in train: left out" in starter.decision.notes.texts()
+    assert "'score' has no value in train: left out" in starter.decision.notes.texts
 
 
 def test_missing_shares_are_judged_in_train_and_in_test(tmp_path: Path) -> None:
     train = rows(400, rank=lambda number: number % 7)
     test = rows(100, rank=lambda number: "" if number % 2 else number % 7)
     starter = start(tmp_path, train, test)
-    (note,) = [note for note in starter.decision.notes.texts() if "rank" in note]
+    (note,) = [note for note in starter.decision.notes.texts if "rank" in note]
     assert note.startswith("'rank' is missing in 0.0% of train and 50.0% of test")
     # Over both files, a tenth of the values is missing.
     assert "presence { min_fraction: 0.5 min_count: 1 } # 10.00% missing now" in starter.schema
@@ -74,18 +74,18 @@ def test_test_files_need_labels(tmp_path: Path) -> None:
 
 def test_a_class_without_rows_in_test_is_noted(tmp_path: Path) -> None:
     test = [{**row, "bought": "no"} for row in rows(100)]
-    notes = start(tmp_path, rows(300), test).decision.notes.texts()
+    notes = start(tmp_path, rows(300), test).decision.notes.texts
     assert "test has no row of class 'yes' of 'bought'" in notes
 
 
 def test_fewer_than_twenty_rows_of_test_are_noted(tmp_path: Path) -> None:
-    notes = start(tmp_path, rows(60)).decision.notes.texts()
+    notes = start(tmp_path, rows(60)).decision.notes.texts
     assert "test gets about 12 rows; no model is pushed on fewer than 20 (evaluation.min_rows): add rows" in notes
 
 
 def test_a_class_too_rare_to_judge_is_noted(tmp_path: Path) -> None:
     train = [{**row, "bought": "yes" if number < 15 else "no"} for number, row in enumerate(rows(400))]
-    (note,) = start(tmp_path, train).decision.notes.texts()
+    (note,) = start(tmp_path, train).decision.notes.texts
     assert note.startswith("test gets about 3 rows of 'yes'; no model is pushed on fewer than 5 of each class")
 
 

@@ -20,7 +20,7 @@ from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.starter import write_starter
 from pipeline.profile.columns import Column
-from pipeline.profile.targets import target
+from pipeline.profile.targets import build_target
 from pipeline.run import preflight
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import load_schema
@@ -60,7 +60,7 @@ class Written:
         )
         (folder / "a.yaml").write_text(starter.config)
         (folder / "a.pbtxt").write_text(starter.schema)
-        self.notes = starter.decision.notes.texts()
+        self.notes = starter.decision.notes.texts
         document = yaml.load(starter.config, yaml.CSafeLoader)
         self.features: dict[str, Any] = document["features"]
         self.severities: list[dict[str, Any]] = document["validation"].get("severities", [])
@@ -695,7 +695,7 @@ def test_numbers_that_float32_does_not_tell_apart_are_noted(tmp_path: Path) -> N
 
 def test_single_values_beside_lists_are_lists_of_one(tmp_path: Path) -> None:
     values = pa.array([["a", "b c", join_items(["a", "b c"]), None][n % 4] for n in range(ROWS)])
-    labels = target(Column("bought", pa.array(BOUGHT.tolist())), ["yes", "no"])
+    labels = build_target(Column("bought", pa.array(BOUGHT.tolist())), ["yes", "no"])
     kind = recognize(Column("tags", values), labels)
     assert isinstance(kind, ColumnKind)
     assert (kind.declared["kind"], kind.declared["delimiter"], kind.reason) == (

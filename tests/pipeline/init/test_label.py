@@ -51,7 +51,7 @@ def test_0_and_0_0_are_one_class_with_a_note() -> None:
     chosen = choose(["0", "1"] * 20 + ["0.0", "1.00"] * 20, "churn", notes)
     assert chosen.declared == {"column": "churn", "positive": "1", "negative": "0"}
     assert chosen.column.distinct == 2
-    (note,) = notes.texts()
+    (note,) = notes.texts
     assert "'0' and '0.0'; '1' and '1.00' are one value each" in note
 
 
@@ -60,7 +60,7 @@ def test_booleans_in_any_case_are_one_class_other_words_are_not() -> None:
     notes = Notes()
     chosen = choose(["Yes", "no", "yes"] * 20, notes=notes)
     assert {*chosen.classes} == {"Yes", "no", "yes"}
-    assert "'Yes' and 'yes' differ only in case or spaces" in notes.texts()[0]
+    assert "'Yes' and 'yes' differ only in case or spaces" in notes.texts[0]
     # Codes with leading zeros are not numbers.
     assert {*choose(["01", "1", "2"] * 20).classes} == {"01", "1", "2"}
 
@@ -69,7 +69,7 @@ def test_a_label_that_spells_yes_and_no_in_several_ways_is_noted_with_the_rows()
     notes = Notes()
     chosen = choose(["0", "1", "True", "False", "1"] * 20, notes=notes)
     assert {*chosen.classes} == {"0", "1", "True", "False"}
-    assert notes.texts()[0] == (
+    assert notes.texts[0] == (
         "label 'y': yes and no are written in several ways, each of which is a class: '1' in 40 rows, '0' in 20 rows, "
         "'True' in 20 rows, 'False' in 20 rows; write them as two values, or derive the label "
         "(docs/how-to/derived-columns.md)"
@@ -157,7 +157,7 @@ def test_a_code_beside_two_values_is_a_missing_label_with_a_note(code: str, rows
     assert chosen.declared["missing_values"] == ["", code]
     assert chosen.declared["drop_missing"] is True
     assert chosen.column.present == 600
-    (note,) = notes.texts()
+    (note,) = notes.texts
     assert f"{code} in {rows} rows stands for a missing label" in note and note.endswith("add --kind multiclass")
     assert choose([*two] * 300 + [code] * rows, kind="multiclass").classes == sorted([*two, code], key=float)
 
@@ -181,7 +181,7 @@ def test_a_rare_code_beside_two_values_is_a_rare_class(code: str) -> None:
     notes = Notes()
     chosen = choose(["0", "1"] * 100 + [code] * 9, notes=notes)
     assert (chosen.kind, chosen.classes, chosen.rare_rows) == ("binary", ["0", "1"], 9)
-    assert notes.texts() == [f"label 'y': too rare to learn, left out: {code} (9 rows)"]
+    assert notes.texts == [f"label 'y': too rare to learn, left out: {code} (9 rows)"]
     chosen = choose(["4", "7"] * 100 + [code] * 3)
     assert (chosen.kind, chosen.classes, chosen.rare_rows) == ("binary", ["4", "7"], 3)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.init.label import choose_label
-from pipeline.init.label_order import order_evidence
+from pipeline.init.label_order import judge_order
 from pipeline.init.notes import Notes
 from pipeline.init.requests import Requests
 from pipeline.profile.columns import Column
@@ -23,7 +23,7 @@ def column(name: str, values: Any) -> Column:
 
 def evidence(label: Any, features: Any, name: str = "y") -> Any:
     columns = {f"x{number}": column(f"x{number}", values) for number, values in enumerate(np.transpose(features))}
-    return order_evidence(column(name, label), columns)
+    return judge_order(column(name, label), columns)
 
 
 def test_counts_and_ratings_are_numbers() -> None:
@@ -64,7 +64,7 @@ def test_ratings_beside_ids_alone_are_numbers() -> None:
     item = RANDOM.integers(0, 100, ROWS)
     liked = RANDOM.normal(size=100)
     rating = np.clip(np.round(3 + liked[item] + 0.7 * RANDOM.normal(size=ROWS)), 1, 5).astype(int)
-    order = order_evidence(column("y", rating), {"item": column("item", [f"i{number}" for number in item])})
+    order = judge_order(column("y", rating), {"item": column("item", [f"i{number}" for number in item])})
     assert order.is_number, order
 
 
@@ -81,6 +81,6 @@ def test_the_decision_and_its_evidence_are_noted_with_the_flag_that_changes_it(
     columns = {name: column(name, values), "x": column("x", X[:, 0])}
     chosen = choose_label(columns, None, [""], Requests(name), notes)
     assert chosen.kind == kind
-    (note,) = notes.texts()
+    (note,) = notes.texts
     assert f"whole numbers taken as {'a number' if kind == 'regression' else 'classes'} (" in note
     assert f"--kind {other}" in note and f"--kind {other}" in chosen.reason

@@ -26,8 +26,8 @@ def with_fill(fill: str, numbers: Sequence[str] = NUMBERS, times: int = 6) -> li
 def test_a_marker_of_one_column_is_a_category_of_another() -> None:
     grades = ["+", "-", "0"] * 67
     missing = find(size=with_fill("-"), grade=grades[:200], y=["a", "b"] * 100)
-    assert missing.of("size") == ["", "-"]
-    assert missing.of("grade") == [""]
+    assert missing.list_strings("size") == ["", "-"]
+    assert missing.list_strings("grade") == [""]
     assert missing.anywhere == [""]
 
 
@@ -39,7 +39,7 @@ def test_a_marker_without_a_conflict_is_declared_once() -> None:
 def test_nan_among_strings_is_missing_there_and_an_error_among_numbers() -> None:
     missing = find(city=["nan", "Oslo"] * 100, size=NUMBERS, y=["a", "b"] * 100)
     assert missing.anywhere == [""]
-    assert missing.of("city") == ["", "nan"]
+    assert missing.list_strings("city") == ["", "nan"]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_nan_among_strings_is_missing_there_and_an_error_among_numbers() -> None
 def test_fill_values_far_from_all_others_are_missing(fill: str, numbers: list[str]) -> None:
     notes = Notes()
     missing = find(notes=notes, spend=with_fill(fill, numbers), other=[fill] * 100 + ["5"] * 100, y=["a", "b"] * 100)
-    assert missing.of("spend") == ["", fill]
-    assert missing.of("other") == [""]
-    (note,) = [note for note in notes.texts() if "spend" in note]
+    assert missing.list_strings("spend") == ["", fill]
+    assert missing.list_strings("other") == [""]
+    (note,) = [note for note in notes.texts if "spend" in note]
     assert "in 6 rows and " in note and note.endswith(": declared as missing (missing_values)")
 
 
@@ -74,21 +74,21 @@ def test_fill_values_far_from_all_others_are_missing(fill: str, numbers: list[st
     ],
 )
 def test_numbers_that_may_be_natural_are_kept(values: list[str]) -> None:
-    assert find(x=values, y=["a", "b"] * 100).of("x") == [""]
+    assert find(x=values, y=["a", "b"] * 100).list_strings("x") == [""]
 
 
 def test_minus_one_among_positive_numbers_is_only_noted() -> None:
     notes = Notes()
-    assert find(notes=notes, days=with_fill("-1"), y=["a", "b"] * 100).of("days") == [""]
-    (note,) = notes.texts()
+    assert find(notes=notes, days=with_fill("-1"), y=["a", "b"] * 100).list_strings("days") == [""]
+    (note,) = notes.texts
     assert note.endswith("if -1 stands for a missing value, add --missing-value -1")
 
 
 def test_a_fill_value_of_several_columns_is_one_note() -> None:
     notes = Notes()
     find(notes=notes, p=with_fill("-1"), q=with_fill("-1"), r=with_fill("-999"), y=["a", "b"] * 100)
-    assert len(notes.texts()) == 2
-    assert "; so are 'q': if -1 stands" in notes.texts()[0]
+    assert len(notes.texts) == 2
+    assert "; so are 'q': if -1 stands" in notes.texts[0]
 
 
 def test_a_label_of_numbers_has_fill_values_too() -> None:
@@ -105,7 +105,7 @@ def test_a_class_may_be_called_na() -> None:
     continents = ["AF", "AS", "EU", "NA"] * 50
     missing = find(notes=notes, size=NUMBERS, y=continents)
     assert missing.of_label == [""]
-    (note,) = notes.texts()
+    (note,) = notes.texts
     assert "label 'y': 'NA' in 50 rows is a class" in note and "--missing-value NA" in note
     # Also beside numbers that are missing so, if all classes are written alike.
     assert find(size=with_fill("NA"), y=continents).of_label == [""]
@@ -116,7 +116,7 @@ def test_a_label_is_missing_as_numbers_of_the_table_are() -> None:
     notes = Notes()
     missing = find(notes=notes, size=with_fill("NA"), y=["paid", "late", "late", "NA"] * 50)
     assert missing.of_label == ["", "NA"]
-    assert "stands for a missing label: these rows are left out" in notes.texts()[0]
+    assert "stands for a missing label: these rows are left out" in notes.texts[0]
     assert find(size=NUMBERS, y=["paid", "late", "late", "?"] * 50).of_label == ["", "?"]
     assert find(size=NUMBERS, y=with_fill("NA")).of_label == ["", "NA"]
 
@@ -136,8 +136,8 @@ def test_a_marker_in_any_case_is_missing_among_numbers(marker: str) -> None:
 
 def test_a_word_among_numbers_is_a_category_among_strings() -> None:
     for word in ("unknown", "missing", "TBD", "*", "--", "none"):
-        assert find(city=[word, "Oslo"] * 100, y=["a", "b"] * 100).of("city") == [""]
-    assert find(city=["n/a", "Oslo"] * 100, y=["a", "b"] * 100).of("city") == ["", "n/a"]
+        assert find(city=[word, "Oslo"] * 100, y=["a", "b"] * 100).list_strings("city") == [""]
+    assert find(city=["n/a", "Oslo"] * 100, y=["a", "b"] * 100).list_strings("city") == ["", "n/a"]
 
 
 @pytest.mark.parametrize("words", [["error"], ["error", "x"]])
@@ -146,9 +146,9 @@ def test_one_or_two_repeated_strings_among_numbers_are_missing_there_with_a_note
     missing = find(
         notes=notes, size=[*NUMBERS[40:], *words * (40 // len(words))], kind=["error", "b"] * 100, y=[1] * 200
     )
-    assert missing.of("size") == ["", *words]
-    assert missing.of("kind") == [""]
-    (note,) = notes.texts()
+    assert missing.list_strings("size") == ["", *words]
+    assert missing.list_strings("kind") == [""]
+    (note,) = notes.texts
     marks = " or ".join(words)
     assert note == f"'size' holds {marks} in 40 rows: declared as missing (features.size.missing_values)"
 
@@ -156,8 +156,8 @@ def test_one_or_two_repeated_strings_among_numbers_are_missing_there_with_a_note
 def test_several_strings_among_numbers_are_noted_with_the_remedy() -> None:
     notes = Notes()
     strings = [*NUMBERS[40:], *["5 kg", "6 kg", "7 kg", "8 kg"] * 10]
-    assert find(notes=notes, size=strings, y=[1] * 200).of("size") == [""]
-    (note,) = notes.texts()
+    assert find(notes=notes, size=strings, y=[1] * 200).list_strings("size") == [""]
+    (note,) = notes.texts
     assert note.startswith("'size' holds numbers and in 40 rows 4 different strings such as '5 kg', '6 kg', '7 kg'")
     assert note.endswith("name what stands for a missing value with --missing-value")
 
@@ -172,17 +172,17 @@ def test_several_strings_among_numbers_are_noted_with_the_remedy() -> None:
     ],
 )
 def test_strings_that_say_something_are_not_missing(values: list[str]) -> None:
-    assert find(size=values, y=[1] * 200).of("size") == [""]
+    assert find(size=values, y=[1] * 200).list_strings("size") == [""]
 
 
 def test_strings_among_the_numbers_of_an_id_are_not_noted() -> None:
     notes = Notes()
     find(notes=notes, stock_code=[*NUMBERS[40:], *["C2", "POST", "M"] * 13, "D"], y=[1] * 200)
-    assert notes.texts() == []
+    assert notes.texts == []
 
 
 @pytest.mark.parametrize("marker", ["n/a", "unknown", "error"])
 def test_a_label_of_numbers_is_missing_where_a_marker_is(marker: str) -> None:
     notes = Notes()
     assert find(notes=notes, x=NUMBERS, y=with_fill(marker, times=22)).of_label == ["", marker]
-    assert notes.texts() == [f"label 'y': '{marker}' in 22 rows among numbers stands for a missing label"]
+    assert notes.texts == [f"label 'y': '{marker}' in 22 rows among numbers stands for a missing label"]

@@ -13,5 +13,5 @@ def test_a_line_comes_only_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -
     reporter = ProgressLines(lines.append)
     for second in range(13):
         now = float(second)
-        reporter.step(f"second {second}")
+        reporter.report_step(f"second {second}")
     assert lines == ["second 5", "second 10"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import ConfigError, DataError
-from pipeline.init.source import TableSource, data_files, find_source
+from pipeline.init.source import TableSource, find_source, list_data_files
 
 CONTENT = "x,y\n1,a\n2,b\n"
 
@@ -47,7 +47,7 @@ def test_train_and_test_in_any_folders(folders: Path, data: str, test: str, file
     assert resolved.test is not None
     for pattern, file in zip((resolved.train, resolved.test), files, strict=True):
         assert ".." not in Path(pattern).parts and not Path(pattern).is_absolute()
-        (path,) = data_files(resolved.base, pattern)
+        (path,) = list_data_files(resolved.base, pattern)
         assert Path(path).resolve() == (folders / file).resolve()
 
 

@@ -87,7 +87,7 @@ def test_few_times_leave_eval_to_chance() -> None:
 def test_a_date_whose_day_or_month_may_be_first_is_noted() -> None:
     notes = Notes()
     plan(notes=notes, when=[f"{1 + number % 12:02d}/{1 + number // 12 % 12:02d}/2023" for number in range(144)])
-    (note,) = notes.texts()
+    (note,) = notes.texts
     assert "the day or the month may be first" in note
 
 
@@ -123,10 +123,10 @@ _DAYS = [f"2023-{1 + number // 28:02d}-{1 + number % 28:02d}" for number in rang
 def test_dates_that_are_in_no_calendar_are_noted(value: str, reason: str) -> None:
     notes = Notes()
     plan(notes=notes, when=[*_DAYS, value, value])
-    (note,) = notes.texts()
+    (note,) = notes.texts
     assert note.startswith("'when' has 2 dates that are in no calendar of 1900 to 2100 (") and reason in note
     plan(notes=(quiet := Notes()), when=[*_DAYS, "2024-02-29", "2023-02-28T10:00:00+02:00"])
-    assert quiet.texts() == []
+    assert quiet.texts == []
 
 
 @pytest.mark.parametrize("value", ["soon", "29.02.2024", "99999-01-01"])
@@ -152,6 +152,6 @@ def test_files_of_a_test_split() -> None:
 def test_rows_without_a_time_are_in_train_with_a_note() -> None:
     notes = Notes()
     split_plan = plan(notes=notes, when=[None if number % 4 == 0 else number for number in range(400)])
-    assert "'when' has no value in 100 rows (25.0%): all of them are in train" in notes.texts()
+    assert "'when' has no value in 100 rows (25.0%): all of them are in train" in notes.texts
     assert split_plan.parts["train"].rows[::4].all()
     assert split_plan.parts["test"].expected_rows == 60

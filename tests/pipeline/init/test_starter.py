@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.init.source import slug
+from pipeline.init.source import derive_name
 from schemas.curated.schema_file import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from schemas.tables.typed_columns import Table
@@ -291,9 +291,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_names_of_pipelines() -> None:
-    assert slug("data/My Orders 2024.csv.gz") == "my-orders-2024"
-    assert slug("data/orders/*.parquet") == "orders"
-    assert slug("/x/größe.csv") == "gr-e"
+    assert derive_name("data/My Orders 2024.csv.gz") == "my-orders-2024"
+    assert derive_name("data/orders/*.parquet") == "orders"
+    assert derive_name("/x/größe.csv") == "gr-e"
 
 
 def test_a_file_of_the_literal_name_goes_before_the_pattern_and_the_next_command_is_quoted(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_columns_that_cannot_be_read_are_left_out_with_a_note(tmp_path: Path) ->
     loaded = read(tmp_path / "a.parquet", notes=notes)
     assert set(loaded.columns) == {"x", "y"}
     assert loaded.unusable["tags"].startswith("holds struct<")
-    assert notes.texts() == [f"'tags' {loaded.unusable['tags']}: left out"]
+    assert notes.texts == [f"'tags' {loaded.unusable['tags']}: left out"]
 
 
 def test_a_column_that_one_file_lacks_is_left_out(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_row_with_a_string_among_numbers_is_no_row_of_test_either(tmp_path: Pa
     assert table.is_test is not None
     assert (table.rows, table.bad_rows, len(table.is_test), int(table.is_test.sum())) == (401, 2, 399, 99)
     assert table.mixed["x"] == (2, "oops")
-    assert notes.texts() == [
+    assert notes.texts == [
         f"strings among the numbers of 'x' ('oops' and 1 more), first in {tmp_path}/a.csv:302: correct them, or name what "
         "stands for a missing value with --missing-value"
     ]
@@ -93,7 +93,7 @@ def test_the_first_row_with_a_wrong_number_of_fields_is_named(tmp_path: Path) ->
     (tmp_path / "a.csv").write_text("x,y\n" + "".join(rows) + "1,2,3\n1\n")
     notes = Notes()
     assert read(tmp_path / "a.csv", notes=notes).ragged == 2
-    assert notes.texts() == [
+    assert notes.texts == [
         f"2 rows have a wrong number of fields, first {tmp_path}/a.csv:200: expected 2 fields, found 3"
     ]
 
@@ -102,7 +102,7 @@ def read_with_notes(path: Path, values: list[str], delimiter: str = ";") -> tupl
     notes = Notes()
     lines = [f"{value}{delimiter}{number}{delimiter}{'ab'[number % 2]}" for number, value in enumerate(values)]
     path.write_text("\n".join([delimiter.join("vxy"), *lines]), encoding="utf-8")
-    return read(path, notes=notes), notes.texts()
+    return read(path, notes=notes), notes.texts
 
 
 def test_amounts_in_several_currencies_are_noted(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_records_of_bytes_leave_out_columns_and_those_of_lists_are_read(tmp_path
     table = read(tmp_path / "a.tfrecord", notes=notes)
     assert set(table.columns) == {"emb", "x", "y"}
     assert split_items(table.columns["emb"].texts[0].as_py()) == ["0.5"] * 4
-    assert notes.texts() == ["'img' holds bytes that are not UTF-8: left out"]
+    assert notes.texts == ["'img' holds bytes that are not UTF-8: left out"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import LEAK_OF_NUMBERS, ColumnSum, Leaks, find_leaks
-from pipeline.profile.targets import target
+from pipeline.profile.targets import build_target
 
 ROWS = 1200
 RANDOM = np.random.default_rng(7)
@@ -22,7 +22,7 @@ def column(name: str, values: Any) -> Column:
 
 def leaks(label: Any, classes: Sequence[str] = (), /, **columns: Any) -> Leaks:
     inputs = [column(name, values) for name, values in columns.items()]
-    return find_leaks(inputs, target(column("label", label), classes).with_rows(inputs))
+    return find_leaks(inputs, build_target(column("label", label), classes).with_rows(inputs))
 
 
 def names(sums: Sequence[ColumnSum]) -> list[set[str]]:
@@ -35,7 +35,7 @@ def test_a_sum_of_two_columns_is_found_among_others() -> None:
     assert result.columns == []
     assert [str(pair) for pair in result.sums] == ["'registered' + 'casual'"]
     assert result.sums[0].share == pytest.approx(1)
-    assert result.sum_with("casual") == result.sums[0] and result.sum_with("noise_0") is None
+    assert result.find_sum("casual") == result.sums[0] and result.find_sum("noise_0") is None
 
 
 def test_a_difference_of_columns_that_say_nothing_alone() -> None:

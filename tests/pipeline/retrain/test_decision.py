@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.errors import ConfigError
-from components.example_gen.input_fingerprint import fingerprint_data
+from components.example_gen.input_fingerprint import compute_data_fingerprint
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.retrain.attempts import Attempt
@@ -123,7 +123,7 @@ def write_run(root: RunRoot, config: PipelineConfig, exit_code: int, **values: A
     record.nodes["Gate"] = node
     root.path.mkdir(exist_ok=True)
     file = RecordFile(root, record)
-    data_hash = hash_data(config, fingerprint_data(config.data, Memory()))
+    data_hash = hash_data(config, compute_data_fingerprint(config.data, Memory()))
     file.end(exit_code=exit_code, reason="", summary={}, data_hash=data_hash, **{"error": "", **values})
     return record.run_id
 

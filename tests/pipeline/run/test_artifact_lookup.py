@@ -13,7 +13,7 @@ from oncall.local.garbage_collection import collect_garbage
 from oncall.local.run_store import LocalRunStore
 from pipeline.config import pipeline_config
 from pipeline.run import artifact_lookup
-from pipeline.stats.page import page
+from pipeline.stats.page import build_page
 from serving.registry import Candidate
 from tests.conftest import CENSUS_CONFIG
 from tests.oncall.run_roots import NAME, Artifacts, Runs
@@ -184,15 +184,15 @@ def test_the_page_names_the_run_that_pushed(runs: Runs) -> None:
     runs.run(IDS[1], until="Gate", rows=2000)
     resolve(runs, IDS[1], pushed["StatisticsGen"]["statistics"], pushed["Pusher"]["pushed_model"])
     runs.run(IDS[2], until="Gate", rows=3000)
-    run_id, html = page(loaded, runs.root, IDS[2])
+    run_id, html = build_page(loaded, runs.root, IDS[2])
     assert run_id == IDS[2]
     assert f"the train split of run {IDS[0]}, whose model was pushed last" in html
     assert "pushed train: 1,000 rows" in html and "train: 3,000 rows" in html
-    assert "No model was pushed before this run" in page(loaded, runs.root, IDS[0])[1]
+    assert "No model was pushed before this run" in build_page(loaded, runs.root, IDS[0])[1]
     # Its statistics were removed.
     artifact = pushed["StatisticsGen"]["statistics"]
     artifact.state = mlmd.Artifact.DELETED
     runs.store.put_artifacts([artifact])
-    _, html = page(loaded, runs.root, IDS[2])
+    _, html = build_page(loaded, runs.root, IDS[2])
     assert f"that of run {IDS[0]}, whose statistics were removed" in html
     assert gate_finds(runs) == []

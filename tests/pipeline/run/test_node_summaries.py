@@ -26,7 +26,7 @@ EVALUATED = EvaluatorSummary(
 
 
 def test_the_evaluator_prints_intervals_changes_and_challengers() -> None:
-    assert EVALUATED.lines() == [
+    assert EVALUATED.format_lines() == [
         ("95 %", "AUC 0.9281 [0.9241, 0.9319]"),
         (
             "95 %",
@@ -37,9 +37,9 @@ def test_the_evaluator_prints_intervals_changes_and_challengers() -> None:
         ("trees", "not compared: no time"),
         ("model", "blessed"),
     ]
-    same = replace(EVALUATED, changes={"overall": {"auc": [0, None, None]}}).lines()
+    same = replace(EVALUATED, changes={"overall": {"auc": [0, None, None]}}).format_lines()
     assert ("95 %", "against the last blessed model: no difference in any row") in same
-    own = replace(EVALUATED, intervals={}, changes={"overall": {"auc": [0, None, None]}}).lines()
+    own = replace(EVALUATED, intervals={}, changes={"overall": {"auc": [0, None, None]}}).format_lines()
     assert ("95 %", "against the last blessed model: AUC +0.0000 (without an interval)") in own
 
 

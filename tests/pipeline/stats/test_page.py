@@ -14,7 +14,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components.sensitive_statistics import mark_sensitive
 from pipeline.stats.bins import BINS
-from pipeline.stats.page import TOP_VALUES, FeatureNotes, FeatureView, features, percent
+from pipeline.stats.page import TOP_VALUES, FeatureNotes, FeatureView, build_views, format_percent
 from schemas.curated.derived_features import mark_derived
 from schemas.expressions import Expression
 from tests.statistics import statistics_of
@@ -22,12 +22,12 @@ from tests.statistics import statistics_of
 
 def views(train: dict[str, Any], test: dict[str, Any], compared: Any = ()) -> dict[str, FeatureView]:
     splits = {name: statistics_of(values).datasets[0] for name, values in (("train", train), ("test", test))}
-    return {view.name: view for view in features(splits, compared)}
+    return {view.name: view for view in build_views(splits, compared)}
 
 
 def picture(view: FeatureView, macro: str = "picture") -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("pipeline"), autoescape=True)
-    environment.filters["percent"] = percent
+    environment.filters["percent"] = format_percent
     return str(getattr(environment.get_template("picture.html.j2").module, macro)(view))
 
 
@@ -156,7 +156,7 @@ def test_infinite_values_have_bins_of_their_own() -> None:
 
 def test_statistics_of_stock_tfdv_are_shown_as_estimates() -> None:
     dataset = tfdv.generate_statistics_from_dataframe(pd.DataFrame({"x": np.arange(1000.0)})).datasets[0]
-    (view,) = features({"train": dataset}, [])
+    (view,) = build_views({"train": dataset}, [])
     assert not view.are_counted
     assert sum(view.sides[0].values) == pytest.approx(1000)
     assert 480 < float(view.sides[0].numbers["median"]) < 520
@@ -192,7 +192,7 @@ def test_texts(page_views: dict[str, FeatureView]) -> None:
 
 def test_weighted_statistics_are_beside_the_others() -> None:
     columns = {"age": [20.0, 40.0], "sex": ["f", "m"], "w": [1.0, 3.0]}
-    weighted = {view.name: view for view in features({"train": statistics_of(columns, weight="w").datasets[0]}, ())}
+    weighted = {view.name: view for view in build_views({"train": statistics_of(columns, weight="w").datasets[0]}, ())}
     age, sex = weighted["age"].sides[0].numbers, weighted["sex"].sides[0].numbers
     assert (age["mean"], age["weighted mean"], age["weighted std dev"]) == ("30", "35", "8.66")
     shares = {"f": "25.0%", "m": "75.0%"}
@@ -250,7 +250,7 @@ def test_of_a_sensitive_column_only_counts_are_shown() -> None:
     unmarked = statistics_of({"city": ["CANARY", "c"], "size": [987654.0, 1.0], "x": [1.0, 2.0]})
     splits = {"train": marked.datasets[0], "pushed train": unmarked.datasets[0]}
     notes = FeatureNotes.read({"features": {"city": {"owner": "a@b.org", "description": None}, "x": {}}})
-    city, size, x = features(splits, [], notes)
+    city, size, x = build_views(splits, [], notes)
     assert [side.numbers for side in city.sides] == [{"empty": "0%", "different": "2"}] * 2
     assert [side.numbers for side in size.sides] == [{"zeros": "50.0%"}, {"zeros": "0%"}]
     assert city.notes == FeatureNotes(owner="a@b.org")
@@ -264,7 +264,7 @@ def test_a_derived_feature_has_its_expression() -> None:
     statistics = statistics_of({"rate": [1.0, 2.0], "x": [1.0, 2.0]})
     expression = Expression.parse('"<b>" + column("a b") if x > 1 else "c"', {"a b": "string", "x": "number"})
     mark_derived(statistics.datasets[0].features[0], expression)
-    rate, x = features({"train": statistics.datasets[0]}, [])
+    rate, x = build_views({"train": statistics.datasets[0]}, [])
     assert (rate.expression, x.expression) == (expression.text, "")
     assert [view.labels for view in (rate, x)] == [["1", "2"]] * 2
     assert "derived: <code>&#34;&lt;b&gt;&#34; + column(" in picture(rate, "notes")
@@ -277,18 +277,18 @@ def test_strings_that_hardly_repeat_have_no_picture() -> None:
         name: statistics_of({"often": ["a", "b"] * 50, "text": values, "mixed": mixed}).datasets[0]
         for name, values, mixed in (("train", texts, texts), ("eval", texts[:40] + texts[:60], ["a", "b"] * 50))
     }
-    for view in features(splits, []):
+    for view in build_views(splits, []):
         assert view.hardly_repeats == (view.name == "text")
         assert ("Most values occur once." in picture(view)) == (view.name == "text") == (not view.labels)
     # Of a few rows, each value is worth a look.
-    (few,) = features({"train": statistics_of({"text": texts[:5]}).datasets[0]}, [])
+    (few,) = build_views({"train": statistics_of({"text": texts[:5]}).datasets[0]}, [])
     assert len(few.labels) == 5 and not few.hardly_repeats
 
 
 def test_times_of_a_long_range_are_dates() -> None:
     values = {"seen": [1_672_531_200.0 + 90_061 * n for n in range(120)]}
     notes = FeatureNotes.read({"features": {"seen": {"kind": "timestamp"}}})
-    (view,) = features({"train": statistics_of(values).datasets[0]}, [], notes)
+    (view,) = build_views({"train": statistics_of(values).datasets[0]}, [], notes)
     titles = ["min", "median", "max", "mean", "std dev", "10%", "25%", "75%", "90%"]
     assert list(view.sides[0].numbers) == titles
     assert (view.sides[0].numbers["min"], view.sides[0].numbers["max"]) == ("2023-01-01", "2023-05-05")
@@ -305,7 +305,7 @@ def test_times_are_shown_as_times() -> None:
     }
     views = {
         v.name: v
-        for v in features(statistics, [], FeatureNotes.read({"features": {**config, "seen": {"kind": "timestamp"}}}))
+        for v in build_views(statistics, [], FeatureNotes.read({"features": {**config, "seen": {"kind": "timestamp"}}}))
     }
     numbers = {name: view.sides[0].numbers for name, view in views.items()}
     assert (numbers["day"]["min"], numbers["day"]["max"], numbers["day"]["std dev"]) == (
@@ -332,7 +332,7 @@ def test_a_column_that_is_only_counted_has_no_picture_and_no_numbers() -> None:
         counted = live.features.add(path=feature.path, type=feature.type)
         (counted.string_stats if is_text else counted.num_stats).common_stats.num_non_missing = 30
     notes = FeatureNotes.read({"features": {"seen": {"kind": "timestamp"}}})
-    for view in features({"train": train, "live": live}, [], notes):
+    for view in build_views({"train": train, "live": live}, [], notes):
         before, now = view.sides
         assert {*now.numbers.values()} == {"none"}, view.name
         assert "none" not in before.numbers.values()

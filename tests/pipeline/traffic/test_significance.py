@@ -12,8 +12,8 @@ from pipeline.traffic.significance import (
     Difference,
     compare_categories,
     compare_numbers,
+    compare_rate,
     compare_shares,
-    exceed_rate,
 )
 
 
@@ -37,8 +37,8 @@ def test_shares_of_many_rows_have_a_chance() -> None:
 
 
 def test_a_rate_is_exceeded_by_the_upper_tail_of_the_binomial() -> None:
-    assert exceed_rate(6, 1000, 0.001).chance == pytest.approx(stats.binom.sf(5, 1000, 0.001))
-    assert exceed_rate(0, 1000, 0.001) == Difference(0.0, 1.0)
+    assert compare_rate(6, 1000, 0.001).chance == pytest.approx(stats.binom.sf(5, 1000, 0.001))
+    assert compare_rate(0, 1000, 0.001) == Difference(0.0, 1.0)
 
 
 def test_categories_have_the_chance_of_pearson() -> None:

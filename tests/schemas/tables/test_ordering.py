@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from cli.errors import DataError
-from components.example_gen.parts import in_parts, split_rules
+from components.example_gen.parts import assign_parts, collect_rules
 from schemas.data import ColumnSplit, Data
 from schemas.features import FeatureSet
 from schemas.tables.ordering import MisfitError, within
@@ -127,7 +127,7 @@ def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
     table = Table.of(str(path), data, FEATURES, max_bad_rows=0)
     (batch,) = table.batches()
     with pytest.raises(DataError) as raised:
-        in_parts(table, batch, split_rules(data))
+        assign_parts(table, batch, collect_rules(data))
     assert str(raised.value) == (
         f"{path}:3: when: '13/01/2013' is not ordered against the bound '2013-06' by its letters; give the bounds as the "
         'column writes them and date_format, such as "%d/%m/%Y", or name the text in data.missing_values '
@@ -135,7 +135,7 @@ def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
     )
     path.write_text("x,y,when\n1,0,2013-01-01\n2,1,2013-07-01\n3,1,\n")
     (batch,) = table.batches()
-    parts, left = in_parts(table, batch, split_rules(data))
+    parts, left = assign_parts(table, batch, collect_rules(data))
     assert np.flatnonzero(parts["eval"]).tolist() == [1] and left.tolist() == [True, False, True]
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from cli.errors import DataError
-from components.example_gen.parts import in_parts
+from components.example_gen.parts import assign_parts
 from schemas.data import CsvOptions, Data, Format, ReadOptions
 from schemas.features import FeatureSet
 from schemas.tables import pieces
@@ -291,7 +291,7 @@ def test_parts_of_a_split_read_numbers_as_the_table_has_them(tmp_path: Path) -> 
     read.columns = replace(read.columns, split_by=["size"])
     (batch,) = read.batches()
     rule = {"source": "train", "column": "size", "values": [], "at_least": 1000.0, "below": None, "date_format": None}
-    parts, rest = in_parts(read, batch, {"eval": rule})
+    parts, rest = assign_parts(read, batch, {"eval": rule})
     assert (parts["eval"].tolist(), rest.tolist()) == ([True, False], [False, True])
 
 

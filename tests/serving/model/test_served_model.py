@@ -49,6 +49,7 @@ def test_the_same_probability_has_the_label_of_the_models_own_threshold(tmp_path
         assert rows == [{**answer, "predicted_label": label}]
 
 
+@pytest.mark.integration
 def test_the_file_of_a_threshold_is_content_and_the_graph_has_the_same(tmp_path: Path) -> None:
     from serving.model.predictor import Predictor
 
@@ -84,6 +85,7 @@ def test_without_costs_a_model_has_no_file_and_the_graph_that_it_had(tmp_path: P
     assert str(DecisionThreshold()) == "threshold 0.5"
 
 
+@pytest.mark.integration
 def test_a_damaged_file_of_a_threshold_is_named(tmp_path: Path) -> None:
     from serving.model.predictor import Predictor
     from serving.model.session_model import ModelError

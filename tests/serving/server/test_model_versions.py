@@ -52,6 +52,7 @@ def test_other_policies_are_refused(text: str) -> None:
         VersionPolicy.parse(text)
 
 
+@pytest.mark.integration
 def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     versions = ServedVersions(registry.folder, VersionPolicy())
@@ -68,6 +69,7 @@ def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, mo
     assert versions.refresh().default == waiting
 
 
+@pytest.mark.integration
 def test_labels_and_numbers_are_served_together(registry: LocalRegistry, models: list[Path]) -> None:
     for model in models[:3]:
         push(registry, model)
@@ -120,6 +122,7 @@ def test_a_version_that_nobody_vouches_for_is_not_taken_up(
     assert (now.default, now.states[2].state, message in now.states[2].error) == (1, "END", True), now.states
 
 
+@pytest.mark.integration
 def test_wrong_answers_keep_a_version_out_until_its_files_change(
     registry: LocalRegistry, models: list[Path], tmp_path: Path
 ) -> None:
@@ -160,6 +163,7 @@ def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
     assert (now.default, now.states[1].state) == (1, "AVAILABLE")
 
 
+@pytest.mark.integration
 def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     push(registry, models[1], wrong=0.1)
@@ -170,6 +174,7 @@ def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: Loc
     assert ServedVersions(registry.folder, VersionPolicy.parse("latest:2")).refresh().default == 1
 
 
+@pytest.mark.integration
 def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegistry, models: list[Path]) -> None:
     for model in models[:3]:
         push(registry, model)
