@@ -163,7 +163,7 @@ def _column(config: PipelineConfig, rows: pa.Table, name: str) -> list[Any]:
 def _export(config: PipelineConfig, graph: str, network: Any, folder: str) -> None:
     import tensorflow_transform as tft
 
-    from serving.model.literal_paths import literal_path
+    from serving.model.literal_paths import make_literal_path
     from serving.model.served_model import ServedModel, TransformGraph
     from trainer.warm_start import name_weights
 
@@ -171,7 +171,7 @@ def _export(config: PipelineConfig, graph: str, network: Any, folder: str) -> No
     ServedModel(
         network,
         name_weights(network),
-        TransformGraph(tft.TFTransformOutput(literal_path(graph))),
+        TransformGraph(tft.TFTransformOutput(make_literal_path(graph))),
         config.feature_set,
         "",
         config.data.read_options(label.column, *label.inputs),

@@ -33,7 +33,7 @@ from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.metrics import EXAMPLE_COUNT, METRICS, metrics_of
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 
 if TYPE_CHECKING:
     from trainer.input import Source
@@ -206,7 +206,7 @@ def sources(config: PipelineConfig, uris: tuple[str, str], splits: tuple[str, ..
     from trainer.input import Source
 
     graph, examples = uris
-    output = tft.TFTransformOutput(literal_path(graph))
+    output = tft.TFTransformOutput(make_literal_path(graph))
     return {
         name: Source(list_files(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
         for name in set(splits)

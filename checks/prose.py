@@ -64,15 +64,21 @@ _VERBS = frozenset((ROOT / "checks" / "verbs.txt").read_text().split())
 _NAME_START = re.compile(r"(is|are|has|can|to|from|as|with|without|on)_[a-z]|test_|[A-Z]|main$|__")
 _FRAMEWORK_NAMES = frozenset(
     {
-        "data_received",
-        "eof_received",
-        "connection_made",
         "connection_lost",
+        "connection_made",
+        "data_received",
+        "default_job_server",
+        "eof_received",
+        "gc",
+        "init_processes",
+        "metrics",
         "getvalue",
         "output_tensor_infos",
         "preprocessing_fn",
         "run_fn",
+        "service",
         "setup",
+        "shutdown",
         "tuner_fn",
     }
 )

@@ -80,8 +80,8 @@ def _is_pushed_model_damaged(store: LocalRunStore, run_id: str) -> bool:
     except ConfigError:
         # The model is on Vertex AI, where this command pushes nothing.
         return False
-    champion = registry.champion()
-    return champion is not None and registry.pushed_by(champion) == run_id and not registry.fits(champion)
+    champion = registry.read_champion()
+    return champion is not None and registry.find_run_id(champion) == run_id and not registry.is_intact(champion)
 
 
 def _warn_of_blockers(store: LocalRunStore) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from cli.counts import format_count
 from cli.errors import DataError, PipelineError
 from schemas.features import FeatureSet
-from serving.model.network_inputs import NUMBERS, places
+from serving.model.network_inputs import NUMBERS, compute_places
 from trainer.config import Training
 
 # Inputs by name, labels [batch, 1] and weights [batch, 1].
@@ -192,6 +192,6 @@ def _split_columns(features: FeatureSet, batch: Batch) -> list[tuple[str, np.nda
     numbers = np.asarray(inputs[NUMBERS])
     columns = [
         (f"feature '{name}'", numbers[:, place.start : place.stop])
-        for name, place in places(features.number_columns).items()
+        for name, place in compute_places(features.number_columns).items()
     ]
     return [*columns, (f"label '{features.label.column}'", np.asarray(label)), ("the weight", np.asarray(weight))]

@@ -22,7 +22,7 @@ from cli.errors import PipelineError
 from schemas.features import FeatureSet
 from schemas.metrics import METRICS
 from schemas.user_code import UserCode
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from trainer.config import (
     EPOCHS,
     Choices,
@@ -56,7 +56,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
       DataError: the search is judged by a metric that is undefined on eval.
     """
     config = CustomConfig.parse(fn_args.custom_config)
-    transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_graph_path))
+    transform_output = tft.TFTransformOutput(make_literal_path(fn_args.transform_graph_path))
     features, training = add_own_columns(config.features, transform_output), config.training
     evaluation = open_split(fn_args.eval_files, features, transform_output)
     undefined = find_undefined_metrics(features.label.kind, sum_class_weights(evaluation))

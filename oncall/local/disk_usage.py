@@ -62,7 +62,7 @@ def _list_ways(store: LocalRunStore) -> dict[str, int]:
         registry = store.find_registry_if_any(None, None)
         if registry is not None:
             versions = registry.gc(keep_last=_KEPT_VERSIONS, dry_run=True).versions
-            freed = sum(measure_folder(registry.path(version)) for version in versions)
+            freed = sum(measure_folder(registry.find_folder(version)) for version in versions)
             place = format_flags(registry=registry.folder.parent, model=registry.name)
             ways[_format_registry_gc(place, freed)] = freed
         freed = sum(plan_removal(store, store.metadata, _KEPT_RUNS, registry).folders.values())

@@ -241,18 +241,18 @@ def _check_versions(registry: LocalRegistry, model_versions: LocalModelVersions)
     """Yield the versions that no push explains, that were cut off, or whose files changed."""
     unexplained = model_versions.list_unexplained()
     for version, reason in unexplained.items():
-        message = f"{registry.path(version)}: was not pushed: {reason}. Nothing serves it"
+        message = f"{registry.find_folder(version)}: was not pushed: {reason}. Nothing serves it"
         yield Finding("registry", message, model_versions.quarantine_command)
     conflict = model_versions.find_conflict()
     if conflict is not None:
         message, todo = conflict
         yield Finding("registry", f"{registry.folder}: {message}", todo)
-    ledger = registry.ledger()
-    for version in sorted({*registry.numbers(), *ledger.states} - unexplained.keys()):
-        path = registry.path(version)
+    ledger = registry.read_ledger()
+    for version in sorted({*registry.list_numbers(), *ledger.states} - unexplained.keys()):
+        path = registry.find_folder(version)
         try:
-            is_cut_off = version not in ledger.states and registry.release(version) is not None
-            is_intact = version not in ledger.states or (path.is_dir() and registry.fits(version))
+            is_cut_off = version not in ledger.states and registry.read_release(version) is not None
+            is_intact = version not in ledger.states or (path.is_dir() and registry.is_intact(version))
             changed = [] if is_intact else registry.list_differing_files(version)
         except RegistryFileError as error:
             is_denied = error.fault is RegistryFault.DENIED

@@ -165,8 +165,8 @@ def _read_push(artifact: Artifact) -> PushRecord:
 def _find_of_versions(metadata: LocalMetadata, registry: LocalRegistry) -> set[Id]:
     """Return the artifacts that registered versions were made from, and the verdicts on them."""
     kept: set[Id] = set()
-    for version in registry.numbers():
-        release = registry.release(version)
+    for version in registry.list_numbers():
+        release = registry.read_release(version)
         if release is None:
             continue
         kept |= set(collect_ancestors(metadata, release.model_id))

@@ -37,9 +37,9 @@ def find_registry(run_root: Path, newest: RunRecord | None, folder: Path | None,
         model is not None
         and name != config.get("model_name")
         and registry.is_dir()
-        and model not in lookup.model_names(registry)
+        and model not in lookup.list_model_names(registry)
     ):
-        names = ", ".join(lookup.model_names(registry)) or "none"
+        names = ", ".join(lookup.list_model_names(registry)) or "none"
         raise ConfigError(f"--model {model}: {registry} has no such model; it has {names}")
     # Before the first push the default folder does not exist; any other may not be mounted.
     if name is None or not (registry.is_dir() or registry == _get_default_folder(run_root)):
@@ -93,16 +93,16 @@ class LocalModelVersions:
     @property
     def rollback_command(self) -> str:
         """Command that makes the previous version serve; if none is intact, that pushes the champion again."""
-        previous, champion = self._registry.labels().get("previous"), self.champion
+        previous, champion = self._registry.read_labels().get("previous"), self.champion
         is_intact = previous is not None and self._is_servable(previous)
-        pusher = self._registry.pushed_by(champion) if champion is not None and not is_intact else ""
+        pusher = self._registry.find_run_id(champion) if champion is not None and not is_intact else ""
         if not pusher:
             return suggest_oncall("rollback", "--reason", "...", here=self._registry_flags, note="add --yes to do it")
         return suggest_oncall("resume", pusher, here=self._run_flags, note="pushes its model again, as a new version")
 
     def _is_servable(self, version: int) -> bool:
         try:
-            return self._registry.path(version).is_dir() and self._registry.fits(version)
+            return self._registry.find_folder(version).is_dir() and self._registry.is_intact(version)
         except PipelineError:
             return False
 
@@ -119,7 +119,7 @@ class LocalModelVersions:
     @property
     def rollback(self) -> RollbackInForce | None:
         """The rollback that is in force; None if there is none."""
-        event = self._registry.ledger().rollback
+        event = self._registry.read_ledger().rollback
         if event is None:
             return None
         return RollbackInForce(event.version, event.champion_before, event.by, event.at, event.reason)
@@ -128,7 +128,7 @@ class LocalModelVersions:
         """Return the versions that no push on record put in their place, each with where it seems to come from."""
         registry = self._registry
         unexplained = {}
-        for number in registry.numbers():
+        for number in registry.list_numbers():
             try:
                 if not registry.is_explained(number):
                     unexplained[number] = registry.describe_unexplained(number)
@@ -150,23 +150,23 @@ class LocalModelVersions:
 
     def get_content_hash(self, version: int) -> str:
         """Return the hash of the files that were pushed as a version; empty if it is not known."""
-        push = self._registry.ledger().find_push(version)
-        release = self._registry.release(version) if push is None or not push.content_hash else None
+        push = self._registry.read_ledger().find_push(version)
+        release = self._registry.read_release(version) if push is None or not push.content_hash else None
         return push.content_hash if push is not None and push.content_hash else release.content_hash if release else ""
 
     @property
     def champion(self) -> int | None:
         """Number of the version that should serve."""
-        return self._registry.champion()
+        return self._registry.read_champion()
 
     def list_versions(self) -> list[ModelVersion]:
         """Return the versions, the oldest first; the state of a damaged one is the reason."""
-        ledger = self._registry.ledger()
-        return [self._read_version(number, ledger) for number in self._registry.numbers()]
+        ledger = self._registry.read_ledger()
+        return [self._read_version(number, ledger) for number in self._registry.list_numbers()]
 
     def _read_version(self, number: int, ledger: Ledger) -> ModelVersion:
         try:
-            release = self._registry.release(number)
+            release = self._registry.read_release(number)
             state = self._registry.describe_state(number, ledger)
         except PipelineError as error:
             return ModelVersion(number, f"damaged: {error}", self._find_pusher(number, ledger))
@@ -181,7 +181,7 @@ class LocalModelVersions:
 
     def is_intact(self, version: int) -> bool | None:
         """Check that a version's files are those that were pushed; None if that is not known."""
-        return self._registry.fits(version)
+        return self._registry.is_intact(version)
 
     def list_changed_files(self, version: int) -> list[str]:
         """Return the files that are not as they were pushed, each with its difference."""
@@ -189,10 +189,10 @@ class LocalModelVersions:
 
     def read_metrics(self, version: ModelVersion) -> Mapping[str, float]:
         """Return the metrics of the version's evaluation, by name."""
-        release = self._registry.release(version.number)
+        release = self._registry.read_release(version.number)
         return release.metrics if release else {}
 
     def read_data_time(self, version: int) -> DataTime | None:
         """Return the newest time of the rows that a version was trained on; None if its release does not have it."""
-        release = self._registry.release(version)
+        release = self._registry.read_release(version)
         return DataTime.parse(release.data) if release else None

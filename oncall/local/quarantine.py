@@ -83,7 +83,7 @@ def quarantine_files(store: LocalRunStore, folder: Path | None, model: str | Non
     registry = store.find_registry_if_any(folder, model)
     if registry is not None:
         numbers = LocalModelVersions(registry, "", "").list_unexplained()
-        moves |= {registry.path(n): registry.folder / REGISTRY_QUARANTINE / stamp / str(n) for n in numbers}
+        moves |= {registry.find_folder(n): registry.folder / REGISTRY_QUARANTINE / stamp / str(n) for n in numbers}
     sizes = {path: measure_folder(path) for path in moves}
     document = {"changed": bool(yes and moves), "moved": {str(a): str(b) for a, b in moves.items()}, "undo": ""}
     if not moves:

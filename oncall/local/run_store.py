@@ -161,9 +161,9 @@ class LocalRunStore:
             return ""
         try:
             registry = self.find_registry(None, None)
-            champion = registry.champion()
-            pusher = registry.pushed_by(champion) if champion is not None else ""
-            rollback = registry.ledger().rollback
+            champion = registry.read_champion()
+            pusher = registry.find_run_id(champion) if champion is not None else ""
+            rollback = registry.read_ledger().rollback
         except PipelineError:
             # `check` reports it; on Vertex AI this command pushes nothing.
             return ""

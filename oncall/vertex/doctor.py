@@ -19,7 +19,7 @@ from pipeline.run.advice import suggest_oncall
 from pipeline.run.causes import explain_state
 from pipeline.run.records import RunState
 from pipeline.vertex.jobs import list_schedules
-from serving.registry.vertex.lease import history, lease_name
+from serving.registry.vertex.lease import build_lease_name, read_history
 from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
@@ -49,7 +49,7 @@ def diagnose_vertex(store: VertexRunStore, folder: Path | None, model: str | Non
 
 def _find_lease_holder(store: VertexRunStore, model: str) -> str:
     """Return the push that holds the model's lease."""
-    request = v1.GetContextRequest(name=lease_name(store.vertex, model))
+    request = v1.GetContextRequest(name=build_lease_name(store.vertex, model))
     try:
         lease = dict(store.vertex.read(store.vertex.metadata.get_context, request).metadata or {})
     except exceptions.NotFound:
@@ -114,7 +114,7 @@ def _check_request_log(model_versions: VertexModelVersions) -> Iterator[Finding]
     """Yield a request log that is set otherwise than the last push left it."""
     settings = [
         str(event["request_log"])
-        for event in history(model_versions.vertex, model_versions.name)
+        for event in read_history(model_versions.vertex, model_versions.name)
         if "request_log" in event
     ]
     current = str(model_versions.endpoint.request_log or "")
@@ -133,9 +133,9 @@ def _check_registry(model_versions: VertexModelVersions, holder: str) -> Iterato
         if push_state == UNFINISHED and not holder:
             todo = "submit the same config again: it is finished, not repeated"
             yield Finding("registry", f"{name}: its push was cut off", todo)
-        if push_state == REJECTED and endpoint.share_of(version.id):
+        if push_state == REJECTED and endpoint.compute_share(version.id):
             yield Finding("registry", f"{name}: was rejected, and gets traffic", rollback)
-        if OWNER_LABEL not in version.labels and endpoint.share_of(version.id):
+        if OWNER_LABEL not in version.labels and endpoint.compute_share(version.id):
             yield Finding("registry", f"{name}: another tool's, and gets traffic", rollback)
     for deployed in endpoint.deployed:
         is_own = is_same_resource(deployed.model, location)

@@ -125,7 +125,9 @@ class VertexModelVersions:
     @property
     def rollback(self) -> RollbackInForce | None:
         """The rollback that is in force; None if there is none."""
-        switches = [e for e in lease.history(self.vertex, self.name) if e["action"] in ("push", "promote", "rollback")]
+        switches = [
+            e for e in lease.read_history(self.vertex, self.name) if e["action"] in ("push", "promote", "rollback")
+        ]
         last = switches[-1] if switches else None
         if last is None or last["action"] != "rollback" or last.get("version") != self.champion:
             return None
@@ -137,7 +139,7 @@ class VertexModelVersions:
     def list_unexplained(self) -> dict[int, str]:
         """Return the versions of other tools that get traffic; a push of this product labels its own at first."""
         others = (version for version in self.model.versions if OWNER_LABEL not in version.labels)
-        serving = (version for version in others if self.endpoint.share_of(version.id))
+        serving = (version for version in others if self.endpoint.compute_share(version.id))
         return {version.number: f"it has no label {OWNER_LABEL}: another tool made it" for version in serving}
 
     def find_conflict(self) -> tuple[str, str] | None:
@@ -156,7 +158,7 @@ class VertexModelVersions:
     def _convert_version(self, version: state.VertexVersion) -> ModelVersion:
         run = self._find_run(version)
         models = self.metadata.get_run_outputs(run).get("Trainer", {}).get("model", []) if run else []
-        share = self.endpoint.share_of(version.id)
+        share = self.endpoint.compute_share(version.id)
         return ModelVersion(version.number, version.describe_state(), run, models[0].id if models else None, share)
 
     def _find_run(self, version: state.VertexVersion) -> str:
@@ -196,4 +198,4 @@ class VertexModelVersions:
 
     def read_data_time(self, version: int) -> DataTime | None:
         """Return the newest time of the rows that a version was trained on; None if its push did not record it."""
-        return find_data_time(lease.history(self.vertex, self.name), version)
+        return find_data_time(lease.read_history(self.vertex, self.name), version)

@@ -87,7 +87,7 @@ def decide(
 
 
 def _read_champion(registry: ModelRegistry) -> Champion | None:
-    version = registry.serving().champion
+    version = registry.read_serving().champion
     return None if version is None else Champion(version, read_data_time(registry, version))
 
 

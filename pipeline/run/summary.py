@@ -200,7 +200,7 @@ def describe_push(config: PipelineConfig, root: RunRoot) -> str:
 def describe_serving(config: PipelineConfig, root: RunRoot) -> str:
     """Return the serving version."""
     try:
-        return open_run_registry(config, root).serving().text
+        return open_run_registry(config, root).read_serving().text
     except PipelineError as error:
         return f"unknown: {error}"
 
@@ -228,5 +228,8 @@ def list_next_steps(
     steps = [format_command(tools / "tensorboard", "--logdir", root.artifacts / "Trainer" / "model_run")]
     return [
         *steps,
-        *(f"{format_command(python)} {line}" for line in open_run_registry(config, root).next_commands(pusher.version)),
+        *(
+            f"{format_command(python)} {line}"
+            for line in open_run_registry(config, root).list_next_commands(pusher.version)
+        ),
     ]

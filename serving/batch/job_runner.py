@@ -24,7 +24,7 @@ from serving.batch.prediction_tables import MODEL_VERSION, PLACE
 from serving.batch.progress import Progress
 from serving.batch.storage import OutputFolder
 from serving.beam.config import BeamOptions
-from serving.registry import content_hash
+from serving.registry import compute_content_hash
 
 _ERRORS = {kind.exit_code: kind for kind in (PipelineError, ConfigError, DataError, PushError)}
 
@@ -137,7 +137,7 @@ def _build_job(options: BatchOptions, folder: Path) -> Job:
     return Job(
         inputs=files,
         model=options.model if options.model.startswith("gs://") else str(folder),
-        content_hash=content_hash(folder),
+        content_hash=compute_content_hash(folder),
         format=options.format or input_files.detect_format(options.source, files),
         reading=input_files.build_read_options(
             model_loader.read_options(folder), files, options.csv, options.missing_values, options.ignored_columns

@@ -235,7 +235,7 @@ def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[st
         if rows >= options.rows:
             break
         try:
-            if not any(_select(batch, version).num_rows for batch in shard.batches([VERSION, ERROR])):
+            if not any(_select(batch, version).num_rows for batch in shard.read_batches([VERSION, ERROR])):
                 continue
             table = _read_shard(shard, version, columns)
         except DeletedShardError:
@@ -262,7 +262,7 @@ def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[st
 def _read_shard(shard: Shard, version: int, columns: Sequence[str]) -> pa.Table:
     shard.check_columns(columns, _PURPOSE)
     names = [TIME, VERSION, ERROR, *columns, *(f"{PREDICTION_PREFIX}{name}" for name in shard.outputs)]
-    batches = [_select(batch, version) for batch in shard.batches(names)]
+    batches = [_select(batch, version) for batch in shard.read_batches(names)]
     return pa.Table.from_batches(batches).replace_schema_metadata(None)
 
 

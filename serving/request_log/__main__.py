@@ -114,7 +114,7 @@ def import_command(
         sample = setting.sampling_rate if setting is not None else 1.0
         options = ImportOptions(model, project, sample, start, key, log_sensitive)
         report = import_log(source, folder, deployments, options)
-        document, lines = report.to_json(), report.lines()
+        document, lines = report.to_json(), report.format_lines()
         if copy_to:
             copied = staging.copy_new(sorted(folder.glob(SHARD_PATTERN)), copy_to, project=project)
             document["copied"] = copied

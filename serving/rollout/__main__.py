@@ -122,7 +122,7 @@ def main(
         if not folder.is_dir():
             raise ConfigError(f"--model-dir: {model_dir} is not a folder; expected the model's, in its registry")
         registry = LocalRegistry(folder.parent, folder.name)
-        ledger = registry.ledger()
+        ledger = registry.read_ledger()
         candidate = ledger.find_by_state(State.CANDIDATE)
         step = decide(
             ledger,
@@ -134,7 +134,9 @@ def main(
         )
         changed = yes and carry_out(registry, step)
         if as_json:
-            click.echo(json.dumps({**step.to_dict(), "changed": changed, "serving": registry.champion()}, indent=2))
+            click.echo(
+                json.dumps({**step.to_dict(), "changed": changed, "serving": registry.read_champion()}, indent=2)
+            )
             return
         for judgement in step.judgements:
             click.echo(f"  {judgement}")

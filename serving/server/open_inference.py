@@ -296,7 +296,7 @@ def describe_server() -> dict[str, Any]:
 
 def describe_model(service: Service, served: ServedVersion) -> dict[str, Any]:
     """Return a model's metadata."""
-    signature = served.predictor.signature(SERVING_DEFAULT)
+    signature = served.predictor.get_signature(SERVING_DEFAULT)
     return {
         "name": service.model_name,
         "versions": [str(number) for number in sorted(service.snapshot.served)],

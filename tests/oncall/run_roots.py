@@ -174,11 +174,11 @@ class Runs:
         self.root.locate_log(run_id).write_text("starting\n")
         file = _RecordFile(self.root, record)
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
-        facts["destination"] = str(self.registry.path(max(len(self.registry.numbers()) + pushes, 1)))
+        facts["destination"] = str(self.registry.find_folder(max(len(self.registry.list_numbers()) + pushes, 1)))
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
-            champion = self.registry.champion()
+            champion = self.registry.read_champion()
             destination = f"{self.registry.folder}/{champion}"
             pushed = PushResult(version=champion, wrote=True, destination=destination) if pushes else PushResult()
             results = {} if fails or until else {"push": pushed, "summary": {"serving": "version 1"}}

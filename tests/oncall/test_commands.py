@@ -128,7 +128,7 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
     (saved / "saved_model.pb").write_text("m")
     registry = LocalRegistry(root.locate_registry(config), config.push.model_name, promotes=False)
     registry.push(Candidate("p", run_id="r", model_id=1, folder=saved))
-    pusher = PusherSummary(pushed=True, version=1, path=str(registry.path(1)), content_hash="")
+    pusher = PusherSummary(pushed=True, version=1, path=str(registry.find_folder(1)), content_hash="")
     board, serve, promote = summary.list_next_steps(config, root, "r", pusher, None)
     assert shlex.split(board)[1:] == ["--logdir", str(root.artifacts / "Trainer" / "model_run")]
     assert Path(str(parse_command(serve)["model_dir"])) == registry.folder

@@ -77,9 +77,9 @@ def test_a_run_whose_model_should_serve_and_was_changed_pushes_it_again(
 ) -> None:
     runs.run(FIRST)
     runs.run(SECOND, auc=0.95)
-    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(1) / "saved_model.pb").write_text("mine")
     assert "nothing to do" in oncall("resume", FIRST).output
-    (runs.registry.path(2) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(2) / "saved_model.pb").write_text("mine")
     assert "nothing to do" in oncall("resume", FIRST).output
     assert started == []
     oncall("resume", SECOND)

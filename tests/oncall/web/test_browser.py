@@ -100,7 +100,7 @@ def hostile(runs: Runs, tmp_path: Path) -> Runs:
     runs.registry.push(
         Candidate("census-income", run_id=BAD, model_id=1, folder=Path(made["Trainer"]["model"].uri) / "Format-Serving")
     )
-    runs.registry.rollback(1, reason=f"{BAD} {LONG}")
+    runs.registry.roll_back(1, reason=f"{BAD} {LONG}")
     texts = [f"{BAD} {number % 3} {LONG}" for number in range(300)]
     rows = pa.table({BAD: texts, LONG: range(300)})
     write_log(tmp_path / "log", rows, outputs={BAD: texts}, errors=[BAD, LONG])

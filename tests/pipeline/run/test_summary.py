@@ -36,7 +36,7 @@ def test_what_serves_is_the_champion_and_not_the_highest_version(root: RunRoot) 
     push(root, "a", promote=False)
     assert summary.describe_serving(config(), root) == f"nothing: {registry.folder} holds no version that serves"
     push(root, "b")
-    push(root, "c").rollback()
+    push(root, "c").roll_back()
     assert summary.describe_serving(config(), root) == "version 2 of census-income, pushed by run run-b"
     (registry.folder / LEDGER_FILE).write_text("{}")
     assert summary.describe_serving(config(), root).startswith(f"unknown: {registry.folder}/{LEDGER_FILE}: is damaged")
