@@ -86,21 +86,21 @@ def main(
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # Here, not above: --help should not wait for them.
     from cli.errors import ConfigError
-    from cli.terminal import refusals
+    from cli.terminal import exit_on_error
     from pipeline.config import pipeline_config
     from pipeline.run import local
-    from pipeline.run.run_root import default_run_root
+    from pipeline.run.run_root import get_default_run_root
 
-    with refusals(as_json=output == "json", interrupted="interrupted before anything was started"):
+    with exit_on_error(as_json=output == "json", interrupted="interrupted before anything was started"):
         try:
             loaded = pipeline_config.load(config_file, settings)
         except ConfigError as error:
             if not dry_run:
                 _record_rejection(config_file, settings, run_root, error)
             raise
-        root = run_root or default_run_root(loaded.name)
+        root = run_root or get_default_run_root(loaded.name)
         if dry_run:
-            code = local.dry_run(loaded, run_root=root.absolute(), output=output or "normal", until=until)
+            code = local.plan_run(loaded, run_root=root.absolute(), output=output or "normal", until=until)
         else:
             code = local.run(
                 loaded, run_root=root.absolute(), use_cache=not no_cache, output=output or "normal", until=until
@@ -111,25 +111,25 @@ def main(
 def _record_rejection(
     config_file: Path, settings: tuple[str, ...], run_root: Path | None, error: "PipelineError"
 ) -> None:
-    """Keep that a config was refused, in the run root that is named, or that of the config's name."""
-    from cli.terminal import runner
+    """Record that a config was rejected, in the run root that is named, or that of the config's name."""
+    from cli.terminal import get_runner
     from pipeline.config import pipeline_config
     from pipeline.run import local
-    from pipeline.run.run_root import RunRoot, default_run_root
+    from pipeline.run.run_root import RunRoot, get_default_run_root
 
-    name = pipeline_config.name_in(config_file, settings) or (run_root.name if run_root else None)
+    name = pipeline_config.read_name(config_file, settings) or (run_root.name if run_root else None)
     if name is not None:
         # Without the settings: one that is rejected may be a secret in the wrong place.
         place = ["--run-root", str(run_root)] if run_root else []
-        command = [runner("local_runner.py")[-1], "--config", str(config_file), *place]
-        local.record_rejection(RunRoot(run_root or default_run_root(name)), name, error, command)
+        command = [get_runner("local_runner.py")[-1], "--config", str(config_file), *place]
+        local.record_rejection(RunRoot(run_root or get_default_run_root(name)), name, error, command)
 
 
 def run_program() -> None:
     """Run the command, and leave at once."""
-    from cli.interrupts import leaves_at_once
+    from cli.interrupts import skip_teardown
 
-    with leaves_at_once():
+    with skip_teardown():
         main()
 
 

@@ -43,19 +43,19 @@ _OVERRIDES = [
 
 
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --config, --set and the flags over its `vertex` section; turn a refusal into one line and its exit code."""
+    """Add --config, --set and the flags over its `vertex` section; print errors as one line, and exit with the code."""
 
     @functools.wraps(command)
     def run(
         config_file: Path, vertex_file: Path | None, settings: tuple[str, ...], as_json: bool, **options: Any
     ) -> None:
-        from cli.terminal import refusals, runner
+        from cli.terminal import exit_on_error, get_runner
         from pipeline.config import pipeline_config
 
         flags = {key: options.pop(key) for key, _ in _OVERRIDES}
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
-        note = f"; a job that was submitted continues: {' '.join(runner('vertex_runner.py'))} status, cancel"
-        with refusals(as_json=as_json, interrupted="interrupted" + (note if command.__name__ == "submit" else "")):
+        note = f"; a job that was submitted continues: {' '.join(get_runner('vertex_runner.py'))} status, cancel"
+        with exit_on_error(as_json=as_json, interrupted="interrupted" + (note if command.__name__ == "submit" else "")):
             shared = pipeline_config.read_vertex_settings(vertex_file) if vertex_file else []
             config = pipeline_config.load(config_file, [*shared, *settings, *overrides])
             command(config, as_json=as_json, **options)
@@ -159,7 +159,7 @@ def status(config: Any, *, job_id: str | None, as_json: bool) -> None:
     """Show a job's tasks, or the latest jobs."""
     from pipeline.vertex import commands
 
-    commands.status(config, job_id, as_json=as_json)
+    commands.show_status(config, job_id, as_json=as_json)
 
 
 @main.command()
@@ -179,14 +179,14 @@ def schedules(config: Any, *, action: str, as_json: bool) -> None:
     """List, pause, resume or delete the schedules of the pipeline. The default is to list them."""
     from pipeline.vertex import commands
 
-    commands.schedules(config, action, as_json=as_json)
+    commands.show_schedules(config, action, as_json=as_json)
 
 
 def run_program() -> None:
     """Run the command, and leave at once."""
-    from cli.interrupts import leaves_at_once
+    from cli.interrupts import skip_teardown
 
-    with leaves_at_once():
+    with skip_teardown():
         main()
 
 

@@ -25,7 +25,7 @@ from benchmarks.public_tables import BUILT_IN, DEVELOPMENT, HEAD_TO_HEAD
 from benchmarks.tables import StoppedError
 from cli.errors import PipelineError
 from cli.state_files import write_atomically
-from pipeline.run.fingerprint import code_fingerprint
+from pipeline.run.fingerprint import hash_code
 
 # All that may be compared, and those that are.
 NAMES = (*HEAD_TO_HEAD, *BUILT_IN)
@@ -205,7 +205,7 @@ class HeadToHead:
         # Without the paths, which differ by folder.
         parts = (config.feature_set, config.model, config.training)
         return {
-            "code": code_fingerprint(trainer, components.transform, schemas.features, serving.model),
+            "code": hash_code(trainer, components.transform, schemas.features, serving.model),
             "package": f"tensorflow {metadata.version('tensorflow')}",
             "rows": prepared.rows_digest,
             "config": _hash("".join(part.model_dump_json() for part in parts).encode()),

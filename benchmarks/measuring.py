@@ -74,12 +74,12 @@ class Meter:
         read = io_counters.read_chars - self._imported()
         return {"cpu_seconds": cpu, "read_bytes": read, "written_bytes": io_counters.write_chars}
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         """Start the peak again."""
         self._peak = self._resident()
         self._before = self._read_usage()
 
-    def node_finished(self, result: Any) -> None:
+    def on_node_end(self, result: Any) -> None:
         """Keep what was measured."""
         self.measured[result.node_id] = {
             "seconds": result.seconds,
@@ -126,7 +126,7 @@ def _ours(folder: Path, config_file: Path) -> Any:
     return create_pipeline(
         config,
         pipeline_root=str(folder / "artifacts"),
-        registry=config.registry_settings(folder / "registry"),
+        registry=config.build_registry_settings(folder / "registry"),
         run_id="bench",
         enable_cache=False,
     )

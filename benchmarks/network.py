@@ -34,7 +34,7 @@ from rich.table import Table
 from benchmarks import quality, tables
 from benchmarks.public_tables import DEVELOPMENT
 from cli.errors import PipelineError
-from cli.terminal import own_terminal
+from cli.terminal import redirect_output
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.features import LabelKind
@@ -95,7 +95,7 @@ def main(file: Path, folder: Path, names: Sequence[str], seeds: int, show: bool)
     folder.mkdir(parents=True, exist_ok=True)
     results_file = folder / "results.jsonl"
     if not show:
-        with own_terminal(folder / "log") as terminal:
+        with redirect_output(folder / "log") as terminal:
             for name in names or DEVELOPMENT:
                 for result in _measure_variants(name, variants, seeds, folder, read(results_file)):
                     with results_file.open("a") as lines:
@@ -164,10 +164,10 @@ def _sources(config: PipelineConfig, folder: Path) -> dict[str, "Source"]:
     """Return the transformed splits; configs with the same data and the same features share them."""
     import components
     import schemas
-    from pipeline.run.fingerprint import code_fingerprint
+    from pipeline.run.fingerprint import hash_code
 
     parts = (config.data.model_dump_json(), config.feature_set.model_dump_json())
-    key = hashlib.sha256("".join([*parts, code_fingerprint(components, schemas)]).encode()).hexdigest()[:12]
+    key = hashlib.sha256("".join([*parts, hash_code(components, schemas)]).encode()).hexdigest()[:12]
     file = folder / key / "transformed.json"
     if not file.exists():
         # An interrupted run leaves half of it.

@@ -19,7 +19,7 @@ from benchmarks.peers import Predictions, Rows
 from cli.state_files import write_atomically
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.fingerprint import code_fingerprint
+from pipeline.run.fingerprint import hash_code
 from pipeline.run.run_root import RunRoot
 from schemas.features import MISSING, BinaryLabel, MulticlassLabel, escape_name
 
@@ -87,7 +87,7 @@ def prepare(name: str, folder: Path) -> Prepared:
     import pipeline
     import schemas
 
-    code = code_fingerprint(components, pipeline, schemas)
+    code = hash_code(components, pipeline, schemas)
     prepared = Prepared.read(folder)
     if prepared is not None and prepared.code == code:
         return prepared
@@ -163,7 +163,7 @@ def _column(config: PipelineConfig, rows: pa.Table, name: str) -> list[Any]:
 def _export(config: PipelineConfig, graph: str, network: Any, folder: str) -> None:
     import tensorflow_transform as tft
 
-    from serving.model.literal_paths import literal_path
+    from serving.model.literal_paths import make_literal_path
     from serving.model.served_model import ServedModel, TransformGraph
     from trainer.warm_start import name_weights
 
@@ -171,7 +171,7 @@ def _export(config: PipelineConfig, graph: str, network: Any, folder: str) -> No
     ServedModel(
         network,
         name_weights(network),
-        TransformGraph(tft.TFTransformOutput(literal_path(graph))),
+        TransformGraph(tft.TFTransformOutput(make_literal_path(graph))),
         config.feature_set,
         "",
         config.data.build_read_options(label.column, *label.inputs),

@@ -24,16 +24,16 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, PipelineError
-from cli.terminal import INTERRUPTED_EXIT_CODE, own_terminal, say, say_refusal
+from cli.terminal import INTERRUPTED_EXIT_CODE, print_error, print_message, redirect_output
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.metrics import EXAMPLE_COUNT, METRICS, list_metrics
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 
 if TYPE_CHECKING:
     from trainer.input import Source
@@ -83,7 +83,7 @@ def main(
     try:
         _measure_one(pipeline_config.load(config_file, settings), seeds, split)
     except PipelineError as error:
-        say_refusal(error, as_json=False)
+        print_error(error, as_json=False)
         context.exit(error.exit_code)
 
 
@@ -91,7 +91,7 @@ def _measure_one(config: PipelineConfig, seeds: int, split: str) -> None:
     """Print the metrics of one config with each seed."""
     if split not in config.data.splits:
         raise ConfigError(f"--split: expected one of {', '.join(config.data.splits)}, found '{split}'")
-    with tempfile.TemporaryDirectory() as temporary, own_terminal(Path(temporary) / "log") as terminal:
+    with tempfile.TemporaryDirectory() as temporary, redirect_output(Path(temporary) / "log") as terminal:
         console = Console(file=terminal, width=120)
         console.print("transforming ...")
         sources = transform_splits(config, Path(temporary), split)
@@ -130,7 +130,7 @@ def _compare(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--cells: {folder} cannot be made a folder: {error.strerror}") from error
-    with own_terminal(folder / "log", "stderr") as terminal:
+    with redirect_output(folder / "log", "stderr") as terminal:
         comparison = head_to_head.HeadToHead(names, models, seeds, folder, lambda line: print(line, file=terminal))
         try:
             if not show:
@@ -145,10 +145,10 @@ def _compare(
     else:
         head_to_head.print_lines(lines, Console(width=140, highlight=False))
     for problem in comparison.problems:
-        say(problem)
+        print_message(problem)
     unfinished = [line for line in lines if line.seeds < seeds and not line.is_seedless]
     if show and unfinished:
-        say(
+        print_message(
             f"cells are missing ({', '.join(dict.fromkeys(line.table for line in unfinished))}): measure without --show"
         )
     return int(bool(unfinished))
@@ -180,7 +180,7 @@ def transform(config: PipelineConfig, folder: Path, splits: tuple[str, ...]) -> 
     pipeline = create_pipeline(
         config,
         pipeline_root=str(folder / "artifacts"),
-        registry=config.registry_settings(folder / "registry"),
+        registry=config.build_registry_settings(folder / "registry"),
         run_id="quality",
         enable_cache=False,
         transformed_splits=splits,
@@ -206,7 +206,7 @@ def sources(config: PipelineConfig, uris: tuple[str, str], splits: tuple[str, ..
     from trainer.input import Source
 
     graph, examples = uris
-    output = tft.TFTransformOutput(literal_path(graph))
+    output = tft.TFTransformOutput(make_literal_path(graph))
     return {
         name: Source(list_files(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
         for name in set(splits)
@@ -223,10 +223,10 @@ class _TransformedError(Exception):
 
 
 class _StopAfterTransform:
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         """Do nothing."""
 
-    def node_finished(self, result: object) -> None:
+    def on_node_end(self, result: object) -> None:
         outputs = result.outputs  # type: ignore[attr-defined]
         if "transform_graph" in outputs:
             raise _TransformedError(outputs["transform_graph"][0].uri, outputs["transformed_examples"][0].uri)
@@ -284,7 +284,7 @@ def measure(
 
 
 def _table(results: list[dict[str, float]], split: str) -> Table:
-    table = Table(title=f"metrics on {split}, {count_text(len(results), 'seed')}", title_justify="left", box=None)
+    table = Table(title=f"metrics on {split}, {format_count(len(results), 'seed')}", title_justify="left", box=None)
     columns = list(results[0])
     for name in ("seed", *columns):
         table.add_column(name, justify="right")

@@ -33,7 +33,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from serving.registry import GOLDEN_FILE, LocalRegistry
 
 _SECONDS = 8
@@ -70,7 +70,7 @@ def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
     """Return the milliseconds of calls of the signature with one row, as TensorFlow's guide has it."""
     import tensorflow as tf
 
-    signature = tf.saved_model.load(literal_path(folder)).signatures["serving_default"]
+    signature = tf.saved_model.load(make_literal_path(folder)).signatures["serving_default"]
     specs = signature.structured_input_signature[1]
 
     def call() -> None:
@@ -86,7 +86,7 @@ def session_call(folder: Path, row: dict[str, Any]) -> list[float]:
     from serving.model.session_model import SessionModel, list_specs
 
     model = SessionModel(folder)
-    function, specs = model.function("serving_default"), list_specs(model.signatures["serving_default"].inputs)
+    function, specs = model.build_function("serving_default"), list_specs(model.signatures["serving_default"].inputs)
     return _time(
         lambda: function({name: np.array([row[name]], spec.dtype.as_numpy_dtype) for name, spec in specs.items()})
     )
@@ -180,10 +180,10 @@ def read_champion(versions: LocalRegistry) -> tuple[Path, dict[str, Any]]:
     """
     if shutil.which("wrk") is None:
         raise click.ClickException("wrk is not here; apt-get install wrk")
-    champion = versions.champion()
+    champion = versions.read_champion()
     if champion is None:
         raise click.ClickException(f"{versions.folder}: no version serves; make run pushes one")
-    folder = versions.path(champion)
+    folder = versions.find_folder(champion)
     return folder, json.loads((folder / GOLDEN_FILE).read_text())["instances"][0]
 
 

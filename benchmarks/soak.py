@@ -286,7 +286,8 @@ class Soak:
         """Promote the other version now and then; wait until the server follows."""
         while self._ends - time.monotonic() > period:
             await asyncio.sleep(period)
-            target = next(number for number in self._registry.numbers() if number != self._registry.champion())
+            champion = self._registry.read_champion()
+            target = next(number for number in self._registry.list_numbers() if number != champion)
             await asyncio.to_thread(self._registry.promote, target, reason="soak")
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
@@ -442,10 +443,10 @@ def build_table(tally: Tally, seconds: float) -> Table:
 def main(registry: Path, model: str, minutes: float) -> None:
     """Soak the model server, print the counts, and exit with 1 if a request was lost or memory grew."""
     versions = LocalRegistry(registry, model)
-    champion = versions.champion()
+    champion = versions.read_champion()
     if champion is None:
         raise click.ClickException(f"{versions.folder}: no version serves; make run pushes one")
-    tally = asyncio.run(soak(versions.path(champion), model, minutes * 60))
+    tally = asyncio.run(soak(versions.find_folder(champion), model, minutes * 60))
     Console(width=110).print(build_table(tally, minutes * 60))
     breaches = tally.list_breaches()
     for breach in breaches:

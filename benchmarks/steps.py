@@ -22,7 +22,7 @@ import click
 
 from benchmarks.household import write_config, write_rows
 from benchmarks.quality import transform_splits
-from cli.terminal import own_terminal
+from cli.terminal import redirect_output
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 
@@ -40,7 +40,7 @@ _STEPS, _TURNS = 96, 5
 )
 def main(rows: int, members: int) -> None:
     """Print the milliseconds of a step, and of its longest operations."""
-    with tempfile.TemporaryDirectory() as folder, own_terminal(Path(folder) / "log") as terminal:
+    with tempfile.TemporaryDirectory() as folder, redirect_output(Path(folder) / "log") as terminal:
         data = Path(folder) / "data"
         write_rows(data, rows)
         config = pipeline_config.load(write_config(data))

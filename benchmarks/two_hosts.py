@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.measuring import ROOT
 from pipeline.vertex.rehearsal import install_package
-from serving.beam.preflight import answers
+from serving.beam.preflight import is_answering
 
 _VERSION = metadata.version("apache-beam")
 _PRISM_MODULE = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{_VERSION}"
@@ -214,7 +214,7 @@ def _wait_for_pool(pool: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def _wait_for_prism(endpoint: str) -> None:
-    if not answers(endpoint):
+    if not is_answering(endpoint):
         raise RuntimeError(f"Prism does not answer at {endpoint}")
 
 

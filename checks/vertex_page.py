@@ -160,7 +160,7 @@ class Walk:
         self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
 
     @contextmanager
-    def emulate(self) -> Iterator[None]:
+    def run_emulator(self) -> Iterator[None]:
         """Run the emulator as long as the context lasts."""
         command = ["bash", "-c", f"exec {_EMULATOR}"]
         with subprocess.Popen(
@@ -236,7 +236,7 @@ def check_page(
     with tempfile.TemporaryDirectory() as name:
         walk = Walk(Path(name).resolve(), [*read_setup(text), *setup])
         prepare(Path(name))
-        with walk.emulate():
+        with walk.run_emulator():
             for listing in read_listings(text):
                 click.echo(f"$ {listing.command}", err=True)
                 code, printed = walk.run(listing.command)

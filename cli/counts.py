@@ -3,7 +3,7 @@
 _SINGULAR_VERBS = {"are": "is", "were": "was", "have": "has", "do": "does"}
 
 
-def count_text(count: int, noun: str, verb: str = "") -> str:
+def format_count(count: int, noun: str, verb: str = "") -> str:
     """Return a count with its noun, in the plural unless it is one, and with the verb that agrees.
 
     Args:

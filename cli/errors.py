@@ -1,7 +1,7 @@
 """Errors that a user can cause and fix: each is printed as one line, and ends a run with its own exit code."""
 
 
-def first_line(error: BaseException) -> str:
+def get_first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or the name of its class if it has no text."""
     return (str(error) or type(error).__name__).splitlines()[0]
 

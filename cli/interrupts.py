@@ -18,7 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 3.0
 
 
-def leave_at_once(code: int) -> None:
+def exit_at_once(code: int) -> None:
     """End the process without waiting for its threads: one may be in native code for minutes."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -27,7 +27,7 @@ def leave_at_once(code: int) -> None:
 
 
 @contextmanager
-def leaves_at_once() -> Iterator[None]:
+def skip_teardown() -> Iterator[None]:
     """End the process after the last lines of a program, with the exit code that it would have.
 
     The interpreter would remove every object first. With TensorFlow and TFX loaded, that takes as long as to load them.
@@ -37,7 +37,7 @@ def leaves_at_once() -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        code = _exit_code(end)
+        code = _resolve_exit_code(end)
     except BaseException:
         # As the interpreter does at the end of a program.
         traceback.print_exc()
@@ -45,10 +45,10 @@ def leaves_at_once() -> Iterator[None]:
     if code != INTERRUPTED_EXIT_CODE:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-    leave_at_once(code)
+    exit_at_once(code)
 
 
-def _exit_code(end: SystemExit) -> int:
+def _resolve_exit_code(end: SystemExit) -> int:
     """Return the code of `sys.exit`, and print its message if it has one."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
@@ -130,6 +130,6 @@ class Interrupts:
             self._is_held = False
             self._ending.release()
 
-    def instead_of(self, error: BaseException) -> BaseException:
-        """Return the interrupt that an error came of, or the error itself."""
+    def translate_error(self, error: BaseException) -> BaseException:
+        """Return the interrupt that caused an error, or the error itself."""
         return KeyboardInterrupt(self.received) if self.received else error

@@ -32,12 +32,12 @@ class NodeSummary(ABC):
         return []
 
 
-def only_artifact(outputs: Outputs, key: str) -> "Artifact":
+def get_only_artifact(outputs: Outputs, key: str) -> "Artifact":
     """Return the single artifact of an output."""
     (artifact,) = outputs[key]
     return artifact
 
 
-def number_text(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Return a metric's value as people read it; None and NaN are undefined."""
     return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"

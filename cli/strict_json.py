@@ -8,12 +8,12 @@ from typing import Any
 
 def to_json(value: Any) -> str:
     """Return a value as indented JSON; a number that is not finite becomes null."""
-    return json.dumps(_plain(value), indent=2, allow_nan=False)
+    return json.dumps(_replace_nonfinite(value), indent=2, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

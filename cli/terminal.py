@@ -37,10 +37,10 @@ def clean(text: object) -> str:
 def show_rights(path: Path) -> str:
     """Return the command that shows which permission is missing on the way to a file."""
     note = "the user and the mode of each folder; correct it with chmod or chown. Nothing is damaged"
-    return command("namei", "-l", path, note=note)
+    return format_command("namei", "-l", path, note=note)
 
 
-def command(*arguments: object, note: str = "") -> str:
+def format_command(*arguments: object, note: str = "") -> str:
     """Return a command for a person to paste, its arguments quoted for the shell.
 
     Args:
@@ -51,7 +51,7 @@ def command(*arguments: object, note: str = "") -> str:
     return f"{line}    # {note}" if note else line
 
 
-def runner(name: str) -> list[str]:
+def get_runner(name: str) -> list[str]:
     """Return a runner as a user types it: the file in a checkout, the console script of an installed product.
 
     Args:
@@ -78,7 +78,7 @@ class _HelpFormatter(click.HelpFormatter):
 click.Context.formatter_class = _HelpFormatter
 
 
-def flags(**values: object) -> str:
+def format_flags(**values: object) -> str:
     """Return flags for the end of a command, quoted for the shell, with a space before each.
 
     Args:
@@ -88,7 +88,7 @@ def flags(**values: object) -> str:
     return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in flags_by_name.items())
 
 
-def say(text: str, level: Level = "error") -> None:
+def print_message(text: str, level: Level = "error") -> None:
     """Print lines to standard error; in systemd's journal with their level, so that `journalctl -p err` finds them."""
     prefix = _LEVELS[level] if is_journal(sys.stderr) else ""
     click.echo("\n".join(f"{prefix}{clean(line)}" for line in text.splitlines()), err=True)
@@ -103,25 +103,25 @@ def is_journal(stream: TextIO) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def say_refusal(error: PipelineError, *, as_json: bool) -> None:
+def print_error(error: PipelineError, *, as_json: bool) -> None:
     """Print the error of a command: one line, or one JSON document with its exit code."""
-    _say_end(f"error: {error}", str(error), error.exit_code, as_json)
+    _print_end(f"error: {error}", str(error), error.exit_code, as_json)
 
 
-def _say_end(line: str, text: str, exit_code: int, as_json: bool) -> None:
+def _print_end(line: str, text: str, exit_code: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"error": text, "exit_code": exit_code}))
     else:
-        say(line)
+        print_message(line)
 
 
-def say_interrupted(text: str, *, as_json: bool) -> None:
-    """Print that a command was interrupted, in the form of `say_refusal`."""
-    _say_end(text, text, INTERRUPTED_EXIT_CODE, as_json)
+def print_interruption(text: str, *, as_json: bool) -> None:
+    """Print that a command was interrupted, in the form of `print_error`."""
+    _print_end(text, text, INTERRUPTED_EXIT_CODE, as_json)
 
 
 @contextmanager
-def refusals(*, as_json: bool = False, interrupted: str = "interrupted") -> Iterator[None]:
+def exit_on_error(*, as_json: bool = False, interrupted: str = "interrupted") -> Iterator[None]:
     """End the process of a command that fails, or is interrupted, with one line and its exit code.
 
     Args:
@@ -132,10 +132,10 @@ def refusals(*, as_json: bool = False, interrupted: str = "interrupted") -> Iter
     try:
         yield
     except PipelineError as error:
-        say_refusal(error, as_json=as_json)
+        print_error(error, as_json=as_json)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        say_interrupted(interrupted, as_json=as_json)
+        print_interruption(interrupted, as_json=as_json)
         sys.exit(INTERRUPTED_EXIT_CODE)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -161,7 +161,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def own_terminal(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
+def redirect_output(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
     """Redirect the output of TFX, Beam and TensorFlow to the log, from C++ too; yield the terminal.
 
     Args:

@@ -2,8 +2,8 @@
 
     python -m oncall why latest
 
-They read run records, logs, ML Metadata and the registry, and change nothing unless a command says so. Only `resume`,
-which runs a pipeline, imports TensorFlow and TFX.
+They read run records, logs, ML Metadata and the registry, and change nothing unless a command's help names the change.
+Only `resume`, which runs a pipeline, imports TensorFlow and TFX.
 """
 
 __all__: list[str] = []

@@ -7,7 +7,7 @@ python -m oncall why latest --project my-project --region europe-west4
 
 import click
 
-from cli.interrupts import leaves_at_once
+from cli.interrupts import skip_teardown
 from oncall import commands
 
 EPILOG = """RUN is `latest`, a run's id, or the first characters of one. With --project, or VERTEX_PROJECT, the runs are
@@ -45,7 +45,7 @@ for command in commands.ALL:
 
 def run_program() -> None:
     """Run the command, and leave at once."""
-    with leaves_at_once():
+    with skip_teardown():
         main()
 
 

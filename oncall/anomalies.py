@@ -9,7 +9,7 @@ from oncall.metadata import Outputs
 from oncall.results import CommandResult
 from oncall.run_store import RunStore
 from oncall.text_format import format_labels
-from pipeline.run.causes import cause
+from pipeline.run.causes import explain_state
 from pipeline.run.records import RunRecord
 
 _SPLIT = "Split-"
@@ -63,8 +63,8 @@ def report_anomalies(store: RunStore, name: str) -> CommandResult:
     )
     if not anomalies:
         lines.append("validator  no anomalies" if reached else "validator  was not reached, or its files are gone")
-    if not reached and run.record is not None and cause(run.record, run.state):
-        lines.append(f"cause      {cause(run.record, run.state).splitlines()[0]}")
+    if not reached and run.record is not None and explain_state(run.record, run.state):
+        lines.append(f"cause      {explain_state(run.record, run.state).splitlines()[0]}")
     return CommandResult(document, lines)
 
 

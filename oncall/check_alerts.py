@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pydantic import ValidationError
 
 from cli.errors import ConfigError, RunRootError
-from cli.terminal import say
-from oncall.checks import CHAMPION, DATABASE, document_checks
+from cli.terminal import print_message
+from oncall.checks import CHAMPION, DATABASE, build_document
 from oncall.local.run_store import LocalRunStore
 from oncall.results import Check, CommandResult
 from oncall.run_store import RunStore
@@ -21,7 +21,7 @@ from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, TRAFFIC, AlertState, 
 from pipeline.run.records import RunRecord
 
 
-def alert_on_checks(store: RunStore, checks: Sequence[Check]) -> CommandResult:
+def notify_of_checks(store: RunStore, checks: Sequence[Check]) -> CommandResult:
     """Notify of the checks; return their document with the delivery's outcome.
 
     Raises:
@@ -31,7 +31,7 @@ def alert_on_checks(store: RunStore, checks: Sequence[Check]) -> CommandResult:
         raise ConfigError(
             "--alert: is for runs of this machine; for Vertex AI, let Cloud Monitoring notify of jobs that fail"
         )
-    document = document_checks(checks)
+    document = build_document(checks)
     return CommandResult({**document, "alert": notify(store, checks)}, [], 0 if document["ok"] else 1)
 
 
@@ -41,7 +41,7 @@ def notify(store: LocalRunStore, checks: Sequence[Check]) -> str:
     config = _read_config(newest)
     alert_state = AlertState.read(store.root)
     failed = {check.name: check for check in checks if not check.ok}
-    # These checks exist only while they fail, or while a request log is known: without them, their incident is over.
+    # These checks exist only while they fail, or while a request log exists: without them, their incident is over.
     passed = {check.name for check in checks if check.ok} | {DATABASE, TRAFFIC} - {*failed}
     resolved = {name: alert_state.incidents.pop(name) for name in sorted(passed & {*alert_state.incidents})}
     incidents = {
@@ -78,7 +78,7 @@ def _record_findings(store: LocalRunStore, checks: Sequence[Check]) -> None:
             try:
                 store.record_finding(check.trained_by, check.name, check.message)
             except RunRootError as error:
-                say(f"{check.name}: not written into ML Metadata: {error}", "warning")
+                print_message(f"{check.name}: not written into ML Metadata: {error}", "warning")
 
 
 def _read_config(newest: RunRecord | None) -> Alerts:
@@ -86,7 +86,7 @@ def _read_config(newest: RunRecord | None) -> Alerts:
     try:
         return Alerts.model_validate((newest.config.get("alerts") if newest else None) or {})
     except ValidationError:
-        say("alerts: those of the newest run's config are not of this release; nothing is posted", "warning")
+        print_message("alerts: those of the newest run's config are not of this release; nothing is posted", "warning")
         return Alerts()
 
 

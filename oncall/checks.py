@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, DataError, PipelineError
-from cli.terminal import command, flags
+from cli.terminal import format_command, format_flags
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
 from oncall.results import Check, CommandResult, ResultTable
@@ -17,12 +17,12 @@ from oncall.server_check import check_server
 from oncall.start_blockers import describe_rejection
 from oncall.text_format import shorten
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
-from pipeline.run.advice import ask, ask_doctor, suggest_after_rejection
-from pipeline.run.causes import cause
+from pipeline.run.advice import suggest_after_rejection, suggest_doctor, suggest_oncall
+from pipeline.run.causes import explain_state
 from pipeline.run.records import Kind, RunState, find_clock_conflicts
 from serving.registry.local.errors import RegistryFault, RegistryFileError
 
-# Runs among which an active one, or a clock that was wrong, is looked for.
+# Runs among which an active one, or a clock that was wrong, is searched for.
 _MAX_READ_RUNS = 20
 _MAX_WARNING_CHARS = 120
 _CONTENT_MESSAGES = {
@@ -50,7 +50,7 @@ def run_checks(
     checks += [*_check_clocks(store)]
     try:
         model_versions = store.find_model_versions(folder, model)
-        command_flags = store.location_flags + flags(registry=folder, model=model)
+        command_flags = store.location_flags + format_flags(registry=folder, model=model)
         checks += _check_champion(store, model_versions, command_flags)
         checks += _check_unexplained(model_versions)
         conflict = model_versions.find_conflict()
@@ -59,21 +59,21 @@ def run_checks(
     except ConfigError:
         raise
     except PipelineError as error:
-        checks.append(Check(CHAMPION, False, str(error), ask_doctor(store.location_flags)))
+        checks.append(Check(CHAMPION, False, str(error), suggest_doctor(store.location_flags)))
         model_versions = None
     if url is not None:
         checks += check_server(url, model_versions)
     return checks
 
 
-def document_checks(checks: Sequence[Check]) -> dict[str, Any]:
+def build_document(checks: Sequence[Check]) -> dict[str, Any]:
     """Return the document of the checks."""
     return {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}
 
 
 def report_checks(checks: Sequence[Check]) -> CommandResult:
     """Return the checks as a table; the exit code is 1 if one of them is not ok."""
-    document = document_checks(checks)
+    document = build_document(checks)
     cells = [("ok" if check.ok else "NOT ok", check.name, check.message) for check in checks]
     table = ResultTable(("", "what", "found"), cells, sentences=("found",))
     todo = dict.fromkeys(f"try        {check.todo}" for check in checks if not check.ok and check.todo)
@@ -87,11 +87,11 @@ def _check_newest_run(store: RunStore) -> Check:
         run = store.get_run(run_id)
         if run.record is None:
             reason = store.damaged_records.get(run_id, "has no record")
-            return Check(name, False, reason, ask_doctor(store.location_flags), run_id)
+            return Check(name, False, reason, suggest_doctor(store.location_flags), run_id)
         if run.state is RunState.RUNNING:
             # It has a check of its own.
             continue
-        reason = cause(run.record, run.state)
+        reason = explain_state(run.record, run.state)
         if run.state is RunState.INCOMPLETE:
             # Such a run is not meant to push anything.
             note = note or f"; the newer run {run_id} is INCOMPLETE: {reason}"
@@ -101,9 +101,11 @@ def _check_newest_run(store: RunStore) -> Check:
             more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
             reason = f"warning: {shorten(warnings[0], _MAX_WARNING_CHARS)}{more}"
         message = f"{run_id} {run.state}{f': {reason}' if reason else ''}{note}"
-        todo = ask("why", run_id, here=store.location_flags)
+        todo = suggest_oncall("why", run_id, here=store.location_flags)
         return Check(name, run.state in _GOOD_STATES, message, todo, run_id, run_id)
-    return Check(name, False, f"no whole run has ended on record{note}", ask("runs", here=store.location_flags))
+    return Check(
+        name, False, f"no whole run has ended on record{note}", suggest_oncall("runs", here=store.location_flags)
+    )
 
 
 def _check_active_run(store: RunStore) -> list[Check]:
@@ -114,7 +116,7 @@ def _check_active_run(store: RunStore) -> list[Check]:
             continue
         activity = store.describe_activity(run.record)
         message = f"{run_id} RUNNING: {activity}"
-        todo = activity.todo or ask("log", run_id, "--follow", here=store.location_flags)
+        todo = activity.todo or suggest_oncall("log", run_id, "--follow", here=store.location_flags)
         return [Check("active run", not activity.problem, message, todo, run_id, run_id)]
     return []
 
@@ -123,7 +125,7 @@ def _check_clocks(store: RunStore) -> list[Check]:
     """Return a check only if a run on record began in the future."""
     conflicts = find_clock_conflicts(islice(store.read_records(), _MAX_READ_RUNS), time.time())
     future = [str(conflict) for conflict in conflicts if conflict.is_future]
-    todo = command("date", "-u", note="compare it with the clock of that host; runs are in order all the same")
+    todo = format_command("date", "-u", note="compare it with the clock of that host; runs are in order all the same")
     return [Check("clocks", False, future[0], todo)] if future else []
 
 
@@ -149,13 +151,13 @@ def _check_rejection(store: RunStore) -> list[Check]:
 def _check_database(store: RunStore) -> list[Check]:
     """Return a check only if the next run cannot use the database; the serving version needs none."""
     problem = str(store.database_error or store.binding_error)
-    return [Check(DATABASE, False, problem, ask_doctor(store.location_flags))] if problem else []
+    return [Check(DATABASE, False, problem, suggest_doctor(store.location_flags))] if problem else []
 
 
 def _check_champion(store: RunStore, model_versions: ModelVersions, command_flags: str) -> list[Check]:
     champion = model_versions.champion
     if champion is None:
-        todo = ask("serving", here=command_flags)
+        todo = suggest_oncall("serving", here=command_flags)
         return [Check(CHAMPION, False, f"{model_versions.location}: no version serves", todo)]
     versions = {version.number: version for version in model_versions.list_versions()}
     if champion not in versions:
@@ -168,7 +170,7 @@ def _check_champion(store: RunStore, model_versions: ModelVersions, command_flag
     pusher = versions[champion].run or "another tool"
     has_record = store.read_record(pusher) is not None
     message = f"pushed by run {pusher}" + ("" if has_record else ", which is not on record")
-    lineage = ask("lineage", f"v{champion}", here=command_flags)
+    lineage = suggest_oncall("lineage", f"v{champion}", here=command_flags)
     checks.append(Check("pushed by", has_record, message, lineage, run=versions[champion].run))
     return [*checks, *_check_traffic(model_versions, versions, champion)]
 
@@ -182,7 +184,7 @@ def _check_content(model_versions: ModelVersions, champion: int, here: str) -> l
         changed = model_versions.list_changed_files(champion) if is_intact is False else []
     except PipelineError as error:
         is_denied = isinstance(error, RegistryFileError) and error.fault is RegistryFault.DENIED
-        todo = ask_doctor(here) if is_denied else model_versions.rollback_command
+        todo = suggest_doctor(here) if is_denied else model_versions.rollback_command
         return [Check(name, False, f"{about}: {error}", todo, about)]
     age = data_time.describe() if data_time is not None else "unknown: its push recorded no time of the data"
     message = f"{about}: {_CONTENT_MESSAGES[is_intact]}{': ' if changed else ''}{', '.join(changed)}"
@@ -195,7 +197,7 @@ def _check_content(model_versions: ModelVersions, champion: int, here: str) -> l
 def _check_request_log(
     store: RunStore, model_versions: ModelVersions, folder: Path | None, model: str | None, log: Path | None
 ) -> list[Check]:
-    """Return the checks of live quality and traffic only if a request log is known and a version serves."""
+    """Return the checks of live quality and traffic only if there is a request log and a serving version."""
     if model_versions.champion is None:
         return []
     try:

@@ -8,12 +8,12 @@ import click
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
 from oncall.run_store import RunStore
-from oncall.shared_options import local_command, store_command
+from oncall.shared_options import add_local_store, add_store
 
 # Each command imports its own module, so that `--help` loads none.
 
 
-def _registry(command: Callable[..., None]) -> Callable[..., None]:
+def _add_registry_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select the registry."""
     for option in (
         click.option("--model", metavar="NAME", help="push.model_name.  [default: the newest run's]"),
@@ -44,7 +44,7 @@ def _is_json() -> bool:
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of runs, newest first.")
-@store_command
+@add_store
 def runs(store: RunStore, limit: int) -> CommandResult:
     """List the runs with their state, cause and push."""
     from oncall.runs import list_runs
@@ -54,7 +54,7 @@ def runs(store: RunStore, limit: int) -> CommandResult:
 
 @click.command()
 @click.argument("run")
-@store_command
+@add_store
 def show(store: RunStore, run: str) -> CommandResult:
     """Show a run: user, config, command and the state of each node."""
     from oncall.runs import show_run
@@ -64,7 +64,7 @@ def show(store: RunStore, run: str) -> CommandResult:
 
 @click.command()
 @click.argument("run")
-@store_command
+@add_store
 def why(store: RunStore, run: str) -> CommandResult:
     """Print why a run failed, and what to try.
 
@@ -80,7 +80,7 @@ def why(store: RunStore, run: str) -> CommandResult:
 @click.argument("node", required=False)
 @click.option("--lines", type=click.IntRange(0), metavar="N", help="Print only the last N lines.")
 @click.option("--follow", is_flag=True, help="Continue until the run, or the node, has ended, or until Ctrl-C.")
-@local_command("`why RUN` names the command of Cloud Logging that shows a task's log")
+@add_local_store("`why RUN` names the command of Cloud Logging that shows a task's log")
 def log(store: LocalRunStore, run: str, node: str | None, lines: int | None, follow: bool) -> CommandResult | int:
     """Print the log of a run or of one node.
 
@@ -92,8 +92,8 @@ def log(store: LocalRunStore, run: str, node: str | None, lines: int | None, fol
 
 
 @click.command()
-@_registry
-@store_command
+@_add_registry_options
+@add_store
 def serving(store: RunStore, registry: Path | None, model: str | None) -> CommandResult:
     """Print the serving version and all others.
 
@@ -106,8 +106,8 @@ def serving(store: RunStore, registry: Path | None, model: str | None) -> Comman
 
 @click.command()
 @click.argument("artifact", metavar="ARTIFACT_ID|vN")
-@_registry
-@store_command
+@_add_registry_options
+@add_store
 def lineage(store: RunStore, artifact: str, registry: Path | None, model: str | None) -> CommandResult:
     """Print the inputs and the users of an artifact.
 
@@ -121,7 +121,7 @@ def lineage(store: RunStore, artifact: str, registry: Path | None, model: str | 
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@store_command
+@add_store
 def diff(store: RunStore, run_a: str, run_b: str) -> CommandResult:
     """Print the changes from one run to another.
 
@@ -134,7 +134,7 @@ def diff(store: RunStore, run_a: str, run_b: str) -> CommandResult:
 
 @click.command()
 @click.argument("run")
-@store_command
+@add_store
 def anomalies(store: RunStore, run: str) -> CommandResult:
     """Print the anomalies of a run's data, and the gate's verdict."""
     from oncall.anomalies import report_anomalies
@@ -150,8 +150,8 @@ def anomalies(store: RunStore, run: str) -> CommandResult:
     help="Notify of new failures only, on standard error and to the webhook of the newest run.",
 )
 @_log
-@_registry
-@store_command
+@_add_registry_options
+@add_store
 def check(
     store: RunStore,
     url: str | None,
@@ -172,15 +172,15 @@ def check(
     checks = run_checks(store, url, registry, model, request_log)
     if not alert:
         return report_checks(checks)
-    from oncall.check_alerts import alert_on_checks
+    from oncall.check_alerts import notify_of_checks
 
-    return alert_on_checks(store, checks)
+    return notify_of_checks(store, checks)
 
 
 @click.command()
 @_log
-@_registry
-@store_command
+@_add_registry_options
+@add_store
 def outcomes(store: RunStore, request_log: Path | None, registry: Path | None, model: str | None) -> CommandResult:
     """Print the live metrics of each version, with intervals.
 
@@ -202,8 +202,8 @@ def outcomes(store: RunStore, request_log: Path | None, registry: Path | None, m
 )
 @click.option("--version", type=click.IntRange(0), metavar="N", help="Version to judge.  [default: the champion]")
 @_log
-@_registry
-@local_command("the monitoring of the endpoint compares its requests with the training data")
+@_add_registry_options
+@add_local_store("the monitoring of the endpoint compares its requests with the training data")
 def traffic(
     store: LocalRunStore,
     since: str,
@@ -223,8 +223,8 @@ def traffic(
 
 
 @click.command()
-@_registry
-@store_command
+@_add_registry_options
+@add_store
 def doctor(store: RunStore, registry: Path | None, model: str | None) -> CommandResult:
     """Print the problems of the run root, with remedies.
 
@@ -244,7 +244,7 @@ def doctor(store: RunStore, registry: Path | None, model: str | None) -> Command
 @click.command()
 @click.argument("run")
 @click.option("--yes", is_flag=True, help="Resume it even if its push would replace a newer champion.")
-@local_command("submit the same config again: python vertex_runner.py submit --wait{flags}")
+@add_local_store("submit the same config again: python vertex_runner.py submit --wait{flags}")
 def resume(store: LocalRunStore, run: str, yes: bool) -> CommandResult | int:
     """Continue a run with its own config and the cache.
 
@@ -258,8 +258,8 @@ def resume(store: LocalRunStore, run: str, yes: bool) -> CommandResult | int:
 
 @click.command()
 @_yes
-@_registry
-@local_command("python -m serving.registry list{flags} shows versions of other tools")
+@_add_registry_options
+@add_local_store("python -m serving.registry list{flags} shows versions of other tools")
 def quarantine(store: LocalRunStore, registry: Path | None, model: str | None, yes: bool) -> CommandResult:
     """Move aside what no artifact and no push explains.
 
@@ -275,8 +275,8 @@ def quarantine(store: LocalRunStore, registry: Path | None, model: str | None, y
 @click.option("--version", type=click.IntRange(0), metavar="N", help="Version to serve.  [default: the previous one]")
 @click.option("--reason", default="", metavar="TEXT", help="Reason, kept in the registry's history.")
 @_yes
-@_registry
-@local_command("python -m serving.registry rollback{flags} --yes gives an earlier version all traffic")
+@_add_registry_options
+@add_local_store("python -m serving.registry rollback{flags} --yes gives an earlier version all traffic")
 def rollback(
     store: LocalRunStore, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
 ) -> CommandResult:
@@ -298,8 +298,8 @@ def rollback(
     help="Keep all that registered versions were made from.",
 )
 @_yes
-@_registry
-@local_command(
+@_add_registry_options
+@add_local_store(
     "python -m serving.registry gc{flags} deletes versions, and a lifecycle rule of the bucket old artifacts"
 )
 def gc(
@@ -319,8 +319,8 @@ def gc(
 @click.option("--port", type=click.IntRange(0, 65535), default=8502, show_default=True, help="Port; 0 for a free one.")
 @click.option("--url", metavar="URL", help="URL of a model server for the checks of the first page.")
 @_log
-@_registry
-@local_command("the Google Cloud console shows its jobs, lineage and models as pages")
+@_add_registry_options
+@add_local_store("the Google Cloud console shows its jobs, lineage and models as pages")
 def web(
     store: LocalRunStore,
     port: int,
@@ -348,8 +348,8 @@ def web(
     help="Output file.  [default: reports/run-RUN.html in the run root]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@_registry
-@local_command("`show RUN --json` and `why RUN --json` hold what an incident needs")
+@_add_registry_options
+@add_local_store("`show RUN --json` and `why RUN --json` hold what an incident needs")
 def report(
     store: LocalRunStore, run: str, output: Path | None, overwrite: bool, registry: Path | None, model: str | None
 ) -> CommandResult:

@@ -12,7 +12,7 @@ from oncall.metadata import Outputs
 from oncall.provenance import InputData, compare_columns, read_input_data
 from oncall.results import CommandResult
 from oncall.run_store import Run, RunStore
-from oncall.runs import need_record
+from oncall.runs import get_record
 from pipeline.run.records import RunRecord
 from schemas.slices import OVERALL
 
@@ -69,7 +69,7 @@ def find_changes(store: RunStore, first: str, second: str) -> RunChanges:
       RunRootError: ML Metadata cannot be read.
     """
     runs = [store.find_run(first), store.find_run(second)]
-    records = [need_record(store, run) for run in runs]
+    records = [get_record(store, run) for run in runs]
     outputs = [store.metadata.get_run_outputs(run.run_id) for run in runs]
     metrics = [read_candidate_metrics(of_run) for of_run in outputs]
     sides = [*zip(records, outputs, metrics, strict=True)]

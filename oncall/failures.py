@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import NotBlessedError, PipelineError
-from cli.terminal import command
+from cli.terminal import format_command
 from oncall.anomalies import read_gate_report
 from oncall.evaluations import Judgement, read_judgement
 from oncall.log_excerpts import MAX_LINES
@@ -16,12 +16,12 @@ from oncall.run_store import LogExcerpt, Run, RunStore
 from oncall.runs import describe_executions
 from oncall.start_blockers import describe_blockers, suggest_commands
 from oncall.text_format import format_labels, shorten
-from pipeline.run.advice import ask
 from pipeline.run.advice import suggest_commands as suggest_for_run
-from pipeline.run.causes import cause, find_blamed_node, find_failed_node
+from pipeline.run.advice import suggest_oncall
+from pipeline.run.causes import explain_state, find_blamed_node, find_failed_node
 from pipeline.run.records import Kind, RunRecord, RunState
 
-# As components/evaluator/evaluation.py writes it, where no version is known.
+# As components/evaluator/evaluation.py writes it, without a version.
 _BASELINE = "the last blessed model"
 _GOOD_STATES = (RunState.SUCCEEDED, RunState.CACHED, RunState.RUNNING, RunState.INCOMPLETE)
 
@@ -41,7 +41,9 @@ def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResu
     is_bad = run.state not in _GOOD_STATES
     node = find_failed_node(record) if is_bad else None
     warnings = list(_read_warnings(store, record)) if run.state is not RunState.RUNNING else []
-    reason = cause(record, run.state) or (count_text(len(warnings), "warning") if warnings else "nothing went wrong")
+    reason = explain_state(record, run.state) or (
+        format_count(len(warnings), "warning") if warnings else "nothing went wrong"
+    )
     activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
     if activity is not None:
         reason = str(activity)
@@ -63,7 +65,7 @@ def _explain_record(store: RunStore, run: Run, record: RunRecord) -> CommandResu
     if newer:
         # What a push would replace is newer: a command that needs --yes is not the first advice.
         tries = [line for line in tries if " oncall resume " not in line]
-        tries.append(ask("check", here=store.location_flags, note="whether the newer version serves well"))
+        tries.append(suggest_oncall("check", here=store.location_flags, note="whether the newer version serves well"))
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -155,7 +157,7 @@ def _find_rollback(store: RunStore) -> RollbackInForce | None:
 
 def _explain_without_record(store: RunStore, run: Run) -> CommandResult:
     reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id)
-    tries = [command("python", "-m", "oncall", "show", run.run_id) + store.location_flags]
+    tries = [format_command("python", "-m", "oncall", "show", run.run_id) + store.location_flags]
     document = {"run": run.run_id, "state": run.state, "cause": reason, "node": None, "lines": [], "try": tries}
     labels = [("run", run.run_id), ("state", run.state), ("cause", reason), *(("try", line) for line in tries)]
     return CommandResult(document, format_labels(labels))

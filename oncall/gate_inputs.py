@@ -1,4 +1,4 @@
-"""The inputs and the policy of a run's gate, which say how its data was compared."""
+"""The inputs and the policy of a run's gate, by which its data was compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -10,10 +10,10 @@ from typing import BinaryIO
 import click
 
 from cli.errors import ConfigError, RunRootError
-from cli.terminal import INTERRUPTED_EXIT_CODE, clean, say
+from cli.terminal import INTERRUPTED_EXIT_CODE, clean, print_message
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
-from oncall.runs import need_record
+from oncall.runs import get_record
 from pipeline.run.causes import find_failed_node
 from pipeline.run.records import RunRecord, RunState
 
@@ -41,7 +41,7 @@ def print_log(
       RunRootError: the log cannot be read.
     """
     run = store.find_run(name)
-    record = need_record(store, run)
+    record = get_record(store, run)
     if follow and as_json:
         raise ConfigError("--follow and --json: give one of them; a document has an end")
     if node is None and run.state in _BAD_STATES:
@@ -64,7 +64,7 @@ def print_log(
 
 
 def _get_file(record: RunRecord, node: str | None) -> Path:
-    log = record.log_of(node if node in record.nodes else None)
+    log = record.find_log(node if node in record.nodes else None)
     if log is None:
         raise ConfigError(f"run {record.run_id}: has no log; it was started with --verbose, which prints it instead")
     return Path(log)
@@ -117,8 +117,8 @@ def _follow(store: LocalRunStore, record: RunRecord, file: BinaryIO, node: str |
             _print_lines(_keep_last(text, lines) if number == 0 else text)
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE
-    state = (store.read_record(record.run_id) or record).state(locked=store.root.is_locked)
-    say(f"run {record.run_id} {'is running' if state is RunState.RUNNING else state}", "notice")
+    state = (store.read_record(record.run_id) or record).get_state(locked=store.root.is_locked)
+    print_message(f"run {record.run_id} {'is running' if state is RunState.RUNNING else state}", "notice")
     return 0
 
 
@@ -131,7 +131,7 @@ def _read_new_lines(
         # The size comes first: bytes before it belong to what ran before the record's state is read.
         size = os.fstat(file.fileno()).st_size
         record = store.read_record(record.run_id) or record
-        is_running = record.state(locked=store.root.is_locked) is RunState.RUNNING
+        is_running = record.get_state(locked=store.root.is_locked) is RunState.RUNNING
         if node is None or node in record.nodes:
             begin, end = _find_part(record, node)
             file.seek(file.tell() if has_begun else begin)

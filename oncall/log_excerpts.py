@@ -34,7 +34,7 @@ _PATH_PREFIX = re.compile(rf"{re.escape(str(Path(__file__).parents[1]))}/|/[^\"]
 
 def read_log_excerpt(record: RunRecord, node: str | None) -> LogExcerpt:
     """Return the excerpt for a node, or for the part of the run before its first node."""
-    log = record.log_of(node)
+    log = record.find_log(node)
     if log is None:
         return LogExcerpt("", [])
     start = record.nodes[node].log_from if node else 0
@@ -51,7 +51,7 @@ def read_log_excerpt(record: RunRecord, node: str | None) -> LogExcerpt:
 
 def read_log_tail(record: RunRecord, node: str | None, lines: int) -> LogExcerpt:
     """Return the last lines of a node's log, without TensorFlow's and TFX's routine messages."""
-    log = record.log_of(node)
+    log = record.find_log(node)
     if log is None:
         return LogExcerpt("", [], "the log is printed, not kept: the run was started with --verbose")
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, PipelineError
-from cli.terminal import command, flags
+from cli.terminal import format_command, format_flags
 from oncall.evaluations import read_metrics_by_slice
 from oncall.model_versions import ModelVersion, ModelVersions
 from oncall.request_log import find_request_log
@@ -26,7 +26,7 @@ from pipeline.outcomes.quality_drop import (
     find_quality_drop,
     select_metrics,
 )
-from pipeline.run.advice import ask
+from pipeline.run.advice import suggest_oncall
 from schemas.bootstrap import Interval
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
@@ -79,7 +79,7 @@ class LiveGroup:
 
 @dataclass(frozen=True)
 class LivePair:
-    """Two versions on the rows of the time in which both answered.
+    """Two versions on the rows of the time in which both served.
 
     Attributes:
       since, until: Start and end of that time, as ISO 8601.
@@ -103,7 +103,7 @@ class OutcomesReport:
       metrics: Names of the metrics.
       groups: Metrics of each version, week and slice.
       drops: Metrics that are significantly too bad, by version.
-      side_by_side: The champion beside each other version, in the time in which both answered.
+      side_by_side: The champion beside each other version, in the time in which both served.
     """
 
     log: Path
@@ -189,7 +189,7 @@ def report_outcomes(store: RunStore, log: Path | None, folder: Path | None, mode
     """Return the report of `read_outcomes`."""
     report = read_outcomes(store, log, folder, model)
     counts = report.summary.counts
-    share = f"{counts.joined:,} of {count_text(counts.predictions, 'prediction', 'have')} a label"
+    share = f"{counts.joined:,} of {format_count(counts.predictions, 'prediction', 'have')} a label"
     parts: list[str | ResultTable] = [f"{report.log}: {share}; joined {report.summary.at:%Y-%m-%d %H:%M} UTC"]
     parts += [f"note       {note}" for note in report.notes]
     for number, drops in report.drops.items():
@@ -206,7 +206,7 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
     """Return the check of the champion's live quality against its evaluation and the thresholds of its config."""
     champion = model_versions.champion
     version = next((v for v in model_versions.list_versions() if v.number == champion), None)
-    todo = ask("outcomes", here=store.location_flags + flags(log=log))
+    todo = suggest_oncall("outcomes", here=store.location_flags + format_flags(log=log))
     try:
         list_shards(log, model_versions.name)
         summary = read_summary(log)
@@ -228,7 +228,9 @@ def _read_summary(log: Path) -> JoinSummary:
     if summary is None:
         # A folder without a log has its own error.
         list_shards(log)
-        todo = command("python", "-m", "serving.outcomes", "FILE", "--key", "COLUMN", "--log", log, "--model", "FOLDER")
+        todo = format_command(
+            "python", "-m", "serving.outcomes", "FILE", "--key", "COLUMN", "--log", log, "--model", "FOLDER"
+        )
         raise RequestLogError(f"{log}: no labels were joined yet; join a file of them: {todo}")
     return summary
 
@@ -249,7 +251,7 @@ def _describe_join(log: Path, summary: JoinSummary, model: str) -> list[str]:
         shard.check_model(model)
     new = [shard for shard in shards if shard.path.stem not in summary.shards]
     if new:
-        newer = count_text(len(new), "shard", "are")
+        newer = format_count(len(new), "shard", "are")
         notes.append(f"{newer} newer than the join; join again: python -m serving.outcomes --log {log}")
     unweighted = [file for file in summary.files.values() if file.model_weight and not file.weight]
     if unweighted:
@@ -357,12 +359,12 @@ def _format_rows(group: LiveGroup, names: Sequence[str]) -> list[list[object]]:
 
 
 def _format_pair(name: str, pair: LivePair) -> str:
-    """Return a metric of two versions in the time in which both answered."""
+    """Return a metric of two versions in the time in which both served."""
     parts = []
     for group in pair.groups:
         entry = group.metrics.get(name, LiveMetric())
         value = f"{METRICS[name].format(entry.value)} {_format_interval(name, entry.interval)}".rstrip()
-        parts.append(f"version {group.version} {value}, {count_text(group.rows, 'row')}")
+        parts.append(f"version {group.version} {value}, {format_count(group.rows, 'row')}")
     return f"{METRICS[name].title} in the hours in which both answered: {'; '.join(parts)}"
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.strict_json import to_json
-from cli.terminal import clean, say
+from cli.terminal import clean, print_message
 from oncall.results import CommandResult, ResultTable
 from oncall.text_format import join_heading, shorten
 
@@ -61,7 +61,7 @@ def print_result(result: CommandResult, *, as_json: bool, show_all: bool = True)
     if hidden:
         console.print(Text(f"{hidden} more lines; --all prints them"), soft_wrap=True, highlight=False)
     if result.error:
-        say(f"error: {result.error}")
+        print_message(f"error: {result.error}")
 
 
 def _measure_terminal() -> int | None:

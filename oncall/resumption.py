@@ -5,14 +5,14 @@ from typing import Literal
 import click
 
 from cli.errors import ConfigError, RunRootError
-from cli.terminal import say
+from cli.terminal import print_message
 from oncall.local.model_versions import LostRegistryError
 from oncall.local.run_store import LocalRunStore
 from oncall.results import CommandResult
-from oncall.runs import need_record
+from oncall.runs import get_record
 from oncall.start_blockers import describe_blockers, suggest_commands
 from oncall.text_format import format_labels
-from pipeline.run.advice import again
+from pipeline.run.advice import suggest_resume
 from pipeline.run.records import Kind, RunRecord, RunState
 
 
@@ -29,9 +29,11 @@ def resume_run(store: LocalRunStore, name: str, *, yes: bool, as_json: bool) -> 
     if store.is_locked:
         raise RunRootError(f"{store.root.path}: a run is using it; wait for its end; `doctor` shows which it is")
     _warn_of_blockers(store)
-    record = need_record(store, run)
+    record = get_record(store, run)
     if record.kind is not Kind.LOCAL:
-        raise ConfigError(f"run {run.run_id}: is a rehearsal; start it again: {again(record, store.location_flags)}")
+        raise ConfigError(
+            f"run {run.run_id}: is a rehearsal; start it again: {suggest_resume(record, store.location_flags)}"
+        )
     if run.state in (RunState.SUCCEEDED, RunState.CACHED) and not _is_pushed_model_damaged(store, run.run_id):
         code = RunRootError.exit_code if store.database_error else 0
         document = {"run": run.run_id, "state": run.state, "resumed": False}
@@ -78,14 +80,14 @@ def _is_pushed_model_damaged(store: LocalRunStore, run_id: str) -> bool:
     except ConfigError:
         # The model is on Vertex AI, where this command pushes nothing.
         return False
-    champion = registry.champion()
-    return champion is not None and registry.pushed_by(champion) == run_id and not registry.fits(champion)
+    champion = registry.read_champion()
+    return champion is not None and registry.find_run_id(champion) == run_id and not registry.is_intact(champion)
 
 
 def _warn_of_blockers(store: LocalRunStore) -> None:
     tries = (("try", line) for line in suggest_commands(store))
     for line in format_labels([*describe_blockers(store).items(), *tries]):
-        say(line, "warning")
+        print_message(line, "warning")
 
 
 def _count_finished(record: RunRecord) -> str:

@@ -26,12 +26,16 @@ def roll_back(
       ConfigError: there is no such version.
     """
     registry = store.find_registry(folder, model)
-    versions = registry.numbers()
+    versions = registry.list_numbers()
     if version is not None and version not in versions:
         numbers = ", ".join(map(str, versions)) or "none"
         raise ConfigError(f"--version: {registry.folder} has no version {version}; it has {numbers}")
-    switch = registry.rollback(version, reason=reason, dry_run=not yes)
-    document: dict[str, Any] = {**asdict(switch), "changed": switch.changed and yes, "serving": registry.champion()}
+    switch = registry.roll_back(version, reason=reason, dry_run=not yes)
+    document: dict[str, Any] = {
+        **asdict(switch),
+        "changed": switch.changed and yes,
+        "serving": registry.read_champion(),
+    }
     before = f"version {switch.champion_before}" if switch.champion_before is not None else "no version"
     if not switch.changed:
         line = f"nothing to do: version {switch.version} serves"

@@ -12,7 +12,7 @@ from oncall.results import CommandResult, ResultTable
 from oncall.run_store import Run, RunList, RunStore
 from oncall.start_blockers import describe_rejection, suggest_commands
 from oncall.text_format import format_labels, format_seconds, format_time, join_heading
-from pipeline.run.causes import cause
+from pipeline.run.causes import explain_state
 from pipeline.run.records import Kind, PushResult, RunRecord, RunState, find_clock_conflicts
 
 # The property in which pipeline/run/dag_runner.py keeps the error of a failed execution.
@@ -108,7 +108,7 @@ def describe_run(store: RunStore, run: Run, *, readable: bool) -> RunRow:
         reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id, readable)
         return RunRow(run.run_id, run.state, None, None, None, reason)
     seconds = _measure_run(record, run.state)
-    return RunRow(run.run_id, run.state, record.started, seconds, record.push, cause(record, run.state))
+    return RunRow(run.run_id, run.state, record.started, seconds, record.push, explain_state(record, run.state))
 
 
 def describe_executions(store: RunStore, run_id: str, readable: bool = True) -> str:
@@ -129,7 +129,7 @@ def _measure_run(record: RunRecord, state: RunState) -> float | None:
     return time.time() - record.started if state is RunState.RUNNING else None
 
 
-def need_record(store: RunStore, run: Run) -> RunRecord:
+def get_record(store: RunStore, run: Run) -> RunRecord:
     """Return the record of a run.
 
     Raises:
@@ -158,7 +158,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
             error = str(caught)
     judgement = read_judgement(store, run.run_id)
     activity = store.describe_activity(record) if run.state is RunState.RUNNING else None
-    reason = cause(record, run.state) if activity is None else str(activity)
+    reason = explain_state(record, run.state) if activity is None else str(activity)
     names = dict.fromkeys([*record.expected, *record.nodes])
     nodes = [_describe_node(record, run.state, name, makers) for name in names]
     document = {

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from cli.errors import ConfigError, PipelineError
-from cli.terminal import command
+from cli.terminal import format_command
 from oncall.model_versions import ModelVersions
 from oncall.results import Check
 
@@ -68,18 +68,18 @@ def check_server(url: str, model_versions: ModelVersions | None) -> list[Check]:
     server = _find_server(url)
     champion = model_versions.champion if model_versions is not None else None
     try:
-        health = json.loads(_get(address))
+        health = json.loads(_fetch(address))
         default, ready = health["default"], health["ready"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [_report_silence(url, address, getattr(error, "reason", None) or error, server, model_versions)]
     if not ready:
         message = f"{address}: is not ready; versions {health.get('versions')}{_describe_log(server)}"
-        return [Check(_NAME, False, message, _read_log(server) or command("curl", address))]
+        return [Check(_NAME, False, message, _read_log(server) or format_command("curl", address))]
     if server is not None and model_versions is not None and _is_elsewhere(server, model_versions):
         message = (
             f"serves another model: version {default} of {server.model_folder}; expected {model_versions.location}"
         )
-        return [Check(_NAME, False, message, _restart(server, "--model-dir", model_versions.location))]
+        return [Check(_NAME, False, message, _format_restart(server, "--model-dir", model_versions.location))]
     expected = f"version {champion} is the champion" if champion is not None else "no version should serve"
     checks = [Check(_NAME, True, f"serves version {default}; {expected}")]
     if default != champion:
@@ -93,16 +93,16 @@ def _report_silence(
     message = f"{address}: does not respond as a model server: {reason}"
     if server is not None and server.is_stopped:
         message += f"; process {server.pid} is stopped (SIGSTOP)"
-        return Check(_NAME, False, message, command("kill", "-CONT", server.pid, note="it continues"))
+        return Check(_NAME, False, message, format_command("kill", "-CONT", server.pid, note="it continues"))
     if server is not None:
         message += f"; process {server.pid} listens there{_describe_log(server)}"
-        return Check(_NAME, False, message, _read_log(server) or command("ps", "-fp", server.pid))
+        return Check(_NAME, False, message, _read_log(server) or format_command("ps", "-fp", server.pid))
     if urlsplit(url).hostname not in _LOCAL:
-        return Check(_NAME, False, f"{message}; ask on that host", command("curl", "-i", address))
+        return Check(_NAME, False, f"{message}; ask on that host", format_command("curl", "-i", address))
     folder = model_versions.location if model_versions is not None else "REGISTRY/MODEL"
     port = urlsplit(url).port or _DEFAULT_PORT
     note = "starts it; a service: systemctl status, journalctl -u"
-    start = command("python", "-m", "serving", "--model-dir", folder, "--port", port, note=note)
+    start = format_command("python", "-m", "serving", "--model-dir", folder, "--port", port, note=note)
     return Check(_NAME, False, f"{message}; no process of this machine listens there", start)
 
 
@@ -111,10 +111,10 @@ def _report_other_version(address: str, health: dict[str, Any], message: str, se
     if policy and policy not in _FOLLOWING:
         where = f" (process {server.pid})" if server is not None else ""
         message += f"; it is pinned: --versions {policy}{where} follows no promotion"
-        todo = _restart(server, "--versions") if server is not None else ""
-        return Check(_NAME, False, message, todo or command("curl", address, note="start it without --versions"))
+        todo = _format_restart(server, "--versions") if server is not None else ""
+        return Check(_NAME, False, message, todo or format_command("curl", address, note="start it without --versions"))
     message += f"; it follows within seconds, unless the version cannot be loaded{_describe_log(server)}"
-    return Check(_NAME, False, message, _read_log(server) or command("curl", address))
+    return Check(_NAME, False, message, _read_log(server) or format_command("curl", address))
 
 
 def _is_elsewhere(server: _Server, model_versions: ModelVersions) -> bool:
@@ -123,7 +123,7 @@ def _is_elsewhere(server: _Server, model_versions: ModelVersions) -> bool:
     return bool(served) and expected.is_dir() and expected.resolve() not in (Path(served), Path(served).parent)
 
 
-def _restart(server: _Server, flag: str, value: str = "") -> str:
+def _format_restart(server: _Server, flag: str, value: str = "") -> str:
     """Return the command that replaces a server by one with another value of a flag; without a value, by none."""
     arguments = list(server.arguments)
     for number, argument in enumerate(arguments):
@@ -132,7 +132,7 @@ def _restart(server: _Server, flag: str, value: str = "") -> str:
             break
     arguments += [flag, value] if value else []
     note = f"the same server, with {flag}" if value else "the same server, without the pin"
-    return f"{command('kill', server.pid)} && {command(*arguments, note=note)}"
+    return f"{format_command('kill', server.pid)} && {format_command(*arguments, note=note)}"
 
 
 def _check_bytes(health: dict[str, Any], model_versions: ModelVersions | None) -> list[Check]:
@@ -202,11 +202,11 @@ def _read_log(server: _Server | None) -> str:
     if server is None:
         return ""
     if server.log:
-        return command("tail", "-n", "20", server.log)
-    return command("journalctl", f"_PID={server.pid}", "-n", "20")
+        return format_command("tail", "-n", "20", server.log)
+    return format_command("journalctl", f"_PID={server.pid}", "-n", "20")
 
 
-def _get(address: str) -> bytes:
+def _fetch(address: str) -> bytes:
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
             return bytes(response.read(_MAX_READ_BYTES))

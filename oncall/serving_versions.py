@@ -74,7 +74,7 @@ class RegistryFacts:
 
 
 def read_registry_facts(store: RunStore, folder: Path | None, model: str | None) -> RegistryFacts:
-    """Return the versions of a model with all that is known of them."""
+    """Return the versions of a model with all facts on record."""
     model_versions = store.find_model_versions(folder, model)
     error = ""
     metadata: Metadata | None = None

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from cli.errors import ConfigError, PushError, RunRootError
-from cli.terminal import flags, name_scripts, refusals
+from cli.terminal import exit_on_error, format_flags, name_scripts
 from oncall.local.run_store import LocalRunStore
 from oncall.printing import print_result
 from oncall.results import CommandResult
@@ -22,12 +22,12 @@ Command = Callable[..., CommandResult | int]
 _WITHOUT_LINES = ("log", "resume", "rollback", "web", "report")
 
 
-def store_command(command: Command) -> Callable[..., None]:
+def add_store(command: Command) -> Callable[..., None]:
     """Give a command the shared options and a run store; print its result or its error."""
     return _wrap(command, "")
 
 
-def local_command(alternative: str) -> Callable[[Command], Callable[..., None]]:
+def add_local_store(alternative: str) -> Callable[[Command], Callable[..., None]]:
     """Return the decorator for a command that needs a run root.
 
     Args:
@@ -53,7 +53,7 @@ def _wrap(command: Command, alternative: str) -> Callable[..., None]:
             result = command(store, **options)
             return _add_read_errors(result, store) if isinstance(result, CommandResult) else result
 
-        with refusals(as_json=as_json):
+        with exit_on_error(as_json=as_json):
             code = _execute_and_print(execute, as_json, show_all)
         sys.exit(code)
 
@@ -109,7 +109,7 @@ def _open_store(
             raise ConfigError("--pipeline: is for Vertex AI; name the project, too, with --project")
         return LocalRunStore(run_root)
     if alternative:
-        remedy = name_scripts(alternative).format(flags=flags(project=project, region=region))
+        remedy = name_scripts(alternative).format(flags=format_flags(project=project, region=region))
         raise ConfigError(f"{context.info_name}: is for runs of this machine; {remedy}")
     # Google's clients take a second to load.
     from oncall.vertex.location import VertexLocation

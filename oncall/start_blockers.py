@@ -2,7 +2,7 @@
 
 from oncall.run_store import RunStore
 from oncall.text_format import format_time
-from pipeline.run.advice import ask_doctor, suggest_after_rejection
+from pipeline.run.advice import suggest_after_rejection, suggest_doctor
 
 
 def describe_rejection(store: RunStore) -> str:
@@ -25,7 +25,7 @@ def describe_blockers(store: RunStore) -> dict[str, str]:
 def suggest_commands(store: RunStore) -> list[str]:
     """Return the commands that help against both."""
     rejection = store.last_rejection
-    doctor = [ask_doctor(store.location_flags)] if store.database_error or store.binding_error else []
+    doctor = [suggest_doctor(store.location_flags)] if store.database_error or store.binding_error else []
     return list(
         dict.fromkeys([*doctor, *(suggest_after_rejection(rejection, store.location_flags) if rejection else [])])
     )

@@ -1,4 +1,4 @@
-"""`traffic`: a window of the request log beside the training data of the version that answered."""
+"""`traffic`: a window of the request log beside the training data of the version that served it."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError, PipelineError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from components.column_names import name_column
 from components.config import Comparison
 from components.histograms import WRITTEN_BINS, build_custom_stats
@@ -28,7 +28,7 @@ from oncall.run_store import RunStore
 from oncall.text_format import format_labels, shorten
 from pipeline.alerts.incidents import TRAFFIC
 from pipeline.config.monitoring import DEFAULT_SINCE
-from pipeline.run.advice import ask, ask_doctor
+from pipeline.run.advice import suggest_doctor, suggest_oncall
 from pipeline.run.statistics_files import read_statistics
 from pipeline.traffic.judgement import (
     FeatureTraffic,
@@ -131,7 +131,7 @@ class TrafficReport:
     def verdict(self) -> str:
         """Result in one line."""
         version, since = self.training.version, f"{self.window.since:{_TIME_FORMAT}}"
-        rows = f"{count_text(self.rows, 'row')} of version {version} since {since}"
+        rows = f"{format_count(self.rows, 'row')} of version {version} since {since}"
         if not self.rows:
             others = "".join(f"; version {number} has {count:,}" for number, count in self.window.rows.items())
             return f"no {rows.removeprefix('0 ')}: nothing is judged{others}"
@@ -181,13 +181,13 @@ def report_traffic(
         (
             "run",
             f"{report.training.run_id}, whose train split has "
-            f"{count_text(report.training.statistics.num_examples, 'row')}",
+            f"{format_count(report.training.statistics.num_examples, 'row')}",
         ),
         ("rows", ", ".join(f"version {number}: {count:,}" for number, count in window.rows.items())),
     ]
     reasons = [*window.rejections.items()]
     rejected = sum(window.rejections.values())
-    pairs += [("rejected", count_text(rejected, "request"))] if reasons else []
+    pairs += [("rejected", format_count(rejected, "request"))] if reasons else []
     pairs += [("", f"{count:,}: {shorten(reason, _MAX_REASON_CHARS)}") for reason, count in reasons[:_MAX_REASONS]]
     pairs += [("", f"and {len(reasons) - _MAX_REASONS} other reasons")] if len(reasons) > _MAX_REASONS else []
     pairs += [("clock", describe_future(window)), ("key", describe_keyless(window))]
@@ -213,7 +213,7 @@ def read_traffic(
     """Return a window of the request log, judged; the arguments are those of `report_traffic`.
 
     Raises:
-      ConfigError: `since` is not a time, or no log is known.
+      ConfigError: `since` is not a time, or there is no log.
       DataError: The statistics of the training data, or the log, cannot be read.
     """
     now = datetime.datetime.now(datetime.UTC)
@@ -361,14 +361,14 @@ def describe_future(window: LogWindow) -> str:
     if window.latest is None:
         return ""
     return (
-        f"{count_text(window.future, 'row', 'have')} times after now, up to {window.latest:{_TIME_FORMAT}}, and are "
+        f"{format_count(window.future, 'row', 'have')} times after now, up to {window.latest:{_TIME_FORMAT}}, and are "
         "not judged; compare the clocks of the servers with `date -u`"
     )
 
 
 def describe_keyless(window: LogWindow) -> str:
     """Return a line about rows without the key of the log; empty if there are none."""
-    parts = [f"{count_text(count, 'row', 'have')} no value of '{key}'" for key, count in window.keyless.items()]
+    parts = [f"{format_count(count, 'row', 'have')} no value of '{key}'" for key, count in window.keyless.items()]
     return f"{', '.join(parts)} (--log-key), by which labels are joined" if parts else ""
 
 
@@ -399,13 +399,13 @@ def check_traffic(store: RunStore, folder: Path | None, model: str | None, log: 
       model: Name of the model; None for the newest run's.
       log: Folder of the log; None for the newest config's.
     """
-    command_flags = store.location_flags + flags(registry=folder, model=model, log=log)
-    todo = ask("traffic", here=command_flags)
+    command_flags = store.location_flags + format_flags(registry=folder, model=model, log=log)
+    todo = suggest_oncall("traffic", here=command_flags)
     try:
         report = read_traffic(store, folder, model, log=log, since=DEFAULT_SINCE)
     except PipelineError as error:
         if store.database_error:
-            todo = ask_doctor(store.location_flags)
+            todo = suggest_doctor(store.location_flags)
         return Check(TRAFFIC, False, str(error), todo)
     findings = report.findings
     message = report.verdict + "".join(f"; {finding}" for finding in findings[:_MAX_CHECKED])

@@ -10,10 +10,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError
-from cli.interrupts import Interrupts, leave_at_once, leaves_at_once
-from cli.terminal import INTERRUPTED_EXIT_CODE, command, refusals
+from cli.interrupts import Interrupts, exit_at_once, skip_teardown
+from cli.terminal import INTERRUPTED_EXIT_CODE, exit_on_error, format_command
 from pipeline.init.command import init
 from pipeline.retrain.command import retrain
 from pipeline.staleness.command import staleness
@@ -28,7 +28,7 @@ class _Group(click.Group):
     """A group whose commands end with one line and the exit code of the error."""
 
     def invoke(self, ctx: click.Context) -> None:
-        with refusals():
+        with exit_on_error():
             super().invoke(ctx)
 
 
@@ -42,7 +42,7 @@ main.add_command(staleness)
 main.add_command(retrain)
 
 
-def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+def _add_run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that name a run of a pipeline."""
     for option in (
         click.option("--run-root", type=click.Path(path_type=Path), help="[default: runs/NAME]"),
@@ -55,7 +55,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @click.argument("run", default="latest")
-@_run_options
+@_add_run_options
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN_ROOT/reports/stats-RUN.html]"
 )
@@ -64,11 +64,11 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
     each split, with missing values, quantiles, histograms, top values, and the drift since the last push.
     """
     from pipeline.config import pipeline_config
-    from pipeline.run.run_root import RunRoot, default_run_root
+    from pipeline.run.run_root import RunRoot, get_default_run_root
     from pipeline.stats import page
 
     loaded = pipeline_config.load(config_file, settings)
-    root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
+    root = RunRoot((run_root or get_default_run_root(loaded.name)).absolute())
     run_id, html = page.build_page(loaded, root, run)
     output = output or root.path / "reports" / f"stats-{run_id}.html"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def span(
         return
     before = f"; {written.written_before:,} are in earlier spans" if written.written_before else ""
     click.echo(
-        f"{written.path}: {count_text(written.rows, 'row')}, predicted {written.first:%Y-%m-%d} to "
+        f"{written.path}: {format_count(written.rows, 'row')}, predicted {written.first:%Y-%m-%d} to "
         f"{written.last:%Y-%m-%d}{before}"
     )
 
@@ -142,7 +142,7 @@ def beam_worker(host: str, port: int) -> None:
 
     with Interrupts() as interrupts, open_pool(host, port) as bound_port:
         # The workers end with the pool.
-        interrupts.end_process = lambda: leave_at_once(INTERRUPTED_EXIT_CODE)
+        interrupts.end_process = lambda: exit_at_once(INTERRUPTED_EXIT_CODE)
         click.echo(f"a pool of Beam workers listens on {host}:{bound_port}")
         if is_loopback(f"{host}:{bound_port}"):
             click.echo("only this machine reaches it; --host 0.0.0.0 opens it to others")
@@ -155,7 +155,7 @@ def schema() -> None:
 
 
 @schema.command("diff")
-@_run_options
+@_add_run_options
 @click.option("--run", default="latest", show_default=True, help="A run id, or the start of one.")
 @click.option("--feature", "features", multiple=True, metavar="COLUMN", help="Only this one. May be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -175,7 +175,7 @@ def schema_diff(
         moved = [f"{c.where}: {c.shift.feature}: {c.shift}" for c in reviewed.shifts]
         click.echo(json.dumps({**document, "moved": moved}, indent=2))
         return
-    click.echo(f"{reviewed.path} against the data of run {reviewed.run_id}: {_count_text(reviewed.changes)}")
+    click.echo(f"{reviewed.path} against the data of run {reviewed.run_id}: {_format_changes(reviewed.changes)}")
     for compared in reviewed.shifts:
         click.echo(f"moved {compared.where}: {compared.shift.feature}: {compared.shift}")
     if reviewed.shifts:
@@ -183,12 +183,14 @@ def schema_diff(
     for change in reviewed.changes:
         click.echo(str(change))
     if reviewed.changes:
-        accept = command("python", "-m", "pipeline", "schema", "accept", "--run", reviewed.run_id, *_typed_flags())
+        accept = format_command(
+            "python", "-m", "pipeline", "schema", "accept", "--run", reviewed.run_id, *_collect_typed_flags()
+        )
         click.echo(f"next: {accept}    # all of them; or only those of --feature COLUMN")
 
 
 @schema.command("accept")
-@_run_options
+@_add_run_options
 @click.option("--run", default="latest", show_default=True, help="A run id, or the start of one.")
 @click.option("--feature", "features", multiple=True, metavar="COLUMN", help="Only this one. May be repeated.")
 def schema_accept(
@@ -200,12 +202,14 @@ def schema_accept(
     pipeline_config, reviewed = _review(config_file, settings, run_root, run, features)
     if reviewed.changes:
         schema_review.accept(pipeline_config, reviewed)
-    click.echo(f"{reviewed.path}: {_count_text(reviewed.changes)} taken over from the data of run {reviewed.run_id}")
+    click.echo(
+        f"{reviewed.path}: {_format_changes(reviewed.changes)} taken over from the data of run {reviewed.run_id}"
+    )
     for change in reviewed.changes:
         click.echo(str(change))
 
 
-def _typed_flags() -> list[object]:
+def _collect_typed_flags() -> list[object]:
     """Return the typed options of the running command, without those of its output."""
     context = click.get_current_context()
     flags: list[object] = []
@@ -227,37 +231,37 @@ def _review(
 ) -> Any:
     from pipeline import schema_review
     from pipeline.config import pipeline_config
-    from pipeline.run.run_root import RunRoot, default_run_root
+    from pipeline.run.run_root import RunRoot, get_default_run_root
 
     source = click.get_current_context().get_parameter_source
     if run_root is not None and source("config_file") is ParameterSource.DEFAULT and not settings:
         # The default config is another pipeline's, perhaps; the run's own is on record.
         config_file, settings = _read_config_flags(RunRoot(run_root.absolute()), run, config_file)
     loaded = pipeline_config.load(config_file, settings)
-    root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
+    root = RunRoot((run_root or get_default_run_root(loaded.name)).absolute())
     return loaded, schema_review.review(loaded, root, run, features)
 
 
 def _read_config_flags(root: Any, run: str, default: str) -> tuple[str, tuple[str, ...]]:
     """Return the config file and the settings that a run on record was started with."""
     from pipeline.run import artifact_lookup
-    from pipeline.run.records import newest_records
+    from pipeline.run.records import read_newest_records
 
     run_id = artifact_lookup.find_run(root, run).run_id
-    record = next((record for record in newest_records(root) if record.run_id == run_id), None)
+    record = next((record for record in read_newest_records(root) if record.run_id == run_id), None)
     flags = record.config_flags if record is not None else []
     if not flags:
         return default, ()
     return flags[1], tuple(flags[3::2])
 
 
-def _count_text(changes: Sequence[object]) -> str:
-    return count_text(len(changes), "change") if changes else "no changes"
+def _format_changes(changes: Sequence[object]) -> str:
+    return format_count(len(changes), "change") if changes else "no changes"
 
 
 def run_program() -> None:
     """Run the command, and leave at once."""
-    with leaves_at_once():
+    with skip_teardown():
         main()
 
 

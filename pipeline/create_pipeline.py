@@ -43,11 +43,11 @@ from components.schema_gen.component import CuratedSchema, InferredSchema
 from components.statistics_gen.component import StatisticsGen
 from components.transform import own_preprocessing, preprocessing
 from components.transform.component import Transform
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import has_own_run_fn, read_code
 from pipeline.extra_components import build_extra_components
-from pipeline.run.fingerprint import code_fingerprint
+from pipeline.run.fingerprint import hash_code
 from schemas.curated.derived_features import complete_schema
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
@@ -82,23 +82,23 @@ def create_pipeline(
       on_vertex: Whether it is compiled for Vertex Pipelines.
       transformed_splits: Splits that Transform writes; Trainer reads no others.
     """
-    nodes = _by_name(*_data_nodes(config, on_vertex=on_vertex))
-    transform = _transform(config, nodes, transformed_splits)
+    nodes = _map_by_name(*_build_data_nodes(config, on_vertex=on_vertex))
+    transform = _build_transform(config, nodes, transformed_splits)
     transform.add_upstream_node(nodes["Gate"])
-    nodes |= _by_name(transform)
-    nodes |= _by_name(*_training_nodes(config, nodes, on_vertex=on_vertex))
+    nodes |= _map_by_name(transform)
+    nodes |= _map_by_name(*_build_training_nodes(config, nodes, on_vertex=on_vertex))
     baseline = (
         build_blessed_resolver("Baseline") if on_vertex else build_baseline_resolver(nodes["Trainer"].outputs["model"])
     )
-    nodes |= _by_name(baseline)
-    nodes |= _by_name(_evaluator(config, nodes))
-    nodes |= _by_name(_infra_validator(config, nodes, registry=registry, run_id=run_id, on_vertex=on_vertex))
-    nodes |= _by_name(_pusher(config, nodes, registry=registry, run_id=run_id))
+    nodes |= _map_by_name(baseline)
+    nodes |= _map_by_name(_build_evaluator(config, nodes))
+    nodes |= _map_by_name(_build_infra_validator(config, nodes, registry=registry, run_id=run_id, on_vertex=on_vertex))
+    nodes |= _map_by_name(_build_pusher(config, nodes, registry=registry, run_id=run_id))
     nodes |= build_extra_components(config, nodes)
-    arguments = beam_args(config)
+    arguments = build_beam_args(config)
     check_beam_args(arguments)
     for name in config.beam.components.keys() & nodes.keys():
-        own_arguments = beam_args(config, name)
+        own_arguments = build_beam_args(config, name)
         check_beam_args(own_arguments)
         node = nodes[name]
         if not isinstance(node, base_beam_component.BaseBeamComponent):
@@ -113,11 +113,11 @@ def create_pipeline(
     )
 
 
-def _by_name(*nodes: base_node.BaseNode) -> Nodes:
+def _map_by_name(*nodes: base_node.BaseNode) -> Nodes:
     return {node.id: node for node in nodes}
 
 
-def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
+def _build_evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
     if has_own_run_fn(config):
         return OwnModelEvaluator(
             examples=nodes["ExampleGen"].outputs["examples"],
@@ -132,7 +132,7 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
             golden_tolerance=config.infra_validation.golden_tolerance,
             seed=config.seed,
             pipeline=config.name,
-            code_fingerprint=code_fingerprint(components, serving),
+            code_fingerprint=hash_code(components, serving),
         ).with_id("Evaluator")
     return Evaluator(
         examples=nodes["ExampleGen"].outputs["examples"],
@@ -143,7 +143,7 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
         has_costs=config.decision is not None,
         weight=config.data.weight_column,
         imbalance=config.training.imbalance,
-        implementation=config.implementation_of("Evaluator"),
+        implementation=config.get_implementation("Evaluator"),
         hyperparameters=nodes["Tuner"].outputs["best_hyperparameters"] if "Tuner" in nodes else None,
         transform_graph=nodes["Transform"].outputs["transform_graph"],
         transformed_examples=nodes["Transform"].outputs["transformed_examples"],
@@ -151,11 +151,11 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
         golden_tolerance=config.infra_validation.golden_tolerance,
         seed=config.seed,
         pipeline=config.name,
-        code_fingerprint=code_fingerprint(components, serving),
+        code_fingerprint=hash_code(components, serving),
     )
 
 
-def _infra_validator(
+def _build_infra_validator(
     config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str, on_vertex: bool
 ) -> base_node.BaseNode:
     replay = config.infra_validation.replay
@@ -171,11 +171,13 @@ def _infra_validator(
         evaluation=nodes["Evaluator"].outputs["evaluation"],
         settings=config.infra_validation,
         replay_context=None if replay is None else ReplayContext.build(config.evaluation, registry, run_id),
-        code_fingerprint=code_fingerprint(components, serving),
+        code_fingerprint=hash_code(components, serving),
     )
 
 
-def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str) -> base_node.BaseNode:
+def _build_pusher(
+    config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str
+) -> base_node.BaseNode:
     return Pusher(
         model=nodes["Trainer"].outputs["model"],
         model_blessing=nodes["Evaluator"].outputs["blessing"],
@@ -198,17 +200,17 @@ def _hash_recipe(config: PipelineConfig) -> str:
     """
     settings = config.model_dump(mode="json", include=_RECIPE_SECTIONS)
     settings["data"] = config.data.model_dump(mode="json", exclude={"base", "splits", "schema_file", "example_gen"})
-    code = code_fingerprint(components, schemas, serving, trainer)
+    code = hash_code(components, schemas, serving, trainer)
     return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)}\0{code}".encode()).hexdigest()[:16]
 
 
-def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
+def _build_data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
     """Return the nodes from the files to validated examples."""
     sources = [] if config.data.example_gen is None else [build_source(config.data.example_gen)]
     examples_node = build_example_gen(
         data=config.data,
         features=config.feature_set,
-        code_fingerprint=code_fingerprint(components, schemas),
+        code_fingerprint=hash_code(components, schemas),
         files_are_here=not on_vertex,
         source=sources[0].outputs["examples"] if sources else None,
     )
@@ -216,11 +218,11 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         examples=examples_node.outputs["examples"],
         column_types=config.feature_set.column_types,
         weight=config.data.weight_column,
-        implementation=config.implementation_of("StatisticsGen"),
+        implementation=config.get_implementation("StatisticsGen"),
         sensitive_columns=config.sensitive_columns,
         delimiters=config.feature_set.list_delimiters,
         derived_columns=config.feature_set.derived_columns,
-        code_fingerprint=code_fingerprint(components, schemas),
+        code_fingerprint=hash_code(components, schemas),
     )
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
@@ -243,9 +245,9 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     validator = ExampleValidator(
         statistics=statistics,
         schema=schema.outputs["schema"],
-        code_fingerprint=code_fingerprint(components, schemas),
+        code_fingerprint=hash_code(components, schemas),
     )
-    history = _published_statistics(config) if on_vertex else build_history_resolver(config.push.model_name)
+    history = _build_history(config) if on_vertex else build_history_resolver(config.push.model_name)
     gate = AnomalyGate(
         examples=examples_node.outputs["examples"],
         anomalies=validator.outputs["anomalies"],
@@ -260,20 +262,20 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     return *sources, examples_node, statistics_gen, schema, validator, history, gate
 
 
-def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
+def _build_history(config: PipelineConfig) -> base_node.BaseNode:
     from components.history.vertex import PublishedStatistics
 
     place = config.place.model_dump_json()
     return PublishedStatistics(place=place, model_name=config.push.model_name).with_id("History")
 
 
-def transform_settings(config: PipelineConfig) -> dict[str, Any]:
+def build_transform_settings(config: PipelineConfig) -> dict[str, Any]:
     """Return the custom_config of Transform, which `preprocessing_fn` gets."""
     code = read_code(config).get("transform.module")
     settings = {
         **config.transform.custom_config,
         preprocessing.FEATURE_SET_KEY: config.feature_set.to_model_json(),
-        "code_fingerprint": code_fingerprint(components, schemas),
+        "code_fingerprint": hash_code(components, schemas),
     }
     if code is not None:
         settings |= {
@@ -283,23 +285,23 @@ def transform_settings(config: PipelineConfig) -> dict[str, Any]:
     return settings
 
 
-def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> StockTransform:
+def _build_transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> StockTransform:
     module = preprocessing if config.transform.module is None else own_preprocessing
-    component = Transform if config.implementation_of("Transform") == "fast" else StockTransform
+    component = Transform if config.get_implementation("Transform") == "fast" else StockTransform
     return component(
         examples=nodes["ExampleGen"].outputs["examples"],
         schema=nodes["SchemaGen"].outputs["schema"],
-        preprocessing_fn=_dotted_path(module.preprocessing_fn),
+        preprocessing_fn=_get_dotted_path(module.preprocessing_fn),
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
         splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
         disable_statistics=True,
         # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
         disable_analyzer_cache=True,
-        custom_config=transform_settings(config),
+        custom_config=build_transform_settings(config),
     )
 
 
-def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
+def _build_trainer_settings(config: PipelineConfig) -> dict[str, Any]:
     """Return the settings of Trainer and Tuner."""
     code = read_code(config).get("model.module")
     own = {} if code is None else {own_run.CODE_KEY: code.to_json()}
@@ -312,13 +314,13 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
         "training": config.training.model_dump_json(),
         "seed": config.seed,
         "read_options": config.data.build_read_options(config.label.column, *config.label.inputs).model_dump_json(),
-        "code_fingerprint": code_fingerprint(trainer, schemas, serving),
+        "code_fingerprint": hash_code(trainer, schemas, serving),
     }
 
 
-def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) -> Iterator[base_node.BaseNode]:
+def _build_training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) -> Iterator[base_node.BaseNode]:
     """Yield Trainer, after the nodes that it starts from: a search, a model."""
-    settings = _trainer_settings(config)
+    settings = _build_trainer_settings(config)
     inputs = {
         "examples": nodes["Transform"].outputs["transformed_examples"],
         "transform_graph": nodes["Transform"].outputs["transform_graph"],
@@ -356,9 +358,9 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
         # A search does not depend on the costs.
         settings = {**settings, "decision": config.decision.model_dump_json()}
     train = own_run.run_fn if has_own_run_fn(config) else run_fn
-    yield trainer_class(run_fn=_dotted_path(train), custom_config=settings, **inputs, **start)
+    yield trainer_class(run_fn=_get_dotted_path(train), custom_config=settings, **inputs, **start)
 
 
-def _dotted_path(function: Any) -> str:
+def _get_dotted_path(function: Any) -> str:
     """Return the dotted path of a function, which TFX imports; derived, so that a renamed function cannot be missed."""
     return f"{function.__module__}.{function.__qualname__}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfx.dsl.components.base import base_node
 
-from cli.errors import ConfigError, first_line
+from cli.errors import ConfigError, get_first_line
 from pipeline.config.extra_components import ExtraComponent
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.declaration import suggest_name
@@ -58,7 +58,7 @@ def _build(key: str, declared: ExtraComponent, nodes: Mapping[str, Any]) -> Any:
         node = component(**channels, **declared.parameters)
     except Exception as error:
         raise ConfigError(
-            f"{key}: {declared.component} does not take its inputs and parameters: {first_line(error)}"
+            f"{key}: {declared.component} does not take its inputs and parameters: {get_first_line(error)}"
         ) from error
     if not isinstance(node, base_node.BaseNode):
         raise ConfigError(f"{key}.component: {declared.component} is not a TFX component but {type(node).__name__}")

@@ -62,7 +62,7 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
     for name in features:
         if name not in names:
             raise ConfigError(f"--feature {name}: the schema has no such feature; it has {', '.join(names)}")
-    statistics = artifacts.statistics()
+    statistics = artifacts.read_statistics()
     after = _update(before, {split: find_curated(of_split, before) for split, of_split in statistics.items()})
     if features:
         after = _select_features(before, after, features)

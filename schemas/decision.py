@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.declaration import Declaration
 
 # The threshold of a model without declared costs: the more likely class.
@@ -67,7 +67,7 @@ class DecisionThreshold(Declaration):
     def __str__(self) -> str:
         if self.costs is None:
             return f"threshold {self.threshold:.4g}"
-        rows = f"{count_text(self.rows, 'row')} of eval"
+        rows = f"{format_count(self.rows, 'row')} of eval"
         by_costs = f"by the costs, as none is significantly better on {rows}"
         reason = f"chosen on {rows}" if self.chosen_by == "eval" else by_costs
         text = f"threshold {self.threshold:.4g} ({self.costs}; {reason})"

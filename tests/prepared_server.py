@@ -11,7 +11,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from cli.interrupts import leaves_at_once
+from cli.interrupts import skip_teardown
 
 _MAX_MESSAGE_BYTES = 1 << 16
 
@@ -52,7 +52,7 @@ def _wait_for_command(receiver: socket.socket) -> None:
         os.dup2(stream, number)
         os.close(stream)
     _, _, program, *sys.argv[1:] = json.loads(message)
-    with leaves_at_once():
+    with skip_teardown():
         from serving.server.command import main
 
         assert program == "serving"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.terminal import RUNNER_SCRIPTS, SCRIPT_PREFIX, runner
+from cli.terminal import RUNNER_SCRIPTS, SCRIPT_PREFIX, get_runner
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -73,10 +73,10 @@ def test_the_help_of_an_installed_product_names_no_file_of_a_checkout(
 @pytest.mark.integration
 def test_commands_to_type_name_the_script_of_an_installed_product(installation: Path, tmp_path: Path) -> None:
     code = (
-        "from cli.terminal import runner\n"
-        "from pipeline.run.records import command_line\n"
-        "print(*runner('local_runner.py'))\n"
-        "print(command_line(['/opt/bin/refpipe-run', '--config', 'a.yaml']))\n"
+        "from cli.terminal import get_runner\n"
+        "from pipeline.run.records import format_command_line\n"
+        "print(*get_runner('local_runner.py'))\n"
+        "print(format_command_line(['/opt/bin/refpipe-run', '--config', 'a.yaml']))\n"
     )
     assert run(installation, tmp_path, sys.executable, "-c", code).splitlines() == [
         "refpipe-run",
@@ -86,9 +86,9 @@ def test_commands_to_type_name_the_script_of_an_installed_product(installation: 
 
 def test_commands_to_type_name_the_file_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
-    assert runner("local_runner.py") == ["python", "local_runner.py"]
+    assert get_runner("local_runner.py") == ["python", "local_runner.py"]
     monkeypatch.chdir(tmp_path)
-    assert runner("local_runner.py") == ["python", str(ROOT / "local_runner.py")]
+    assert get_runner("local_runner.py") == ["python", str(ROOT / "local_runner.py")]
 
 
 @pytest.mark.parametrize("target", SCRIPTS.values(), ids=list(SCRIPTS))

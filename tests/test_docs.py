@@ -15,7 +15,7 @@ from cli import errors
 from pipeline.__main__ import main as pipeline_command
 from pipeline.alerts.alert import Alert
 from pipeline.alerts.config import Alerts, Event
-from pipeline.config.docs import markdown
+from pipeline.config.docs import render_page
 from serving.batch.__main__ import main as batch_command
 from serving.registry import State
 from serving.registry.__main__ import main as registry_command
@@ -24,7 +24,7 @@ from tests.drill.samples import read_samples
 
 
 def test_the_config_page_is_what_the_models_say() -> None:
-    assert (ROOT / "docs" / "config.md").read_text() == markdown(), "run `make docs`"
+    assert (ROOT / "docs" / "config.md").read_text() == render_page(), "run `make docs`"
 
 
 def test_every_direct_dependency_has_its_reason() -> None:
@@ -135,7 +135,9 @@ def test_data_checksums_are_those_of_the_files() -> None:
 def test_every_field_event_and_key_of_alerts_has_its_place_in_the_docs() -> None:
     page = (ROOT / "docs" / "alerts.md").read_text()
     alert = Alert("failure", "p", "FAILED", "w", "y", 0.0, "/r")
-    assert re.findall(r"^\| `(\w+)` \|", page.partition("| field |")[2], flags=re.MULTILINE) == list(alert.document())
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("| field |")[2], flags=re.MULTILINE) == list(
+        alert.to_document()
+    )
     events = re.findall(r"^\| `(\w+)` \|", page.partition("| field |")[0], flags=re.MULTILINE)
     assert sorted(events) == sorted(typing.get_args(Event))
     for key in Alerts.model_fields:

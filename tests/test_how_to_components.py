@@ -23,10 +23,10 @@ class Results:
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         pass
 
-    def node_finished(self, result: dag_runner.NodeResult) -> None:
+    def on_node_end(self, result: dag_runner.NodeResult) -> None:
         self.states[result.node_id] = result.state
 
 

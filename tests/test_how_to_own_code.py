@@ -73,7 +73,7 @@ def test_the_configs_of_a_page_make_a_pipeline(page: str, importable: Path) -> N
         file.write_text(yaml.safe_dump(merge(base, changes)))
         config = pipeline_config.load(file)
         check_code(config)
-        registry = config.registry_settings(importable)
+        registry = config.build_registry_settings(importable)
         pipeline = create_pipeline(config, pipeline_root="root", registry=registry, run_id="1")
         assert {node.id for node in pipeline.components} == {*config.node_names}
 

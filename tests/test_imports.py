@@ -23,7 +23,7 @@ _PROGRAMS = {
         "from pipeline.run import dag_runner\n"
         "from pipeline.vertex import compiler\n"
         "config = load(Path('configs/census.yaml'), ())\n"
-        "create_pipeline(config, pipeline_root='', registry=config.registry_settings(Path('registry')), run_id='1')",
+        "create_pipeline(config, pipeline_root='', registry=config.build_registry_settings(Path('registry')), run_id='1')",
         _CLOUD,
     ),
     "the model server": ("import serving.server.worker", (*_TRAINING, "opentelemetry.sdk", "opentelemetry.exporter")),

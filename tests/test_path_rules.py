@@ -13,12 +13,12 @@ EXEMPT = (ROOT / "benchmarks" / "stock", ROOT / "benchmarks" / "serving_peer_pro
 RULES = {
     "components.artifact_files.list_files": (r"(?:gfile|fileio)\.glob\(", ()),
     "schemas.tables.locations.open_filesystem": (r"FileSystem\.from_uri\(", ("schemas/tables/locations.py",)),
-    "serving.model.literal_paths.literal_path": (
+    "serving.model.literal_paths.make_literal_path": (
         # That of TensorFlow 1 takes a session first.
-        r"(?:(?<!v1\.)saved_model\.load|TFTransformOutput)\((?!literal_path\()",
+        r"(?:(?<!v1\.)saved_model\.load|TFTransformOutput)\((?!make_literal_path\()",
         (),
     ),
-    "cli.terminal.command": (r"f\"[^\"]*python -m [^\"]*\{(?:root|folder|path|file|registry|output)\b", ()),
+    "cli.terminal.format_command": (r"f\"[^\"]*python -m [^\"]*\{(?:root|folder|path|file|registry|output)\b", ()),
     "Path.as_uri": (r"f\"file:", ()),
 }
 

@@ -57,7 +57,7 @@ def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         project_numbers={PROJECT: PROJECT_NUMBER},
         iam=IAM,
     ) as running:
-        for key, value in running.environment().items():
+        for key, value in running.environment.items():
             monkeypatch.setenv(key, value)
         (running.emulator.storage / BUCKET).mkdir()
         yield running

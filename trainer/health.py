@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import DataError, PipelineError
 from schemas.features import FeatureSet
-from serving.model.network_inputs import NUMBERS, places
+from serving.model.network_inputs import NUMBERS, compute_places
 from trainer.config import Training
 
 # Inputs by name, labels [batch, 1] and weights [batch, 1].
@@ -168,8 +168,8 @@ def describe_non_finite(features: FeatureSet, batch: Batch) -> str | None:
         if is_bad.any():
             value = values[is_bad].ravel()[~np.isfinite(values[is_bad].ravel())][0]
             return (
-                f"{column} is {value} in {int(is_bad.sum()):,} of {count_text(len(values), 'row')}; correct the data, "
-                "or the preprocessing_fn that makes the column"
+                f"{column} is {value} in {int(is_bad.sum()):,} of {format_count(len(values), 'row')}; correct the "
+                "data, or the preprocessing_fn that makes the column"
             )
     return None
 
@@ -192,6 +192,6 @@ def _split_columns(features: FeatureSet, batch: Batch) -> list[tuple[str, np.nda
     numbers = np.asarray(inputs[NUMBERS])
     columns = [
         (f"feature '{name}'", numbers[:, place.start : place.stop])
-        for name, place in places(features.number_columns).items()
+        for name, place in compute_places(features.number_columns).items()
     ]
     return [*columns, (f"label '{features.label.column}'", np.asarray(label)), ("the weight", np.asarray(weight))]

@@ -13,7 +13,7 @@ import tensorflow_transform as tft
 from cli.errors import DataError
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, Label
 from schemas.moments import Moments, merge_moments
-from serving.model.network_inputs import IDS, NUMBERS, network_inputs
+from serving.model.network_inputs import IDS, NUMBERS, build_network_inputs
 from trainer.config import Training
 from trainer.outputs import LabelValues, compute_quantiles
 
@@ -68,13 +68,13 @@ class Source:
     def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Pack the columns into two matrices: three tensors shuffle many times as fast as dozens."""
         columns = tf.io.parse_example(records, dict(self.feature_spec))
-        inputs = network_inputs(self.features, columns)
+        inputs = build_network_inputs(self.features, columns)
         # Ids are below 2^31 (schemas/features/), and half as large.
         block = tf.cast(inputs[IDS], tf.int32), inputs[NUMBERS], columns[self.features.label.name]
         return block if self.features.weight is None else (*block, columns[TRANSFORMED_WEIGHT])
 
     def unpack(self, ids: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return packed matrices as the network's named inputs, as `network_inputs` does."""
+        """Return packed matrices as the network's named inputs, as `build_network_inputs` does."""
         return {IDS: tf.cast(ids, tf.int64), NUMBERS: numbers}
 
 

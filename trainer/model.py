@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from schemas.features import Embedding, FeatureSet, IdColumn, LabelKind, NumberEncoding
 from schemas.metrics import METRICS, list_watchable
-from serving.model.network_inputs import IDS, NUMBERS, count_places, places
+from serving.model.network_inputs import IDS, NUMBERS, compute_places, count_places
 from trainer.config import Model, Precision, Training
 from trainer.health import StepHealth
 from trainer.layers import (
@@ -239,7 +239,7 @@ def _build_wide_logits(features: FeatureSet, ids: Any, numbers: Any, scaled: Any
     """Return the logits of the wide part: a weight for each ID and a slope for each number, initially zero."""
     logits = []
     single, bags = _split_bags([column for column in features.id_columns if column.wide])
-    id_places, number_places = places(features.id_columns), places(features.number_columns)
+    id_places, number_places = compute_places(features.id_columns), compute_places(features.number_columns)
     wide_numbers = [place for column in features.number_columns if column.wide for place in number_places[column.name]]
     if single:
         columns = [id_places[column.name].start for column in single]
@@ -295,7 +295,7 @@ def _build_deep_logit(hidden: Any, model: Model, outputs: int, precision: Precis
 def _build_deep_inputs(features: FeatureSet, ids: Any, numbers: Any, scaled: Any, model: Model) -> list[Any]:
     parts = _encode_numbers(features, numbers, scaled, model)
     single, bags = _split_bags([column for column in features.id_columns if column.embedding != "none"])
-    id_places, number_places = places(features.id_columns), places(features.number_columns)
+    id_places, number_places = compute_places(features.id_columns), compute_places(features.number_columns)
     by_embedding: dict[Embedding, list[IdColumn]] = {}
     for column in single:
         by_embedding.setdefault(column.embedding, []).append(column)
@@ -333,7 +333,7 @@ def _build_deep_inputs(features: FeatureSet, ids: Any, numbers: Any, scaled: Any
 
 def _encode_numbers(features: FeatureSet, numbers: Any, scaled: Any, model: Model) -> list[Any]:
     by_encoding: dict[NumberEncoding, list[int]] = {}
-    number_places = places(features.number_columns)
+    number_places = compute_places(features.number_columns)
     for column in features.number_columns:
         by_encoding.setdefault(column.encoding or model.number_encoding, []).extend(number_places[column.name])
     parts = []

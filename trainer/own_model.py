@@ -14,7 +14,7 @@ from cli.errors import PipelineError
 from schemas.declaration import suggest_name
 from schemas.features import FeatureSet
 from schemas.user_code import BUILD_MODEL, UserCode, load_training_function
-from serving.model.network_inputs import IDS, NUMBERS, places
+from serving.model.network_inputs import IDS, NUMBERS, compute_places
 from trainer.config import Model
 from trainer.model import WideAndDeep
 
@@ -84,7 +84,7 @@ def _select_inputs(where: str, built: keras.Model, features: FeatureSet, inputs:
         declared = built.input
     except (AttributeError, ValueError):
         return dict(inputs)
-    id_places, number_places = places(features.id_columns), places(features.number_columns)
+    id_places, number_places = compute_places(features.id_columns), compute_places(features.number_columns)
 
     def select(tensor: Any) -> Any:
         name = tensor.name

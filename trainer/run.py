@@ -27,7 +27,7 @@ from schemas.curated.schema_file import hash_schema
 from schemas.features import FeatureSet, LabelKind
 from schemas.metrics import METRICS
 from schemas.user_code import UserCode
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from serving.model.served_model import ServedModel, TransformGraph
 from trainer import devices, distribution
 from trainer.config import (
@@ -79,7 +79,7 @@ class FitHistory:
 def run_fn(fn_args: Any) -> None:
     """Train and export. `fn_args` is TFX's FnArgs."""
     config = CustomConfig.parse(fn_args.custom_config)
-    transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_output))
+    transform_output = tft.TFTransformOutput(make_literal_path(fn_args.transform_output))
     features = add_own_columns(config.features, transform_output)
     model, training = apply_values(
         config.model,

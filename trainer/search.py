@@ -17,12 +17,12 @@ from keras_tuner.engine.trial import TrialStatus
 from tfx.components.tuner.component import TunerFnResult
 
 from cli import progress
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import PipelineError
 from schemas.features import FeatureSet
 from schemas.metrics import METRICS
 from schemas.user_code import UserCode
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from trainer.config import (
     EPOCHS,
     Choices,
@@ -56,7 +56,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
       DataError: the search is judged by a metric that is undefined on eval.
     """
     config = CustomConfig.parse(fn_args.custom_config)
-    transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_graph_path))
+    transform_output = tft.TFTransformOutput(make_literal_path(fn_args.transform_graph_path))
     features, training = add_own_columns(config.features, transform_output), config.training
     evaluation = open_split(fn_args.eval_files, features, transform_output)
     undefined = find_undefined_metrics(features.label.kind, sum_class_weights(evaluation))
@@ -192,7 +192,7 @@ class _ConfigTuner(keras_tuner.Tuner):
             )
         if self._deadline.is_over:
             progress.report(
-                f"the budget of {self._minutes:g} min is over after {count_text(len(self._scores), 'trial')}: "
+                f"the budget of {self._minutes:g} min is over after {format_count(len(self._scores), 'trial')}: "
                 f"{self._metric} {self._find_best(self._scores):.4f} is the best"
             )
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.counts import count_text
-from cli.node_summary import NodeSummary, Outputs, number_text, only_artifact
+from cli.counts import format_count
+from cli.node_summary import NodeSummary, Outputs, format_number, get_only_artifact
 from schemas.metrics import METRICS
 from trainer.config import format_values, parse_values
 from trainer.run import HISTORY_FILE
@@ -29,7 +29,7 @@ class TrainerSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "TrainerSummary":
-        file = Path(only_artifact(outputs, "model_run").uri) / HISTORY_FILE
+        file = Path(get_only_artifact(outputs, "model_run").uri) / HISTORY_FILE
         if not file.exists():
             return cls(epochs=0, kept_epoch=0, metrics={})
         history = json.loads(file.read_bytes())
@@ -68,13 +68,12 @@ class TunerSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "TunerSummary":
-        (file,) = Path(only_artifact(outputs, "tuner_results").uri).iterdir()
+        (file,) = Path(get_only_artifact(outputs, "tuner_results").uri).iterdir()
         best, *others = json.loads(file.read_bytes())
         values = {key: value for key, value in best.items() if key not in ("trial_id", "score")}
         return cls(1 + len(others), best["score"], parse_values({"values": values}))
 
     @property
     def headline(self) -> str:
-        return (
-            f"best of {count_text(self.trials, 'trial')}: {number_text(self.score)} with {format_values(self.values)}"
-        )
+        trials, score = format_count(self.trials, "trial"), format_number(self.score)
+        return f"best of {trials}: {score} with {format_values(self.values)}"

@@ -9,7 +9,7 @@ import tensorflow_transform as tft
 
 from cli.errors import PipelineError
 from schemas.features import FREQUENCIES_SUFFIX, FeatureSet
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from serving.registry import DECLARATION_FILE, VERSION_FILE
 
 _ADVICE = "start from random weights: --set training.warm_start=false"
@@ -44,7 +44,7 @@ class WarmStart:
         self._check_features()
         self._check_vocabularies()
         checkpoint = tf.train.Checkpoint(weights=name_weights(network))
-        variables = os.path.join(literal_path(self.path), "variables", "variables")
+        variables = os.path.join(make_literal_path(self.path), "variables", "variables")
         try:
             checkpoint.read(variables).assert_existing_objects_matched().expect_partial()
         except (AssertionError, ValueError) as error:

@@ -25,8 +25,8 @@ from components.config import Challengers
 from schemas.bootstrap import number_rows
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, IdColumn, NumberColumn, escape_name, name_buckets
 from schemas.row_sample import RowSample
-from serving.model.literal_paths import literal_path
-from serving.model.network_inputs import IDS, NUMBERS, network_inputs, places
+from serving.model.literal_paths import make_literal_path
+from serving.model.network_inputs import IDS, NUMBERS, build_network_inputs, compute_places
 from serving.model.served_model import TransformGraph
 
 LINEAR, TREES = "linear", "trees"
@@ -135,7 +135,7 @@ class Encoder:
     """The Transform graph: from raw rows to matrices of IDs and numbers."""
 
     def __init__(self, columns: EncodedColumns) -> None:
-        self._graph = TransformGraph(tft.TFTransformOutput(literal_path(columns.transform_uri)))
+        self._graph = TransformGraph(tft.TFTransformOutput(make_literal_path(columns.transform_uri)))
         # Without the label, as in a request: columns that an own `preprocessing_fn` derives from it are constant.
         self._raw = {name: spec for name, spec in self._graph.raw_feature_spec.items() if name in columns.raw}
         self._features = columns.features
@@ -150,7 +150,7 @@ class Encoder:
         for column in self._features.own_columns:
             dtype = tf.float32 if column.num_ids is None else tf.int64
             transformed[column.name] = tf.reshape(tf.cast(transformed[column.name], dtype), [-1, column.width])
-        inputs = network_inputs(self._features, transformed)
+        inputs = build_network_inputs(self._features, transformed)
         return inputs[IDS], inputs[NUMBERS]
 
     def encode(self, records: tf.Tensor) -> tuple[Array, Array]:
@@ -272,7 +272,7 @@ class _Deadline:
 
 def _read_sample(features: FeatureSet, transform_uri: str, folder: str, limit: int) -> RowSample:
     """Return the IDs, numbers, labels and weights of `train`, of at most so many rows."""
-    spec = tft.TFTransformOutput(literal_path(transform_uri)).transformed_feature_spec()
+    spec = tft.TFTransformOutput(make_literal_path(transform_uri)).transformed_feature_spec()
     width = len(features.id_columns) + len(features.number_columns)
     sample = RowSample(limit=limit)
     for file in list_files(folder):
@@ -280,7 +280,7 @@ def _read_sample(features: FeatureSet, transform_uri: str, folder: str, limit: i
         first = 0
         for batch in records.batch(compute_batch_rows(width, _READ_ROWS)).prefetch(1):
             columns = tf.io.parse_example(batch, spec)
-            inputs = network_inputs(features, columns)
+            inputs = build_network_inputs(features, columns)
             rows = len(batch)
             weights = columns[TRANSFORMED_WEIGHT].numpy() if features.weight is not None else np.ones(rows, np.float32)
             values = {
@@ -396,7 +396,7 @@ class _Wide:
     @classmethod
     def from_features(cls, features: FeatureSet, sample: Array) -> "_Wide":
         """Return the columns of a declaration; undeclared numbers are scaled by those of a sample."""
-        id_places, number_places = places(features.id_columns), places(features.number_columns)
+        id_places, number_places = compute_places(features.id_columns), compute_places(features.number_columns)
         columns, width = [], 0
         for column in features.id_columns:
             if column.wide:
@@ -450,7 +450,7 @@ class _TreeColumns:
 
     @classmethod
     def from_features(cls, features: FeatureSet) -> "_TreeColumns":
-        id_places, number_places = places(features.id_columns), places(features.number_columns)
+        id_places, number_places = compute_places(features.id_columns), compute_places(features.number_columns)
         crosses = {cross.name for cross in features.crosses}
         buckets = {name_buckets(name): escape_name(name) for name in features.encoded_features}
         weights = {column.weights for column in features.id_columns}

@@ -71,7 +71,7 @@ from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, LabelKind
 from schemas.row_sample import RowSample
 from schemas.slices import OVERALL, name_slice
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
 from serving.registry import DECLARATION_FILE
 
@@ -140,7 +140,7 @@ class BatchedEvaluatorExecutor(executor.Executor):
             features.label,
             is_balanced=_read_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
         )
-        output = literal_path(evaluation.uri)
+        output = make_literal_path(evaluation.uri)
         resampling = Resampling(
             features.label.kind,
             _list_batched_metrics(config),
@@ -252,7 +252,7 @@ def _complete(
     if not input_dict.get("model") or not exec_properties.get("eval_config"):
         return
     evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
-    summarize(literal_path(evaluation.uri)).write(evaluation.uri)
+    summarize(make_literal_path(evaluation.uri)).write(evaluation.uri)
     write_golden_of_any(input_dict, output_dict, exec_properties)
 
 

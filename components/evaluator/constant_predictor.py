@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.features import Label
 from schemas.metric_counts import LEAST_PROBABILITY
 
@@ -259,7 +259,7 @@ class ConstantComparison:
             interval = "without a 95% interval"
         else:
             interval = f"95% interval [{self._format_number(self.low)}, {self._format_number(self.high)}]"
-        rows = f"{count_text(self.rows, 'row')} of {split}"
+        rows = f"{format_count(self.rows, 'row')} of {split}"
         gain = f"a gain of {self._format_number(self.gain)} per row, over {rows} ({interval})"
         if not self.is_better:
             same = "the model predicts the same for every row; " if self.is_same_everywhere else ""
@@ -268,7 +268,7 @@ class ConstantComparison:
                 f"the model has learned nothing that helps on {split}"
             )
         needed = (
-            f"about {count_text(self.rows_needed, 'row')} would be enough: " if self.rows_needed is not None else ""
+            f"about {format_count(self.rows_needed, 'row')} would be enough: " if self.rows_needed is not None else ""
         )
         return (
             f"constant predictor: {self}, {gain}, must be above 0 by its interval; {needed}give '{split}' more, or "

@@ -14,7 +14,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.view import util as view_util
 from tensorflow_model_analysis.writers import eval_config_writer
 
-from cli.counts import count_text
+from cli.counts import format_count
 from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.challengers import LINEAR, TITLES, TREES, ChallengerFit
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses, format_loss
@@ -344,7 +344,7 @@ def _explain_missing_intervals(
         if errors is None or name not in errors.errors.get(CANDIDATE, {}):
             reasons[name] = "it is not computed from counts of rows"
         elif name not in intervals:
-            rows = count_text(errors.rows, "row", "are")
+            rows = format_count(errors.rows, "row", "are")
             reasons[name] = f"{rows} too few, or resampled rows do not change it"
     return reasons
 
@@ -463,8 +463,8 @@ def _judge_rows(rows: JudgedRows, evaluation: Evaluation) -> tuple[list[str], li
     if rows.losses.non_finite:
         count, total = rows.losses.non_finite, rows.losses.non_finite + rows.losses.rows
         failures.append(
-            f"predictions: NaN or infinite for {count:,} of {count_text(total, 'row')} of {evaluation.split}, must be "
-            "finite"
+            f"predictions: NaN or infinite for {count:,} of {format_count(total, 'row')} of {evaluation.split}, must "
+            "be finite"
         )
     problem = rows.comparison.explain_problem(evaluation.split)
     if problem:

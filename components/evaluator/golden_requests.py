@@ -21,7 +21,7 @@ from schemas.sensitive import MASK
 from schemas.tables.time_format import TimeFormat
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
-from serving.model.predictor import rows_of
+from serving.model.predictor import to_rows
 from serving.model.session_model import ModelError
 from serving.model.signatures import MODEL_VERSION, OUTPUT_ORDER
 from serving.model.tensor_predictor import TensorPredictor
@@ -67,7 +67,7 @@ def write_golden(
     outputs = {
         name: values.numpy() for name, values in predict(examples=tf.constant(records)).items() if name != MODEL_VERSION
     }
-    answers = rows_of({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
+    answers = to_rows({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
         file.write(
             GoldenRequests([_build_instance(record, features) for record in records], answers, tolerance).to_json()

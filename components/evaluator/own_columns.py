@@ -13,7 +13,7 @@ import tensorflow_transform as tft
 
 from components.evaluator.challengers import EncodedColumns
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, IdColumn, NumberColumn, OwnColumn
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 
 # Range of the IDs of a column: the least, and the greatest.
 _Range = tuple[int, int]
@@ -27,7 +27,7 @@ def find_columns(features: FeatureSet, transform_uri: str, targets: Collection[s
       transform_uri: folder of the Transform graph.
       targets: columns of the label and of the weight, under all their names.
     """
-    output = tft.TFTransformOutput(literal_path(transform_uri))
+    output = tft.TFTransformOutput(make_literal_path(transform_uri))
     specs: Mapping[str, Any] = output.transformed_feature_spec()
     ranges = {
         feature.name: (feature.int_domain.min, feature.int_domain.max)

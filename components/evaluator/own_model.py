@@ -25,7 +25,7 @@ from components.evaluator.sliced_predictions import CANDIDATE
 from components.evaluator.tfma_metrics import PLOTS, build_metric_config
 from schemas.features import FeatureSet
 from schemas.slices import OVERALL
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 
 _ROWS = TfmaMetric(class_name="ExampleCount")
 
@@ -41,7 +41,7 @@ class JudgingExecutor(executor.Executor):
     ) -> None:
         """Write TFMA's results, the summary and golden requests to `evaluation`, and the verdict to `blessing`."""
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
-        folder = literal_path(evaluation.uri)
+        folder = make_literal_path(evaluation.uri)
         requirements = Evaluation.model_validate_json(exec_properties["requirements"])
         config = config_pb2.EvalConfig()
         proto_utils.json_to_proto(exec_properties["eval_config"], config)

@@ -19,7 +19,7 @@ from components.model_files import read_bytes
 from schemas.bootstrap import number_rows
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType, FeatureSet
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from serving.model.signatures import DTYPES
 from serving.registry import DECISION_FILE, DECLARATION_FILE
 
@@ -75,7 +75,7 @@ class _Models(dict[str, Any]):
     """Loaded models by name; what Beam shares has to be an object of a class of its own."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:
-        super().__init__({name: tf.saved_model.load(literal_path(path)) for name, path in paths.items()})
+        super().__init__({name: tf.saved_model.load(make_literal_path(path)) for name, path in paths.items()})
 
 
 class PredictAndSlice(beam.DoFn):

@@ -6,8 +6,8 @@ from typing import Any
 
 from tfx.components.evaluator import constants
 
-from cli.counts import count_text
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.counts import format_count
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 from components.evaluator.evaluation import Differences, EvaluationReport, Intervals, Metrics, format_difference
 from schemas.metrics import METRICS, find_metric
 from schemas.slices import OVERALL
@@ -37,8 +37,8 @@ class EvaluatorSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "EvaluatorSummary":
-        summary = EvaluationReport.read(only_artifact(outputs, "evaluation").uri)
-        properties = only_artifact(outputs, "blessing").custom_properties
+        summary = EvaluationReport.read(get_only_artifact(outputs, "evaluation").uri)
+        properties = get_only_artifact(outputs, "blessing").custom_properties
         return cls(
             blessed=properties[constants.ARTIFACT_PROPERTY_BLESSED_KEY].int_value == constants.BLESSED_VALUE,
             failures=summary.failures,
@@ -55,8 +55,8 @@ class EvaluatorSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        verdict = "blessed" if self.blessed else f"NOT blessed for {count_text(len(self.failures), 'reason')}"
-        verdict += f", {count_text(len(self.warnings), 'warning')}" if self.warnings else ""
+        verdict = "blessed" if self.blessed else f"NOT blessed for {format_count(len(self.failures), 'reason')}"
+        verdict += f", {format_count(len(self.warnings), 'warning')}" if self.warnings else ""
         overall = self.metrics.get(OVERALL, {})
         texts = [
             metric.describe(overall[name]) for name, metric in METRICS.items() if metric.rank == 1 and name in overall

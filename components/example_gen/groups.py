@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import DataError
 from components.artifact_files import list_files
 
@@ -37,7 +37,7 @@ def check_groups(uri: str, splits: Sequence[str], group: str) -> None:
         shared = np.intersect1d(hashes[split], hashes[other])
         if shared.size:
             raise DataError(
-                f"data.group_column: {shared.size:,} of {count_text(hashes[split].size, 'value')} of '{group}' in "
+                f"data.group_column: {shared.size:,} of {format_count(hashes[split].size, 'value')} of '{group}' in "
                 f"split '{split}' "
                 f"are in '{other}' too; divide the files by '{group}', or take '{other}' as a fraction of '{split}'"
             )

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from cli.errors import ConfigError, first_line
+from cli.errors import ConfigError, get_first_line
 from schemas.data import SourceExampleGen
 from schemas.declaration import suggest_name
 
@@ -27,7 +27,9 @@ def build_source(declared: SourceExampleGen) -> Any:
     try:
         return component(**arguments).with_id("SourceExampleGen")
     except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{_KEY}.arguments: {declared.component} does not take them: {first_line(error)}") from error
+        raise ConfigError(
+            f"{_KEY}.arguments: {declared.component} does not take them: {get_first_line(error)}"
+        ) from error
 
 
 def _find_class(path: str) -> Any:
@@ -35,7 +37,7 @@ def _find_class(path: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"{_KEY}.component: {path} cannot be imported: {first_line(error)}") from error
+        raise ConfigError(f"{_KEY}.component: {path} cannot be imported: {get_first_line(error)}") from error
     if not hasattr(module, name):
         hint = suggest_name(name, [other for other in vars(module) if other.endswith("ExampleGen")])
         raise ConfigError(f"{_KEY}.component: {module_name} has no {name}; {hint}")
@@ -60,4 +62,4 @@ def _convert_argument(name: str, value: Any) -> Any:
     try:
         return json_format.ParseDict(value, getattr(importlib.import_module(module), message)())
     except json_format.ParseError as error:
-        raise ConfigError(f"{_KEY}.arguments.{name}: {first_line(error)}") from error
+        raise ConfigError(f"{_KEY}.arguments.{name}: {get_first_line(error)}") from error

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import DataError
 from components.config import CONTRADICTORY, COPIES, NO_CLASS, SHARED_ROWS, Validation
 from components.policy import Anomaly
@@ -33,7 +33,7 @@ def reject_empty_classes(labels: Mapping[str, Mapping[str, float]], *, sensitive
     if "std" in train and train["std"] <= 1e-9 * abs(train["mean"]):
         value = MASK if sensitive else f"{train['mean']:g}"
         raise DataError(
-            f"split '{TRAIN_SPLIT}': all labels of its {count_text(int(train['rows']), 'row', 'are')} {value}; there "
+            f"split '{TRAIN_SPLIT}': all labels of its {format_count(int(train['rows']), 'row', 'are')} {value}; there "
             "is nothing to learn. Check the label, or give the split other rows"
         )
     empty = _list_empty_classes(train)
@@ -95,8 +95,8 @@ def find_contradictory_labels(equal_rows: Mapping[str, Any], column: str) -> Ite
     rows, contradictory = (equal_rows["contradictory"]["train"][name] for name in ("rows", "contradictory"))
     if contradictory > _CONTRADICTORY_SHARE * rows:
         text = (
-            f"{contradictory:,} of {count_text(rows, 'row')} ({contradictory / rows:.1%}) have a row that is equal in "
-            "all features and has another label: no model can be right about both. "
+            f"{contradictory:,} of {format_count(rows, 'row')} ({contradictory / rows:.1%}) have a row that is equal "
+            "in all features and has another label: no model can be right about both. "
             "Add a feature that tells them apart, or check the labels"
         )
         yield Anomaly(TRAIN_SPLIT, column, CONTRADICTORY, text + _format_sampling(equal_rows))
@@ -116,7 +116,7 @@ def find_shared_rows(equal_rows: Mapping[str, Any], validation: Validation) -> I
         if split != TRAIN_SPLIT and split not in equal_rows["drawn"] and share - own > margin:
             counts = equal_rows["in_train"][split]
             text = (
-                f"{counts['in_train']:,} of {count_text(counts['rows'], 'row')} ({share:.1%}) have an equal row in "
+                f"{counts['in_train']:,} of {format_count(counts['rows'], 'row')} ({share:.1%}) have an equal row in "
                 f"train (in all features); {own:.1%} of train's rows have another, and at most {margin:.1%} more may. "
                 "Remove the copies from one of the two, or raise validation.train_overlap_margin"
             )
@@ -133,7 +133,7 @@ def find_copied_splits(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
         if split != TRAIN_SPLIT and share > _REMEMBERED_SHARE:
             counts = equal_rows["in_train"][split]
             text = (
-                f"{counts['in_train']:,} of {count_text(counts['rows'], 'row')} ({share:.1%}) have an equal row in "
+                f"{counts['in_train']:,} of {format_count(counts['rows'], 'row')} ({share:.1%}) have an equal row in "
                 "train (in all "
                 "features): metrics on this split show how well rows of train are remembered, not what the model is "
                 "worth on new rows. Give the split other rows, or add features that tell the copies apart"
@@ -189,7 +189,8 @@ def describe_copies(equal_rows: Mapping[str, Any]) -> list[str]:
     if train["contradictory"]:
         share = train["contradictory"] / train["rows"]
         texts.append(
-            f"{count_text(train['contradictory'], 'row')} of train ({share:.1%}) equal one with another label{sampled}"
+            f"{format_count(train['contradictory'], 'row')} of train ({share:.1%}) equal one with another "
+            f"label{sampled}"
         )
     return texts
 

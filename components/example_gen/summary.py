@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cli.counts import count_text
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.counts import format_count
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 from components.example_gen import component
 from components.example_gen.input_fingerprint import FINGERPRINT_PROPERTY
 from components.example_gen.split_findings import describe_copies, describe_labels
@@ -21,7 +21,7 @@ class SourceExampleGenSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "SourceExampleGenSummary":
-        return cls(json.loads(only_artifact(outputs, "examples").properties["split_names"].string_value))
+        return cls(json.loads(get_only_artifact(outputs, "examples").properties["split_names"].string_value))
 
     @property
     def headline(self) -> str:
@@ -56,7 +56,7 @@ class ExampleGenSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "ExampleGenSummary":
-        artifact = only_artifact(outputs, "examples")
+        artifact = get_only_artifact(outputs, "examples")
         properties = artifact.custom_properties
         rejected = int(properties[component.REJECTED_PROPERTY].int_value)
         return cls(
@@ -75,7 +75,7 @@ class ExampleGenSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        left_out = f"; {count_text(self.rejected, 'bad row')} left out" if self.rejected else ""
+        left_out = f"; {format_count(self.rejected, 'bad row')} left out" if self.rejected else ""
         left_out += f"; {self.unlabelled:,} without a label left out" if self.unlabelled else ""
         spread = "; copies are spread" if self.equal_rows["spread"] else ""
         return f"{_format_rows(self.rows)} rows{left_out}{spread}"
@@ -87,10 +87,10 @@ class ExampleGenSummary(NodeSummary):
             lines += [("weighted", text) for text in describe_labels(self.weights)]
         lines += [("copies", text) for text in describe_copies(self.equal_rows)]
         if self.rejected:
-            lines.append(("rejects", f"{count_text(self.rejected, 'bad row')} left out: {self.rejects_file}"))
+            lines.append(("rejects", f"{format_count(self.rejected, 'bad row')} left out: {self.rejects_file}"))
         if self.unlabelled:
             splits = _format_rows({split: rows for split, rows in self.unlabelled_by_split.items() if rows})
-            lines.append(("no label", f"{count_text(self.unlabelled, 'row')} left out (files of {splits})"))
+            lines.append(("no label", f"{format_count(self.unlabelled, 'row')} left out (files of {splits})"))
         return lines
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cli.counts import count_text
+from cli.counts import format_count
 from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION, TEXT_CUT, UNDEFINED
 from components.policy import Anomaly
 from schemas.data import TRAIN_SPLIT
@@ -43,7 +43,7 @@ def _find_undefined(name: str, expression: str, counts: TableCounts) -> Iterator
         return
     kind = UNDEFINED if present else NO_VALUES
     text = (
-        f"{name} = {expression} is defined in {present:,} of {count_text(rows, 'row')} of train; in the others a "
+        f"{name} = {expression} is defined in {present:,} of {format_count(rows, 'row')} of train; in the others a "
         "column is missing, or a result is not finite; correct the expression, give other values by coalesce(), or "
         "remove it"
     )
@@ -65,7 +65,7 @@ def _find_out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
         rule = counts.columns.rules[name]
         if rule.tokens is not None:
             text = (
-                f"{outside:,} of {count_text(present, 'text', 'have')} more than {rule.tokens.max_tokens:,} tokens; "
+                f"{outside:,} of {format_count(present, 'text', 'have')} more than {rule.tokens.max_tokens:,} tokens; "
                 "the model reads "
                 f"the first; raise features.{name}.max_tokens, or lower its word_ngrams and character_ngrams"
             )
@@ -92,7 +92,7 @@ def _find_extreme(name: str, counts: NumberCounts, remedy: str, *, sensitive: bo
     bound = MASK if sensitive else f"{counts.compute_bound(first):g}"
     more = f" and {extreme - _SHOWN_VALUES:,} more" if extreme > _SHOWN_VALUES else ""
     text = (
-        f"{extreme:,} of {count_text(present, 'value', 'are')} many decades from the others, which are below "
+        f"{extreme:,} of {format_count(present, 'value', 'are')} many decades from the others, which are below "
         f"{bound} in magnitude: {samples}{more}; {remedy}"
     )
     yield Anomaly("data", name, EXTREME, text)

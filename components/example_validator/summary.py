@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
 
 
@@ -15,7 +15,7 @@ class ExampleValidatorSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "ExampleValidatorSummary":
-        files = Path(only_artifact(outputs, "anomalies").uri).glob(f"Split-*/{ANOMALIES_FILE}")
+        files = Path(get_only_artifact(outputs, "anomalies").uri).glob(f"Split-*/{ANOMALIES_FILE}")
         return cls(sum(len(list_anomalies(parse_anomalies(file.read_bytes()), file.parent.name)) for file in files))
 
     @property

@@ -4,7 +4,7 @@ import math
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from cli.counts import count_text
+from cli.counts import format_count
 from components.column_names import name_column
 from components.histograms import has_counts, read_number_counts
 
@@ -45,7 +45,7 @@ class Concerned:
                 return _count_unexpected(feature, _list_values(expected, self._schema), rows)
             case "FEATURE_TYPE_LOW_FRACTION_PRESENT":
                 stats = feature.num_stats if feature.HasField("num_stats") else feature.string_stats
-                return f"{stats.common_stats.num_missing:,} of {count_text(rows, 'row', 'have')} none"
+                return f"{stats.common_stats.num_missing:,} of {format_count(rows, 'row', 'have')} none"
             case _:
                 return ""
 
@@ -67,8 +67,8 @@ def _count_unexpected(feature: statistics_pb2.FeatureNameStatistics, values: set
     # Only the most frequent values are counted one by one.
     least, total = "at least " if stats.unique > len(buckets) else "", stats.common_stats.tot_num_values
     if total > stats.common_stats.num_non_missing:
-        return f"{least}{count:,.0f} of {count_text(total, 'value')} in {count_text(rows, 'row')}"
-    return f"{least}{count:,.0f} of {count_text(rows, 'row')}"
+        return f"{least}{count:,.0f} of {format_count(total, 'value')} in {format_count(rows, 'row')}"
+    return f"{least}{count:,.0f} of {format_count(rows, 'row')}"
 
 
 def _count_above(feature: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
@@ -87,4 +87,4 @@ def _count_below(feature: statistics_pb2.FeatureNameStatistics, bound: float, ro
 
 
 def _format_count(count: float, rows: int, *, is_exact: bool) -> str:
-    return f"{'' if is_exact else 'about '}{max(round(count), 1):,} of {count_text(rows, 'row')}"
+    return f"{'' if is_exact else 'about '}{max(round(count), 1):,} of {format_count(rows, 'row')}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from cli.counts import count_text
+from cli.counts import format_count
 from components.config import OUT_OF_RANGE
 from components.histograms import read_number_counts
 from components.policy import Anomaly
@@ -36,7 +36,7 @@ def find_derived_out_of_range(
                 about = "" if counts.is_exact_at(edges) else "about "
                 expression = features.features[name].expression
                 text = (
-                    f"{about}{outside:,} of {count_text(round(counts.total), 'value')} of {name} = {expression} are "
+                    f"{about}{outside:,} of {format_count(round(counts.total), 'value')} of {name} = {expression} are "
                     "outside of "
                     f"[0, {bound}), and would be clipped into it; raise features.{name}.num_ids, or correct the "
                     "expression"

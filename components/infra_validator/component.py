@@ -39,7 +39,7 @@ from components.model_files import copy_folder, read_bytes
 from components.pusher.component import HASH_PROPERTY, check_blessing
 from components.stock_executor import log_handover
 from serving.model.golden_requests import GoldenRequests
-from serving.registry import content_hash
+from serving.registry import compute_content_hash
 
 # As the stock component marks its blessing.
 BLESSED_PROPERTY, BLESSED_FILE = "blessed", "INFRA_BLESSED"
@@ -114,7 +114,7 @@ class ServerExecutor(executor.Executor):
             if settings.replay is not None and context:
                 result = replay_requests(folder, settings.replay, ReplayContext.model_validate_json(context))
                 measured = replace(measured, replay=result.to_dict())
-            blessing.set_string_custom_property(HASH_PROPERTY, content_hash(folder))
+            blessing.set_string_custom_property(HASH_PROPERTY, compute_content_hash(folder))
         blessing.set_int_custom_property(BLESSED_PROPERTY, 1)
         blessing.set_string_custom_property(MEASURED_PROPERTY, json.dumps(asdict(measured)))
         with fileio.open(os.path.join(blessing.uri, BLESSED_FILE), "w") as file:

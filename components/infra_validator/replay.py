@@ -58,7 +58,7 @@ def replay_requests(folder: Path, settings: Replay, context: ReplayContext) -> d
       PushError: The registry cannot be read.
     """
     registry = open_registry(context.registry)
-    champion = registry.serving().champion
+    champion = registry.read_serving().champion
     if champion is None:
         result = decisions.ReplayResult(None, reason="no version serves, whose answers could be compared")
     else:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 from components.infra_validator.component import MEASURED_PROPERTY, Measured
 from serving.replay.decisions import ReplayResult
 
@@ -16,7 +16,7 @@ class InfraValidatorSummary(Measured, NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "InfraValidatorSummary":
-        properties = only_artifact(outputs, "blessing").custom_properties
+        properties = get_only_artifact(outputs, "blessing").custom_properties
         return cls(**json.loads(properties[MEASURED_PROPERTY].string_value))
 
     @property

@@ -34,7 +34,7 @@ from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from components.stock_executor import log_handover
 from schemas.data import TRAIN_SPLIT
 from serving.model.warmup_requests import build_warmup
-from serving.registry.content import WARMUP_FILE, content_hash
+from serving.registry.content import WARMUP_FILE, compute_content_hash
 from serving.registry.protocol import Candidate
 from serving.registry.settings import open_registry
 
@@ -270,7 +270,7 @@ def check_infra_blessing(blessing: standard_artifacts.InfraBlessing, folder: Pat
     if not model_utils.is_infra_validated(blessing):
         raise NotBlessedError("the model server did not serve the model as it should; it is not pushed")
     # Stock InfraValidator records no hash.
-    if blessing.get_string_custom_property(HASH_PROPERTY) not in ("", content_hash(folder)):
+    if blessing.get_string_custom_property(HASH_PROPERTY) not in ("", compute_content_hash(folder)):
         raise NotBlessedError("the infra blessing is another model's; the model is not pushed")
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 from components.pusher.component import BYTES_PROPERTY, HASH_PROPERTY, NOTE_PROPERTY, VERSION_PROPERTY
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 
@@ -29,7 +29,7 @@ class PusherSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "PusherSummary":
-        properties = only_artifact(outputs, "pushed_model").custom_properties
+        properties = get_only_artifact(outputs, "pushed_model").custom_properties
         return cls(
             pushed=bool(properties[PUSHED_PROPERTY].int_value),
             version=int(properties[VERSION_PROPERTY].string_value),

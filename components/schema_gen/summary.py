@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.counts import count_text
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.counts import format_count
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class SchemaGenSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "SchemaGenSummary":
-        (file,) = Path(only_artifact(outputs, "schema").uri).glob("*.pbtxt")
+        (file,) = Path(get_only_artifact(outputs, "schema").uri).glob("*.pbtxt")
         return cls(len(re.findall("^feature {", file.read_text(), re.MULTILINE)))
 
     @property
     def headline(self) -> str:
-        return count_text(self.features, "feature")
+        return format_count(self.features, "feature")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from cli.counts import count_text
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.counts import format_count
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class StatisticsGenSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "StatisticsGenSummary":
-        file = next(Path(only_artifact(outputs, "statistics").uri).glob("Split-*/FeatureStats.pb"))
+        file = next(Path(get_only_artifact(outputs, "statistics").uri).glob("Split-*/FeatureStats.pb"))
         statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes())
         return cls(len(statistics.datasets[0].features))
 
     @property
     def headline(self) -> str:
-        return count_text(self.columns, "column")
+        return format_count(self.columns, "column")

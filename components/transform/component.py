@@ -50,7 +50,7 @@ from components.transform.analyzers import (
     run_in_tracer,
 )
 from schemas.user_code import PREPROCESSING_FN
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from serving.model.served_model import TransformGraph
 
 
@@ -333,7 +333,7 @@ class _Graph:
     """A transform graph, loaded to be called with records."""
 
     def __init__(self, uri: str) -> None:
-        self._graph = TransformGraph(tft.TFTransformOutput(literal_path(uri)))
+        self._graph = TransformGraph(tft.TFTransformOutput(make_literal_path(uri)))
         self.spec = self._graph.raw_feature_spec
 
         self._names: dict[str, list[str]] = {}

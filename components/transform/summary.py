@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.counts import count_text
-from cli.node_summary import NodeSummary, Outputs, only_artifact
+from cli.counts import format_count
+from cli.node_summary import NodeSummary, Outputs, get_only_artifact
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class TransformSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "TransformSummary":
-        folder = Path(only_artifact(outputs, "transform_graph").uri) / "transformed_metadata"
+        folder = Path(get_only_artifact(outputs, "transform_graph").uri) / "transformed_metadata"
         text = (folder / "schema.pbtxt").read_text()
         return cls(len(re.findall("^feature {", text, re.MULTILINE)))
 
     @property
     def headline(self) -> str:
-        return count_text(self.columns, "column")
+        return format_count(self.columns, "column")

@@ -56,7 +56,7 @@ class Query:
         return selected if self.limit is None else selected.slice(0, self.limit)
 
 
-def statement_type(text: str) -> str:
+def find_statement_type(text: str) -> str:
     """Return the type of a statement, as a dry run has it.
 
     Raises:
@@ -77,7 +77,7 @@ def parse(text: str) -> Query:
     Raises:
       BigQueryError: It is not a query, or of a form that is not emulated.
     """
-    statement_type(text)
+    find_statement_type(text)
     match = _QUERY.fullmatch(text)
     if match is None or re.search(r"(?i)\b(join|union|group\s+by|order\s+by|having)\b", text):
         raise BigQueryError(

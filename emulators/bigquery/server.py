@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from emulators.bigquery.errors import BigQueryError
-from emulators.bigquery.queries import parse, statement_type
+from emulators.bigquery.queries import find_statement_type, parse
 from emulators.bigquery.storage_read import StorageReadServer
 from emulators.bigquery.tables import Catalog, StoredTable
 from schemas.tables.bigquery import REST_EMULATOR, STORAGE_EMULATOR
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise BigQueryError(501, "notImplemented", "not emulated: a job that is not a query")
         is_dry_run = configuration.get("dryRun", False)
         text = configuration["query"]["query"]
-        statement = statement_type(text)
+        statement = find_statement_type(text)
         statistics: dict[str, Any] = {"statementType": statement}
         job = {
             "kind": "bigquery#job",

@@ -51,13 +51,13 @@ class StorageReadServer:
         self._streams: dict[str, pa.Table] = {}
         # Without it, a second server would share the port.
         self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
-        session, rows = _message("CreateReadSessionRequest"), _message("ReadRowsRequest")
+        session, rows = _get_message_type("CreateReadSessionRequest"), _get_message_type("ReadRowsRequest")
         handlers = {
             "CreateReadSession": grpc.unary_unary_rpc_method_handler(
                 self._answer(self._create_session), session.deserialize, _serialize
             ),
             "ReadRows": grpc.unary_stream_rpc_method_handler(
-                self._stream(self._read_rows), rows.deserialize, _serialize
+                self._answer_stream(self._read_rows), rows.deserialize, _serialize
             ),
         }
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
@@ -93,7 +93,7 @@ class StorageReadServer:
             rows = rows.select(list(session.read_options.selected_fields))
         session_name = f"{request.parent}/locations/us/sessions/{uuid.uuid4().hex}"
         count = min(request.max_stream_count or _MAX_STREAMS, _MAX_STREAMS, rows.num_rows)
-        streams = {f"{session_name}/streams/{index}": _deal_out(rows, index, count) for index in range(count)}
+        streams = {f"{session_name}/streams/{index}": _select_blocks(rows, index, count) for index in range(count)}
         self._streams.update(streams)
         return types.ReadSession(
             name=session_name,
@@ -127,7 +127,9 @@ class StorageReadServer:
 
         return respond
 
-    def _stream(self, call: Callable[[Any], Iterator[Any]]) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
+    def _answer_stream(
+        self, call: Callable[[Any], Iterator[Any]]
+    ) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
         def respond(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
                 yield from call(request)
@@ -137,7 +139,7 @@ class StorageReadServer:
         return respond
 
 
-def _deal_out(rows: pa.Table, index: int, count: int) -> pa.Table:
+def _select_blocks(rows: pa.Table, index: int, count: int) -> pa.Table:
     """Return the rows of a stream: every `count`-th block."""
     size = max(1, min(_ROWS_PER_RESPONSE, rows.num_rows // count))
     starts = itertools.count(index * size, count * size)
@@ -145,7 +147,7 @@ def _deal_out(rows: pa.Table, index: int, count: int) -> pa.Table:
     return pa.concat_tables(blocks)
 
 
-def _message(name: str) -> Any:
+def _get_message_type(name: str) -> Any:
     """Return a type of messages, whose metaclass has no types."""
     return getattr(types, name)
 

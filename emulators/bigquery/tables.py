@@ -129,17 +129,17 @@ def _convert(table: pa.Table) -> pa.Table:
     """Return a table with the types that the Storage Read API has."""
     columns, fields = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
-        type = _arrow_type(field.type)
+        type = _convert_type(field.type)
         metadata = {_EXTENSION: b"google:sqlType:datetime"} if type == pa.timestamp("us") else field.metadata
         columns.append(column if type == column.type else column.cast(type))
         fields.append(pa.field(field.name, type, field.nullable, metadata))
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def _arrow_type(type: pa.DataType) -> pa.DataType:
+def _convert_type(type: pa.DataType) -> pa.DataType:
     is_type = pa.types
     if is_type.is_dictionary(type):
-        return _arrow_type(type.value_type)
+        return _convert_type(type.value_type)
     if is_type.is_integer(type):
         return pa.int64()
     if is_type.is_floating(type):
@@ -163,13 +163,13 @@ def _describe(field: pa.Field) -> dict[str, Any]:
     type, mode = field.type, "NULLABLE" if field.nullable else "REQUIRED"
     if pa.types.is_list(type):
         return {**_describe(type.value_field), "name": field.name, "mode": "REPEATED"}
-    described = {"name": field.name, "type": _type_name(field), "mode": mode}
+    described = {"name": field.name, "type": _find_type_name(field), "mode": mode}
     if pa.types.is_struct(type):
         described["fields"] = [_describe(type.field(index)) for index in range(type.num_fields)]
     return described
 
 
-def _type_name(field: pa.Field) -> str:
+def _find_type_name(field: pa.Field) -> str:
     """Return the name of a column's type; that of an extension is the name behind its last colon."""
     extension = (field.metadata or {}).get(_EXTENSION)
     if extension is not None:

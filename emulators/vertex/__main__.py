@@ -97,7 +97,7 @@ def main(
         "run_as": run_as,
     }
     with _lock_state(state), _open_server(state.absolute(), port, settings) as server:
-        lines = [f"export {key}={shlex.quote(value)}" for key, value in server.environment().items()]
+        lines = [f"export {key}={shlex.quote(value)}" for key, value in server.environment.items()]
         (state / "env.sh").write_text("\n".join(lines) + "\n")
         click.echo("\n".join(lines))
         click.echo(f"# ready; in another shell: source {shlex.quote(str(state))}/env.sh")

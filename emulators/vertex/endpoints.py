@@ -15,15 +15,15 @@ from google.protobuf import json_format, struct_pb2
 
 from emulators.vertex import models, request_log
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
-from emulators.vertex.service import Emulator, deletion, finisher, list_page, method
-from emulators.vertex.store import check_etag, now
+from emulators.vertex.service import Emulator, list_page, register_deletion, register_finisher, register_method
+from emulators.vertex.store import check_etag, get_time
 
 _ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
 _NEW = "0"
 _UPDATABLE = ("traffic_split", "labels", "display_name", "description", "predict_request_response_logging_config")
 
 
-@method("EndpointService")
+@register_method("EndpointService")
 def create_endpoint(emulator: Emulator, request: Any) -> Any:
     """Start the creation of an endpoint.
 
@@ -36,33 +36,33 @@ def create_endpoint(emulator: Emulator, request: Any) -> Any:
     if request.endpoint_id and not _ENDPOINT_ID.fullmatch(request.endpoint_id):
         raise InvalidArgumentError(f"endpoint_id {request.endpoint_id} does not match [a-z][a-z0-9-]{{0,61}}[a-z0-9].")
     request_log.check_setting(emulator, request.endpoint)
-    name = f"{request.parent}/endpoints/{request.endpoint_id or emulator.store.new_id()}"
-    if emulator.store.has(name) or emulator.operations.is_running(name):
+    name = f"{request.parent}/endpoints/{request.endpoint_id or emulator.store.create_id()}"
+    if emulator.store.has_resource(name) or emulator.operations.is_running(name):
         raise StatusError("ALREADY_EXISTS", f"Endpoint {name} already exists.")
     body = type(request.endpoint).to_json(request.endpoint)
     return emulator.operations.start("CreateEndpoint", name, {"name": name, "endpoint": body})
 
 
-@finisher("CreateEndpoint")
+@register_finisher("CreateEndpoint")
 def _finish_create(emulator: Emulator, request: dict[str, Any]) -> Any:
     endpoint = v1.types.Endpoint.from_json(request["endpoint"])
     endpoint.name = request["name"]
     return emulator.store.put(endpoint)
 
 
-@method("EndpointService")
+@register_method("EndpointService")
 def get_endpoint(emulator: Emulator, request: Any) -> Any:
     return _hide_new_deployments(emulator, emulator.store.get(request.name))
 
 
 def _hide_new_deployments(emulator: Emulator, endpoint: Any) -> Any:
     """Return an endpoint without deployments that are not listed yet. That reads may lag is a guess."""
-    listed = now().ToNanoseconds() / 1e9 - emulator.read_lag_seconds
+    listed = get_time().ToNanoseconds() / 1e9 - emulator.read_lag_seconds
     endpoint.deployed_models = [d for d in endpoint.deployed_models if d.create_time.timestamp() <= listed]
     return endpoint
 
 
-@method("EndpointService")
+@register_method("EndpointService")
 def list_endpoints(emulator: Emulator, request: Any) -> Any:
     endpoints = [
         _hide_new_deployments(emulator, endpoint)
@@ -71,7 +71,7 @@ def list_endpoints(emulator: Emulator, request: Any) -> Any:
     return list_page(v1.types.ListEndpointsResponse, "endpoints", endpoints, request)
 
 
-@method("EndpointService")
+@register_method("EndpointService")
 def update_endpoint(emulator: Emulator, request: Any) -> Any:
     """Change an endpoint; that other fields are rejected is a guess."""
     endpoint = emulator.store.get(request.endpoint.name)
@@ -83,12 +83,12 @@ def update_endpoint(emulator: Emulator, request: Any) -> Any:
     _check_split(dict(endpoint.traffic_split), {d.id for d in endpoint.deployed_models})
     request_log.check_setting(emulator, endpoint)
     if "traffic_split" in request.update_mask.paths:
-        _warm_up(emulator, endpoint.name)
+        _begin_warm_up(emulator, endpoint.name)
     return emulator.store.put(endpoint)
 
 
-def _warm_up(emulator: Emulator, endpoint: str) -> None:
-    """Let an endpoint answer 503 for a while.
+def _begin_warm_up(emulator: Emulator, endpoint: str) -> None:
+    """Let an endpoint respond with 503 for a while.
 
     https://cloud.google.com/vertex-ai/docs/predictions/overview says that a new deployment may do so; that a change of
     the split does, and for how long, is a guess.
@@ -102,10 +102,10 @@ def _check_empty(emulator: Emulator, endpoint: Any, request: Any) -> None:
         raise FailedPreconditionError(f"{request.name} has deployed models; undeploy them first.")
 
 
-deletion("EndpointService", "Endpoint", _check_empty)
+register_deletion("EndpointService", "Endpoint", _check_empty)
 
 
-@method("EndpointService")
+@register_method("EndpointService")
 def deploy_model(emulator: Emulator, request: Any) -> Any:
     """Start a deployment.
 
@@ -131,30 +131,30 @@ def deploy_model(emulator: Emulator, request: Any) -> Any:
         raise StatusError("ALREADY_EXISTS", f"DeployedModel {deployed.id} already exists.")
     split = dict(request.traffic_split)
     _check_split(split, {d.id for d in endpoint.deployed_models} | {_NEW})
-    deployed.id = deployed.id or emulator.store.new_id()
+    deployed.id = deployed.id or emulator.store.create_id()
     deployed.model = version.name
     deployed.model_version_id = version.version_id
     values = {"endpoint": endpoint.name, "deployed_model": type(deployed).to_json(deployed), "split": split}
     return emulator.operations.start("DeployModel", endpoint.name, values)
 
 
-@finisher("DeployModel")
+@register_finisher("DeployModel")
 def _finish_deploy(emulator: Emulator, request: dict[str, Any]) -> Any:
     endpoint = emulator.store.get(request["endpoint"])
     deployed = v1.types.DeployedModel.from_json(request["deployed_model"])
-    deployed.create_time = now()
+    deployed.create_time = get_time()
     endpoint.deployed_models = [*endpoint.deployed_models, deployed]
     if request["split"]:
         split = {deployed.id if key == _NEW else key: share for key, share in request["split"].items()}
         # The deployments that the split names may have been removed since the request.
         _check_split(split, {d.id for d in endpoint.deployed_models})
         endpoint.traffic_split = split
-    _warm_up(emulator, endpoint.name)
+    _begin_warm_up(emulator, endpoint.name)
     emulator.store.put(endpoint)
     return v1.types.DeployModelResponse(deployed_model=deployed)
 
 
-@method("EndpointService")
+@register_method("EndpointService")
 def undeploy_model(emulator: Emulator, request: Any) -> Any:
     """Start the end of a deployment.
 
@@ -175,7 +175,7 @@ def undeploy_model(emulator: Emulator, request: Any) -> Any:
     return emulator.operations.start("UndeployModel", endpoint.name, values)
 
 
-@finisher("UndeployModel")
+@register_finisher("UndeployModel")
 def _finish_undeploy(emulator: Emulator, request: dict[str, Any]) -> Any:
     endpoint = emulator.store.get(request["endpoint"])
     endpoint.deployed_models = [d for d in endpoint.deployed_models if d.id != request["id"]]
@@ -204,7 +204,7 @@ def _check_split(split: dict[str, int], ids: set[str]) -> None:
 
 
 class _LoadedModels:
-    """SavedModels, each loaded once, and the draw of the one that answers a request."""
+    """SavedModels, each loaded once, and the draw of the one that predicts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -228,7 +228,7 @@ class _LoadedModels:
 _MODELS = _LoadedModels()
 
 
-@method("PredictionService")
+@register_method("PredictionService")
 def predict(emulator: Emulator, request: Any) -> Any:
     """Return predictions of one of the deployed models, drawn by the traffic split.
 
@@ -248,7 +248,7 @@ def predict(emulator: Emulator, request: Any) -> Any:
     pb = type(request).pb(request)
     instances = [json_format.MessageToDict(instance) for instance in pb.instances]
     try:
-        rows = predict_rows(str(emulator.path(version.artifact_uri)), instances)
+        rows = predict_rows(str(emulator.find_path(version.artifact_uri)), instances)
     except (KeyError, ValueError, TypeError, OSError) as error:
         raise StatusError("INTERNAL", f"The model failed: {type(error).__name__}: {error}") from error
     response = v1.types.PredictResponse(

@@ -17,8 +17,8 @@ from emulators.vertex import models
 from emulators.vertex.endpoints import predict_rows
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from emulators.vertex.pipelines import check_network
-from emulators.vertex.service import Emulator, deletion, finisher, list_page, method
-from emulators.vertex.store import now
+from emulators.vertex.service import Emulator, list_page, register_deletion, register_finisher, register_method
+from emulators.vertex.store import get_time
 from pipeline.vertex.rehearsal import install_package
 from serving.registry.vertex.connection import EMULATOR_ACCOUNT
 
@@ -26,7 +26,7 @@ _DATA_FORMATS = ("tf-record", "csv", "jsonl")
 _GZIP = b"\x1f\x8b"
 
 
-@method("JobService")
+@register_method("JobService")
 def create_custom_job(emulator: Emulator, request: Any) -> Any:
     """Start a job; CustomJobSpec.worker_pool_specs: "Required. The spec of the worker pools including machine type"."""
     job = request.custom_job
@@ -40,7 +40,7 @@ def create_custom_job(emulator: Emulator, request: Any) -> Any:
             raise InvalidArgumentError(
                 "every worker pool needs container_spec.image_uri and machine_spec.machine_type."
             )
-    job.name = f"{request.parent}/customJobs/{emulator.store.new_id()}"
+    job.name = f"{request.parent}/customJobs/{emulator.store.create_id()}"
     job.state = v1.JobState.JOB_STATE_PENDING
     emulator.store.put(job)
     threading.Thread(target=_train, args=(emulator, job.name), daemon=True).start()
@@ -50,12 +50,12 @@ def create_custom_job(emulator: Emulator, request: Any) -> Any:
 def _train(emulator: Emulator, name: str) -> None:
     """Start every replica as a process of its own, with the TF_CONFIG that Vertex sets."""
     job = emulator.store.get(name)
-    job.state, job.start_time = v1.JobState.JOB_STATE_RUNNING, now()
+    job.state, job.start_time = v1.JobState.JOB_STATE_RUNNING, get_time()
     emulator.store.put(job)
     pools = list(job.job_spec.worker_pool_specs)
     kinds = ["chief", "worker", "ps", "evaluator"]
     cluster = {
-        kinds[i]: [f"127.0.0.1:{_free_port()}" for _ in range(pool.replica_count)] for i, pool in enumerate(pools)
+        kinds[i]: [f"127.0.0.1:{_find_free_port()}" for _ in range(pool.replica_count)] for i, pool in enumerate(pools)
     }
     logs = emulator.state / "custom-jobs" / name.rpartition("/")[2]
     logs.mkdir(parents=True)
@@ -81,31 +81,32 @@ def _train(emulator: Emulator, name: str) -> None:
             processes.append(subprocess.Popen(command, cwd=logs, env=environment, stdout=log, stderr=log))
     codes = [process.wait() for process in processes]
     job = emulator.store.get(name)
-    job.state, job.end_time = v1.JobState.JOB_STATE_FAILED if any(codes) else v1.JobState.JOB_STATE_SUCCEEDED, now()
+    job.state = v1.JobState.JOB_STATE_FAILED if any(codes) else v1.JobState.JOB_STATE_SUCCEEDED
+    job.end_time = get_time()
     if any(codes):
         last = (logs / "chief-0.log").read_text(errors="replace").strip().splitlines()[-1:]
         job.error = status_pb2.Status(code=code_pb2.INTERNAL, message=f"Replicas ended with {codes}: {' '.join(last)}")
     emulator.store.put(job)
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-@method("JobService")
+@register_method("JobService")
 def get_custom_job(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("JobService")
+@register_method("JobService")
 def list_custom_jobs(emulator: Emulator, request: Any) -> Any:
     jobs = emulator.store.list_below(f"{request.parent}/customJobs/", "CustomJob")
     return list_page(v1.types.ListCustomJobsResponse, "custom_jobs", jobs, request)
 
 
-@method("JobService")
+@register_method("JobService")
 def create_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
     """Start a batch prediction.
 
@@ -117,7 +118,7 @@ def create_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
         raise StatusError("UNIMPLEMENTED", "Only jsonl from gcs_source is emulated.")
     if job.output_config.predictions_format != "jsonl" or not job.output_config.gcs_destination.output_uri_prefix:
         raise StatusError("UNIMPLEMENTED", "Only jsonl to gcs_destination is emulated.")
-    job.name = f"{request.parent}/batchPredictionJobs/{emulator.store.new_id()}"
+    job.name = f"{request.parent}/batchPredictionJobs/{emulator.store.create_id()}"
     job.state = v1.JobState.JOB_STATE_PENDING
     emulator.store.put(job)
     threading.Thread(target=_predict, args=(emulator, job.name), daemon=True).start()
@@ -140,10 +141,10 @@ def _predict(emulator: Emulator, name: str) -> None:
     results: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
     try:
-        files = [file for uri in job.input_config.gcs_source.uris for file in sorted(_glob(emulator, uri))]
+        files = [file for uri in job.input_config.gcs_source.uris for file in sorted(_find_files(emulator, uri))]
         lines = [line for file in files for line in file.read_text().splitlines() if line]
-        results, errors = _predict_lines(str(emulator.path(version.artifact_uri)), lines)
-        target = emulator.path(f"{prefix}/{folder}")
+        results, errors = _predict_lines(str(emulator.find_path(version.artifact_uri)), lines)
+        target = emulator.find_path(f"{prefix}/{folder}")
         target.mkdir(parents=True, exist_ok=True)
         for kind, rows in (("results", results), ("errors_stats", errors)):
             text = "".join(f"{json.dumps(row)}\n" for row in rows)
@@ -157,7 +158,7 @@ def _predict(emulator: Emulator, name: str) -> None:
     if problem:
         job.error = status_pb2.Status(code=code_pb2.INTERNAL, message=problem)
     job.state = v1.JobState.JOB_STATE_FAILED if problem else v1.JobState.JOB_STATE_SUCCEEDED
-    job.end_time = now()
+    job.end_time = get_time()
     emulator.store.put(job)
 
 
@@ -180,17 +181,17 @@ def _predict_lines(folder: str, lines: list[str]) -> tuple[list[dict[str, Any]],
     return results, errors
 
 
-def _glob(emulator: Emulator, uri: str) -> list[Path]:
-    path = emulator.path(uri)
+def _find_files(emulator: Emulator, uri: str) -> list[Path]:
+    path = emulator.find_path(uri)
     return list(path.parent.glob(path.name))
 
 
-@method("JobService")
+@register_method("JobService")
 def get_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("JobService")
+@register_method("JobService")
 def list_batch_prediction_jobs(emulator: Emulator, request: Any) -> Any:
     jobs = emulator.store.list_below(f"{request.parent}/batchPredictionJobs/", "BatchPredictionJob")
     return list_page(v1.types.ListBatchPredictionJobsResponse, "batch_prediction_jobs", jobs, request)
@@ -206,22 +207,22 @@ def _check_ended(emulator: Emulator, job: Any, request: Any) -> None:
         raise FailedPreconditionError(f"{request.name} is {job.state.name}; it can be deleted when it has ended.")
 
 
-deletion("JobService", "BatchPredictionJob", _check_ended)
-deletion("JobService", "CustomJob", _check_ended)
-deletion("JobService", "ModelDeploymentMonitoringJob")
+register_deletion("JobService", "BatchPredictionJob", _check_ended)
+register_deletion("JobService", "CustomJob", _check_ended)
+register_deletion("JobService", "ModelDeploymentMonitoringJob")
 
 
-@method("JobService")
+@register_method("JobService")
 def get_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("JobService")
+@register_method("JobService")
 def pause_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
     return _set_monitoring(emulator, request.name, v1.JobState.JOB_STATE_PAUSED)
 
 
-@method("JobService")
+@register_method("JobService")
 def resume_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
     return _set_monitoring(emulator, request.name, v1.JobState.JOB_STATE_RUNNING)
 
@@ -233,11 +234,11 @@ def _set_monitoring(emulator: Emulator, name: str, state: Any) -> Any:
     return empty_pb2.Empty()
 
 
-@method("JobService")
+@register_method("JobService")
 def create_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
     job = request.model_deployment_monitoring_job
     _check_monitored(emulator, job)
-    job.name = f"{request.parent}/modelDeploymentMonitoringJobs/{emulator.store.new_id()}"
+    job.name = f"{request.parent}/modelDeploymentMonitoringJobs/{emulator.store.create_id()}"
     job.state = v1.JobState.JOB_STATE_RUNNING
     return emulator.store.put(job)
 
@@ -258,12 +259,12 @@ def _check_monitored(emulator: Emulator, job: Any) -> None:
             raise InvalidArgumentError(
                 f"data_format '{training.data_format}' is not one of {', '.join(_DATA_FORMATS)}."
             )
-        for file in (file for uri in training.gcs_source.uris for file in _glob(emulator, uri)):
+        for file in (file for uri in training.gcs_source.uris for file in _find_files(emulator, uri)):
             if training.data_format == "tf-record" and file.read_bytes()[:2] == _GZIP:
                 raise InvalidArgumentError(f"gs://{file.relative_to(emulator.storage)} is not a TFRecord file.")
 
 
-@method("JobService")
+@register_method("JobService")
 def update_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
     job = emulator.store.get(request.model_deployment_monitoring_job.name)
     for path in request.update_mask.paths:
@@ -273,12 +274,12 @@ def update_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> 
     return emulator.operations.start("UpdateMonitoring", job.name, {"job": body})
 
 
-@finisher("UpdateMonitoring")
+@register_finisher("UpdateMonitoring")
 def _finish_update_monitoring(emulator: Emulator, request: dict[str, Any]) -> Any:
     return emulator.store.put(v1.ModelDeploymentMonitoringJob.from_json(request["job"]))
 
 
-@method("JobService")
+@register_method("JobService")
 def list_model_deployment_monitoring_jobs(emulator: Emulator, request: Any) -> Any:
     jobs = emulator.store.list_below(f"{request.parent}/modelDeploymentMonitoringJobs/", "ModelDeploymentMonitoringJob")
     response = v1.types.ListModelDeploymentMonitoringJobsResponse

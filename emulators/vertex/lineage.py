@@ -13,7 +13,7 @@ from google.cloud import aiplatform_v1 as v1
 from google.rpc import code_pb2, status_pb2
 
 from emulators.vertex.service import Emulator
-from emulators.vertex.store import now
+from emulators.vertex.store import get_time
 from pipeline.vertex.rehearsal import TaskResult
 
 BINDING = "vertex-ai-pipelines-artifact-argument-binding"
@@ -43,7 +43,7 @@ def begin_run(emulator: Emulator, job: Any, pipeline: str, tasks: Sequence[str],
     them there (PipelineJob._query_experiment_row).
     """
     parent, job_id = get_store_name(job.name), job.name.rpartition("/")[2]
-    if not emulator.store.has(parent):
+    if not emulator.store.has_resource(parent):
         emulator.store.put(v1.MetadataStore(name=parent))
     pipeline_context = _create_context(emulator, f"{parent}/contexts/{pipeline}", pipeline, "system.Pipeline", [])
     run_context = _create_context(
@@ -54,16 +54,18 @@ def begin_run(emulator: Emulator, job: Any, pipeline: str, tasks: Sequence[str],
     emulator.store.put(run)
     job.job_detail.pipeline_context, job.job_detail.pipeline_run_context = pipeline_context, run_context
     # The DAG has an entry of its own, which is the parent of the others.
-    dag = v1.PipelineTaskDetail(task_id=1, task_name=job_id, state=_TASK.RUNNING, create_time=now(), execution=run)
+    dag = v1.PipelineTaskDetail(task_id=1, task_name=job_id, state=_TASK.RUNNING, create_time=get_time(), execution=run)
     pending = [
-        v1.PipelineTaskDetail(task_id=number, parent_task_id=1, task_name=name, state=_TASK.PENDING, create_time=now())
+        v1.PipelineTaskDetail(
+            task_id=number, parent_task_id=1, task_name=name, state=_TASK.PENDING, create_time=get_time()
+        )
         for number, name in enumerate(tasks, start=2)
     ]
     job.job_detail.task_details = [dag, *pending]
 
 
 def _create_context(emulator: Emulator, name: str, title: str, schema: str, parents: list[str]) -> Any:
-    if emulator.store.has(name):
+    if emulator.store.has_resource(name):
         return emulator.store.get(name)
     context = v1.Context(name=name, display_name=title, schema_title=schema, schema_version=_VERSION)
     context.parent_contexts = parents
@@ -72,7 +74,7 @@ def _create_context(emulator: Emulator, name: str, title: str, schema: str, pare
 
 def _create_execution(emulator: Emulator, parent: str, context: str, title: str, schema: str) -> Any:
     execution = v1.Execution(
-        name=f"{parent}/executions/{emulator.store.new_id()}",
+        name=f"{parent}/executions/{emulator.store.create_id()}",
         display_name=title,
         schema_title=schema,
         schema_version=_VERSION,
@@ -92,17 +94,17 @@ def begin_task(emulator: Emulator, job: Any, task: str, kind: str) -> None:
     parent, detail = get_store_name(job.name), find_detail(job, task)
     schema = "system.ResolverExecution" if kind == "resolver" else "system.ContainerExecution"
     detail.execution = _create_execution(emulator, parent, job.job_detail.pipeline_run_context.name, task, schema)
-    detail.state, detail.start_time = _TASK.RUNNING, now()
+    detail.state, detail.start_time = _TASK.RUNNING, get_time()
     if kind == "container":
         project = job.name.split("/pipelineJobs/")[0]
-        detail.executor_detail.container_detail.main_job = f"{project}/customJobs/{emulator.store.new_id()}"
+        detail.executor_detail.container_detail.main_job = f"{project}/customJobs/{emulator.store.create_id()}"
 
 
 def end_task(emulator: Emulator, job: Any, result: TaskResult) -> None:
     """End a task and store its inputs and outputs."""
     detail = find_detail(job, result.task)
     detail.state, state = _STATES[result.state]
-    detail.end_time = now()
+    detail.end_time = get_time()
     if result.error:
         detail.error = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=result.error)
     if not detail.execution.name:
@@ -133,7 +135,7 @@ def end_task(emulator: Emulator, job: Any, result: TaskResult) -> None:
     detail.execution = emulator.store.put(execution)
     for kind, bound in ((v1.Event.Type.INPUT, inputs), (v1.Event.Type.OUTPUT, outputs)):
         for artifact in itertools.chain(*bound.values()):
-            values = (execution.name, artifact.name, int(kind), now().ToNanoseconds() / 1e9)
+            values = (execution.name, artifact.name, int(kind), get_time().ToNanoseconds() / 1e9)
             emulator.store.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?)", values)
             _join(emulator, job.job_detail.pipeline_run_context.name, artifact.name)
 
@@ -145,7 +147,7 @@ def _get_name(job: Any, artifact: Mapping[str, Any]) -> str:
 def _store_artifact(emulator: Emulator, job: Any, key: str, output: Mapping[str, Any]) -> Any:
     """Return the artifact of an output, stored if it is not one of the cache or of a resolver."""
     name = _get_name(job, output)
-    if emulator.store.has(name):
+    if emulator.store.has_resource(name):
         return emulator.store.get(name)
     artifact = v1.Artifact(
         name=name,
@@ -171,11 +173,11 @@ def end_run(emulator: Emulator, job: Any, state: str) -> None:
         state, _EXECUTION.FAILED
     )
     dag, *tasks = job.job_detail.task_details
-    dag.state, dag.end_time = getattr(_TASK, state), now()
+    dag.state, dag.end_time = getattr(_TASK, state), get_time()
     dag.execution.state = execution_state
     emulator.store.put(dag.execution)
     job.job_detail.task_details = [dag, *tasks]
-    job.state, job.end_time = getattr(v1.PipelineState, f"PIPELINE_STATE_{state}"), now()
+    job.state, job.end_time = getattr(v1.PipelineState, f"PIPELINE_STATE_{state}"), get_time()
 
 
 def find_detail(job: Any, task: str) -> Any:

@@ -10,8 +10,8 @@ import yaml
 from google.cloud import aiplatform_v1 as v1
 
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
-from emulators.vertex.service import Emulator, deletion, finisher, list_page, method
-from emulators.vertex.store import check_etag, now
+from emulators.vertex.service import Emulator, list_page, register_deletion, register_finisher, register_method
+from emulators.vertex.store import check_etag, get_time
 
 # "may error with FAILED_PRECONDITION if the number ... exceeds 1000"
 MAX_GRAPH = 1000
@@ -25,22 +25,22 @@ _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _OWN_NAMESPACES = ("system.", "google.", "tfx.")
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def create_metadata_store(emulator: Emulator, request: Any) -> Any:
-    """Start the creation of a store; its ID is as CreateMetadataStoreRequest.metadata_store_id says."""
+    """Start the creation of a store; its ID follows CreateMetadataStoreRequest.metadata_store_id."""
     _check_id(request.metadata_store_id)
-    name = f"{request.parent}/metadataStores/{request.metadata_store_id or emulator.store.new_id()}"
-    if emulator.store.has(name):
+    name = f"{request.parent}/metadataStores/{request.metadata_store_id or emulator.store.create_id()}"
+    if emulator.store.has_resource(name):
         raise StatusError("ALREADY_EXISTS", f"MetadataStore {name} already exists.")
     return emulator.operations.start("CreateMetadataStore", name, {"name": name})
 
 
-@finisher("CreateMetadataStore")
+@register_finisher("CreateMetadataStore")
 def _finish_create_store(emulator: Emulator, request: dict[str, Any]) -> Any:
     return emulator.store.put(v1.types.MetadataStore(name=request["name"]))
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def get_metadata_store(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
@@ -54,8 +54,8 @@ def _create(emulator: Emulator, parent: str, folder: str, message: Any, resource
     _check_id(resource_id)
     if not isinstance(message, v1.MetadataSchema):
         _check_schema(emulator, parent, message)
-    message.name = f"{parent}/{folder}/{resource_id or emulator.store.new_id()}"
-    if emulator.store.has(message.name):
+    message.name = f"{parent}/{folder}/{resource_id or emulator.store.create_id()}"
+    if emulator.store.has_resource(message.name):
         raise StatusError("ALREADY_EXISTS", f"{type(message).__name__} {message.name} already exists.")
     return emulator.store.put(message)
 
@@ -87,7 +87,7 @@ def _read_title(schema: Any) -> str:
     return str(parsed.get("title", "")) if isinstance(parsed, dict) else ""
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def create_metadata_schema(emulator: Emulator, request: Any) -> Any:
     """Register a schema; its title: https://cloud.google.com/vertex-ai/docs/ml-metadata/custom-schemas."""
     schema = request.metadata_schema
@@ -103,12 +103,12 @@ def create_metadata_schema(emulator: Emulator, request: Any) -> Any:
     return _create(emulator, request.parent, "metadataSchemas", schema, request.metadata_schema_id)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def get_metadata_schema(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def list_metadata_schemas(emulator: Emulator, request: Any) -> Any:
     schemas = emulator.store.list_below(f"{request.parent}/metadataSchemas/", "MetadataSchema")
     return list_page(
@@ -122,7 +122,7 @@ def list_metadata_schemas(emulator: Emulator, request: Any) -> Any:
 
 def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) -> Any:
     """Change a resource: UpdateArtifactRequest.allow_missing may create it. The code for a wrong mask is a guess."""
-    if allow_missing and not emulator.store.has(message.name):
+    if allow_missing and not emulator.store.has_resource(message.name):
         return emulator.store.put(message)
     current = emulator.store.get(message.name)
     check_etag(message.etag, current)
@@ -135,58 +135,58 @@ def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) ->
     return emulator.store.put(current)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def create_context(emulator: Emulator, request: Any) -> Any:
     return _create(emulator, request.parent, "contexts", request.context, request.context_id)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def create_execution(emulator: Emulator, request: Any) -> Any:
     return _create(emulator, request.parent, "executions", request.execution, request.execution_id)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def create_artifact(emulator: Emulator, request: Any) -> Any:
     return _create(emulator, request.parent, "artifacts", request.artifact, request.artifact_id)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def update_context(emulator: Emulator, request: Any) -> Any:
     return _update(emulator, request.context, request.update_mask, request.allow_missing)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def update_execution(emulator: Emulator, request: Any) -> Any:
     return _update(emulator, request.execution, request.update_mask, request.allow_missing)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def update_artifact(emulator: Emulator, request: Any) -> Any:
     return _update(emulator, request.artifact, request.update_mask, request.allow_missing)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def get_context(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def get_execution(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def get_artifact(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def list_contexts(emulator: Emulator, request: Any) -> Any:
     contexts = emulator.store.list_below(f"{request.parent}/contexts/", "Context")
     return list_page(v1.types.ListContextsResponse, "contexts", contexts, request)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def list_executions(emulator: Emulator, request: Any) -> Any:
     executions = emulator.store.list_below(f"{request.parent}/executions/", "Execution")
     return list_page(
@@ -194,7 +194,7 @@ def list_executions(emulator: Emulator, request: Any) -> Any:
     )
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def list_artifacts(emulator: Emulator, request: Any) -> Any:
     artifacts = emulator.store.list_below(f"{request.parent}/artifacts/", "Artifact")
     return list_page(v1.types.ListArtifactsResponse, "artifacts", artifacts, request, partial(find_contexts, emulator))
@@ -206,7 +206,7 @@ def find_contexts(emulator: Emulator, resource: Any) -> dict[str, Any]:
     return {"in_context": [context for (context,) in rows]}
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def add_context_artifacts_and_executions(emulator: Emulator, request: Any) -> Any:
     emulator.store.get(request.context)
     for name in (*request.artifacts, *request.executions):
@@ -215,7 +215,7 @@ def add_context_artifacts_and_executions(emulator: Emulator, request: Any) -> An
     return v1.types.AddContextArtifactsAndExecutionsResponse()
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def add_context_children(emulator: Emulator, request: Any) -> Any:
     """Add children; a cycle is rejected (AddContextChildren: "If any of the child Contexts ... cycle ... error")."""
     ancestors = {request.context, *_find_ancestors(emulator, request.context)}
@@ -234,7 +234,7 @@ def _find_ancestors(emulator: Emulator, name: str) -> set[str]:
     return parents.union(*(_find_ancestors(emulator, parent) for parent in parents))
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def remove_context_children(emulator: Emulator, request: Any) -> Any:
     for name in request.child_contexts:
         child = emulator.store.get(name)
@@ -262,28 +262,28 @@ def _check_children(emulator: Emulator, resource: Any, request: Any) -> None:
     check_etag(request.etag, resource)
 
 
-deletion("MetadataService", "Context", _check_children)
-deletion("MetadataService", "Execution", _check_deleted_etag)
-deletion("MetadataService", "Artifact", _check_deleted_etag)
+register_deletion("MetadataService", "Context", _check_children)
+register_deletion("MetadataService", "Execution", _check_deleted_etag)
+register_deletion("MetadataService", "Artifact", _check_deleted_etag)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def add_execution_events(emulator: Emulator, request: Any) -> Any:
     emulator.store.get(request.execution)
     for event in request.events:
         emulator.store.get(event.artifact)
-        values = (request.execution, event.artifact, int(event.type_), now().ToNanoseconds() / 1e9)
+        values = (request.execution, event.artifact, int(event.type_), get_time().ToNanoseconds() / 1e9)
         emulator.store.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?)", values)
     return v1.types.AddExecutionEventsResponse()
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def query_execution_inputs_and_outputs(emulator: Emulator, request: Any) -> Any:
     emulator.store.get(request.execution)
     return _read_subgraph(emulator, {request.execution}, set(), 1)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def query_artifact_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
     """Return the executions and artifacts at most `max_hops` away from an artifact.
 
@@ -295,7 +295,7 @@ def query_artifact_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
     return _read_subgraph(emulator, set(), {request.artifact}, request.max_hops)
 
 
-@method("MetadataService")
+@register_method("MetadataService")
 def query_context_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
     emulator.store.get(request.context)
     rows = emulator.store.execute("SELECT name FROM member WHERE context = ?", (request.context,))

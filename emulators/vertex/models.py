@@ -11,8 +11,8 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import empty_pb2
 
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, ResourceNotFoundError, StatusError
-from emulators.vertex.service import Emulator, finisher, list_page, method
-from emulators.vertex.store import check_etag, now
+from emulators.vertex.service import Emulator, list_page, register_finisher, register_method
+from emulators.vertex.store import check_etag, get_time
 
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 _ALIAS = re.compile(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
@@ -50,11 +50,11 @@ def _set_deployments(emulator: Emulator, version: Any) -> Any:
 
 def _save(emulator: Emulator, version: Any) -> Any:
     version.deployed_models = []
-    version.version_update_time = now()
+    version.version_update_time = get_time()
     return emulator.store.put(version, f"{version.name}@{version.version_id}")
 
 
-@method("ModelService")
+@register_method("ModelService")
 def upload_model(emulator: Emulator, request: Any) -> Any:
     """Start the upload of a new model, or of a new version of `parent_model`.
 
@@ -73,7 +73,7 @@ def upload_model(emulator: Emulator, request: Any) -> Any:
         if not _ALIAS.fullmatch(alias):
             raise InvalidArgumentError(f"Version alias {alias} does not match [a-z][a-zA-Z0-9-]{{0,126}}[a-z0-9].")
     if request.parent_model:
-        # A guess: the protos call both fields optional and say nothing of both at once.
+        # A guess: by the protos, both fields are optional; both at once are not mentioned.
         if request.model_id:
             raise InvalidArgumentError("model_id and parent_model cannot be set together.")
         name = request.parent_model.partition("@")[0]
@@ -82,20 +82,20 @@ def upload_model(emulator: Emulator, request: Any) -> Any:
     else:
         if request.model_id and not _MODEL_ID.fullmatch(request.model_id):
             raise InvalidArgumentError(f"model_id {request.model_id} does not match [a-z_][a-z0-9_-]{{0,62}}.")
-        name = f"{request.parent}/models/{request.model_id or emulator.store.new_id()}"
+        name = f"{request.parent}/models/{request.model_id or emulator.store.create_id()}"
         if list_versions(emulator, name) or emulator.operations.is_running(name):
             # A guess: the code of a clash.
             raise StatusError("ALREADY_EXISTS", f"Model {name} already exists.")
     return emulator.operations.start("UploadModel", name, {"name": name, "model": type(model).to_json(model)})
 
 
-@finisher("UploadModel")
+@register_finisher("UploadModel")
 def _finish_upload(emulator: Emulator, request: dict[str, Any]) -> Any:
     name = request["name"]
     model = v1.types.Model.from_json(request["model"])
     model.name = name
-    model.version_id = str(emulator.store.next_number(name))
-    model.version_create_time = now()
+    model.version_id = str(emulator.store.take_number(name))
+    model.version_create_time = get_time()
     model.supported_deployment_resources_types = [v1.types.Model.DeploymentResourcesType.DEDICATED_RESOURCES]
     model.supported_input_storage_formats = ["jsonl", "bigquery", "csv", "tf-record", "tf-record-gzip"]
     model.supported_output_storage_formats = ["jsonl", "bigquery"]
@@ -129,7 +129,7 @@ def _merge(emulator: Emulator, version: Any, aliases: list[str]) -> Any:
     return emulator.store.get(f"{version.name}@{version.version_id}")
 
 
-@method("ModelService")
+@register_method("ModelService")
 def get_model(emulator: Emulator, request: Any) -> Any:
     return _merge_labels(emulator, find_version(emulator, request.name))
 
@@ -137,12 +137,12 @@ def get_model(emulator: Emulator, request: Any) -> Any:
 def _merge_labels(emulator: Emulator, version: Any) -> Any:
     """Return a version with the labels of its model, too: "both are merged when a model is returned" (Model.labels)."""
     key = f"{version.name}{_MODEL_LABELS}"
-    if emulator.store.has(key):
+    if emulator.store.has_resource(key):
         version.labels = {**emulator.store.get(key).labels, **version.labels}
     return version
 
 
-@method("ModelService")
+@register_method("ModelService")
 def list_models(emulator: Emulator, request: Any) -> Any:
     every = emulator.store.list_below(f"{request.parent}/models/", "Model")
     default = [
@@ -153,7 +153,7 @@ def list_models(emulator: Emulator, request: Any) -> Any:
     return list_page(v1.types.ListModelsResponse, "models", default, request)
 
 
-@method("ModelService")
+@register_method("ModelService")
 def list_model_versions(emulator: Emulator, request: Any) -> Any:
     """Return the versions of a model; the NOT_FOUND for one that does not exist is a guess."""
     model, _, _ = request.name.partition("@")
@@ -165,9 +165,9 @@ def list_model_versions(emulator: Emulator, request: Any) -> Any:
     return list_page(v1.types.ListModelVersionsResponse, "models", versions, request)
 
 
-@method("ModelService")
+@register_method("ModelService")
 def update_model(emulator: Emulator, request: Any) -> Any:
-    """Change a model or a version, as UpdateModelRequest.model says.
+    """Change a model or a version, by the rules of UpdateModelRequest.model.
 
     "model.name with the @ value, e.g. models/123@1, refers to a version specific update"; "without the @ value", and
     "with @-", to "a model update". "A model name or model version name fields update mismatch will cause a precondition
@@ -195,7 +195,7 @@ def update_model(emulator: Emulator, request: Any) -> Any:
     return _merge_labels(emulator, _set_deployments(emulator, _save(emulator, current)))
 
 
-@method("ModelService")
+@register_method("ModelService")
 def merge_version_aliases(emulator: Emulator, request: Any) -> Any:
     """Add and remove aliases (MergeVersionAliasesRequest.version_aliases has the format)."""
     version = find_version(emulator, request.name)
@@ -205,9 +205,9 @@ def merge_version_aliases(emulator: Emulator, request: Any) -> Any:
     return _merge(emulator, version, list(request.version_aliases))
 
 
-@method("ModelService")
+@register_method("ModelService")
 def delete_model_version(emulator: Emulator, request: Any) -> Any:
-    """Delete a version, as ModelService.DeleteModelVersion says.
+    """Delete a version, by the rules of ModelService.DeleteModelVersion.
 
     "Model version can only be deleted if there are no DeployedModels created from it. Deleting the only version in the
     Model is not allowed." That the default version is kept follows from "exactly one default version alias"; the codes
@@ -228,9 +228,9 @@ def delete_model_version(emulator: Emulator, request: Any) -> Any:
     return emulator.operations.start("DeleteModelVersion", version.name, values)
 
 
-@method("ModelService")
+@register_method("ModelService")
 def delete_model(emulator: Emulator, request: Any) -> Any:
-    """Delete a model with its versions, as ModelService.DeleteModel says; the code is a guess.
+    """Delete a model with its versions, by the rules of ModelService.DeleteModel; the code is a guess.
 
     "A model cannot be deleted if any Endpoint resource has a DeployedModel based on the model".
     """
@@ -242,13 +242,13 @@ def delete_model(emulator: Emulator, request: Any) -> Any:
     return emulator.operations.start("DeleteModel", request.name, {"name": request.name})
 
 
-@finisher("DeleteModelVersion")
+@register_finisher("DeleteModelVersion")
 def _finish_delete_version(emulator: Emulator, request: dict[str, Any]) -> Any:
     emulator.store.delete(request["name"])
     return empty_pb2.Empty()
 
 
-@finisher("DeleteModel")
+@register_finisher("DeleteModel")
 def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
     for version in list_versions(emulator, request["name"]):
         emulator.store.delete(f"{version.name}@{version.version_id}")
@@ -256,20 +256,20 @@ def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
     return empty_pb2.Empty()
 
 
-@method("ModelService")
+@register_method("ModelService")
 def import_model_evaluation(emulator: Emulator, request: Any) -> Any:
     version = find_version(emulator, request.parent)
     evaluation = request.model_evaluation
-    evaluation.name = f"{version.name}@{version.version_id}/evaluations/{emulator.store.new_id()}"
+    evaluation.name = f"{version.name}@{version.version_id}/evaluations/{emulator.store.create_id()}"
     return emulator.store.put(evaluation)
 
 
-@method("ModelService")
+@register_method("ModelService")
 def get_model_evaluation(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("ModelService")
+@register_method("ModelService")
 def list_model_evaluations(emulator: Emulator, request: Any) -> Any:
     version = find_version(emulator, request.parent)
     prefix = f"{version.name}@{version.version_id}/evaluations/"

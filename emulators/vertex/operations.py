@@ -33,7 +33,7 @@ class Operations:
 
     def start(self, kind: str, parent: str, request: dict[str, Any], seconds: float | None = None) -> Any:
         """Return a new operation of a resource."""
-        name = f"{parent}/operations/{self._store.new_id()}"
+        name = f"{parent}/operations/{self._store.create_id()}"
         operation = operations_pb2.Operation(name=name)
         fault = self._faults.pop_due(kind, OPERATION)
         if fault is not None:
@@ -53,7 +53,7 @@ class Operations:
         for name, kind, request in rows:
             operation = operations_pb2.Operation(name=name, done=True)
             try:
-                with self._store.transaction():
+                with self._store.open_transaction():
                     values = json.loads(request)
                     if "_fault" in values:
                         raise StatusError(**values["_fault"])

@@ -13,8 +13,8 @@ from google.rpc import code_pb2, status_pb2
 from cli.errors import PipelineError
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
-from emulators.vertex.service import Emulator, deletion, list_page, method, to_snake_case
-from emulators.vertex.store import now
+from emulators.vertex.service import Emulator, list_page, register_deletion, register_method, to_snake_case
+from emulators.vertex.store import get_time
 from pipeline.vertex.rehearsal import Rehearsal, TaskResult, list_defaults, make_task_starter
 from serving.registry.vertex.connection import EMULATOR_ACCOUNT
 
@@ -33,7 +33,7 @@ _ACTIVE = (
 )
 
 
-@method("PipelineService")
+@register_method("PipelineService")
 def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
     check_job(emulator, request.pipeline_job)
     return start_job(emulator, request)
@@ -62,11 +62,11 @@ def start_job(emulator: Emulator, request: Any) -> Any:
     job = request.pipeline_job
     body = json_format.MessageToDict(v1.PipelineJob.pb(job))
     spec, pipeline = body["pipelineSpec"], _get_pipeline_name(job)
-    job_id = request.pipeline_job_id or f"{pipeline}-{emulator.store.new_id()}"
+    job_id = request.pipeline_job_id or f"{pipeline}-{emulator.store.create_id()}"
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidArgumentError(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,126}}.")
     job.name = f"{request.parent}/pipelineJobs/{job_id}"
-    if emulator.store.has(job.name):
+    if emulator.store.has_resource(job.name):
         raise StatusError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
     job.state = v1.PipelineState.PIPELINE_STATE_PENDING
     if not job.service_account:
@@ -105,7 +105,7 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
             finished=lambda result: _end_task(emulator, name, result),
         )
         _RUNNING[name] = rehearsal
-        job.state, job.start_time = v1.PipelineState.PIPELINE_STATE_RUNNING, now()
+        job.state, job.start_time = v1.PipelineState.PIPELINE_STATE_RUNNING, get_time()
         emulator.store.put(job)
         error = ""
         try:
@@ -121,7 +121,7 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
             states, error = {"FAILED"}, f"the emulator failed: {type(problem).__name__}: {problem}"
         finally:
             _RUNNING.pop(name, None)
-        with emulator.store.transaction():
+        with emulator.store.open_transaction():
             job = emulator.store.get(name)
             end_run(
                 emulator,
@@ -134,7 +134,7 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
 
 
 def _begin_task(emulator: Emulator, name: str, task: str) -> None:
-    with emulator.store.transaction():
+    with emulator.store.open_transaction():
         job = emulator.store.get(name)
         begin_task(emulator, job, task, _find_kind(job, task))
         emulator.store.put(job)
@@ -149,13 +149,13 @@ def _find_kind(job: Any, task: str) -> str:
 
 
 def _end_task(emulator: Emulator, name: str, result: TaskResult) -> None:
-    with emulator.store.transaction():
+    with emulator.store.open_transaction():
         job = emulator.store.get(name)
         end_task(emulator, job, result)
         emulator.store.put(job)
 
 
-@method("PipelineService")
+@register_method("PipelineService")
 def get_pipeline_job(emulator: Emulator, request: Any) -> Any:
     return _read_contexts(emulator, emulator.store.get(request.name))
 
@@ -167,12 +167,12 @@ def _read_contexts(emulator: Emulator, job: Any) -> Any:
     """
     for field in ("pipeline_context", "pipeline_run_context"):
         name = getattr(job.job_detail, field).name
-        if emulator.store.has(name):
+        if emulator.store.has_resource(name):
             setattr(job.job_detail, field, emulator.store.get(name))
     return job
 
 
-@method("PipelineService")
+@register_method("PipelineService")
 def list_pipeline_jobs(emulator: Emulator, request: Any) -> Any:
     jobs = emulator.store.list_below(f"{request.parent}/pipelineJobs/", "PipelineJob")
     response = list_page(
@@ -236,10 +236,10 @@ def _check_ended(emulator: Emulator, job: Any, request: Any) -> None:
         raise FailedPreconditionError(f"{request.name} is {job.state.name}; cancel it first.")
 
 
-deletion("PipelineService", "PipelineJob", _check_ended)
+register_deletion("PipelineService", "PipelineJob", _check_ended)
 
 
-@method("PipelineService")
+@register_method("PipelineService")
 def cancel_pipeline_job(emulator: Emulator, request: Any) -> Any:
     job = emulator.store.get(request.name)
     if request.name in _RUNNING:
@@ -257,15 +257,15 @@ def end_interrupted(emulator: Emulator) -> None:
     states, tasks = v1.PipelineState, v1.PipelineTaskDetail.State
     for job in emulator.store.list_below("projects/", "PipelineJob"):
         if job.state == states.PIPELINE_STATE_CANCELLING:
-            job.state, job.end_time, running = states.PIPELINE_STATE_CANCELLED, now(), tasks.CANCELLED
+            job.state, job.end_time, running = states.PIPELINE_STATE_CANCELLED, get_time(), tasks.CANCELLED
         elif job.state in (states.PIPELINE_STATE_PENDING, states.PIPELINE_STATE_RUNNING):
-            job.state, job.end_time, running = states.PIPELINE_STATE_FAILED, now(), tasks.FAILED
+            job.state, job.end_time, running = states.PIPELINE_STATE_FAILED, get_time(), tasks.FAILED
             job.error = stopped
         else:
             continue
         for detail in job.job_detail.task_details:
             if detail.state == tasks.RUNNING:
-                detail.state, detail.end_time, detail.error = running, now(), stopped
+                detail.state, detail.end_time, detail.error = running, get_time(), stopped
             elif detail.state == tasks.PENDING:
                 detail.state = tasks.NOT_TRIGGERED
         emulator.store.put(job)

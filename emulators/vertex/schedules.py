@@ -15,7 +15,7 @@ from google.protobuf import empty_pb2
 from emulators.vertex import pipelines
 from emulators.vertex.cron import Cron
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
-from emulators.vertex.service import Emulator, deletion, list_page, method
+from emulators.vertex.service import Emulator, list_page, register_deletion, register_method
 
 _STATES = v1.Schedule.State
 _UPDATED = (
@@ -23,15 +23,15 @@ _UPDATED = (
     *("max_concurrent_run_count", "max_concurrent_active_run_count", "allow_queueing"),
 )
 
-deletion("ScheduleService", "Schedule")
+register_deletion("ScheduleService", "Schedule")
 
 
-@method("ScheduleService")
+@register_method("ScheduleService")
 def create_schedule(emulator: Emulator, request: Any) -> Any:
     schedule = request.schedule
     _check(emulator, schedule)
-    moment = _now(emulator)
-    schedule.name = f"{request.parent}/schedules/{emulator.store.new_id()}"
+    moment = _read_clock(emulator)
+    schedule.name = f"{request.parent}/schedules/{emulator.store.create_id()}"
     schedule.state = _STATES.ACTIVE
     schedule.create_time = moment
     # "Default to Schedule create time if not specified."
@@ -40,7 +40,7 @@ def create_schedule(emulator: Emulator, request: Any) -> Any:
     return emulator.store.put(schedule)
 
 
-def _now(emulator: Emulator) -> datetime.datetime:
+def _read_clock(emulator: Emulator) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(emulator.clock(), datetime.UTC)
 
 
@@ -71,7 +71,7 @@ def _check(emulator: Emulator, schedule: Any) -> None:
     pipelines.check_job(emulator, scheduled.pipeline_job)
 
 
-@method("ScheduleService")
+@register_method("ScheduleService")
 def update_schedule(emulator: Emulator, request: Any) -> Any:
     """Change a schedule: "Updates an active or paused Schedule".
 
@@ -86,20 +86,20 @@ def update_schedule(emulator: Emulator, request: Any) -> Any:
         if path in _UPDATED:
             setattr(schedule, path, getattr(request.schedule, path))
     _check(emulator, schedule)
-    schedule.next_run_time = _find_next(schedule, _now(emulator))
+    schedule.next_run_time = _find_next(schedule, _read_clock(emulator))
     return emulator.store.put(schedule)
 
 
-@method("ScheduleService")
+@register_method("ScheduleService")
 def pause_schedule(emulator: Emulator, request: Any) -> Any:
     """Pause a schedule: "no new runs will be created". The code for one that is not active is a guess."""
     schedule = _find(emulator, request.name, _STATES.ACTIVE)
-    schedule.state, schedule.last_pause_time = _STATES.PAUSED, _now(emulator)
+    schedule.state, schedule.last_pause_time = _STATES.PAUSED, _read_clock(emulator)
     emulator.store.put(schedule)
     return empty_pb2.Empty()
 
 
-@method("ScheduleService")
+@register_method("ScheduleService")
 def resume_schedule(emulator: Emulator, request: Any) -> Any:
     """Resume a schedule: "Only paused Schedule can be resumed", and the code for another one is a guess.
 
@@ -107,7 +107,7 @@ def resume_schedule(emulator: Emulator, request: Any) -> Any:
     missed runs will be scheduled for backfill first".
     """
     schedule = _find(emulator, request.name, _STATES.PAUSED)
-    moment = _now(emulator)
+    moment = _read_clock(emulator)
     schedule.state, schedule.last_resume_time, schedule.catch_up = _STATES.ACTIVE, moment, request.catch_up
     if not request.catch_up:
         schedule.next_run_time = _find_next(schedule, moment)
@@ -124,12 +124,12 @@ def _find(emulator: Emulator, name: str, state: Any) -> Any:
     return schedule
 
 
-@method("ScheduleService")
+@register_method("ScheduleService")
 def get_schedule(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-@method("ScheduleService")
+@register_method("ScheduleService")
 def list_schedules(emulator: Emulator, request: Any) -> Any:
     schedules = emulator.store.list_below(f"{request.parent}/schedules/", "Schedule")
     # "it will order by default with create_time in descending order"
@@ -139,7 +139,7 @@ def list_schedules(emulator: Emulator, request: Any) -> Any:
 def start_due(emulator: Emulator) -> None:
     """Start the runs that are due by the emulator's clock."""
     for schedule in emulator.store.list_below("projects/", "Schedule"):
-        if schedule.state == _STATES.ACTIVE and schedule.next_run_time <= _now(emulator):
+        if schedule.state == _STATES.ACTIVE and schedule.next_run_time <= _read_clock(emulator):
             _start_runs(emulator, schedule)
             emulator.store.put(schedule)
 
@@ -147,13 +147,13 @@ def start_due(emulator: Emulator) -> None:
 def skip_missed(emulator: Emulator) -> None:
     """Skip the runs that were due while no emulator ran, which no service ever does."""
     for schedule in emulator.store.list_below("projects/", "Schedule"):
-        if schedule.state == _STATES.ACTIVE and schedule.next_run_time <= _now(emulator):
-            schedule.next_run_time = _find_next(schedule, _now(emulator))
+        if schedule.state == _STATES.ACTIVE and schedule.next_run_time <= _read_clock(emulator):
+            schedule.next_run_time = _find_next(schedule, _read_clock(emulator))
             emulator.store.put(schedule)
 
 
 def _start_runs(emulator: Emulator, schedule: Any) -> None:
-    while schedule.state == _STATES.ACTIVE and schedule.next_run_time <= _now(emulator):
+    while schedule.state == _STATES.ACTIVE and schedule.next_run_time <= _read_clock(emulator):
         # "Timestamp after which no new runs can be scheduled."
         if schedule.end_time and schedule.next_run_time > schedule.end_time:
             schedule.state = _STATES.COMPLETED

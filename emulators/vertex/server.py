@@ -93,7 +93,7 @@ class EmulatorServer:
             clock=clock,
         )
         self._stop = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._ticker = threading.Thread(target=self._start_due_runs, daemon=True)
         self.ca_file = make_certificates(tls or state / "tls")
         folder = self.ca_file.parent
         self._storage = StorageServer(self.emulator.storage, storage_port)
@@ -112,8 +112,9 @@ class EmulatorServer:
     def endpoint(self) -> str:
         return f"localhost:{self.port}"
 
+    @property
     def environment(self) -> dict[str, str]:
-        """Return the variables that a client needs in its environment."""
+        """The variables that a client needs in its environment."""
         return {
             "VERTEX_API_ENDPOINT": self.endpoint,
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.ca_file),
@@ -121,7 +122,7 @@ class EmulatorServer:
         }
 
     def __enter__(self) -> "EmulatorServer":
-        self.emulator.environment.update(self.environment())
+        self.emulator.environment.update(self.environment)
         pipelines.end_interrupted(self.emulator)
         schedules.skip_missed(self.emulator)
         self._storage.__enter__()
@@ -129,10 +130,10 @@ class EmulatorServer:
         self._ticker.start()
         return self
 
-    def _tick(self) -> None:
+    def _start_due_runs(self) -> None:
         """Start what schedules are due, also while no request comes."""
         while not self._stop.wait(1.0):
-            with self.emulator.store.transaction():
+            with self.emulator.store.open_transaction():
                 schedules.start_due(self.emulator)
 
     def __exit__(self, *_: object) -> None:
@@ -157,7 +158,7 @@ class _Handlers(grpc.GenericRpcHandler):
             request_type: Any = getattr(operations_pb2, f"{name}Request", None)
             call = getattr(self, f"_{to_snake_case(name)}", None)
         elif service == CONTROL:
-            request_type, call = struct_pb2.Struct, getattr(self, f"_control_{name.lower()}", None)
+            request_type, call = struct_pb2.Struct, getattr(self, f"_handle_{name.lower()}", None)
         else:
             request_type = getattr(v1.types, f"{name}Request", None)
             match = _SERVICE.fullmatch(service)
@@ -180,8 +181,8 @@ class _Handlers(grpc.GenericRpcHandler):
             if emulator.iam is not None:
                 emulator.iam.begin_call(context.invocation_metadata())
                 emulator.iam.check_caller(name)
-            self._strike(name, BEFORE)
-            with emulator.store.transaction():
+            self._raise_fault(name, BEFORE)
+            with emulator.store.open_transaction():
                 emulator.faults.calls.append(name)
                 emulator.operations.advance()
                 schedules.start_due(emulator)
@@ -189,9 +190,9 @@ class _Handlers(grpc.GenericRpcHandler):
                 # Loading a model takes long; the service's state is not held meanwhile.
                 response = call(request)
             else:
-                with emulator.store.transaction():
+                with emulator.store.open_transaction():
                     response = call(request)
-            self._strike(name, AFTER)
+            self._raise_fault(name, AFTER)
         except StatusError as status_error:
             status_error.end_call(context)
         except Exception as error:
@@ -200,7 +201,7 @@ class _Handlers(grpc.GenericRpcHandler):
         else:
             return response
 
-    def _strike(self, name: str, when: str) -> None:
+    def _raise_fault(self, name: str, when: str) -> None:
         fault = self._emulator.faults.pop_due(name, when)
         if fault is not None:
             raise StatusError(
@@ -217,17 +218,17 @@ class _Handlers(grpc.GenericRpcHandler):
         self._emulator.operations.get(request.name)
         return empty_pb2.Empty()
 
-    def _control_inject(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
+    def _handle_inject(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
         values: dict[str, Any] = {k: int(v) if k in ("skip", "times") else v for k, v in dict(request).items()}
         self._emulator.faults.add(InjectedFault(**values))
         return request
 
-    def _control_faults(self, _: struct_pb2.Struct) -> struct_pb2.Struct:
+    def _handle_faults(self, _: struct_pb2.Struct) -> struct_pb2.Struct:
         state = struct_pb2.Struct()
         state.update({"waiting": self._emulator.faults.to_json(), "calls": self._emulator.faults.calls})
         return state
 
-    def _control_reset(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
+    def _handle_reset(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
         self._emulator.faults.waiting.clear()
         self._emulator.faults.calls.clear()
         return request

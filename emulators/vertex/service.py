@@ -26,7 +26,7 @@ METHODS: dict[str, Handler] = {}
 FINISHERS: dict[str, Finisher] = {}
 
 
-def method(service: str) -> Callable[[Handler], Handler]:
+def register_method(service: str) -> Callable[[Handler], Handler]:
     """Register a handler: `upload_model` of ModelService handles `ModelService/UploadModel`."""
 
     def register(handler: Handler) -> Handler:
@@ -37,7 +37,7 @@ def method(service: str) -> Callable[[Handler], Handler]:
     return register
 
 
-def finisher(kind: str) -> Callable[[Finisher], Finisher]:
+def register_finisher(kind: str) -> Callable[[Finisher], Finisher]:
     """Register the function that ends a kind of operation."""
 
     def register(function: Finisher) -> Finisher:
@@ -51,7 +51,7 @@ def _allow(emulator: "Emulator", resource: Any, request: Any) -> None:
     """Allow a deletion, whatever the state of the resource is."""
 
 
-def deletion(service: str, kind: str, check: Callable[["Emulator", Any, Any], None] = _allow) -> None:
+def register_deletion(service: str, kind: str, check: Callable[["Emulator", Any, Any], None] = _allow) -> None:
     """Register the deletion of a kind of resource: of CustomJob, for example, `JobService/DeleteCustomJob`.
 
     Args:
@@ -109,7 +109,7 @@ class Emulator:
         self.operations = Operations(self.store, self.faults, operation_seconds)
         self.operations.set_finishers(self, FINISHERS)
 
-    def path(self, uri: str) -> Path:
+    def find_path(self, uri: str) -> Path:
         """Return the file of an object of the emulated storage.
 
         GcsSource.uris and GcsDestination.output_uri_prefix are URIs of Cloud Storage; the code is a guess.

@@ -38,7 +38,7 @@ class Store:
         self._db.executescript(_TABLES)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def open_transaction(self) -> Iterator[None]:
         """Run statements that are all kept, or none of them."""
         with self.lock:
             nested = self._db.in_transaction
@@ -57,16 +57,16 @@ class Store:
         with self.lock:
             return self._db.execute(statement, values).fetchall()
 
-    def next_number(self, counter: str) -> int:
+    def take_number(self, counter: str) -> int:
         """Return the next number of a counter: 1, 2, 3, ..., each once."""
         with self.lock:
             self._db.execute("INSERT OR IGNORE INTO counter VALUES (?, 0)", (counter,))
             self._db.execute("UPDATE counter SET value = value + 1 WHERE name = ?", (counter,))
             return int(self._db.execute("SELECT value FROM counter WHERE name = ?", (counter,)).fetchone()[0])
 
-    def new_id(self) -> str:
+    def create_id(self) -> str:
         """Return an id as the service assigns them: a long decimal number."""
-        return str(4_000_000_000_000_000_000 + self.next_number("id"))
+        return str(4_000_000_000_000_000_000 + self.take_number("id"))
 
     def put(self, message: Any, name: str | None = None, *, keeps_etag: bool = False) -> Any:
         """Store a message under its name, with a new etag and update time where its type has them."""
@@ -74,13 +74,13 @@ class Store:
         if "etag" in fields and not keeps_etag:
             message.etag = uuid.uuid4().hex[:16]
         if "update_time" in fields:
-            message.update_time = now()
+            message.update_time = get_time()
         if "create_time" in fields and not message.create_time:
-            message.create_time = now()
+            message.create_time = get_time()
         key = name or message.name
         kind = type(message).__name__
         number = self.execute("SELECT number FROM resource WHERE name = ?", (key,))
-        at = number[0][0] if number else self.next_number("order")
+        at = number[0][0] if number else self.take_number("order")
         body = type(message).serialize(message)
         self.execute("INSERT OR REPLACE INTO resource VALUES (?, ?, ?, ?)", (key, kind, at, body))
         return message
@@ -92,7 +92,7 @@ class Store:
             raise ResourceNotFoundError(name)
         return getattr(aiplatform_v1.types, rows[0][0]).deserialize(rows[0][1])
 
-    def has(self, name: str) -> bool:
+    def has_resource(self, name: str) -> bool:
         return bool(self.execute("SELECT 1 FROM resource WHERE name = ?", (name,)))
 
     def list_below(self, prefix: str, kind: str) -> list[Any]:
@@ -110,7 +110,7 @@ class Store:
         self.execute("DELETE FROM event WHERE execution = ? OR artifact = ?", (name, name))
 
 
-def now() -> timestamp_pb2.Timestamp:
+def get_time() -> timestamp_pb2.Timestamp:
     stamp = timestamp_pb2.Timestamp()
     stamp.FromNanoseconds(time.time_ns())
     return stamp

@@ -10,7 +10,7 @@ from statistics import median
 
 import psutil
 
-from cli.terminal import command
+from cli.terminal import format_command
 from oncall.activity import ActiveRun
 from oncall.text_format import format_seconds
 from pipeline.run.records import RunRecord
@@ -62,14 +62,18 @@ def _describe_process(
     message = ", ".join(parts)
     if stopped:
         pids = " ".join(map(str, stopped))
-        todo = command("kill", "-CONT", *stopped, note="it continues; to end it instead, afterwards: kill " + pids)
+        todo = format_command(
+            "kill", "-CONT", *stopped, note="it continues; to end it instead, afterwards: kill " + pids
+        )
         return ActiveRun(message, f"process {pids} is stopped (SIGSTOP): it does nothing and holds the run root", todo)
     removed = _find_removed_log(record)
     if removed is not None:
-        todo = command("cp", removed, record.log, note="what it has written so far; it writes to the removed file")
+        todo = format_command(
+            "cp", removed, record.log, note="what it has written so far; it writes to the removed file"
+        )
         return ActiveRun(message, f"its log {record.log} was removed; the run itself is not affected", todo)
     slow = max(_SLOW_FACTOR * usual, _SLOW_SECONDS) if usual is not None else None
-    end = command("kill", record.pid, note="ends it; `resume` continues from the cache")
+    end = format_command("kill", record.pid, note="ends it; `resume` continues from the cache")
     if share < _IDLE_SHARE and (silence or 0.0) > _SLOW_SECONDS and seconds > _SLOW_SECONDS:
         return ActiveRun(message, "it uses no processor and logs nothing: it hangs, or waits for another system", end)
     if slow is not None and seconds > slow:

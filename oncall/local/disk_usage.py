@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import PushError, RunRootError
-from cli.terminal import command, flags
+from cli.terminal import format_command, format_flags
 from oncall.findings import Finding
 from oncall.local.artifact_folders import measure_folder
 from oncall.local.garbage_collection import plan_removal
 from oncall.local.run_store import LocalRunStore
 from oncall.text_format import format_bytes
-from pipeline.run.advice import ask
+from pipeline.run.advice import suggest_oncall
 
 _KEPT_RUNS = 1
 _KEPT_VERSIONS = 2
@@ -34,7 +34,7 @@ def describe_full_disk(store: LocalRunStore, usage: Any) -> Iterator[Finding]:
     best = max(ways, key=lambda todo: ways[todo], default="")
     if outside > 10 * ways.get(best, 0):
         note = f"{format_bytes(outside)} of {mount} are not this run root's"
-        best = command("du", "-xh", "--max-depth=2", "--threshold=100M", mount, note=note)
+        best = format_command("du", "-xh", "--max-depth=2", "--threshold=100M", mount, note=note)
     message = (
         f"{store.root.path}: {format_bytes(usage.free)} are free. The run root has {parts}; other files on {mount} "
         f"have {format_bytes(outside)}"
@@ -62,20 +62,20 @@ def _list_ways(store: LocalRunStore) -> dict[str, int]:
         registry = store.find_registry_if_any(None, None)
         if registry is not None:
             versions = registry.gc(keep_last=_KEPT_VERSIONS, dry_run=True).versions
-            freed = sum(measure_folder(registry.path(version)) for version in versions)
-            place = flags(registry=registry.folder.parent, model=registry.name)
+            freed = sum(measure_folder(registry.find_folder(version)) for version in versions)
+            place = format_flags(registry=registry.folder.parent, model=registry.name)
             ways[_format_registry_gc(place, freed)] = freed
         freed = sum(plan_removal(store, store.metadata, _KEPT_RUNS, registry).folders.values())
         note = f"frees {format_bytes(freed)}; add --yes to do it"
-        ways[ask("gc", "--keep-last", _KEPT_RUNS, here=store.location_flags, note=note)] = freed
+        ways[suggest_oncall("gc", "--keep-last", _KEPT_RUNS, here=store.location_flags, note=note)] = freed
     except (PushError, RunRootError):
-        # The finding of the registry, or of the database, says so.
+        # The finding of the registry, or of the database, reports it.
         pass
     return ways
 
 
 def _format_registry_gc(place: str, freed: int) -> str:
-    line = command("python", "-m", "serving.registry", "gc", "--keep-last", _KEPT_VERSIONS) + place
+    line = format_command("python", "-m", "serving.registry", "gc", "--keep-last", _KEPT_VERSIONS) + place
     return f"{line}    # frees {format_bytes(freed)}; add --yes to do it"
 
 

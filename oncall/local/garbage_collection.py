@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import RunRootError
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, PushRecord, select_writers
 from oncall.local.artifact_folders import (
@@ -112,7 +112,7 @@ def plan_removal(
     used = {places[artifact.id] for artifact in live if artifact.id in kept}
     removable = [a for a in live if a.id not in kept and places[a.id] is not None and places[a.id] not in used]
     folders = sorted({place for a in removable if (place := places[a.id]) is not None})
-    # `quarantine` has set them aside, and said how to take that back.
+    # `quarantine` has set them aside, and printed the way back.
     folders += sorted(path for path in (store.root.path / QUARANTINE).glob("*") if path.is_dir())
     if registry is not None:
         folders += sorted(path for path in (registry.folder / REGISTRY_QUARANTINE).glob("*") if path.is_dir())
@@ -165,8 +165,8 @@ def _read_push(artifact: Artifact) -> PushRecord:
 def _find_of_versions(metadata: LocalMetadata, registry: LocalRegistry) -> set[Id]:
     """Return the artifacts that registered versions were made from, and the verdicts on them."""
     kept: set[Id] = set()
-    for version in registry.numbers():
-        release = registry.release(version)
+    for version in registry.list_numbers():
+        release = registry.read_release(version)
         if release is None:
             continue
         kept |= set(collect_ancestors(metadata, release.model_id))
@@ -194,12 +194,12 @@ def _report_plan(plan: RemovalPlan, left: list[Path], *, yes: bool) -> CommandRe
     verb = "removed" if yes else "would remove"
     hint = "; add --yes to do it" if has_work and not yes else ""
     lines = [
-        f"{verb} {count_text(len(plan.artifacts), 'artifact')} in {count_text(len(plan.folders), 'folder')}, "
+        f"{verb} {format_count(len(plan.artifacts), 'artifact')} in {format_count(len(plan.folders), 'folder')}, "
         f"{total:,} bytes ({format_bytes(total)}); runs that keep all: {len(plan.kept_runs)}{hint}"
     ]
     if plan.gone:
         verb = "marked" if yes else "would mark"
-        lines.append(f"{verb} {count_text(len(plan.gone), 'artifact')} as deleted whose files were gone")
+        lines.append(f"{verb} {format_count(len(plan.gone), 'artifact')} as deleted whose files were gone")
     lines += [f"could not be removed, and is an orphan now: {path}" for path in left]
     largest = sorted(plan.folders.items(), key=lambda item: -item[1])
     lines += [f"{format_bytes(size):>12}  {path}" for path, size in largest]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cli.errors import RunRootError, first_line
+from cli.errors import RunRootError, get_first_line
 from oncall.metadata import Artifact, Execution, Id, LineageEvent, Outputs
 from pipeline.database.database import Database
 
@@ -36,7 +36,7 @@ class LocalMetadata:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
         self._database, self._proto = database, mlmd
-        self._store = self._call(database.store, writable=writable)
+        self._store = self._call(database.open_store, writable=writable)
 
     def _call(self, method: Any, *arguments: Any, **options: Any) -> Any:
         from ml_metadata import errors
@@ -46,7 +46,7 @@ class LocalMetadata:
         except (errors.StatusError, RuntimeError) as error:
             # ML Metadata raises the same for a lock and for damage; the check names the cause.
             self._database.check()
-            raise RunRootError(f"{self._database.label}: {self._database.no_cause}: {first_line(error)}") from error
+            raise RunRootError(f"{self._database.label}: {self._database.no_cause}: {get_first_line(error)}") from error
 
     def _call_with_ids(self, method: Any, ids: Iterable[Id]) -> Iterator[Any]:
         rest = iter(sorted(set(ids)))

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import RunRootError
 from cli.state_files import write_atomically
-from cli.terminal import command
+from cli.terminal import format_command
 from oncall.local.artifact_folders import (
     describe_earlier_root,
     find_earlier_root,
@@ -58,13 +58,13 @@ def find_unused_folders(store: LocalRunStore) -> Iterator[UnusedFolder]:
         if path not in used and any(path.iterdir()):
             unused.setdefault(int(path.name), []).append(path)
     executions = metadata.get_executions(unused)
-    last = store.root.database.contents(writable=False).last_execution
+    last = store.root.database.read_contents(writable=False).last_execution
     for number, paths in sorted(unused.items()):
         state = executions[number].state if number in executions else ""
         if state == "RUNNING" and store.is_locked:
             continue
         if store.binding_error and number <= last:
-            # An older database: what it knows may be another execution's since.
+            # An older database: what it lists may be another execution's since.
             continue
         yield from (UnusedFolder(path, number, state) for path in paths)
 
@@ -83,7 +83,7 @@ def quarantine_files(store: LocalRunStore, folder: Path | None, model: str | Non
     registry = store.find_registry_if_any(folder, model)
     if registry is not None:
         numbers = LocalModelVersions(registry, "", "").list_unexplained()
-        moves |= {registry.path(n): registry.folder / REGISTRY_QUARANTINE / stamp / str(n) for n in numbers}
+        moves |= {registry.find_folder(n): registry.folder / REGISTRY_QUARANTINE / stamp / str(n) for n in numbers}
     sizes = {path: measure_folder(path) for path in moves}
     document = {"changed": bool(yes and moves), "moved": {str(a): str(b) for a, b in moves.items()}, "undo": ""}
     if not moves:
@@ -91,19 +91,19 @@ def quarantine_files(store: LocalRunStore, folder: Path | None, model: str | Non
     lines = [f"{format_bytes(size):>12}  {path}" for path, size in sizes.items()]
     if not yes:
         return CommandResult(
-            document, [f"would move {count_text(len(moves), 'folder')} aside; add --yes to do it", *lines]
+            document, [f"would move {format_count(len(moves), 'folder')} aside; add --yes to do it", *lines]
         )
     undo = store.root.path / QUARANTINE / stamp / _UNDO
     with store.root.hold("--run-root"):
         undo.parent.mkdir(parents=True, exist_ok=True)
         # First, so that a move that is cut off can be taken back.
-        write_atomically(undo, "".join(f"{command('mv', '-nT', moves[path], path)}\n" for path in moves))
+        write_atomically(undo, "".join(f"{format_command('mv', '-nT', moves[path], path)}\n" for path in moves))
         for path, target in moves.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             _move(path, target)
-    document["undo"] = command("sh", undo)
+    document["undo"] = format_command("sh", undo)
     return CommandResult(
-        document, [f"moved {count_text(len(moves), 'folder')} aside", f"undo       {document['undo']}", *lines]
+        document, [f"moved {format_count(len(moves), 'folder')} aside", f"undo       {document['undo']}", *lines]
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cli.errors import ConfigError, PipelineError, RunRootError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from oncall.activity import ActiveRun
 from oncall.local.metadata import LocalMetadata
 from oncall.local.model_versions import LocalModelVersions, LostRegistryError, find_registry, locate_registry
@@ -45,7 +45,7 @@ class LocalRunStore:
         """
         self.root = RunRoot(find_run_root(folder))
         # Proposed commands name it always: they may be pasted in another folder.
-        self.location_flags = flags(run_root=self.root.path)
+        self.location_flags = format_flags(run_root=self.root.path)
         self.damaged_records: dict[str, str] = {}
         self.read_errors: list[str] = []
 
@@ -114,9 +114,9 @@ class LocalRunStore:
 
     @cached_property
     def unknown_runs(self) -> list[str]:
-        """IDs of the newest runs on record that ML Metadata does not know, though they finished a node.
+        """IDs of the newest runs on record that ML Metadata does not have, though they finished a node.
 
-        Those before a run that it knows were made with a database that was set aside since.
+        Those before a run that it has were made with a database that was set aside since.
         """
         if self._holds_rehearsals or self.database_error or not self.first_executions:
             return []
@@ -161,9 +161,9 @@ class LocalRunStore:
             return ""
         try:
             registry = self.find_registry(None, None)
-            champion = registry.champion()
-            pusher = registry.pushed_by(champion) if champion is not None else ""
-            rollback = registry.ledger().rollback
+            champion = registry.read_champion()
+            pusher = registry.find_run_id(champion) if champion is not None else ""
+            rollback = registry.read_ledger().rollback
         except PipelineError:
             # `check` reports it; on Vertex AI this command pushes nothing.
             return ""
@@ -212,7 +212,7 @@ class LocalRunStore:
         """Return the record of a run; None if it does not exist or is damaged (see `damaged_records`)."""
         if run_id not in self._record_id_set:
             return None
-        file = self.root.record(run_id)
+        file = self.root.locate_record(run_id)
         try:
             record = RunRecord.model_validate_json(file.read_bytes())
         except (OSError, ValidationError) as error:
@@ -233,7 +233,7 @@ class LocalRunStore:
     def get_run(self, run_id: str) -> Run:
         """Return the run with exactly this ID."""
         record = self.read_record(run_id)
-        return Run(run_id, record.state(locked=self.is_locked) if record else RunState.UNKNOWN, record)
+        return Run(run_id, record.get_state(locked=self.is_locked) if record else RunState.UNKNOWN, record)
 
     @cached_property
     def run_ids(self) -> list[str]:
@@ -312,7 +312,7 @@ class LocalRunStore:
 
     def find_model_versions(self, folder: Path | None, model: str | None) -> LocalModelVersions:
         """Return the versions of the registry that `find_registry` returns."""
-        command_flags = self.location_flags + flags(registry=folder, model=model)
+        command_flags = self.location_flags + format_flags(registry=folder, model=model)
         return LocalModelVersions(self.find_registry(folder, model), self.location_flags, command_flags)
 
     def find_run(self, name: str) -> Run:
@@ -364,7 +364,7 @@ def find_run_root(folder: Path | None) -> Path:
             f"{Path.cwd()}: {_DEFAULT_RUN_ROOTS} holds no runs; name the folder of the runs with --run-root"
         )
     if len(run_roots) > 1:
-        choices = " or".join(flags(run_root=path) for path in run_roots)
+        choices = " or".join(format_flags(run_root=path) for path in run_roots)
         raise ConfigError(f"several folders hold runs; choose one:{choices}")
     return run_roots[0].absolute()
 

@@ -61,4 +61,4 @@ class Bucket:
         """
         from serving.registry.vertex import staging
 
-        return not uri.startswith("gs://") or staging.exists(uri, project=self._project, seconds=_TIMEOUT_SECONDS)
+        return not uri.startswith("gs://") or staging.has_object(uri, project=self._project, seconds=_TIMEOUT_SECONDS)

@@ -9,17 +9,17 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
-from cli.terminal import command, runner
+from cli.terminal import format_command, get_runner
 from oncall.findings import Finding, report_findings
 from oncall.results import CommandResult
 from oncall.text_format import format_seconds, shorten
 from oncall.vertex.model_versions import NoModelError, VertexModelVersions
 from oncall.vertex.run_store import VertexRunStore
-from pipeline.run.advice import ask
-from pipeline.run.causes import cause
+from pipeline.run.advice import suggest_oncall
+from pipeline.run.causes import explain_state
 from pipeline.run.records import RunState
 from pipeline.vertex.jobs import list_schedules
-from serving.registry.vertex.lease import history, lease_name
+from serving.registry.vertex.lease import build_lease_name, read_history
 from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
@@ -43,13 +43,13 @@ def diagnose_vertex(store: VertexRunStore, folder: Path | None, model: str | Non
         # No job has pushed a model yet.
         pass
     except PushError as error:
-        findings.append(Finding("registry", str(error), ask("runs", here=store.location_flags)))
+        findings.append(Finding("registry", str(error), suggest_oncall("runs", here=store.location_flags)))
     return report_findings(holder, "no push is active", findings, _NOT_HERE)
 
 
 def _find_lease_holder(store: VertexRunStore, model: str) -> str:
     """Return the push that holds the model's lease."""
-    request = v1.GetContextRequest(name=lease_name(store.vertex, model))
+    request = v1.GetContextRequest(name=build_lease_name(store.vertex, model))
     try:
         lease = dict(store.vertex.read(store.vertex.metadata.get_context, request).metadata or {})
     except exceptions.NotFound:
@@ -70,8 +70,8 @@ def _check_runs(store: VertexRunStore) -> Iterator[Finding]:
         if run.state in (RunState.SUCCEEDED, RunState.CACHED):
             yield from _check_artifacts(store, run_id)
             return
-        why = ask("why", run_id, here=store.location_flags)
-        yield Finding("run", f"{run_id} {run.state}: {shorten(cause(run.record, run.state), 200)}", why)
+        why = suggest_oncall("why", run_id, here=store.location_flags)
+        yield Finding("run", f"{run_id} {run.state}: {shorten(explain_state(run.record, run.state), 200)}", why)
 
 
 def _check_schedules(store: VertexRunStore) -> Iterator[Finding]:
@@ -87,11 +87,11 @@ def _check_schedules(store: VertexRunStore) -> Iterator[Finding]:
         label = f"schedule {name} of {pipeline} ({schedule.cron})"
         if schedule.state == v1.Schedule.State.PAUSED:
             since = schedule.last_pause_time.strftime("%Y-%m-%d %H:%M") if schedule.last_pause_time else "its start"
-            todo = command(*runner("vertex_runner.py"), "schedules", "resume") + place
+            todo = format_command(*get_runner("vertex_runner.py"), "schedules", "resume") + place
             yield Finding("schedule", f"{label}: is paused since {since} UTC; it starts no run", todo)
         elif schedule.next_run_time and now - schedule.next_run_time.timestamp() > _MAX_DELAY_SECONDS:
             due = schedule.next_run_time.strftime("%Y-%m-%d %H:%M")
-            todo = command(*runner("vertex_runner.py"), "schedules", "list") + place
+            todo = format_command(*get_runner("vertex_runner.py"), "schedules", "list") + place
             yield Finding("schedule", f"{label}: its run of {due} UTC did not start", todo)
 
 
@@ -102,7 +102,7 @@ def _check_artifacts(store: VertexRunStore, run_id: str) -> Iterator[Finding]:
             continue
         try:
             if not store.bucket.has_files(artifact.uri):
-                submit = command(*runner("vertex_runner.py"), "submit", "--no-cache")
+                submit = format_command(*get_runner("vertex_runner.py"), "submit", "--no-cache")
                 message = f"{artifact.type} {artifact.id} of {run_id}: {artifact.uri} is gone"
                 yield Finding("missing", message, submit + store.flags.format_project_flags())
         except PushError as error:
@@ -114,7 +114,7 @@ def _check_request_log(model_versions: VertexModelVersions) -> Iterator[Finding]
     """Yield a request log that is set otherwise than the last push left it."""
     settings = [
         str(event["request_log"])
-        for event in history(model_versions.vertex, model_versions.name)
+        for event in read_history(model_versions.vertex, model_versions.name)
         if "request_log" in event
     ]
     current = str(model_versions.endpoint.request_log or "")
@@ -133,9 +133,9 @@ def _check_registry(model_versions: VertexModelVersions, holder: str) -> Iterato
         if push_state == UNFINISHED and not holder:
             todo = "submit the same config again: it is finished, not repeated"
             yield Finding("registry", f"{name}: its push was cut off", todo)
-        if push_state == REJECTED and endpoint.share_of(version.id):
+        if push_state == REJECTED and endpoint.compute_share(version.id):
             yield Finding("registry", f"{name}: was rejected, and gets traffic", rollback)
-        if OWNER_LABEL not in version.labels and endpoint.share_of(version.id):
+        if OWNER_LABEL not in version.labels and endpoint.compute_share(version.id):
             yield Finding("registry", f"{name}: another tool's, and gets traffic", rollback)
     for deployed in endpoint.deployed:
         is_own = is_same_resource(deployed.model, location)

@@ -10,9 +10,9 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format
 
 from cli.errors import PushError
-from cli.terminal import command
+from cli.terminal import format_command
 from pipeline.run.records import Kind, NodeRecord, PushResult, RunRecord, RunState
-from pipeline.vertex.jobs import JOB_ID, REASON_LABEL, details_of, read_push, tasks_of, to_status
+from pipeline.vertex.jobs import JOB_ID, REASON_LABEL, list_tasks, read_push, sort_details, to_status
 from serving.registry.vertex.connection import VertexClient
 
 _TIMEOUT_SECONDS = 60.0
@@ -85,7 +85,7 @@ class Jobs:
         if job is None:
             return None
         status, config = to_status(job, self._vertex.place), _read_config(job)
-        nodes = {task.task_name: node for task in details_of(job) if (node := self._convert_task(task)) is not None}
+        nodes = {task.task_name: node for task in sort_details(job) if (node := self._convert_task(task)) is not None}
         dirty = job.labels.get("dirty")
         return RunRecord(
             run_id=job_id,
@@ -103,14 +103,14 @@ class Jobs:
             user="",
             command=[],
             log=self._format_log_command("aiplatform.googleapis.com/PipelineJob", "pipeline_job_id", job_id),
-            expected=list(dict.fromkeys([*nodes, *tasks_of(job)])),
+            expected=list(dict.fromkeys([*nodes, *list_tasks(job)])),
             started=_to_seconds(job.start_time) or _to_seconds(job.create_time) or 0.0,
             nodes=nodes,
             ended=_to_seconds(job.end_time) if status.ended else None,
             exit_code=status.exit_code if status.ended else None,
             error=status.error,
             reason="a request to cancel it" if status.state == "CANCELLED" else "",
-            push=_read_push(details_of(job)),
+            push=_read_push(sort_details(job)),
             reason_to_run=job.labels.get(REASON_LABEL, ""),
         )
 
@@ -130,7 +130,9 @@ class Jobs:
     def _format_log_command(self, kind: str, label: str, value: str) -> str:
         """Return the command that reads a log; https://cloud.google.com/logging/docs/view/logging-query-language."""
         query = f'resource.type="{kind}" AND resource.labels.{label}="{value}"'
-        return command("gcloud", "logging", "read", query, "--project", self._vertex.place.project, "--limit", 100)
+        return format_command(
+            "gcloud", "logging", "read", query, "--project", self._vertex.place.project, "--limit", 100
+        )
 
 
 def get_state(job: Any, record: RunRecord) -> RunState:
@@ -145,7 +147,7 @@ def get_state(job: Any, record: RunRecord) -> RunState:
     if any(name not in record.nodes for name in record.expected):
         return RunState.INCOMPLETE
     # Nodes without a cache read the current files each time.
-    cacheable = [name for name, task in tasks_of(job).items() if task.get("cachingOptions", {}).get("enableCache")]
+    cacheable = [name for name, task in list_tasks(job).items() if task.get("cachingOptions", {}).get("enableCache")]
     is_cached = bool(cacheable) and all(record.nodes[name].state == "cached" for name in cacheable)
     return RunState.CACHED if is_cached else RunState.SUCCEEDED
 
@@ -158,7 +160,7 @@ def _read_spec(job: Any) -> Mapping[str, Any]:
 def _read_config(job: Any) -> dict[str, Any]:
     """Return the parameters of each task, and the output folder."""
     config: dict[str, Any] = {"pipeline_root": job.runtime_config.gcs_output_directory}
-    for name, task in tasks_of(job).items():
+    for name, task in list_tasks(job).items():
         parameters = task.get("inputs", {}).get("parameters", {})
         config[name] = {
             key: _decode_value(parameter.get("runtimeValue", {}).get("constant"))

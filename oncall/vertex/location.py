@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from cli.errors import ConfigError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from serving.registry.vertex.config import VertexProject
 
 
@@ -30,7 +30,7 @@ class VertexLocation:
     def format_flags(self) -> str:
         """Return the flags of a command line, with a space before each."""
         endpoint = self.api_endpoint if self.is_endpoint_typed else None
-        return flags(project=self.project, region=self.region, api_endpoint=endpoint, pipeline=self.pipeline)
+        return format_flags(project=self.project, region=self.region, api_endpoint=endpoint, pipeline=self.pipeline)
 
     def format_project_flags(self) -> str:
         """Return the flags without the pipeline, for tools whose config or model names it."""

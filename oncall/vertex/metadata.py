@@ -13,7 +13,7 @@ from cli.errors import PushError
 from oncall.metadata import Artifact, Execution, LineageEvent, Outputs
 from oncall.vertex.bucket import Bucket
 from oncall.vertex.jobs import Jobs, parse_job_ids
-from pipeline.vertex.jobs import details_of
+from pipeline.vertex.jobs import sort_details
 from serving.registry.vertex.connection import VertexClient
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class VertexMetadata:
             return False
         if run_id not in self._kept_jobs:
             self._kept_jobs.add(run_id)
-            for task in details_of(job):
+            for task in sort_details(job):
                 if task.execution.name:
                     self._keep_task(run_id, task)
         return True
@@ -80,7 +80,7 @@ class VertexMetadata:
 
     def _keep_artifact(self, proto: Any) -> Artifact:
         artifact = BucketArtifact(
-            id=_id(proto.name),
+            id=_get_id(proto.name),
             type=proto.schema_title.removeprefix(_TFX),
             uri=proto.uri,
             is_live=proto.state == v1.Artifact.State.LIVE,
@@ -92,7 +92,7 @@ class VertexMetadata:
 
     def _keep_execution(self, proto: Any) -> Execution:
         execution = Execution(
-            id=_id(proto.name),
+            id=_get_id(proto.name),
             state=proto.state.name,
             properties=_read_properties(proto.metadata),
             create_time_since_epoch=_to_milliseconds(proto.create_time),
@@ -205,15 +205,15 @@ class VertexMetadata:
         """Return the events of a part of the lineage; its executions and artifacts are kept."""
         if graph is None:
             return []
-        keys = {_id(execution.name): _read_keys(execution) for execution in graph.executions}
+        keys = {_get_id(execution.name): _read_keys(execution) for execution in graph.executions}
         for execution in graph.executions:
             self._keep_execution(execution)
-        names = {_id(artifact.name): artifact.display_name for artifact in graph.artifacts}
+        names = {_get_id(artifact.name): artifact.display_name for artifact in graph.artifacts}
         for artifact in graph.artifacts:
             self._keep_artifact(artifact)
         events = []
         for event in graph.events:
-            ends, is_output = (_id(event.execution), _id(event.artifact)), event.type_ == v1.Event.Type.OUTPUT
+            ends, is_output = (_get_id(event.execution), _get_id(event.artifact)), event.type_ == v1.Event.Type.OUTPUT
             bound_key = keys.get(ends[0], {}).get((is_output, ends[1]))
             # The name of an artifact is the key of the output that made it.
             key = bound_key or (names.get(ends[1], "") if is_output else "")
@@ -272,7 +272,7 @@ def _map_in_threads(read: Callable[[str], T], ids: Iterable[str]) -> list[T]:
         return list(pool.map(read, ids))
 
 
-def _id(name: str) -> str:
+def _get_id(name: str) -> str:
     """Return the last part of a resource's name; the rest is written with the project's id or with its number."""
     return name.rpartition("/")[2]
 
@@ -284,7 +284,7 @@ def _read_keys(execution: Any) -> dict[tuple[bool, str], str]:
     for name, artifacts in dict(bound or {}).items():
         side, _, key = name.partition(":")
         for artifact in artifacts:
-            keys[side == "output", _id(str(artifact))] = key
+            keys[side == "output", _get_id(str(artifact))] = key
     return keys
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, PushError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from oncall.evaluations import read_candidate_metrics
 from oncall.model_versions import ModelVersion, RollbackInForce
 from oncall.vertex.jobs import Jobs
@@ -93,7 +93,7 @@ class VertexModelVersions:
     @property
     def rollback_command(self) -> str:
         """Command that gives the previous version all traffic."""
-        command_flags = self.command_flags.format_project_flags() + flags(model=self.name)
+        command_flags = self.command_flags.format_project_flags() + format_flags(model=self.name)
         return f"python -m serving.registry rollback{command_flags}"
 
     @cached_property
@@ -114,7 +114,7 @@ class VertexModelVersions:
     @property
     def traffic_command(self) -> str:
         """Command that gives the champion all traffic."""
-        command_flags = self.command_flags.format_project_flags() + flags(model=self.name, version=self.champion)
+        command_flags = self.command_flags.format_project_flags() + format_flags(model=self.name, version=self.champion)
         return f"python -m serving.registry promote{command_flags}    # add --yes to do it"
 
     @property
@@ -125,7 +125,9 @@ class VertexModelVersions:
     @property
     def rollback(self) -> RollbackInForce | None:
         """The rollback that is in force; None if there is none."""
-        switches = [e for e in lease.history(self.vertex, self.name) if e["action"] in ("push", "promote", "rollback")]
+        switches = [
+            e for e in lease.read_history(self.vertex, self.name) if e["action"] in ("push", "promote", "rollback")
+        ]
         last = switches[-1] if switches else None
         if last is None or last["action"] != "rollback" or last.get("version") != self.champion:
             return None
@@ -137,7 +139,7 @@ class VertexModelVersions:
     def list_unexplained(self) -> dict[int, str]:
         """Return the versions of other tools that get traffic; a push of this product labels its own at first."""
         others = (version for version in self.model.versions if OWNER_LABEL not in version.labels)
-        serving = (version for version in others if self.endpoint.share_of(version.id))
+        serving = (version for version in others if self.endpoint.compute_share(version.id))
         return {version.number: f"it has no label {OWNER_LABEL}: another tool made it" for version in serving}
 
     def find_conflict(self) -> tuple[str, str] | None:
@@ -156,7 +158,7 @@ class VertexModelVersions:
     def _convert_version(self, version: state.VertexVersion) -> ModelVersion:
         run = self._find_run(version)
         models = self.metadata.get_run_outputs(run).get("Trainer", {}).get("model", []) if run else []
-        share = self.endpoint.share_of(version.id)
+        share = self.endpoint.compute_share(version.id)
         return ModelVersion(version.number, version.describe_state(), run, models[0].id if models else None, share)
 
     def _find_run(self, version: state.VertexVersion) -> str:
@@ -196,4 +198,4 @@ class VertexModelVersions:
 
     def read_data_time(self, version: int) -> DataTime | None:
         """Return the newest time of the rows that a version was trained on; None if its push did not record it."""
-        return find_data_time(lease.history(self.vertex, self.name), version)
+        return find_data_time(lease.read_history(self.vertex, self.name), version)

@@ -118,21 +118,21 @@ def draw_chart(title: str, lines: Sequence[Line], labels: Sequence[str], marks: 
     # A single place is in the middle.
     offset = 0.5 if len(labels) == 1 else 0.0
 
-    def x_of(place: float) -> float:
+    def scale_place(place: float) -> float:
         return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (place + offset) / last, 1)
 
-    def y_of(value: float) -> float:
+    def scale_value(value: float) -> float:
         return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low), 1)
 
     drawn = []
     for line in lines:
         dots = [
             Dot(
-                x_of(v.x),
-                y_of(v.y),
+                scale_place(v.x),
+                scale_value(v.y),
                 v,
-                y_of(v.high) if v.high is not None else None,
-                y_of(v.low) if v.low is not None else None,
+                scale_value(v.high) if v.high is not None else None,
+                scale_value(v.low) if v.low is not None else None,
             )
             for v in line.values
             if v.y is not None
@@ -144,13 +144,13 @@ def draw_chart(title: str, lines: Sequence[Line], labels: Sequence[str], marks: 
     return Chart(
         title,
         drawn,
-        [(y_of(tick), f"{tick:,.{decimals}f}") for tick in ticks],
-        [(x_of(place), label) for place, label in enumerate(labels) if (len(labels) - 1 - place) % step == 0],
-        _place_marks([(x_of(mark.x), mark) for mark in marks]),
+        [(scale_value(tick), f"{tick:,.{decimals}f}") for tick in ticks],
+        [(scale_place(place), label) for place, label in enumerate(labels) if (len(labels) - 1 - place) % step == 0],
+        _fit_labels([(scale_place(mark.x), mark) for mark in marks]),
     )
 
 
-def _place_marks(
+def _fit_labels(
     marks: Sequence[tuple[float, Mark]],
 ) -> list[tuple[float, Mark, tuple[float, float] | None]]:
     """Return each mark with the centre of its label, unless that would cover the one before."""

@@ -158,7 +158,7 @@ def _pair_metrics(store: LocalRunStore, ids: tuple[str, str], outputs: Sequence[
     first, second = map(read_metrics_by_slice, outputs)
     if not first and not second:
         return None
-    model = _only(outputs[0], "Trainer", "model")
+    model = _find_artifact(outputs[0], "Trainer", "model")
     inputs = [find_inputs(store.metadata, run_id, "Evaluator") for run_id in ids]
     baseline = inputs[1].get("baseline_model")
     is_paired = model is not None and baseline is not None and baseline.id == model.id
@@ -201,23 +201,25 @@ def _are_same_rows(store: LocalRunStore, ids: tuple[str, str], inputs: Sequence[
     return contents[0] == contents[1] if all(contents) else None
 
 
-def _only(outputs: Outputs, node: str, key: str) -> Artifact | None:
+def _find_artifact(outputs: Outputs, node: str, key: str) -> Artifact | None:
     return next(iter(outputs.get(node, {}).get(key, ())), None)
 
 
 def _overlay_training(first: ComparedRun, second: ComparedRun, outputs: Sequence[Outputs]) -> list[Chart]:
-    trainings = {name: read_training(of_run) for name, of_run in zip(_letters(first, second), outputs, strict=True)}
+    trainings = {
+        name: read_training(of_run) for name, of_run in zip(_choose_names(first, second), outputs, strict=True)
+    }
     return draw_training({name: training for name, training in trainings.items() if training is not None})
 
 
-def _letters(first: ComparedRun, second: ComparedRun) -> tuple[str, str]:
+def _choose_names(first: ComparedRun, second: ComparedRun) -> tuple[str, str]:
     """Return short names: those of the versions, or A and B."""
     names = (first.title, second.title)
     return names if None not in (first.version, second.version) and names[0] != names[1] else ("A", "B")
 
 
 def _overlay_plots(first: ComparedRun, second: ComparedRun, outputs: Sequence[Outputs]) -> Plots | None:
-    plots = overlay_plots(dict(zip(_letters(first, second), map(read_plots, outputs), strict=True)))
+    plots = overlay_plots(dict(zip(_choose_names(first, second), map(read_plots, outputs), strict=True)))
     return plots if plots.curves else None
 
 
@@ -231,7 +233,7 @@ def _compare_features(outputs: Sequence[Outputs], first: ComparedRun, second: Co
     # Numpy and TFDV's extension, which no other page needs.
     from oncall.web.feature_statistics import compare_features
 
-    artifacts = [_only(of_run, "StatisticsGen", "statistics") for of_run in outputs]
+    artifacts = [_find_artifact(of_run, "StatisticsGen", "statistics") for of_run in outputs]
     if artifacts[0] is None or artifacts[1] is None:
         return None
-    return compare_features(dict(zip(_letters(first, second), artifacts, strict=True)))  # type: ignore[arg-type]
+    return compare_features(dict(zip(_choose_names(first, second), artifacts, strict=True)))  # type: ignore[arg-type]

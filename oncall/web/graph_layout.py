@@ -25,7 +25,7 @@ class Layout:
     height: float
 
 
-def place_boxes(widths: Mapping[str, float], edges: Sequence[tuple[str, str]], *, step: float) -> Layout:
+def compute_layout(widths: Mapping[str, float], edges: Sequence[tuple[str, str]], *, step: float) -> Layout:
     """Return the positions of the nodes and edges of a graph.
 
     Args:

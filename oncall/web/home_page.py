@@ -78,12 +78,12 @@ def read_events(store: LocalRunStore, options: PageOptions) -> list[Event]:
     Raises:
       PipelineError: there is no registry that can be read.
     """
-    return list(store.find_registry(options.registry, options.model).ledger().history)
+    return list(store.find_registry(options.registry, options.model).read_ledger().history)
 
 
 def _summarize(registry: LocalRegistry) -> RegistrySummary:
-    ledger = registry.ledger()
-    versions = registry.numbers()
+    ledger = registry.read_ledger()
+    versions = registry.list_numbers()
     labelled = {*ledger.labels.values()}
     newest = sorted({*versions[-_MAX_VERSIONS:], *labelled}, reverse=True)
     events = list(reversed(ledger.history))
@@ -103,12 +103,12 @@ def _summarize(registry: LocalRegistry) -> RegistrySummary:
 def _read_version(registry: LocalRegistry, number: int, ledger: Ledger) -> VersionRow:
     state = str(ledger.states.get(number, ""))
     try:
-        release = registry.release(number)
+        release = registry.read_release(number)
         state = state or registry.describe_state(number, ledger)
     except PushError as error:
         return VersionRow(number, state, problem=str(error))
     if release is None:
-        has_folder = number in registry.numbers()
+        has_folder = number in registry.list_numbers()
         return VersionRow(number, state, problem="of another tool" if has_folder else "its folder is gone")
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in list(release.metrics.items())[:3])
     return VersionRow(number, state, release.run_id, release.pushed_at, metrics)
@@ -127,7 +127,7 @@ def _select_runs(store: LocalRunStore, index: RunIndex, selection: RunFilter, pa
     """Return the runs, and why some could not be read."""
     ids, error = store.list_run_ids()
     if selection.values:
-        ids = [run_id for run_id in ids if selection.matches(index.read(store, run_id))]
+        ids = [run_id for run_id in ids if selection.is_match(index.read(store, run_id))]
     pages = max(-(-len(ids) // RUNS_PER_PAGE), 1)
     page = min(page, pages)
     start = (page - 1) * RUNS_PER_PAGE

@@ -9,7 +9,7 @@ from oncall.local.artifact_folders import is_missing
 from oncall.local.metadata import LocalMetadata
 from oncall.metadata import LineageEvent
 from oncall.text_format import shorten
-from oncall.web.graph_layout import Point, place_boxes
+from oncall.web.graph_layout import Point, compute_layout
 
 _MIN_WIDTH_PIXELS, _LETTER_PIXELS, _PADDING_PIXELS = 104.0, 7.3, 22.0
 BOX_HEIGHT_PIXELS, _LAYER_PIXELS = 38.0, 72.0
@@ -93,7 +93,7 @@ class LineageGraph:
             return None
         boxes = {name: box for name, box in self.boxes.items() if name in connected}
         widths = {name: box.width for name, box in boxes.items()}
-        layout = place_boxes(widths, [(start, end) for start, end, _ in self.edges], step=_LAYER_PIXELS)
+        layout = compute_layout(widths, [(start, end) for start, end, _ in self.edges], step=_LAYER_PIXELS)
         return Drawing(
             [(box, *layout.centres[name]) for name, box in boxes.items()],
             [(_format_path(route), edge[2]) for edge, route in zip(self.edges, layout.routes, strict=True)],
@@ -144,7 +144,7 @@ def _add_events(graph: LineageGraph, events: Sequence[LineageEvent], box_names: 
         start, end = (box, artifact) if event.is_output else (artifact, box)
         graph.edges.append((start, end, event.key))
         drawn = graph.boxes.setdefault(artifact, Box("artifact", event.artifact_id, f"artifact {event.artifact_id}"))
-        # An output's name says more than an input's, such as the `model` of every component.
+        # An output's name is clearer than an input's, such as the `model` of every component.
         drawn.name = event.key if event.is_output or not drawn.name else drawn.name
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cli.counts import count_text
+from cli.counts import format_count
 from oncall.local.run_store import LocalRunStore
 from oncall.outcomes import LiveGroup, LiveMetric, OutcomesReport, read_outcomes
 from oncall.web.charts import Chart, ChartValue, Line, draw_chart
@@ -62,7 +62,7 @@ def _draw(name: str, groups: Sequence[LiveGroup], weeks: Sequence[str]) -> Chart
             group = by_week.get(week, LiveGroup(version, week, "", 0, {}))
             entry = group.metrics.get(name, LiveMetric())
             low, high = entry.interval or (None, None)
-            title = f"version {version}, {week}: {metric.format(entry.value)}, {count_text(group.rows, 'row')}"
+            title = f"version {version}, {week}: {metric.format(entry.value)}, {format_count(group.rows, 'row')}"
             values.append(ChartValue(place, entry.value, title, low=low, high=high))
             offline = entry.offline
             bounds.append(ChartValue(place, offline, f"evaluation of version {version}: {metric.format(offline)}"))

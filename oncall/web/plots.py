@@ -77,7 +77,7 @@ def overlay_plots(plots: Mapping[str, Mapping[str, Any]]) -> Plots:
         curves = [
             Curve(
                 *_TITLES[name],
-                [Path(run, _place(stored[name])) for run, stored in plots.items() if stored.get(name)],
+                [Path(run, _scale_points(stored[name])) for run, stored in plots.items() if stored.get(name)],
                 name != "precision_recall",
                 name == "calibration",
             )
@@ -89,5 +89,5 @@ def overlay_plots(plots: Mapping[str, Mapping[str, Any]]) -> Plots:
     return Plots(curves, [], [])
 
 
-def _place(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+def _scale_points(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
     return [(MARGIN + SIDE * float(x), 10 + SIDE * (1 - float(y))) for x, y in points]

@@ -56,7 +56,7 @@ class RunFilter:
         """The fields that are not empty, by name."""
         return {name: value for name in FIELDS if (value := getattr(self, name))}
 
-    def matches(self, run: RunFacts) -> bool:
+    def is_match(self, run: RunFacts) -> bool:
         """Return whether a run is selected; one without a record is, by its state and ID alone."""
         if self.state and run.state != self.state:
             return False
@@ -75,7 +75,7 @@ class RunFilter:
         return match is not None and run.version == int(match[1])
 
     def _has_config(self, run: RunFacts) -> bool:
-        # Values of sensitive features are masked, so that no search can tell them.
+        # Values of sensitive features are masked, so that no search can reveal them.
         values = run.config or {}
         key, has_value, value = (part.strip() for part in self.config.partition("="))
         if not has_value:

@@ -9,7 +9,7 @@ from typing import Any
 from oncall.diff import flatten
 from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
-from pipeline.run.causes import cause
+from pipeline.run.causes import explain_state
 from pipeline.run.records import RunState
 
 # A record is replaced by another file when it is written, so that one of them differs.
@@ -47,13 +47,13 @@ class RunIndex:
 
     def read(self, store: LocalRunStore, run_id: str) -> RunFacts:
         """Return the facts of a run."""
-        signature = _sign(store, run_id)
+        signature = _read_signature(store, run_id)
         kept = self._facts.get(run_id)
         if kept is not None and kept[0] == signature:
             return kept[1]
         run = store.get_run(run_id)
         facts = self._collect(run)
-        # A file that was replaced while it was read has another signature at the next look.
+        # A file that was replaced while it was read has another signature at the next read.
         if signature is not None and run.record is not None and run.record.ended is not None:
             self._facts[run_id] = (signature, facts)
         return facts
@@ -63,7 +63,7 @@ class RunIndex:
         if record is None:
             return RunFacts(run.run_id, run.state, texts=(run.run_id.lower(),))
         config = flatten(record.shown_config)
-        texts = (run.run_id, cause(record, run.state), record.user, record.command_line)
+        texts = (run.run_id, explain_state(record, run.state), record.user, record.command_line)
         return RunFacts(
             run.run_id,
             run.state,
@@ -74,10 +74,10 @@ class RunIndex:
         )
 
 
-def _sign(store: LocalRunStore, run_id: str) -> _Signature | None:
+def _read_signature(store: LocalRunStore, run_id: str) -> _Signature | None:
     """Return what differs between two files of the same name; None if there is none."""
     try:
-        stat = os.stat(store.root.record(run_id))
+        stat = os.stat(store.root.locate_record(run_id))
     except OSError:
         return None
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns)

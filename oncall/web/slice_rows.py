@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cli.errors import ConfigError, DataError
 from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
-from oncall.runs import need_record
+from oncall.runs import get_record
 from oncall.web.run_inputs import find_inputs
 from oncall.web.thresholds import parse_slice
 from pipeline.config.pipeline_config import PipelineConfig
@@ -57,7 +57,7 @@ def read_slice_rows(store: LocalRunStore, run_name: str, slice_name: str) -> Sli
       DataError: the rows cannot be read, or it is not known which columns are sensitive.
     """
     run = store.find_run(run_name)
-    config = _read_config(need_record(store, run).config, run.run_id)
+    config = _read_config(get_record(store, run).config, run.run_id)
     evaluation = config.evaluation
     values = parse_slice(slice_name, evaluation.slice_by)
     if values is None:

@@ -73,10 +73,16 @@ def list_bounds(config: Mapping[str, Any], slices: Slices) -> list[Bound]:
                 yield name, values[str(threshold["metric"])]
 
     bounds = [
-        b for threshold in fixed for name, value in select(threshold) for b in _bound_value(threshold, name, value)
+        b
+        for threshold in fixed
+        for name, value in select(threshold)
+        for b in _list_value_bounds(threshold, name, value)
     ]
     bounds += [
-        b for threshold in changes for name, value in select(threshold) for b in _bound_change(threshold, name, value)
+        b
+        for threshold in changes
+        for name, value in select(threshold)
+        for b in _list_change_bounds(threshold, name, value)
     ]
     return sorted(bounds, key=lambda b: (b.slice != OVERALL, b.margin is not None and b.margin >= 0, b.margin or 0.0))
 
@@ -86,14 +92,14 @@ def _list(evaluation: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [threshold for threshold in thresholds if isinstance(threshold, Mapping)]
 
 
-def _bound_value(threshold: Mapping[str, Any], name: str, value: MetricValue) -> Iterator[Bound]:
+def _list_value_bounds(threshold: Mapping[str, Any], name: str, value: MetricValue) -> Iterator[Bound]:
     for key, is_lower in (("lower_bound", True), ("upper_bound", False)):
         if threshold.get(key) is not None:
             bound = float(threshold[key])
             yield Bound(str(threshold["metric"]), name, value.value, bound, is_lower, noise=value.interval)
 
 
-def _bound_change(threshold: Mapping[str, Any], name: str, value: MetricValue) -> Iterator[Bound]:
+def _list_change_bounds(threshold: Mapping[str, Any], name: str, value: MetricValue) -> Iterator[Bound]:
     if value.baseline is None:
         return
     metric, allowed = str(threshold["metric"]), float(threshold.get("max_regression") or 0.0)

@@ -62,10 +62,10 @@ def read_timeline(store: LocalRunStore, run: Run) -> Timeline:
         end = time.time()
     length = max(end - start, 0.001)
     ticks = [(100 * tick / _TICKS, format_seconds(length * tick / _TICKS)) for tick in range(_TICKS + 1)]
-    return Timeline([_place_bar(bar, start, length) for bar in bars], ticks)
+    return Timeline([_scale_bar(bar, start, length) for bar in bars], ticks)
 
 
-def _place_bar(bar: Bar, start: float, length: float) -> Bar:
+def _scale_bar(bar: Bar, start: float, length: float) -> Bar:
     if bar.started is None:
         return bar
     left = _to_percent((bar.started - start) / length)

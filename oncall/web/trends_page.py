@@ -73,8 +73,8 @@ def read_trends(store: LocalRunStore, options: PageOptions, slice_name: str) -> 
         problem = f"pushes and rollbacks are not marked: {error}"
     versions = {event.run_id: event.version for event in events if event.action == "push"}
     runs = list(reversed(list(_read_runs(store, versions))))
-    names = sorted({n for run in runs for n in run.slices.get(slice_name, {}) if n != EXAMPLE_COUNT}, key=_rank)
-    marks = _place_events(runs, events)
+    names = sorted({n for run in runs for n in run.slices.get(slice_name, {}) if n != EXAMPLE_COUNT}, key=_get_rank)
+    marks = _build_marks(runs, events)
     charts = [_draw_metric(name, slice_name, runs, marks) for name in names]
     return Trends(
         slice_name,
@@ -86,7 +86,7 @@ def read_trends(store: LocalRunStore, options: PageOptions, slice_name: str) -> 
     )
 
 
-def _rank(metric: str) -> tuple[int, int]:
+def _get_rank(metric: str) -> tuple[int, int]:
     order = list(METRICS)
     return find_metric(metric).rank, order.index(metric) if metric in order else len(order)
 
@@ -112,7 +112,7 @@ def _read_runs(store: LocalRunStore, versions: Mapping[str, int]) -> Iterator[Ru
             return
 
 
-def _place_events(runs: Sequence[RunMetrics], events: Sequence[Event]) -> list[Mark]:
+def _build_marks(runs: Sequence[RunMetrics], events: Sequence[Event]) -> list[Mark]:
     """Return the marks of pushes at their runs, and of other changes of the serving version between two runs."""
     places = {run.run.run_id: place for place, run in enumerate(runs)}
     starts = [run.run.record.started for run in runs if run.run.record is not None]

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cli.counts import count_text
-from cli.terminal import clean, flags
+from cli.counts import format_count
+from cli.terminal import clean, format_flags
 from pipeline.alerts.config import Event
-from pipeline.run.advice import ask, suggest_after_rejection, suggest_commands
-from pipeline.run.causes import cause, find_blamed_node
-from pipeline.run.records import RunRecord, RunState, newest_records
+from pipeline.run.advice import suggest_after_rejection, suggest_commands, suggest_oncall
+from pipeline.run.causes import explain_state, find_blamed_node
+from pipeline.run.records import RunRecord, RunState, read_newest_records
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot
 
@@ -48,7 +48,7 @@ class Alert:
         """Whether the on-call engineer has to act."""
         return self.event not in ("success", "recovered")
 
-    def text(self) -> str:
+    def format_text(self) -> str:
         """Return the alert as lines for people: event, reason, start, serving version, next commands."""
         times = f", {self.count} times in a row" if self.count > 1 else ""
         good = f"; the last good run is {self.last_good}" if self.last_good and self.is_bad else ""
@@ -64,7 +64,7 @@ class Alert:
         lines += _add_label("log", [self.log] if self.log else [])
         return "\n".join(map(clean, lines))
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return the JSON document for the webhook."""
         return {
             "pipeline": self.pipeline,
@@ -85,7 +85,7 @@ class Alert:
             "log": self.log,
             "time": _format_time(self.time),
             # As Slack wants it: nothing in it can become a link or call everybody.
-            "text": self.text().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+            "text": self.format_text().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
         }
 
 
@@ -97,7 +97,7 @@ def _shorten(why: str) -> list[str]:
     lines = [
         line if len(line) <= _MAX_SHOWN_CHARS else f"{line[: _MAX_SHOWN_CHARS - 3]}..." for line in why.splitlines()
     ]
-    more = [f"and {count_text(len(lines) - _MAX_SHOWN_LINES, 'line')} more"] if len(lines) > _MAX_SHOWN_LINES else []
+    more = [f"and {format_count(len(lines) - _MAX_SHOWN_LINES, 'line')} more"] if len(lines) > _MAX_SHOWN_LINES else []
     return [*lines[:_MAX_SHOWN_LINES], *more]
 
 
@@ -130,7 +130,7 @@ def find_streak(root: RunRoot, before: str | None = None, rejection: Rejection |
     """
     count, starts = rejection.count if rejection else 0, [rejection.since] if rejection else []
     last_good = None
-    records = newest_records(root)
+    records = read_newest_records(root)
     if before is not None:
         # Empty behind a run whose record was removed.
         records = itertools.islice(itertools.dropwhile(lambda record: record.run_id != before, records), 1, None)
@@ -139,7 +139,7 @@ def find_streak(root: RunRoot, before: str | None = None, rejection: Rejection |
             last_good = record.run_id
             break
         is_running = record.ended is None and root.is_locked
-        if record.state(locked=is_running) not in (RunState.INCOMPLETE, RunState.RUNNING):
+        if record.get_state(locked=is_running) not in (RunState.INCOMPLETE, RunState.RUNNING):
             count += 1
             starts.append(record.started)
     return Streak(count, min(starts, default=None), last_good)
@@ -160,15 +160,15 @@ def create_run_alert(
       missed: Thresholds that its model missed.
       serving: Serving version, if the record has none.
     """
-    state = record.state(locked=False)
+    state = record.get_state(locked=False)
     node = find_blamed_node(record) if state in _EVENTS else None
     rejection = RejectionFile(root).read()
     before = find_streak(root, record.run_id, rejection if rejection and rejection.since < record.started else None)
     event = _EVENTS.get(state) or ("recovered" if record.succeeded and before.count else "success")
     # The error names the first threshold.
-    why = "\n".join(filter(None, [cause(record, state), *(missed if len(missed) > 1 else ())]))
-    here = _here(root)
-    questions = [ask("why", record.run_id, here=here)] if state in _EVENTS else []
+    why = "\n".join(filter(None, [explain_state(record, state), *(missed if len(missed) > 1 else ())]))
+    here = _format_root_flags(root)
+    questions = [suggest_oncall("why", record.run_id, here=here)] if state in _EVENTS else []
     pushed = f"; pushed {record.push}" if state not in _EVENTS and record.push is not None else ""
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     return Alert(
@@ -201,7 +201,7 @@ def create_rejection_alert(root: RunRoot, rejection: Rejection, *, serving: str)
         why=rejection.why,
         since=before.since or rejection.since,
         run_root=str(root.path),
-        next=suggest_after_rejection(rejection, _here(root)),
+        next=suggest_after_rejection(rejection, _format_root_flags(root)),
         serving=serving,
         count=before.count,
         last_good=before.last_good,
@@ -209,5 +209,5 @@ def create_rejection_alert(root: RunRoot, rejection: Rejection, *, serving: str)
     )
 
 
-def _here(root: RunRoot) -> str:
-    return flags(run_root=root.path)
+def _format_root_flags(root: RunRoot) -> str:
+    return format_flags(run_root=root.path)

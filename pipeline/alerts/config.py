@@ -30,7 +30,7 @@ class Alerts(Declaration):
     """`python -m oncall check --alert` reports a problem that persists again after this time."""
 
     @model_validator(mode="after")
-    def _name_one_place(self) -> "Alerts":
+    def _check_one_place(self) -> "Alerts":
         # Not with each key, whose error would print its value: an error of the section prints no values.
         if self.webhook_env is not None and not _VARIABLE.fullmatch(self.webhook_env):
             raise ValueError(

@@ -42,7 +42,7 @@ class AlertState(BaseModel):
     @classmethod
     def read(cls, root: RunRoot) -> "AlertState":
         """Return the state of a run root; empty if its file is missing or damaged."""
-        return read_state(_file(root), cls) or cls()
+        return read_state(_locate_file(root), cls) or cls()
 
     def add(self, name: str, subject: str = "", since: float | None = None, parts: Sequence[str] = ()) -> Incident:
         """Add an incident, or continue the one of that name: it keeps its age, and another subject is counted.
@@ -66,12 +66,12 @@ class AlertState(BaseModel):
         Raises:
           OSError: The file cannot be written.
         """
-        file = _file(root)
+        file = _locate_file(root)
         if not self.incidents:
             file.unlink(missing_ok=True)
         elif root.path.is_dir():
             write_atomically(file, self.model_dump_json(indent=1))
 
 
-def _file(root: RunRoot) -> Path:
+def _locate_file(root: RunRoot) -> Path:
     return root.path / "alerts.json"

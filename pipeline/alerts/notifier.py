@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from cli.terminal import say
+from cli.terminal import print_message
 from pipeline.alerts.alert import Alert, create_rejection_alert, create_run_alert
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, AlertState, Incident
@@ -27,18 +27,18 @@ def deliver(section: Alerts, alert: Alert) -> str:
         url = read_address(section)
         if url is None or not events & {*section.events}:
             return ""
-        post(url, alert.document(), seconds=section.timeout_seconds)
+        post(url, alert.to_document(), seconds=section.timeout_seconds)
     except NotPostedError as error:
         reason = str(error)
     except KeyboardInterrupt:
         reason = "interrupted"
     else:
         return POSTED
-    say(f"alert not posted: {reason}", "warning")
+    print_message(f"alert not posted: {reason}", "warning")
     return f"not posted: {reason}"
 
 
-def plan(section: Alerts) -> str:
+def describe_plan(section: Alerts) -> str:
     """Return the notifications that a run would send, for a dry run."""
     try:
         url = read_address(section)
@@ -96,7 +96,7 @@ def report_rejection(section: Alerts, root: RunRoot, rejection: Rejection, *, se
 def notify(section: Alerts, alert: Alert, *, prints: bool) -> str:
     """Print an alert if `prints` is set, and post it as the config asks; return the outcome of the post."""
     if prints:
-        say(alert.text(), "error" if alert.is_bad else "notice")
+        print_message(alert.format_text(), "error" if alert.is_bad else "notice")
     return deliver(section, alert)
 
 
@@ -118,4 +118,4 @@ def try_write(content: str, write: Callable[[], None]) -> None:
     try:
         write()
     except OSError as error:
-        say(f"{error.filename or content}: cannot be written: {error.strerror}", "warning")
+        print_message(f"{error.filename or content}: cannot be written: {error.strerror}", "warning")

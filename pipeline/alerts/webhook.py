@@ -120,7 +120,7 @@ def _post_with_retries(url: str, document: Mapping[str, Any], seconds: float) ->
     try:
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
-            wait=_wait,
+            wait=_choose_wait,
             # The reason has to arrive before the caller's time limit.
             stop=tenacity.stop_before_delay(seconds * 0.95),
             reraise=True,
@@ -135,7 +135,7 @@ def _post_with_retries(url: str, document: Mapping[str, Any], seconds: float) ->
     return None
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
+def _choose_wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     asked = error.seconds if isinstance(error, _TransientError) else None
     return _BACK_OFF(state) if asked is None else asked
@@ -164,13 +164,13 @@ def _create_status_error(error: urllib.error.HTTPError) -> NotPostedError:
     # Its own phrase and body are the server's to choose, and might repeat the address.
     text = f"the webhook answered HTTP {error.code} {_PHRASES.get(error.code, '')}".rstrip()
     if error.code in _RETRIED or error.code >= 500:
-        return _TransientError(text, _retry_after(error.headers.get("Retry-After")))
+        return _TransientError(text, _parse_retry_after(error.headers.get("Retry-After")))
     if 300 <= error.code < 400:
         text += "; a redirect is not followed"
     return NotPostedError(text)
 
 
-def _retry_after(value: str | None) -> float | None:
+def _parse_retry_after(value: str | None) -> float | None:
     """Return the seconds of a `Retry-After` header, which has seconds or a date (RFC 9110, 10.2.3)."""
     if value is None:
         return None

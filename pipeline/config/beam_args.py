@@ -8,14 +8,14 @@ from serving.beam.arguments import build_arguments
 from serving.beam.config import BeamOptions
 
 
-def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
+def build_beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
     """Return the options of a component, or those of all where none is named.
 
     Raises:
       ConfigError: Dataflow without a `vertex` section, which has the project and the bucket, or without its image.
     """
     options = choose_options(config, node_id)
-    return build_arguments(options, _dataflow(config, options) if options.runner == "dataflow" else None)
+    return build_arguments(options, _build_dataflow_options(config, options) if options.runner == "dataflow" else None)
 
 
 def choose_options(config: PipelineConfig, node_id: str | None = None) -> BeamOptions:
@@ -23,7 +23,7 @@ def choose_options(config: PipelineConfig, node_id: str | None = None) -> BeamOp
     return config.beam.override(config.beam.components.get(node_id or "", BeamOptions()))
 
 
-def _dataflow(config: PipelineConfig, options: BeamOptions) -> dict[str, Any]:
+def _build_dataflow_options(config: PipelineConfig, options: BeamOptions) -> dict[str, Any]:
     vertex = config.vertex
     if vertex is None:
         raise ConfigError("beam.runner: dataflow needs the section `vertex`: its project, region and bucket")

@@ -25,17 +25,19 @@ This page is written by `make docs` from the models that check the file.
 """
 
 
-def markdown() -> str:
+def render_page() -> str:
     """Return the whole page."""
     parts = [INTRODUCTION]
-    for model in _models(PipelineConfig):
+    for model in _list_models(PipelineConfig):
         title = "The file" if model is PipelineConfig else model.__name__
-        parts.append(f"## {title}\n\n{_paragraph(model.__doc__)}\n\n| key | value | default | |\n|---|---|---|---|")
-        parts[-1] += "".join(f"\n{_row(name, field)}" for name, field in model.model_fields.items())
+        parts.append(
+            f"## {title}\n\n{_format_paragraph(model.__doc__)}\n\n| key | value | default | |\n|---|---|---|---|"
+        )
+        parts[-1] += "".join(f"\n{_format_row(name, field)}" for name, field in model.model_fields.items())
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _models(model: type[Declaration], seen: set[type] | None = None) -> Iterator[type[Declaration]]:
+def _list_models(model: type[Declaration], seen: set[type] | None = None) -> Iterator[type[Declaration]]:
     """Yield a model and all it is made of, each once, in the order in which a reader meets them."""
     seen = set() if seen is None else seen
     if model in seen:
@@ -44,7 +46,7 @@ def _models(model: type[Declaration], seen: set[type] | None = None) -> Iterator
     yield model
     for field in model.model_fields.values():
         for inner in _find_declarations(field.annotation):
-            yield from _models(inner, seen)
+            yield from _list_models(inner, seen)
 
 
 def _find_declarations(annotation: Any) -> Iterator[type[Declaration]]:
@@ -54,13 +56,13 @@ def _find_declarations(annotation: Any) -> Iterator[type[Declaration]]:
         yield from _find_declarations(argument)
 
 
-def _row(name: str, field: FieldInfo) -> str:
-    default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
-    cells = (f"`{name}`", _type(field.annotation), default, _paragraph(field.description))
+def _format_row(name: str, field: FieldInfo) -> str:
+    default = "required" if field.is_required() else _format_default(field.get_default(call_default_factory=True))
+    cells = (f"`{name}`", _format_type(field.annotation), default, _format_paragraph(field.description))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _default(value: Any) -> str:
+def _format_default(value: Any) -> str:
     if value is None or value == "" or value is PydanticUndefined:
         return "none"
     if isinstance(value, Declaration):
@@ -71,19 +73,19 @@ def _default(value: Any) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _type(annotation: Any) -> str:
+def _format_type(annotation: Any) -> str:
     """Return the name of a type in the words of YAML."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _type(arguments[0])
+        return _format_type(arguments[0])
     if origin is typing.Literal:
         return ", ".join(f"`{a}`" for a in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(a) for a in arguments if a is not type(None))
+        return " or ".join(_format_type(a) for a in arguments if a is not type(None))
     if origin is tuple:
-        return f"list of {_type(arguments[0])}"
+        return f"list of {_format_type(arguments[0])}"
     if origin is dict:
-        return f"mapping of name to {_type(arguments[1])}"
+        return f"mapping of name to {_format_type(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Declaration):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     return {str: "string", int: "integer", float: "number", bool: "true or false", datetime.date: "date", Any: "any"}[
@@ -91,9 +93,9 @@ def _type(annotation: Any) -> str:
     ]
 
 
-def _paragraph(text: str | None) -> str:
+def _format_paragraph(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
 if __name__ == "__main__":
-    sys.stdout.write(markdown())
+    sys.stdout.write(render_page())

@@ -37,5 +37,5 @@ OUTPUTS = {
     "Pusher": ("pushed_model",),
 }
 
-# Nodes whose answer is never taken from the cache: they judge or act on what is there now.
+# Nodes that are never reused from the cache: they judge or act on the present state.
 NEVER_CACHED = ("History", "Gate", "Pusher")

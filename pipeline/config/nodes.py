@@ -4,7 +4,7 @@ from cli.errors import ConfigError
 from pipeline.config.pipeline_config import PipelineConfig
 
 
-def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
+def list_nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
     """Return the nodes of a config's pipeline, in order.
 
     Args:

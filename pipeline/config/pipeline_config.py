@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeInt, PrivateAttr, TypeAdapter, Validation
 from pydantic_core import ErrorDetails
 
 from cli.errors import ConfigError
-from cli.terminal import command, quiet_stderr, runner
+from cli.terminal import format_command, get_runner, quiet_stderr
 from components.config import (
     ChangeThreshold,
     EvaluatedMetric,
@@ -124,7 +124,7 @@ class PipelineConfig(Declaration):
         except ConfigError as error:
             if self._file is None:
                 raise
-            raise ConfigError(_name_sources(self._file, self._set_keys, str(error))) from error
+            raise ConfigError(_add_sources(self._file, self._set_keys, str(error))) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -184,7 +184,7 @@ class PipelineConfig(Declaration):
             )
         return self
 
-    def implementation_of(self, component: Rewritten) -> Implementation:
+    def get_implementation(self, component: Rewritten) -> Implementation:
         """Return whose executor does a component's work."""
         if isinstance(self.implementation, dict):
             return self.implementation.get(component, "fast")
@@ -433,10 +433,10 @@ class PipelineConfig(Declaration):
         missing = [name for name, section in sections.items() if section is None]
         return ConfigError(
             f"{' and '.join(missing)}: missing in the config; write them there, or put both "
-            f"into a file: {command(*runner('vertex_runner.py'))} COMMAND --vertex-file configs/vertex.yaml"
+            f"into a file: {format_command(*get_runner('vertex_runner.py'))} COMMAND --vertex-file configs/vertex.yaml"
         )
 
-    def registry_settings(self, folder: Path) -> AnyRegistrySettings:
+    def build_registry_settings(self, folder: Path) -> AnyRegistrySettings:
         """Return the settings of the registry that `push.target` names.
 
         Args:
@@ -563,37 +563,38 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
     try:
         _resolve_paths(data, path.resolve().parent)
     except ConfigError as error:
-        raise ConfigError(_name_sources(path, set_keys, str(error))) from error
+        raise ConfigError(_add_sources(path, set_keys, str(error))) from error
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:
         # The name of a threshold is derived from that of its class.
         problems = _select_problems(error.errors(include_url=False), data)
         lines = [*_find_wrong_metrics(data), *(_describe(problem, data) for problem in problems)]
-        raise ConfigError("\n".join(f"{_name_source(path, set_keys, line)}{line}" for line in lines)) from error
+        raise ConfigError("\n".join(f"{_find_source(path, set_keys, line)}{line}" for line in lines)) from error
     config._file, config._set_keys = path, set_keys
     return config
 
 
-def _name_sources(path: Path, set_keys: Sequence[str], text: str) -> str:
+def _add_sources(path: Path, set_keys: Sequence[str], text: str) -> str:
     """Return an error with the source before each line that begins with a section of the config."""
     return "\n".join(
-        f"{_name_source(path, set_keys, line)}{line}" if _KEY.match(line) and not line.startswith(f"{path}: ") else line
+        f"{_find_source(path, set_keys, line)}{line}" if _KEY.match(line) and not line.startswith(f"{path}: ") else line
         for line in text.split("\n")
     )
 
 
-def _name_source(path: Path, set_keys: Sequence[str], line: str) -> str:
+def _find_source(path: Path, set_keys: Sequence[str], line: str) -> str:
     """Return the start of a message about a key: `--set` if that gave the key or its value, or the file."""
     match = _KEY.match(line)
     key = match[0].removesuffix(":") if match else ""
     is_set = any(
-        key == set_key or key.startswith(f"{set_key}.") or line.startswith(_unknown(set_key)) for set_key in set_keys
+        key == set_key or key.startswith(f"{set_key}.") or line.startswith(_describe_unknown(set_key))
+        for set_key in set_keys
     )
     return "--set " if is_set else f"{path}: "
 
 
-def _unknown(key: str) -> str:
+def _describe_unknown(key: str) -> str:
     """Return the start of the message that the config has no such key."""
     section, _, name = key.rpartition(".")
     return f"{section}: unknown key '{name}'".removeprefix(": ")
@@ -634,8 +635,8 @@ def read_vertex_settings(file: Path) -> list[str]:
     return settings
 
 
-def name_in(file: str | Path, settings: Sequence[str] = ()) -> str | None:
-    """Return the pipeline's name in a config that is wrong otherwise; None where it cannot be told."""
+def read_name(file: str | Path, settings: Sequence[str] = ()) -> str | None:
+    """Return the pipeline's name in a config that is wrong otherwise; None if it cannot be read."""
     try:
         data = _read(Path(file))
         for setting in settings:
@@ -687,15 +688,15 @@ def _override(data: dict[str, Any], setting: str) -> None:
     *parents, last = key.strip().split(".")
     section: Any = data
     for parent in parents:
-        section = section.setdefault(parent, {}) if isinstance(section, dict) else _item(section, parent, setting)
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else _get_item(section, parent, setting)
     if isinstance(section, dict):
         section[last] = value
     else:
-        _item(section, last, setting)
+        _get_item(section, last, setting)
         section[int(last)] = value
 
 
-def _item(section: Any, index: str, setting: str) -> Any:
+def _get_item(section: Any, index: str, setting: str) -> Any:
     """Return an item of a list in the config, such as the 0 in crosses.0.num_ids."""
     if not isinstance(section, list):
         raise ConfigError(f"--set {setting}: '{index}' lies below a plain value, not a section")
@@ -730,10 +731,10 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
             and feature.get("kind") == "vocabulary_file"
             and isinstance(feature.get("file"), str)
         ):
-            feature["values"] = _vocabulary(folder / feature["file"], name)
+            feature["values"] = _load_vocabulary(folder / feature["file"], name)
 
 
-def _vocabulary(path: Path, feature: str) -> list[str]:
+def _load_vocabulary(path: Path, feature: str) -> list[str]:
     try:
         values = read_vocabulary(path)
     except (OSError, UnicodeDecodeError) as error:

@@ -8,8 +8,8 @@
 
 import os
 
-# ML Metadata's clients tell the terminal of every connection; PostgreSQL's quotes parts of a connection string that it
-# does not like. Read when ml_metadata is loaded, so it is set here.
+# ML Metadata's clients report every connection on the terminal; PostgreSQL's quotes parts of a connection string that
+# it does not like. Read when ml_metadata is loaded, so it is set here.
 os.environ.setdefault("GLOG_minloglevel", "3")
 
 __all__: list[str] = []

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from cli.errors import RunRootError
 from cli.state_files import write_atomically
 from pipeline.database.config import MetadataBackend, MySQL, PostgreSQL, SQLite
-from pipeline.database.database import BOUND, Contents, Database, place
+from pipeline.database.database import BOUND, Contents, Database, format_place
 from pipeline.database.sqlite import SQLiteFile
 
 FILE, _RECORDS = "database.json", "records"
@@ -49,15 +49,15 @@ def is_run_root(folder: Path) -> bool:
     return any((folder / name).exists() for name in (FILE, SQLITE_FILE, _RECORDS))
 
 
-def bound_database(folder: Path) -> Database:
+def get_bound_database(folder: Path) -> Database:
     """Return the database of a run root, to be read.
 
     Raises:
       RunRootError: the file that names it is damaged.
     """
     binding = _read(folder)
-    return database_of(
-        binding.metadata if binding else _recorded_backend(folder), folder, binding.id if binding else None
+    return build_database(
+        binding.metadata if binding else _read_recorded_backend(folder), folder, binding.id if binding else None
     )
 
 
@@ -81,7 +81,7 @@ def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Dat
         _write_context(database, here)
     if binding is None or binding.metadata != metadata:
         _write_file(folder, Binding(id=id_, metadata=metadata))
-    return database_of(metadata, folder, id_)
+    return build_database(metadata, folder, id_)
 
 
 def examine(folder: Path, artifacts: Path, settings: MetadataBackend) -> Database:
@@ -111,8 +111,8 @@ def find_original(folder: Path) -> Path | None:
     binding = _read(folder)
     if binding is None:
         return None
-    database = database_of(binding.metadata, folder, binding.id)
-    bound = (database.contents(writable=False).bound or {}) if database.exists else {}
+    database = build_database(binding.metadata, folder, binding.id)
+    bound = (database.read_contents(writable=False).bound or {}) if database.exists else {}
     origin = Path(bound.get("path", ""))
     if bound.get("host") != socket.gethostname() or not origin.is_absolute() or not is_run_root(origin):
         return None
@@ -129,12 +129,12 @@ def find_newer_backup(folder: Path, artifacts: Path) -> Path | None:
       folder: the run root.
       artifacts: its folder of artifacts.
     """
-    binding, newest = _read(folder), _newest_execution(artifacts)
+    binding, newest = _read(folder), _find_newest_execution(artifacts)
     for file in sorted(folder.glob(f"*{SQLITE_FILE}*"), reverse=True):
         if file.name == SQLITE_FILE or binding is None:
             continue
         try:
-            contents = SQLiteFile(file, binding.id).contents(writable=False)
+            contents = SQLiteFile(file, binding.id).read_contents(writable=False)
         except RunRootError:
             # A journal, or another file.
             continue
@@ -151,15 +151,15 @@ def _examine(
     *,
     writable: bool = True,
 ) -> tuple[MetadataBackend, Database, Contents]:
-    metadata = settings or (binding.metadata if binding else _recorded_backend(folder))
-    database = database_of(metadata, folder, binding.id if binding else None)
-    contents = database.contents(writable=writable)
+    metadata = settings or (binding.metadata if binding else _read_recorded_backend(folder))
+    database = build_database(metadata, folder, binding.id if binding else None)
+    contents = database.read_contents(writable=writable)
     _check(folder, artifacts, binding, database, contents)
     return metadata, database, contents
 
 
-def database_of(settings: MetadataBackend, folder: Path, id_: str | None) -> Database:
-    """Return the database that a config names, not asked yet; `id_` is that of the run root whose it shall be."""
+def build_database(settings: MetadataBackend, folder: Path, id_: str | None) -> Database:
+    """Return the database that a config names, without a connection; `id_` is the run root's."""
     match settings:
         case SQLite():
             return SQLiteFile(folder / SQLITE_FILE, id_)
@@ -178,12 +178,12 @@ def database_of(settings: MetadataBackend, folder: Path, id_: str | None) -> Dat
 def _check(folder: Path, artifacts: Path, binding: Binding | None, database: Database, contents: Contents) -> None:
     """Reject a database that is not the run root's, and a run root that is not the database's."""
     label, owner = database.label, (contents.bound or {}).get("id")
-    newest = _newest_execution(artifacts)
+    newest = _find_newest_execution(artifacts)
     if contents.is_empty and artifacts.is_dir() and any(artifacts.iterdir()):
         _reject_fresh(folder, binding, label)
-    if owner is not None and owner != (binding.id if binding else _owner_here(contents, folder)):
+    if owner is not None and owner != (binding.id if binding else _find_owner(contents, folder)):
         raise RunRootError(
-            f"{label}: belongs to the run root {place(contents.bound)}, not to {folder}; each run root needs a "
+            f"{label}: belongs to the run root {format_place(contents.bound)}, not to {folder}; each run root needs a "
             "database of its own: name another one, or that run root"
         )
     if owner is None and contents.last_execution:
@@ -199,7 +199,7 @@ def _check(folder: Path, artifacts: Path, binding: Binding | None, database: Dat
 
 
 def _reject_fresh(folder: Path, binding: Binding | None, label: str) -> None:
-    was = f"; it is bound to {database_of(binding.metadata, folder, None).label}" if binding else ""
+    was = f"; it is bound to {build_database(binding.metadata, folder, None).label}" if binding else ""
     raise RunRootError(
         f"{folder}: has artifacts but no {SQLITE_FILE}; a fresh database would overwrite them{was}. "
         "Restore it, or give --run-root another folder"
@@ -209,8 +209,8 @@ def _reject_fresh(folder: Path, binding: Binding | None, label: str) -> None:
     )
 
 
-def _owner_here(contents: Contents, folder: Path) -> str | None:
-    """Return the id of a database that is this run root's, though the file that says so was lost, or never written."""
+def _find_owner(contents: Contents, folder: Path) -> str | None:
+    """Return the id of a database that is this run root's, though the file that binds it was lost, or never written."""
     bound = contents.bound or {}
     return bound.get("id") if (bound.get("host"), bound.get("path")) == (socket.gethostname(), str(folder)) else None
 
@@ -239,7 +239,7 @@ def _reject_copy(folder: Path, bound: Mapping[str, str]) -> None:
     )
 
 
-def _newest_execution(artifacts: Path) -> int:
+def _find_newest_execution(artifacts: Path) -> int:
     """Return the highest id of an execution that has a folder; 0 where there is none."""
     names = (path.name for path in artifacts.glob("*/*/*") if not path.parent.name.startswith("."))
     return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
@@ -261,7 +261,7 @@ def _read(folder: Path) -> Binding | None:
         ) from error
 
 
-def _recorded_backend(folder: Path) -> MetadataBackend:
+def _read_recorded_backend(folder: Path) -> MetadataBackend:
     """Return the database of the newest record, for a folder without database.json."""
     for file in sorted((folder / _RECORDS).glob("*.json"), reverse=True):
         try:
@@ -270,7 +270,7 @@ def _recorded_backend(folder: Path) -> MetadataBackend:
             if record["kind"] == "local":
                 return _SETTINGS.validate_python(record["config"]["metadata"])
         except (OSError, ValueError, LookupError, TypeError):
-            # A damaged record; the one before says the same.
+            # A damaged record; the one before has the same.
             continue
     return SQLite()
 
@@ -286,7 +286,7 @@ def _write_context(database: Database, values: Mapping[str, str]) -> None:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     try:
-        store = database.store(writable=True)
+        store = database.open_store(writable=True)
         kind = store.put_context_type(mlmd.ContextType(name=BOUND))
         context: Any = store.get_context_by_type_and_name(BOUND, BOUND) or mlmd.Context(type_id=kind, name=BOUND)
         for name, value in values.items():
@@ -297,5 +297,5 @@ def _write_context(database: Database, values: Mapping[str, str]) -> None:
             f"{database.label}: another run root has taken it in this moment; name another one"
         ) from error
     except (errors.StatusError, RuntimeError) as error:
-        database.check_rights(database.contents())
+        database.check_rights(database.read_contents())
         raise RunRootError(f"{database.label}: {database.no_cause}: {str(error).splitlines()[0]}") from error

@@ -56,7 +56,7 @@ class _Server(Declaration):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_secrets(cls, data: Any) -> Any:
+    def _reject_secrets(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
         for key in data:
@@ -78,13 +78,13 @@ class _Server(Declaration):
         return data
 
     @model_validator(mode="after")
-    def _one_place(self) -> "_Server":
+    def _check_one_place(self) -> "_Server":
         if self.password_env is not None and self.password_file is not None:
             raise ValueError("password_env and password_file: give one of them")
         return self
 
-    def secret(self) -> str:
-        """Return the password, read where the config says it is; empty if it says nothing.
+    def read_secret(self) -> str:
+        """Return the password, read from the place in the config; empty if there is none.
 
         Raises:
           RunRootError: it is not there.

@@ -34,7 +34,7 @@ TABLES = (
     *("ContextProperty", "ParentContext", "Association", "Attribution", "Event", "EventPath", "MLMDEnv"),
 )
 
-# A question in SQL, answered by rows.
+# A query in SQL, which returns rows.
 Ask = Callable[[str], Sequence[Sequence[Any]]]
 
 
@@ -60,7 +60,7 @@ class Database(ABC):
       label: Name in every message; never with a password.
       bound_id: ID of the run root whose database it has to be; None if it is unknown.
       kind: Kind of database, for messages.
-      no_cause: Message for a database that answers and that ML Metadata cannot use all the same.
+      no_cause: Message for a database that can be reached, but not used by ML Metadata.
     """
 
     kind: str
@@ -70,29 +70,29 @@ class Database(ABC):
         self.label, self.bound_id = label, bound_id
 
     @abstractmethod
-    def session(self, *, writable: bool = False, patient: bool = False) -> AbstractContextManager[Ask]:
-        """Return a connection that questions are asked over.
+    def open_session(self, *, writable: bool = False, patient: bool = False) -> AbstractContextManager[Ask]:
+        """Return a connection for queries.
 
         Args:
           writable: for whoever holds the run root's lock.
-          patient: an answer may take minutes.
+          patient: a query may take minutes.
 
         Raises:
-          RunRootError: with the cause, now or when asked.
+          RunRootError: with the cause, now or at a query.
         """
 
     @abstractmethod
-    def connection(self, *, writable: bool) -> Any:
+    def build_connection(self, *, writable: bool) -> Any:
         """Return ML Metadata's ConnectionConfig; it holds the password, so it is neither printed nor kept."""
 
-    def store(self, *, writable: bool) -> Any:
-        """Return a MetadataStore; makes ML Metadata's tables where there are none, so `check` or `contents` goes
+    def open_store(self, *, writable: bool) -> Any:
+        """Return a MetadataStore; makes ML Metadata's tables where there are none, so `check` or `read_contents` goes
         first.
         """
-        # 0.35 s, which whoever asks nothing of it need not wait for.
+        # 0.35 s, only for those that need it.
         import ml_metadata
 
-        connection = self.connection(writable=writable)
+        connection = self.build_connection(writable=writable)
         if not writable:
             # Else a lost connection is tried again for half a minute.
             connection.retry_options.max_num_retries = 1
@@ -100,8 +100,8 @@ class Database(ABC):
         self.adapt(store)
         return store
 
-    def wait(self, say: Callable[[str], None]) -> None:  # noqa: B027
-        """Return once it can be written, where that is one process's alone at a time; `say` is told for whom it waits.
+    def wait(self, report: Callable[[str], None]) -> None:  # noqa: B027
+        """Return once it can be written, where one process at a time can write; `report` gets the holder's line.
 
         Raises:
           RunRootError: it is held for too long; with by whom.
@@ -111,15 +111,15 @@ class Database(ABC):
         """Fix a MetadataStore of this database where it differs from all others."""
 
     @abstractmethod
-    def table_names(self, ask: Ask) -> set[str]:
+    def read_table_names(self, ask: Ask) -> set[str]:
         """Return the names of all tables in lower case."""
 
     @abstractmethod
-    def damages(self, ask: Ask) -> Iterator[str]:
+    def find_damages(self, ask: Ask) -> Iterator[str]:
         """Yield the damages that a complete read finds."""
 
     @abstractmethod
-    def remedy(self, error: RunRootError) -> str:
+    def suggest_remedy(self, error: RunRootError) -> str:
         """Return the remedy of an error of this database, which starts with a command if there is one."""
 
     @property
@@ -136,27 +136,29 @@ class Database(ABC):
         Raises:
           RunRootError: It cannot be reached, is empty, foreign, newer, locked, damaged, or another run root's.
         """
-        with self.session() as ask:
-            contents = self._contents(ask)
+        with self.open_session() as ask:
+            contents = self._query_contents(ask)
             if contents.is_empty:
                 raise RunRootError(f"{self.label}: holds nothing, not even ML Metadata's tables")
             self._check_owner(contents)
         if whole:
-            with self.session(patient=True) as ask:
+            with self.open_session(patient=True) as ask:
                 self.check_damage(ask)
 
     def check_damage(self, ask: Ask) -> None:
         """Read all of it, and raise the first damage."""
-        for damage in self.damages(ask):
+        for damage in self.find_damages(ask):
             message = f"{self.label}: is damaged ({damage}); restore it from a backup"
             raise DatabaseError(message, DatabaseFault.DAMAGED)
 
     def _check_owner(self, contents: Contents) -> None:
         if self.bound_id is not None and (contents.bound or {}).get("id") != self.bound_id:
-            whose = f"it is that of {place(contents.bound)}" if contents.bound else "it is nobody's: a fresh one?"
+            whose = (
+                f"it is that of {format_place(contents.bound)}" if contents.bound else "it is nobody's: a fresh one?"
+            )
             raise RunRootError(f"{self.label}: is not the database that this run root is bound to; {whose}")
 
-    def contents(self, *, writable: bool = True) -> Contents:
+    def read_contents(self, *, writable: bool = True) -> Contents:
         """Return its contents, which may be empty.
 
         Args:
@@ -165,8 +167,8 @@ class Database(ABC):
         Raises:
           RunRootError: it cannot be reached, is foreign, newer, locked or damaged.
         """
-        with self.session(writable=writable) as ask:
-            return self._contents(ask)
+        with self.open_session(writable=writable) as ask:
+            return self._query_contents(ask)
 
     def check_rights(self, contents: Contents) -> None:
         """Check each right that a run needs; the run root's lock must be held.
@@ -174,16 +176,16 @@ class Database(ABC):
         Raises:
           RunRootError: one is missing, or somebody holds the database.
         """
-        with self.session(writable=True) as ask:
-            for question in self.rights(contents):
+        with self.open_session(writable=True) as ask:
+            for question in self.list_rights(contents):
                 ask(question)
 
-    def rights(self, contents: Contents) -> Sequence[str]:
+    def list_rights(self, contents: Contents) -> Sequence[str]:
         """Return a question for each right that a run needs."""
         return () if contents.is_empty else _RIGHTS
 
-    def _contents(self, ask: Ask) -> Contents:
-        names = self.table_names(ask)
+    def _query_contents(self, ask: Ask) -> Contents:
+        names = self.read_table_names(ask)
         if not names:
             return Contents(is_empty=True)
         if "mlmdenv" not in names:
@@ -211,15 +213,15 @@ class Database(ABC):
         return Contents(
             is_empty=False,
             last_execution=last[0] or 0,
-            bound={_text(name): _text(value) for name, value in bound} or None,
+            bound={_decode(name): _decode(value) for name, value in bound} or None,
         )
 
 
-def place(bound: dict[str, str] | None) -> str:
+def format_place(bound: dict[str, str] | None) -> str:
     """Return the place of a run root, for messages."""
     values = bound or {}
     return f"{values.get('path', '?')} on {values.get('host', '?')}"
 
 
-def _text(value: object) -> str:
+def _decode(value: object) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

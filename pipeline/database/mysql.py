@@ -1,4 +1,4 @@
-"""ML Metadata in MySQL or MariaDB. PyMySQL asks what ML Metadata's own client cannot tell: why not."""
+"""ML Metadata in MySQL or MariaDB. PyMySQL finds the cause of a failure, which ML Metadata's client does not report."""
 
 import ssl
 from collections.abc import Iterator
@@ -9,7 +9,13 @@ from cli.errors import RunRootError
 from pipeline.database.config import MySQL, Tls
 from pipeline.database.database import LOCKED, TABLES, Ask
 from pipeline.database.errors import DatabaseError, DatabaseFault
-from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, ServerDatabase, keep_out_of_logs, unreachable
+from pipeline.database.server import (
+    LOCK_SECONDS,
+    PATIENT_SECONDS,
+    ServerDatabase,
+    explain_unreachable,
+    keep_out_of_logs,
+)
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
 _NO_RIGHT = (1142, 1143, 1227, 1290, 1370, 1792, 1836)
@@ -36,7 +42,7 @@ class MySQLServer(ServerDatabase):
         return "127.0.0.1" if self._settings.host == "localhost" else self._settings.host
 
     @contextmanager
-    def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
+    def open_session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
         import pymysql
 
         settings = self._settings
@@ -49,17 +55,17 @@ class MySQLServer(ServerDatabase):
                     database=settings.database,
                     user=settings.user,
                     # As a text it would be sent in Latin-1, and ML Metadata sends UTF-8.
-                    password=settings.secret().encode(),
+                    password=settings.read_secret().encode(),
                     connect_timeout=settings.timeout_seconds,
                     read_timeout=seconds,
                     write_timeout=seconds,
                     autocommit=True,
-                    ssl=_context(settings.tls) if settings.tls else None,
+                    ssl=_create_context(settings.tls) if settings.tls else None,
                     ssl_disabled=settings.tls is None,
                     init_command=f"SET lock_wait_timeout = {LOCK_SECONDS}, innodb_lock_wait_timeout = {LOCK_SECONDS}",
                 )
             ) as connection:
-                yield lambda question: _rows(connection, question)
+                yield lambda question: _fetch_rows(connection, question)
         except pymysql.Error as error:
             raise DatabaseError(f"{self.label}: {self._explain(error)}", _find_fault(error.args[:1])) from error
 
@@ -68,14 +74,14 @@ class MySQLServer(ServerDatabase):
         settings = self._settings
         if code == _NO_CONNECTION:
             cause = getattr(error, "original_exception", None)
-            return unreachable(cause, settings.timeout_seconds) or str(text)
+            return explain_unreachable(cause, settings.timeout_seconds) or str(text)
         if code in (_LOST, _GONE):
             timed_out = TimeoutError() if "timed out" in str(text) else None
-            return unreachable(timed_out, settings.timeout_seconds) or _LOST_TEXT
+            return explain_unreachable(timed_out, settings.timeout_seconds) or _LOST_TEXT
         cause = _find_cause(code, settings)
         return f"{cause} ({text})" if cause else f"the server reported: {text or error}"
 
-    def connection(self, *, writable: bool) -> Any:
+    def build_connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
         keep_out_of_logs()
@@ -88,16 +94,16 @@ class MySQLServer(ServerDatabase):
             settings.database,
             settings.user,
         )
-        target.password, target.skip_db_creation = settings.secret(), True
+        target.password, target.skip_db_creation = settings.read_secret(), True
         if settings.tls is not None:
             target.ssl_options.ca = settings.tls.ca
             target.ssl_options.cert, target.ssl_options.key = settings.tls.cert or "", settings.tls.key or ""
         return connection
 
-    def table_names(self, ask: Ask) -> set[str]:
+    def read_table_names(self, ask: Ask) -> set[str]:
         return {name.lower() for (name,) in ask("SHOW TABLES")}
 
-    def damages(self, ask: Ask) -> Iterator[str]:
+    def find_damages(self, ask: Ask) -> Iterator[str]:
         for table, _, kind, text in ask(f"CHECK TABLE {', '.join(TABLES)}"):
             if (kind, text) != ("status", "OK") and kind not in ("note", "info"):
                 yield f"{table}: {text}"
@@ -116,7 +122,7 @@ def _find_cause(code: object, settings: MySQL) -> str:
     """Return what an error's number means, and what to do."""
     match code:
         case 1045 | 1698:
-            # The second for one who shall log in otherwise, and, by chance, for one who is not known.
+            # The second for one who shall log in otherwise, and, by chance, for an unknown one.
             tls = "" if settings.tls else ", or TLS is wanted (metadata.tls)"
             return f"user {settings.user} is not let in: the name or the password is wrong{tls}"
         case 1044:
@@ -144,13 +150,13 @@ def _find_fault(code: tuple[object, ...]) -> DatabaseFault:
             return DatabaseFault.OTHER
 
 
-def _rows(connection: Any, question: str) -> list[Any]:
+def _fetch_rows(connection: Any, question: str) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(question)
         return list(cursor.fetchall())
 
 
-def _context(tls: Tls) -> ssl.SSLContext:
+def _create_context(tls: Tls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca)
         if tls.cert is not None:

@@ -1,4 +1,4 @@
-"""ML Metadata in PostgreSQL. pg8000 asks what ML Metadata's own client cannot tell: why not."""
+"""ML Metadata in PostgreSQL. pg8000 finds the cause of a failure, which ML Metadata's client does not report."""
 
 import struct
 from collections.abc import Iterator
@@ -8,7 +8,13 @@ from typing import Any
 from pipeline.database.config import PostgreSQL
 from pipeline.database.database import LOCKED, TABLES, Ask
 from pipeline.database.errors import DatabaseError, DatabaseFault
-from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, ServerDatabase, keep_out_of_logs, unreachable
+from pipeline.database.server import (
+    LOCK_SECONDS,
+    PATIENT_SECONDS,
+    ServerDatabase,
+    explain_unreachable,
+    keep_out_of_logs,
+)
 
 
 class PostgreSQLServer(ServerDatabase):
@@ -21,7 +27,7 @@ class PostgreSQLServer(ServerDatabase):
         self._settings = settings
 
     @contextmanager
-    def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
+    def open_session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
         import pg8000.exceptions
         import pg8000.native
 
@@ -33,7 +39,7 @@ class PostgreSQLServer(ServerDatabase):
                     host=settings.host,
                     port=settings.port,
                     database=settings.database,
-                    password=settings.secret() or None,
+                    password=settings.read_secret() or None,
                     timeout=PATIENT_SECONDS if patient else settings.timeout_seconds,
                 )
             ) as connection:
@@ -48,11 +54,11 @@ class PostgreSQLServer(ServerDatabase):
         if fields is None:
             cause = error if isinstance(error, OSError) else error.__cause__
             lost = cause is None or isinstance(cause, ConnectionResetError | BrokenPipeError)
-            return _LOST_TEXT if lost else unreachable(cause, self._settings.timeout_seconds) or str(error)
+            return _LOST_TEXT if lost else explain_unreachable(cause, self._settings.timeout_seconds) or str(error)
         explanation, text = _find_cause(str(fields.get("C", "")), self._settings), fields.get("M", "")
         return f"{explanation} ({text})" if explanation else f"the server reported: {text}"
 
-    def connection(self, *, writable: bool) -> Any:
+    def build_connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
         keep_out_of_logs()
@@ -61,7 +67,7 @@ class PostgreSQLServer(ServerDatabase):
         target = connection.postgresql
         target.host, target.port, target.dbname = settings.host, str(settings.port), settings.database
         target.user, target.skip_db_creation = settings.user, True
-        secret = settings.secret()
+        secret = settings.read_secret()
         if secret:
             target.password = _quote(secret)
         return connection
@@ -78,11 +84,11 @@ class PostgreSQLServer(ServerDatabase):
 
         store._pywrap_cc_call = call
 
-    def table_names(self, ask: Ask) -> set[str]:
+    def read_table_names(self, ask: Ask) -> set[str]:
         return {name.lower() for (name,) in ask("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")}
 
-    def damages(self, ask: Ask) -> Iterator[str]:
-        # As texts, so that every column of every row is read; checksums are looked at where the server has them.
+    def find_damages(self, ask: Ask) -> Iterator[str]:
+        # As texts, so that every column of every row is read; checksums are checked if the server has them.
         for table in TABLES:
             ask(f"SELECT count(t::text) FROM {table} t")
         yield from ()

@@ -11,7 +11,7 @@ from pipeline.database.config import MySQL, PostgreSQL
 from pipeline.database.database import Contents, Database
 from pipeline.database.errors import DatabaseError, DatabaseFault
 
-# What a check asks is answered within this many seconds, or somebody holds the tables.
+# A check's query returns within this many seconds, or somebody holds the tables.
 LOCK_SECONDS = 2
 # While all of a database is read.
 PATIENT_SECONDS = 600.0
@@ -29,15 +29,15 @@ class ServerDatabase(Database):
     def exists(self) -> bool:
         return True
 
-    def rights(self, contents: Contents) -> Sequence[str]:
+    def list_rights(self, contents: Contents) -> Sequence[str]:
         # An empty one is about to get ML Metadata's tables.
         return (
             (f"CREATE TABLE {_PROBE} (id INT)", f"DROP TABLE {_PROBE}")
             if contents.is_empty
-            else super().rights(contents)
+            else super().list_rights(contents)
         )
 
-    def remedy(self, error: RunRootError) -> str:
+    def suggest_remedy(self, error: RunRootError) -> str:
         match error:
             case DatabaseError(fault=DatabaseFault.LOCKED):
                 return f"{self.sessions_command}    # who holds it; the data is not damaged"
@@ -52,7 +52,7 @@ class ServerDatabase(Database):
         """Shows who does what on the server."""
 
 
-def unreachable(error: BaseException | None, timeout_seconds: float) -> str | None:
+def explain_unreachable(error: BaseException | None, timeout_seconds: float) -> str | None:
     """Return why there is no connection; None where it is not the network."""
     match error:
         case ConnectionRefusedError():

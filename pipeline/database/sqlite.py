@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import RunRootError
-from cli.terminal import command, show_rights
+from cli.terminal import format_command, show_rights
 from pipeline.database.database import LOCKED, Ask, Contents, Database
 from pipeline.database.errors import DatabaseError, DatabaseFault
 from pipeline.run import locks
@@ -18,7 +18,7 @@ _UNFINISHED = "has an unfinished change of a process that was killed; the next r
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\0"
-# Whoever is about to run waits for another's change; whoever asks wants to know.
+# A run waits for another process's change; a reader gets its result at once.
 _WRITER_SECONDS, _READER_SECONDS = 5.0, 1.0
 
 
@@ -31,15 +31,15 @@ class SQLiteFile(Database):
         super().__init__(str(file), bound_id)
         self.file = file
 
-    def wait(self, say: Callable[[str], None]) -> None:
-        locks.wait(self.file, say)
+    def wait(self, report: Callable[[str], None]) -> None:
+        locks.wait(self.file, report)
 
     @property
     def exists(self) -> bool:
         return self.file.exists()
 
     @contextmanager
-    def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
+    def open_session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
         seconds = _WRITER_SECONDS if writable else _READER_SECONDS
         uri = f"{self.file.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
         try:
@@ -54,7 +54,7 @@ class SQLiteFile(Database):
         except sqlite3.Error as error:
             fault, cause = _find_cause(str(error), writable=writable)
             if fault is DatabaseFault.DAMAGED:
-                # Which of it: a writer cannot ask this before what a killed process left is taken back.
+                # The exact damage: a writer can check it only after the leftovers of a killed process are rolled back.
                 _check_head(self.file)
             raise DatabaseError(f"{self.file}: {cause}", fault) from error
         except FileNotFoundError as error:
@@ -63,19 +63,19 @@ class SQLiteFile(Database):
             fault = DatabaseFault.DENIED if isinstance(error, PermissionError) else DatabaseFault.OTHER
             raise DatabaseError(f"{self.file}: cannot be read: {error.strerror}", fault) from error
 
-    def contents(self, *, writable: bool = True) -> Contents:
-        return super().contents(writable=writable) if self.exists else Contents(is_empty=True)
+    def read_contents(self, *, writable: bool = True) -> Contents:
+        return super().read_contents(writable=writable) if self.exists else Contents(is_empty=True)
 
     def check_rights(self, contents: Contents) -> None:
         if self.exists:
             super().check_rights(contents)
-            with self.session(writable=True) as ask:
+            with self.open_session(writable=True) as ask:
                 self.check_damage(ask)
 
-    def rights(self, contents: Contents) -> Sequence[str]:
+    def list_rights(self, contents: Contents) -> Sequence[str]:
         return ("BEGIN IMMEDIATE", "ROLLBACK")
 
-    def connection(self, *, writable: bool) -> Any:
+    def build_connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
         connection = mlmd.ConnectionConfig()
@@ -84,19 +84,19 @@ class SQLiteFile(Database):
         connection.sqlite.connection_mode = mode.READWRITE_OPENCREATE if writable else mode.READONLY
         return connection
 
-    def table_names(self, ask: Ask) -> set[str]:
+    def read_table_names(self, ask: Ask) -> set[str]:
         return {name.lower() for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
-    def damages(self, ask: Ask) -> Iterator[str]:
+    def find_damages(self, ask: Ask) -> Iterator[str]:
         ((verdict,),) = ask("PRAGMA quick_check(1)")
         if verdict != "ok":
             yield verdict
 
-    def remedy(self, error: RunRootError) -> str:
+    def suggest_remedy(self, error: RunRootError) -> str:
         match error:
             case DatabaseError(fault=DatabaseFault.LOCKED):
                 pids = sorted(locks.find_holders(self.file) - {0})
-                holder = command("ps", "-fp", *pids) if pids else command("fuser", "-v", self.file)
+                holder = format_command("ps", "-fp", *pids) if pids else format_command("fuser", "-v", self.file)
                 return f"{holder}    # who holds it; the data is not damaged; kill it only if it hangs"
             case DatabaseError(fault=DatabaseFault.DENIED):
                 return show_rights(self.file)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from pipeline.init.exclusions import compute_usual_mean, separate_times
 from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import ColumnKind, has_unit, round_up
@@ -129,7 +129,7 @@ def _note_missing(column: Column, words: list[str]) -> tuple[str, ...]:
         return ()
     rows = pc.sum(pc.is_in(column.texts, pa.array(words))).as_py()
     return (
-        f"'{column.name}' is {' or '.join(map(repr, words))} in {count_text(rows, 'row')}: declared as missing "
+        f"'{column.name}' is {' or '.join(map(repr, words))} in {format_count(rows, 'row')}: declared as missing "
         f"(features.{column.name}.missing_values)",
     )
 
@@ -212,7 +212,9 @@ def _explain_no_format(times: Column) -> str | None:
         if not share:
             break
         fits = rest.match(time_format)
-        counts.append(f"{count_text(rest.rows[fits].sum(), 'row')} such as {rest.values[int(fits.argmax())].as_py()!r}")
+        counts.append(
+            f"{format_count(rest.rows[fits].sum(), 'row')} such as {rest.values[int(fits.argmax())].as_py()!r}"
+        )
         rest = rest.take(np.flatnonzero(~fits))
     if not counts:
         return f"{times.time_form.kind}, such as {times.values[0][0]!r}, in no format that `init` tries; {_DECLARE}"
@@ -250,7 +252,7 @@ def _recognize_real_list(column: Column) -> ColumnKind | str:
         return _declare_vector(column, length, ",")
     if not are_integers and len(values) > column.present // _MIN_ROWS_OF_ITEM and all(map(_is_number, values)):
         if rows := sum(count for items, count in lists if LIST_NULL in items):
-            return f"lists of numbers of which one is missing in {count_text(rows, 'row')}; a vector has all of them"
+            return f"lists of numbers of which one is missing in {format_count(rows, 'row')}; a vector has all of them"
         return f"lists of {_describe_lengths(lists)}; a vector has equally many in each row"
     delimiter = next((d for d in _DELIMITERS if not any(d in item for item in values)), None)
     if delimiter is None:
@@ -278,7 +280,7 @@ def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
         lengths[len(items)] += rows
     (first, first_rows), *others = lengths.most_common(_MAX_FORMATS_SHOWN)
     more = "".join(f" and of {length:,} in {rows:,}" for length, rows in others)
-    return f"{count_text(first, 'number')} in {count_text(first_rows, 'row')}{more}"
+    return f"{format_count(first, 'number')} in {format_count(first_rows, 'row')}{more}"
 
 
 def _recognize_written_vector(column: Column) -> ColumnKind | None:
@@ -299,7 +301,7 @@ def _declare_vector(column: Column, length: int, delimiter: str) -> ColumnKind:
     declared: dict[str, Any] = {"kind": "vector", "length": length, "delimiter": delimiter}
     if column.missing_share:
         declared["missing"] = "zeros"
-    return ColumnKind(declared, f"{count_text(length, 'number')} in each row")
+    return ColumnKind(declared, f"{format_count(length, 'number')} in each row")
 
 
 def _recognize_delimited_list(column: Column) -> ColumnKind | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.errors import ConfigError
-from cli.terminal import clean, command, refusals, runner, say
+from cli.terminal import clean, exit_on_error, format_command, get_runner, print_message
 
 if TYPE_CHECKING:
     from pipeline.init.starter import Starter
@@ -121,7 +121,7 @@ def init(as_json: bool, **flags: Any) -> None:
       python -m pipeline init data/orders.csv --label returned --time ordered_on
       python -m pipeline init data/visits.csv --label readmitted --group patient_id
     """
-    with refusals(as_json=as_json, interrupted="interrupted; no file was written"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; no file was written"):
         _write_files(as_json=as_json, **flags)
 
 
@@ -174,7 +174,7 @@ def _write_files(
             name=name,
             config_folder=output.parent,
             schema_path=schema_file,
-            progress=ProgressLines(lambda line: say(line, "notice")),
+            progress=ProgressLines(lambda line: print_message(line, "notice")),
         )
     _write_together({output: started.config, schema_file: started.schema})
     if as_json:
@@ -248,7 +248,7 @@ def _format_lines(started: "Starter", output: Path, schema_file: Path, *, verbos
         yield f"note: {note}"
     if len(notes) > len(first_notes):
         yield f"{len(notes) - len(first_notes)} more notes: in {output}, or print all with --verbose"
-    yield f"next: {command(*_build_next_command(output))}"
+    yield f"next: {format_command(*_build_next_command(output))}"
 
 
 def _describe_share(share: float) -> str:
@@ -256,7 +256,7 @@ def _describe_share(share: float) -> str:
 
 
 def _build_next_command(output: Path) -> Sequence[str]:
-    return [*runner("local_runner.py"), "--config", str(output)]
+    return [*get_runner("local_runner.py"), "--config", str(output)]
 
 
 def _build_document(started: "Starter", output: Path, schema_file: Path) -> dict[str, Any]:

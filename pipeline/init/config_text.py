@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from cli.counts import count_text
+from cli.counts import format_count
 from pipeline.init.decision import Decision
 from schemas.metrics import choose_bound
 
@@ -23,7 +23,7 @@ def format_config(decision: Decision) -> Iterator[str]:
     source, table = decision.source, decision.table
     path = source.base / source.train
     yield f"# {decision.name}: predicts {decision.label_column.name!r}. Written by `python -m pipeline init`; it runs."
-    yield f"# It read {'all ' if table.complete else ''}{count_text(table.rows, 'row')} of {_join_lines(path.name)}."
+    yield f"# It read {'all ' if table.complete else ''}{format_count(table.rows, 'row')} of {_join_lines(path.name)}."
     yield "# Every key is explained in docs/config.md. Paths are relative to this file's folder."
     notes = decision.notes.texts
     if len(notes) <= _MAX_NOTES_AT_TOP:
@@ -49,7 +49,7 @@ def format_config(decision: Decision) -> Iterator[str]:
     yield from _format_model(decision)
     yield from _format_evaluation(decision)
     if len(decision.features) >= _MANY_FEATURES:
-        reason = f"a row of {count_text(len(decision.features), 'feature')} takes longer"
+        reason = f"a row of {format_count(len(decision.features), 'feature')} takes longer"
         yield f"infra_validation: {{max_latency_ms: {_MAX_LATENCY_MS}}} # {reason}"
         yield ""
     yield "push:"

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cli.counts import count_text
+from cli.counts import format_count
 from pipeline.profile.columns import Column
 from schemas.tables.values import MAX_FLOAT32
 
@@ -200,7 +200,7 @@ def compute_usual_mean(counts: pa.Array) -> float:
 
 
 def _explain_unique_id(column: Column) -> str:
-    return f"id: {column.distinct:,} different values in {count_text(column.present, 'row')}"
+    return f"id: {column.distinct:,} different values in {format_count(column.present, 'row')}"
 
 
 def _shorten(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from pipeline.init.places import Places
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions, ReadOptions
@@ -43,7 +43,7 @@ class Faults:
 
     def describe(self, places: Places) -> str:
         """Return how many rows do not fit, and where and why the first one does not."""
-        rows = count_text(self.count, "row", "do")
+        rows = format_count(self.count, "row", "do")
         return f"{rows} not fit, as in {places.describe(self.first)}: {self.fault.reason}"
 
     @property

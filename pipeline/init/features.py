@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError
 from components.config import DATE, LEAK
 from pipeline.init.column_kinds import recognize
@@ -257,7 +257,7 @@ def _choose_feature(
         reason += f"; kept by --keep{f' ({excluded})' if excluded else ''}"
     if column.name in table.mixed:
         count, text = table.mixed[column.name]
-        reason += f"; {count_text(count, 'row', 'have')} a text such as {text!r}, see max_bad_rows"
+        reason += f"; {format_count(count, 'row', 'have')} a text such as {text!r}, see max_bad_rows"
     reason += f"; explains {explained:.1%} of the label"
     if explained > SUSPECT:
         reason += ", is it known beforehand?"
@@ -338,14 +338,14 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
         notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {names}; write them without the unit")
     durations = [f.column for f in chosen.features if f.declared["kind"] in _OF_STRINGS and is_duration(f.column)]
     if durations:
-        examples = [f"{_quote(c.name)} ({c.values[0][0]!r}, {count_text(c.present, 'row')})" for c in durations]
+        examples = [f"{_quote(c.name)} ({c.values[0][0]!r}, {format_count(c.present, 'row')})" for c in durations]
         notes.add(
             Rank.COLUMN, f"durations are read as strings: {_join_first(examples)}; write them as a number of minutes"
         )
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
-        names = _join_first([f"{_quote(f.column.name)} ({count_text(f.column.distinct, 'value')})" for f in ids])
+        names = _join_first([f"{_quote(f.column.name)} ({format_count(f.column.distinct, 'value')})" for f in ids])
         group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
         notes.add(
             Rank.CHOICE,

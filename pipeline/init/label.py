@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES, judge_order
 from pipeline.init.notes import Notes, Rank
@@ -90,7 +90,7 @@ def choose_label(
         missing = column.rows - column.present
         notes.add(
             Rank.ROWS,
-            f"label '{column.name}': {count_text(missing, 'row', 'have')} none and are left out (drop_missing)",
+            f"label '{column.name}': {format_count(missing, 'row', 'have')} none and are left out (drop_missing)",
         )
     written = column
     column = _merge_spellings(column, notes)
@@ -143,7 +143,7 @@ def _judge_kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> 
         if column.distinct > MAX_NUMBERED_CLASSES:
             return "regression", f"{column.distinct:,} whole numbers"
         if _has_rare_codes(column):
-            codes = ", ".join(f"{value} ({count_text(rows, 'row')})" for value, rows in column.values[2:])
+            codes = ", ".join(f"{value} ({format_count(rows, 'row')})" for value, rows in column.values[2:])
             notes.add(Rank.LABEL, f"label '{column.name}': too rare to learn, left out: {codes}")
             return "multiclass", ""
         if column.values[0][1] < _RARE_CLASS and column.distinct > _FEW_NUMBERS:
@@ -176,7 +176,7 @@ def _without_code(column: Column, notes: Notes) -> tuple[Column, float | None]:
         return column, None
     notes.add(
         Rank.LABEL,
-        f"label '{column.name}': {code} in {count_text(rows, 'row')} stands for a missing label: these rows are left "
+        f"label '{column.name}': {code} in {format_count(rows, 'row')} stands for a missing label: these rows are left "
         "out; if it is a class, add --kind multiclass",
     )
     return Column(column.name, as_missing(column.texts, (code,))), float(code)
@@ -200,7 +200,7 @@ def _explain_too_many(column: Column) -> str:
     mean = float(pc.mean(pc.utf8_length(column.texts)).as_py())
     if column.distinct > 0.9 * column.present:
         what = "free text" if mean > _LONG_CHARS else "different strings"
-        return f"holds {what}, {column.distinct:,} in {count_text(column.present, 'row')}; {expected}"
+        return f"holds {what}, {column.distinct:,} in {format_count(column.present, 'row')}; {expected}"
     return f"{column.distinct:,} different strings; {expected}"
 
 
@@ -221,13 +221,13 @@ def _check_kind(column: Column, kind: str) -> None:
     more = ", ..." if column.distinct > _MAX_SHOWN else ""
     if kind == "binary" and column.distinct != 2:
         other = "multiclass or regression" if column.is_number else "multiclass"
-        values = f"{count_text(column.distinct, 'value')} ({examples}{more})"
+        values = f"{format_count(column.distinct, 'value')} ({examples}{more})"
         raise ConfigError(f"{where} has {values}; expected two. Use --kind {other}")
     if kind == "multiclass" and column.distinct == 2:
         raise ConfigError(f"{where} has two values ({examples}); expected three or more. Use --kind binary")
     if kind == "multiclass" and column.distinct > _MAX_CLASSES:
         raise ConfigError(
-            f"{where} has {count_text(column.distinct, 'value')} ({examples}{more}); expected at most {_MAX_CLASSES}"
+            f"{where} has {format_count(column.distinct, 'value')} ({examples}{more}); expected at most {_MAX_CLASSES}"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cli.counts import count_text
+from cli.counts import format_count
 from pipeline.init.exclusions import is_id_name
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.notes import Notes, Rank
@@ -138,7 +138,7 @@ def _guess_missing_strings(column: Column, markers: Sequence[str], notes: Notes)
         count = f"{len(rest):,} different strings" if len(rest) > 1 else "a string"
         notes.add(
             Rank.MISSING,
-            f"'{column.name}' holds numbers and in {count_text(_count_rows(column, rest), 'row')} {count} such as "
+            f"'{column.name}' holds numbers and in {format_count(_count_rows(column, rest), 'row')} {count} such as "
             f"{examples}: "
             "not read as a number; correct these rows, or name what stands for a missing value with --missing-value",
         )
@@ -181,7 +181,7 @@ def _note_column_markers(columns: Mapping[str, Column], of_columns: Mapping[str,
         rows = _count_rows(columns[name], markers)
         notes.add(
             Rank.MISSING,
-            f"'{name}' holds {marks} in {count_text(rows, 'row')}: declared as missing "
+            f"'{name}' holds {marks} in {format_count(rows, 'row')}: declared as missing "
             f"(features.{name}.missing_values)",
         )
 
@@ -237,7 +237,7 @@ def _note_fills(fills: Sequence[_Fill], notes: Notes) -> None:
         of_value.setdefault((fill.value, fill.is_certain), []).append(fill)
     for (value, is_certain), alike in of_value.items():
         first = alike[0]
-        where = f"'{first.name}' is {value:g} in {count_text(first.rows, 'row')} and {first.others} in the others"
+        where = f"'{first.name}' is {value:g} in {format_count(first.rows, 'row')} and {first.others} in the others"
         if len(alike) > 1:
             more = ", ".join(f"'{fill.name}'" for fill in alike[1:_MAX_SHOWN])
             rest = f" and {len(alike) - _MAX_SHOWN:,} more" if len(alike) > _MAX_SHOWN else ""
@@ -276,7 +276,7 @@ def _find_label_strings(
     markers = [marker for marker in _find_markers(column) if marker not in requested]
     markers += [] if column.is_number else _guess_missing_strings(column, [*markers, *requested], notes)
     if column.not_numbers and markers and _is_numbers_but(column, markers):
-        marks = f"{' or '.join(map(repr, markers))} in {count_text(_count_rows(column, markers), 'row')}"
+        marks = f"{' or '.join(map(repr, markers))} in {format_count(_count_rows(column, markers), 'row')}"
         notes.add(Rank.LABEL, f"label '{column.name}': {marks} among numbers stands for a missing label")
         return markers
     missing = []
@@ -285,10 +285,10 @@ def _find_label_strings(
         is_class = marker.strip().lower() in _POSSIBLE_CLASSES
         if is_class and (marker not in among_numbers or _is_like_others(column, marker)):
             remedy = f"if it stands for a missing label, add --missing-value {marker}"
-            text = f"'{marker}' in {count_text(rows, 'row')} is a class; {remedy}"
+            text = f"'{marker}' in {format_count(rows, 'row')} is a class; {remedy}"
         else:
             missing.append(marker)
-            text = f"'{marker}' in {count_text(rows, 'row')} stands for a missing label: these rows are left out"
+            text = f"'{marker}' in {format_count(rows, 'row')} stands for a missing label: these rows are left out"
         notes.add(Rank.LABEL, f"label '{column.name}': {text}")
     return missing
 

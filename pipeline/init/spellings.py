@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cli.counts import count_text
+from cli.counts import format_count
 from pipeline.init.notes import Notes, Rank
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, to_plain_numbers
 
@@ -56,7 +56,7 @@ def _note_percent(name: str, strings: pa.Array, format: NumberFormat, notes: Not
     value = to_plain_numbers(pa.array([with_sign.strip()]), format).cast(pa.float64())[0].as_py()
     notes.add(
         Rank.ROWS,
-        f"'{name}' has a percent sign in {count_text(len(signed), 'row')} and none in "
+        f"'{name}' has a percent sign in {format_count(len(signed), 'row')} and none in "
         f"{len(numbers) - numbers.null_count:,}: "
         f"{with_sign!r} is read as {value:g}, and {without!r} as it is; write them in "
         "one way, or leave it out (--drop)",
@@ -103,7 +103,7 @@ def explain_mixed(strings: pa.Array, format: NumberFormat) -> str:
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:
             example = others.filter(fits)[0].as_py()
             usual = values.filter(is_number)[0].as_py()
-            return f"has {count_text(numbers, 'number')} such as {usual!r} and {count:,} {way} such as {example!r}"
+            return f"has {format_count(numbers, 'number')} such as {usual!r} and {count:,} {way} such as {example!r}"
     return ""
 
 
@@ -116,7 +116,7 @@ def describe_booleans(values: Sequence[tuple[str, int]]) -> str:
     words = {value.strip().casefold() for value, _ in values}
     if len(words) < 3 or not words <= _YES | _NO or words <= _YES or words <= _NO:
         return ""
-    return ", ".join(f"{value!r} in {count_text(rows, 'row')}" for value, rows in values)
+    return ", ".join(f"{value!r} in {format_count(rows, 'row')}" for value, rows in values)
 
 
 def _are_numbers(values: pa.Array, format: NumberFormat) -> pa.Array:

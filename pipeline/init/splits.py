@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError
 from components.example_gen.shares import assign_shares, compute_nominal_bounds
 from pipeline.init.notes import Notes, Rank
@@ -134,7 +134,7 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
         empty = [name for name, rows in shares.items() if not rows.any()]
         if empty:
             raise ConfigError(
-                f"--group {column.name}: of its {count_text(column.distinct, 'value')} none falls into "
+                f"--group {column.name}: of its {format_count(column.distinct, 'value')} none falls into "
                 f"{' and '.join(empty)}; expected a column with more values"
             )
         return
@@ -143,7 +143,7 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
     if both:
         by = f"--time {requests.time}" if requests.time else "--test"
         raise ConfigError(
-            f"--group {column.name}: {both:,} of {count_text(len(values[0]), 'value')} of test are in train too, by "
+            f"--group {column.name}: {both:,} of {format_count(len(values[0]), 'value')} of test are in train too, by "
             f"{by}; leave out --group or {by.split()[0]}"
         )
 
@@ -180,8 +180,8 @@ def _split_by_time(column: Column, notes: Notes) -> SplitPlan:
     if without:
         notes.add(
             Rank.ROWS,
-            f"'{column.name}' has no value in {count_text(without, 'row')} ({without / column.rows:.1%}): all of them "
-            "are in train",
+            f"'{column.name}' has no value in {format_count(without, 'row')} ({without / column.rows:.1%}): all of "
+            "them are in train",
         )
     times = _read_times(column, where, notes)
     if len(times.values) < 2:

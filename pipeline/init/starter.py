@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import DataError
 from components.config import Evaluation
 from pipeline.init.config_text import format_config
@@ -114,7 +114,7 @@ def decide(
     _note_label_counts(columns[requests.label], label, plan, notes)
     labels = build_target(columns[requests.label], label.classes)
     columns, ignored = _select_usable(columns, plan, requests, notes)
-    progress.report_step(f"choosing the kinds of {count_text(len(columns), 'column')}")
+    progress.report_step(f"choosing the kinds of {format_count(len(columns), 'column')}")
     chosen = choose_columns(columns, labels, table, places, requests, notes)
     shared = mark_shared_ids({feature.column.name: feature for feature in chosen.features})
     features = [_with_missing_values(feature, table) for feature in shared.values()]
@@ -149,7 +149,8 @@ def decide(
     if not table.complete:
         notes.add(
             Rank.ROWS,
-            f"only {count_text(table.rows, 'row', 'were')} read, the first of each file; others may hold other values",
+            f"only {format_count(table.rows, 'row', 'were')} read, the first of each file; others may hold other "
+            "values",
         )
     return decision
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, are_missing_words, find_missing, is_missing_number
@@ -86,7 +86,7 @@ def read_table(source: TableSource, requests: Requests, notes: Notes, progress: 
     parts = _read_parts(source, requests, progress)
     counts = [part.row_count for part in parts]
     strings = _take_strings(parts)
-    progress.report_step(f"looking for missing values in {count_text(len(strings), 'column')}")
+    progress.report_step(f"looking for missing values in {format_count(len(strings), 'column')}")
     number_format, mixed_formats = find_number_format(strings, _is_comma_decimal(source))
     columns = {
         name: Column(name, texts if number_format.is_plain else _to_plain(name, texts, number_format, requests))
@@ -310,7 +310,7 @@ def _read_files(
             part.numbered.append((reader, texts.rows[: batch.num_rows]))
             rows += batch.num_rows
             progress.report_step(
-                f"read {count_text(rows, 'row')} of {source.base / pattern}, file {number + 1} of {len(files)}"
+                f"read {format_count(rows, 'row')} of {source.base / pattern}, file {number + 1} of {len(files)}"
             )
             if batch.num_rows < texts.columns.num_rows:
                 part.is_complete = False
@@ -387,7 +387,7 @@ def _note_ragged(parts: Sequence[_Part], notes: Notes) -> None:
         place = reader.find_places([first.row])[first.row]
         notes.add(
             Rank.ROWS,
-            f"{count_text(len(ragged), 'row', 'have')} a wrong number of fields, first {place}: {first.reason}",
+            f"{format_count(len(ragged), 'row', 'have')} a wrong number of fields, first {place}: {first.reason}",
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cli.counts import count_text
+from cli.counts import format_count
 from components.config import ChangeThreshold, Evaluation, Threshold
 from pipeline.outcomes.live_metrics import LiveMetrics, LiveSettings, Window, find_activities, measure_outcomes
 from schemas.bootstrap import Interval, find_change
@@ -57,7 +57,7 @@ class QualityDrop:
         metric = METRICS[self.metric]
         where = "" if self.slice == OVERALL else f" on {self.slice}"
         ends = ", ".join(metric.format(end) for end in self.interval)
-        rows = count_text(self.rows, "row")
+        rows = format_count(self.rows, "row")
         return f"live {metric.describe(self.value)} [{ends}]{where}, {rows}; expected {self.expected}"
 
 

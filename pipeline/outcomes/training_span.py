@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.data import Data, FileSplit
@@ -269,7 +269,7 @@ class _JoinedRows:
             weights = batch.column(WEIGHT)
             if weights.null_count:
                 raise DataError(
-                    f"{self._path}: {count_text(weights.null_count, 'label', 'have')} no weight, and "
+                    f"{self._path}: {format_count(weights.null_count, 'label', 'have')} no weight, and "
                     f"data.weight_column '{self._weight}' needs one for each row; join a file that has them"
                 )
             columns[self._weight] = weights

@@ -12,7 +12,7 @@ import click
 
 from cli.errors import ConfigError, RunRootError
 from cli.strict_json import to_json
-from cli.terminal import refusals
+from cli.terminal import exit_on_error
 
 if TYPE_CHECKING:
     from pipeline.config.pipeline_config import PipelineConfig
@@ -61,16 +61,16 @@ def retrain(
     # As local_runner.py does: it is read when Arrow is loaded.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from pipeline.config import pipeline_config
-    from pipeline.run.run_root import RunRoot, default_run_root
+    from pipeline.run.run_root import RunRoot, get_default_run_root
 
-    with refusals(as_json=as_json):
+    with exit_on_error(as_json=as_json):
         shared = pipeline_config.read_vertex_settings(vertex_file) if on_vertex and vertex_file else []
         config = pipeline_config.load(config_file, [*shared, *settings])
         if config.retrain is None:
             raise ConfigError(
                 f"{config_file}: retrain: missing; name at least one condition there, such as new_span: true"
             )
-        root = RunRoot((run_root or default_run_root(config.name)).absolute())
+        root = RunRoot((run_root or get_default_run_root(config.name)).absolute())
         flags = ["--config", os.path.abspath(config_file), *(part for s in settings for part in ("--set", s))]
         try:
             with _hold_decision(root), config.name_file_in_errors():
@@ -169,11 +169,11 @@ def _build_document(decision: "RetrainDecision") -> dict[str, Any]:
 
 def _describe_run(root: "RunRoot", attempt: Any) -> dict[str, Any]:
     """Return the ID of the run or job that was started."""
-    from pipeline.run.records import newest_records
+    from pipeline.run.records import read_newest_records
 
     if attempt.job_id:
         return {"job_id": attempt.job_id}
-    record = next(newest_records(root), None)
+    record = next(read_newest_records(root), None)
     is_own = record is not None and record.started >= attempt.started
     return {"run_id": record.run_id if record is not None and is_own else None}
 
@@ -193,7 +193,7 @@ def _submit(config: "PipelineConfig", decision: "RetrainDecision", attempt: Any,
     """Submit the job; its end is read by the next command."""
     from pipeline.vertex import commands, jobs
 
-    attempt.job_id = jobs.new_job_id(config.name)
+    attempt.job_id = jobs.generate_job_id(config.name)
     names = [condition.name for condition in decision.conditions if condition.holds]
     return commands.submit_for_reason(config, attempt.job_id, names, prints=not as_json)
 

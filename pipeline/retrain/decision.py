@@ -11,7 +11,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.retrain.attempts import Attempt, compute_wait, count_failures
 from pipeline.retrain.conditions import Champion, Condition, judge_conditions
 from pipeline.run.causes import find_blamed_node
-from pipeline.run.records import RunRecord, hash_data, newest_records
+from pipeline.run.records import RunRecord, hash_data, read_newest_records
 from pipeline.run.run_root import RunRoot
 from schemas.tables.content_hash import Memory
 from serving.registry.data_time import format_age, read_data_time
@@ -75,7 +75,7 @@ def decide(
         return RetrainDecision(conditions)
     if root.is_locked:
         return RetrainDecision(conditions, f"a run is active in {root.path}")
-    records = [*islice(newest_records(root), _MAX_READ_RECORDS)]
+    records = [*islice(read_newest_records(root), _MAX_READ_RECORDS)]
     obstacle = _describe_wait(config, records, attempts, now)
     if obstacle:
         return RetrainDecision(conditions, obstacle)
@@ -87,7 +87,7 @@ def decide(
 
 
 def _read_champion(registry: ModelRegistry) -> Champion | None:
-    version = registry.serving().champion
+    version = registry.read_serving().champion
     return None if version is None else Champion(version, read_data_time(registry, version))
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.run_root import RunRoot
@@ -59,11 +59,18 @@ def judge_live_quality(config: PipelineConfig, root: RunRoot, log: Path | None, 
     if drops:
         return True, _join_texts([f"version {version}", *drops])
     joined = document["counts"]["joined"]
-    return False, f"version {version} is not significantly worse; {count_text(joined, 'prediction', 'have')} a label"
+    return False, f"version {version} is not significantly worse; {format_count(joined, 'prediction', 'have')} a label"
 
 
 def _run_oncall(config: PipelineConfig, root: RunRoot, log: Path | None, name: str, *arguments: str) -> dict[str, Any]:
-    place = ["--run-root", str(root.path), "--registry", str(root.registry(config)), "--model", config.push.model_name]
+    place = [
+        "--run-root",
+        str(root.path),
+        "--registry",
+        str(root.locate_registry(config)),
+        "--model",
+        config.push.model_name,
+    ]
     command = [sys.executable, "-m", "oncall", name, *arguments, "--log", str(log), *place, "--json"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     try:

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from cli.errors import PushError, RunRootError
-from cli.terminal import RUNNER_SCRIPTS, command, runner
+from cli.terminal import RUNNER_SCRIPTS, format_command, get_runner
 from pipeline.run.causes import find_failed_node
-from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, RunState, command_line
+from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, RunState, format_command_line
 from pipeline.run.rejections import Rejection
 from serving.registry.local.errors import RegistryFileError
 
@@ -18,7 +18,7 @@ _ONCALL = ("python", "-m", "oncall")
 _LOCKED = re.compile(r"database is locked|subset of tables in MLMD", re.IGNORECASE)
 
 
-def ask(name: str, *arguments: object, here: str, note: str = "") -> str:
+def suggest_oncall(name: str, *arguments: object, here: str, note: str = "") -> str:
     """Return a command of `python -m oncall`, complete and quoted for the shell.
 
     Args:
@@ -27,7 +27,7 @@ def ask(name: str, *arguments: object, here: str, note: str = "") -> str:
       here: Flags that name the run root, or the project on Vertex AI, quoted, with a space before each.
       note: Comment behind it.
     """
-    line = command(*_ONCALL, name, *arguments) + here
+    line = format_command(*_ONCALL, name, *arguments) + here
     return f"{line}    # {note}" if note else line
 
 
@@ -44,26 +44,31 @@ def suggest_commands(
       last_good: Last run before it that succeeded.
       run_root: Folder of the run; not used for Vertex AI.
     """
-    resume = _add_note(again(record, here), "finished nodes are reused from the cache")
+    resume = _add_note(suggest_resume(record, here), "finished nodes are reused from the cache")
     match state:
         case RunState.RUNNING if record.kind is Kind.VERTEX:
-            return [command(*runner("vertex_runner.py"), "status", record.run_id) + _project_flags(here)]
+            return [
+                format_command(*get_runner("vertex_runner.py"), "status", record.run_id) + _select_project_flags(here)
+            ]
         case RunState.RUNNING:
-            return [_follow(record, here)]
+            return [_suggest_follow(record, here)]
         case RunState.SUCCEEDED | RunState.CACHED if record.kind is Kind.REHEARSAL:
             flags = record.config_flags
             note = "what a push would do on Vertex AI"
-            return [command(*runner("vertex_runner.py"), "submit", "--dry-run", *flags, note=note)]
+            return [format_command(*get_runner("vertex_runner.py"), "submit", "--dry-run", *flags, note=note)]
         case RunState.SUCCEEDED | RunState.CACHED:
-            return [ask("check", here=here, note="whether what it pushed serves")]
+            return [suggest_oncall("check", here=here, note="whether what it pushed serves")]
         case RunState.ABORTED | RunState.INCOMPLETE:
             return [resume]
         case RunState.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
         case _ if record.kind is Kind.REHEARSAL:
-            return [*_log(record, here), _add_note(again(record, here), "once the cause is fixed")]
+            return [*_suggest_log(record, here), _add_note(suggest_resume(record, here), "once the cause is fixed")]
         case _:
-            is_local, fixed = record.kind is Kind.LOCAL, _add_note(again(record, here), "once the cause is fixed")
+            is_local, fixed = (
+                record.kind is Kind.LOCAL,
+                _add_note(suggest_resume(record, here), "once the cause is fixed"),
+            )
             by_error = _suggest_by_error(error, here, resume) if is_local else _suggest_by_image(error, fixed)
             lines = [*by_error, *_suggest_by_exit_code(record, here, last_good, run_root)]
             return list(dict.fromkeys(lines))[:3]
@@ -73,34 +78,34 @@ def suggest_after_rejection(rejection: Rejection, here: str) -> list[str]:
     """Return the commands for a run that was not started, by its exit code; none if the error is enough."""
     match rejection.exit_code:
         case PushError.exit_code if rejection.error == RegistryFileError.__name__:
-            return [ask_doctor(here)]
+            return [suggest_doctor(here)]
         case PushError.exit_code:
-            return [ask("serving", here=here, note="which versions are taken")]
+            return [suggest_oncall("serving", here=here, note="which versions are taken")]
         case RunRootError.exit_code:
-            return [ask_doctor(here)]
+            return [suggest_doctor(here)]
         case _ if Path(rejection.command[0]).name in ("local_runner.py", RUNNER_SCRIPTS["local_runner.py"]):
             typed = [part for part in rejection.command if part != "--quiet"]
-            line = command_line([*typed, "--dry-run"], rejection.folder)
+            line = format_command_line([*typed, "--dry-run"], rejection.folder)
             return [f"{line}    # once it is fixed: checks it, and starts nothing"]
         case _:
             return []
 
 
-def ask_doctor(here: str) -> str:
+def suggest_doctor(here: str) -> str:
     """Return the command for a run root that cannot be used."""
-    return ask("doctor", here=here, note="what is wrong with it, and what to do")
+    return suggest_oncall("doctor", here=here, note="what is wrong with it, and what to do")
 
 
-def again(record: RunRecord, here: str) -> str:
+def suggest_resume(record: RunRecord, here: str) -> str:
     """Return the command that continues with a run."""
     match record.kind:
         case Kind.LOCAL:
-            return ask("resume", record.run_id, here=here)
+            return suggest_oncall("resume", record.run_id, here=here)
         case Kind.REHEARSAL:
             return record.command_line
         case Kind.VERTEX:
-            # A job does not know the file of its config.
-            line = command(*runner("vertex_runner.py"), "submit", "--wait") + _project_flags(here)
+            # A job does not have the file of its config.
+            line = format_command(*get_runner("vertex_runner.py"), "submit", "--wait") + _select_project_flags(here)
             return f"{line}    # add its --config unless that is {DEFAULT_CONFIG}"
 
 
@@ -108,35 +113,40 @@ def _add_note(line: str, note: str) -> str:
     return f"{line}; {note}" if "    # " in line else f"{line}    # {note}"
 
 
-def _project_flags(here: str) -> str:
+def _select_project_flags(here: str) -> str:
     """Return the flags that vertex_runner.py has too: its config names the pipeline."""
     return here.partition(" --pipeline ")[0]
 
 
-def _follow(record: RunRecord, here: str) -> str:
+def _suggest_follow(record: RunRecord, here: str) -> str:
     """Return the command that shows how a run continues."""
-    log = record.log_of(record.running_node)
+    log = record.find_log(record.running_node)
     if record.kind is Kind.REHEARSAL and log:
-        return command("tail", "-f", log)
-    return ask("log", record.run_id, "--follow", here=here) if log else command("ps", "-p", record.pid)
+        return format_command("tail", "-f", log)
+    return (
+        suggest_oncall("log", record.run_id, "--follow", here=here) if log else format_command("ps", "-p", record.pid)
+    )
 
 
-def _log(record: RunRecord, here: str) -> list[str]:
+def _suggest_log(record: RunRecord, here: str) -> list[str]:
     """Return the command that shows all that the failed node wrote."""
-    log = record.log_of(find_failed_node(record))
+    log = record.find_log(find_failed_node(record))
     if log is None:
         return []
-    commands = {Kind.LOCAL: ask("log", record.run_id, here=here), Kind.REHEARSAL: command("less", "+G", log)}
+    commands = {
+        Kind.LOCAL: suggest_oncall("log", record.run_id, here=here),
+        Kind.REHEARSAL: format_command("less", "+G", log),
+    }
     return [f"{commands.get(record.kind, log)}    # the whole story"]
 
 
 def _suggest_by_error(error: str, here: str, resume: str) -> list[str]:
     if _NO_SPACE.search(error):
-        return [ask("doctor", here=here, note="what fills the disk, and what frees most"), resume]
+        return [suggest_oncall("doctor", here=here, note="what fills the disk, and what frees most"), resume]
     if _NO_MEMORY.search(error):
         return ["free -h    # too little memory; give the machine more, or lower training.batch_size", resume]
     if _LOCKED.search(error):
-        return [ask("doctor", here=here, note="who holds the database"), resume]
+        return [suggest_oncall("doctor", here=here, note="who holds the database"), resume]
     return []
 
 
@@ -146,28 +156,32 @@ def _suggest_by_image(error: str, fixed: str) -> list[str]:
     if not _NO_IMAGE.search(error) or image is None:
         return []
     note = "whether it exists; the service agent of Vertex AI needs roles/artifactregistry.reader"
-    return [command("gcloud", "artifacts", "docker", "images", "describe", image.group(0), note=note), fixed]
+    return [format_command("gcloud", "artifacts", "docker", "images", "describe", image.group(0), note=note), fixed]
 
 
-def schema_diff(record: RunRecord, run_root: Path) -> str:
+def suggest_schema_diff(record: RunRecord, run_root: Path) -> str:
     """Return the command that shows what the schema would be for a run's data."""
     place = [*record.config_flags, "--run-root", run_root]
     note = "if the data is right and the schema is old"
-    return command("python", "-m", "pipeline", "schema", "diff", "--run", record.run_id, *place, note=note)
+    return format_command("python", "-m", "pipeline", "schema", "diff", "--run", record.run_id, *place, note=note)
 
 
 def _suggest_by_exit_code(record: RunRecord, here: str, last_good: str | None, run_root: Path) -> list[str]:
     run = record.run_id
-    compared = [ask("diff", last_good, run, here=here, note="since the last good run")] if last_good else []
+    compared = [suggest_oncall("diff", last_good, run, here=here, note="since the last good run")] if last_good else []
     match record.exit_code:
         case 3:
-            accepting = [schema_diff(record, run_root)] if record.kind is Kind.LOCAL else []
-            return [ask("anomalies", run, here=here, note="what does not fit"), *accepting, *compared]
+            accepting = [suggest_schema_diff(record, run_root)] if record.kind is Kind.LOCAL else []
+            return [suggest_oncall("anomalies", run, here=here, note="what does not fit"), *accepting, *compared]
         case 4:
-            return [*compared, ask("serving", here=here, note="the serving version is unchanged")]
+            return [*compared, suggest_oncall("serving", here=here, note="the serving version is unchanged")]
         case 5:
-            return [ask("serving", here=here, note="which versions are taken"), *compared]
+            return [suggest_oncall("serving", here=here, note="which versions are taken"), *compared]
         case 6:
-            return [ask_doctor(here)]
+            return [suggest_doctor(here)]
         case _:
-            return [*compared, *_log(record, here), _add_note(again(record, here), "once the cause is fixed")]
+            return [
+                *compared,
+                *_suggest_log(record, here),
+                _add_note(suggest_resume(record, here), "once the cause is fixed"),
+            ]

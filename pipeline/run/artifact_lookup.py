@@ -27,7 +27,7 @@ class RunArtifacts:
     run_id: str
     by_type: dict[str, mlmd.Artifact]
 
-    def statistics(self) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
+    def read_statistics(self) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
         """Return TFDV's statistics by split.
 
         Raises:
@@ -78,7 +78,7 @@ def _open_store(root: RunRoot) -> ml_metadata.MetadataStore:
     if not database.exists:
         raise ConfigError(f"{root.path}: holds no runs; name the folder of the runs with --run-root")
     database.check()
-    store: ml_metadata.MetadataStore = database.store(writable=False)
+    store: ml_metadata.MetadataStore = database.open_store(writable=False)
     return store
 
 

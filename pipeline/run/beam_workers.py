@@ -3,7 +3,7 @@
 import importlib
 
 from cli.terminal import quiet_stderr
-from pipeline.config.beam_args import beam_args, choose_options
+from pipeline.config.beam_args import build_beam_args, choose_options
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex.config import RUN_ON_BEAM
@@ -37,7 +37,7 @@ def check_beam_workers(config: PipelineConfig, run_root: RunRoot) -> None:
 def _check_names(config: PipelineConfig, node: str, prefix: str) -> None:
     with quiet_stderr():
         check_beam_args = importlib.import_module("serving.beam.option_names").check_beam_args
-    check_beam_args(beam_args(config, node), f"{prefix}options.")
+    check_beam_args(build_beam_args(config, node), f"{prefix}options.")
 
 
 def _find_paths(config: PipelineConfig, run_root: RunRoot, node: str) -> dict[str, str]:

@@ -3,32 +3,32 @@
 from pipeline.run.records import RunRecord, RunState
 
 
-def cause(record: RunRecord, state: RunState) -> str:
+def explain_state(record: RunRecord, state: RunState) -> str:
     """Return the cause of a run's state in one sentence; empty if it succeeded."""
     match state:
         case RunState.RUNNING:
             return f"in {record.running_node}" if record.running_node else "starting"
         case RunState.CRASHED:
-            where = f"in {record.running_node}" if record.running_node else _between(record)
+            where = f"in {record.running_node}" if record.running_node else _describe_place(record)
             return f"its process {record.pid} on {record.host} is gone: killed {where}"
         case RunState.ABORTED:
-            return f"interrupted by {record.reason}" + _in_failed(record)
+            return f"interrupted by {record.reason}" + _describe_failed_node(record)
         case RunState.FAILED:
             return _describe_failure(record)
         case RunState.INCOMPLETE:
             if record.until:
-                return f"stopped {_between(record)}, as asked"
+                return f"stopped {_describe_place(record)}, as asked"
             return f"not reached: {', '.join(sorted(set(record.expected) - set(record.nodes)))}"
         case _:
             return ""
 
 
-def _between(record: RunRecord) -> str:
+def _describe_place(record: RunRecord) -> str:
     last = next(reversed(record.nodes), None)
     return f"after {last}" if last else "before the first node"
 
 
-def _in_failed(record: RunRecord) -> str:
+def _describe_failed_node(record: RunRecord) -> str:
     node = find_failed_node(record)
     return f" in {node}" if node else ""
 

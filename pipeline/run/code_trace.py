@@ -17,7 +17,7 @@ from components.transform import own_preprocessing
 from components.transform.analyzers import Preprocessing, run_in_tracer
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import has_own_run_fn, read_code
-from pipeline.create_pipeline import transform_settings
+from pipeline.create_pipeline import build_transform_settings
 from schemas.curated.derived_features import complete_schema
 from schemas.curated.schema_file import SCHEMA_TYPES, load_schema
 from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, OwnColumn
@@ -59,7 +59,7 @@ def _trace(config: PipelineConfig) -> dict[str, Any]:
     function = own_preprocessing.preprocessing_fn
     preprocessing = Preprocessing(
         f"{function.__module__}.{function.__name__}",
-        json_utils.dumps(transform_settings(config)),
+        json_utils.dumps(build_transform_settings(config)),
         _build_schema(config).SerializeToString(),
     )
     tracker = annotators.ObjectTracker()

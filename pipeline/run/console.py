@@ -65,7 +65,7 @@ class RunView:
                 self, console=self.console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False
             )
             self._live.__enter__()
-        self._line("loading TFX and TensorFlow" + (f"; log: {self.log}" if self.log else ""))
+        self._print_line("loading TFX and TensorFlow" + (f"; log: {self.log}" if self.log else ""))
         return self
 
     def __exit__(
@@ -75,27 +75,27 @@ class RunView:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         """Show a node as running."""
         self._loading = False
         row = self._rows.setdefault(node_id, Row())
         row.state, row.started = RUNNING, time.monotonic()
-        self._line(f"{node_id} started")
+        self._print_line(f"{node_id} started")
 
     def show_progress(self, text: str) -> None:
         """Show the progress of the running node."""
         for node_id, row in self._rows.items():
             if row.state == RUNNING:
                 row.headline = text
-                self._line(f"{node_id} {text}")
+                self._print_line(f"{node_id} {text}")
 
-    def node_finished(self, node_id: str, state: str, seconds: float, headline: str) -> None:
+    def on_node_end(self, node_id: str, state: str, seconds: float, headline: str) -> None:
         """Show the end of a node."""
         row = self._rows[node_id]
         row.state, row.seconds, row.headline = state, seconds, headline
-        self._line(f"{node_id} {state} in {seconds:.1f} s" + (f": {headline}" if headline else ""))
+        self._print_line(f"{node_id} {state} in {seconds:.1f} s" + (f": {headline}" if headline else ""))
 
-    def _line(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         if self.mode == "plain":
             self.console.print(
                 f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
@@ -136,7 +136,7 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         for table in _build_metrics_tables(summary.evaluator.metrics, console.width, is_weighted=bool(weight)):
             console.print(table)
         console.print()
-    for label, text in _lines(summary):
+    for label, text in _format_lines(summary):
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
 
 
@@ -174,13 +174,13 @@ def _build_metrics_table(slices: Sequence[str], columns: Sequence[Sequence[str]]
     for title, *_ in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for row, name in enumerate(slices):
-        # The end of a name tells slices of the same column apart.
+        # Slices of the same column differ in the end of their names.
         text = name if cell_len(name) <= slice_width else f"...{name[3 - slice_width :]}"
         table.add_row(Text(text), *(cells[row + 1] for cells in columns))
     return table
 
 
-def _lines(summary: RunSummary) -> list[tuple[str, str]]:
+def _format_lines(summary: RunSummary) -> list[tuple[str, str]]:
     lines = []
     cached = [node for node in summary.nodes if node.state == "cached"]
     if cached:

@@ -74,10 +74,10 @@ class NodeResult:
 class Observer(Protocol):
     """An observer of every node's start and end."""
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         """Handle the start of a node."""
 
-    def node_finished(self, result: NodeResult) -> None:
+    def on_node_end(self, result: NodeResult) -> None:
         """Handle the end of a node."""
 
 
@@ -161,7 +161,7 @@ def _run_node(
     on_failure: Callable[[], None],
 ) -> None:
     node_id = node.node_info.id
-    observer.node_started(node_id)
+    observer.on_node_start(node_id)
     started = time.monotonic()
     try:
         _forget_damaged(pipeline, node_id, database)
@@ -179,11 +179,11 @@ def _run_node(
         except (RuntimeError, OSError, errors.StatusError, PipelineError):
             # A full disk, a locked database: the first error is the one to report. The next run settles the executions.
             traceback.print_exc()
-        observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
+        observer.on_node_end(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
         if failure is error:
             raise
         raise failure from error
-    observer.node_finished(NodeResult(node_id, state, time.monotonic() - started, outputs))
+    observer.on_node_end(NodeResult(node_id, state, time.monotonic() - started, outputs))
 
 
 def _translate_error(node_id: str, error: BaseException, database: Database) -> BaseException:
@@ -191,10 +191,10 @@ def _translate_error(node_id: str, error: BaseException, database: Database) -> 
     if not isinstance(error, Exception | SystemExit):
         return error
     # The first error may be hidden behind that of a database to which it could not be written.
-    fixable = next((cause for cause in _chain(error) if isinstance(cause, PipelineError)), None)
+    fixable = next((cause for cause in _list_causes(error) if isinstance(cause, PipelineError)), None)
     if fixable is not None:
         return fixable
-    full = next((cause for cause in _chain(error) if _is_disk_full(cause)), None)
+    full = next((cause for cause in _list_causes(error) if _is_disk_full(cause)), None)
     if full is not None:
         line = _summarize_error(full)[:_MAX_SHOWN_CHARS]
         return RunRootError(f"{node_id}: no space left on the disk: {line}; free some, and {_CONTINUES}")
@@ -218,7 +218,7 @@ def _name_user_code(node: pipeline_pb2.PipelineNode, deployment: Any, error: Bas
     if code is None:
         return ""
     executor = import_utils.import_class_by_path(_read_class_path(node, deployment))
-    causes = [*_chain(error)]
+    causes = [*_list_causes(error)]
     lines = [code.find_line(cause) for cause in causes]
     places = [line for line in lines if line != code.module]
     places += [line for cause in causes if (line := code.find_line_in(str(cause))) is not None]
@@ -242,7 +242,7 @@ def _read_class_path(node: pipeline_pb2.PipelineNode, deployment: Any) -> str:
     return str(getattr(runner_utils.extract_executor_spec(deployment, node.node_info.id), "class_path", ""))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and its causes."""
     while isinstance(error, Exception | SystemExit):
         yield error
@@ -293,7 +293,7 @@ class _Metadata(metadata.Metadata):
     """TFX's handle of a database, opened once no other process holds it."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.connection(writable=True))
+        super().__init__(database.build_connection(writable=True))
         self._database = database
 
     def __enter__(self) -> metadata.Metadata:

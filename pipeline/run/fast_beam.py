@@ -49,13 +49,13 @@ def _remember_views(view_as: Any) -> Any:
     views_by_options: WeakKeyDictionary[PipelineOptions, dict[type, Any]] = WeakKeyDictionary()
 
     @wraps(view_as)
-    def view(self: PipelineOptions, cls: type) -> Any:
+    def get_view(self: PipelineOptions, cls: type) -> Any:
         views = views_by_options.setdefault(self, {})
         if cls not in views:
             views[cls] = view_as(self, cls)
         return views[cls]
 
-    return view
+    return get_view
 
 
 def _skip_packages(find: Any) -> Any:

@@ -10,6 +10,6 @@ from pathlib import Path
 from cli.fingerprint import hash_sources
 
 
-def code_fingerprint(*packages: types.ModuleType) -> str:
+def hash_code(*packages: types.ModuleType) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of the Python source of whole packages."""
     return hash_sources({package.__name__: Path(str(package.__file__)).parent for package in packages})

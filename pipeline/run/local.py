@@ -15,11 +15,11 @@ from rich.console import Console
 
 from cli import progress
 from cli.errors import PipelineError, PushError, RunRootError
-from cli.interrupts import Interrupts, leave_at_once
+from cli.interrupts import Interrupts, exit_at_once
 from cli.strict_json import to_json
-from cli.terminal import INTERRUPTED_EXIT_CODE, is_journal, own_terminal, quiet_stderr, say_refusal
+from cli.terminal import INTERRUPTED_EXIT_CODE, is_journal, print_error, quiet_stderr, redirect_output
 from pipeline.alerts import notifier
-from pipeline.config.nodes import nodes
+from pipeline.config.nodes import list_nodes
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import read_code
 from pipeline.database.binding import examine
@@ -28,11 +28,11 @@ from pipeline.run import preflight
 from pipeline.run.console import Mode, RunView, print_summary
 from pipeline.run.fast_imports import pause_garbage_collection
 from pipeline.run.measures import measure
-from pipeline.run.records import RecordFile, create_record, hash_data, newest_records
+from pipeline.run.records import RecordFile, create_record, hash_data, read_newest_records
 from pipeline.run.registry import open_run_registry
 from pipeline.run.rejections import Rejection, RejectionFile
-from pipeline.run.run_root import RunRoot, new_run_id
-from pipeline.run.summary import NodeOutcome, RunSummary, find_summary, push_text, serving_text, summarize
+from pipeline.run.run_root import RunRoot, generate_run_id
+from pipeline.run.summary import NodeOutcome, RunSummary, describe_push, describe_serving, find_summary, summarize
 from serving.beam import servers
 
 if TYPE_CHECKING:
@@ -52,21 +52,21 @@ class _Recorder:
     interrupts: Interrupts
     nodes: list[NodeOutcome] = field(default_factory=list)
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         self.interrupts.check()
-        self.file.node_started(node_id)
-        self.view.node_started(node_id)
+        self.file.on_node_start(node_id)
+        self.view.on_node_start(node_id)
 
-    def node_finished(self, result: "NodeResult") -> None:
+    def on_node_end(self, result: "NodeResult") -> None:
         from pipeline.run.node_summaries import read_summary
 
-        self.file.node_finished(result.node_id, result.state, result.error)
+        self.file.on_node_end(result.node_id, result.state, result.error)
         summary = read_summary(result)
         self.nodes.append(NodeOutcome(result.node_id, result.state, round(result.seconds, 2), summary))
         # A node that failed has no summary.
         reason = result.error.partition("\n")[0].removeprefix(f"{result.node_id}: ")
         headline = summary.headline if summary is not None else reason
-        self.view.node_finished(result.node_id, result.state, result.seconds, headline)
+        self.view.on_node_end(result.node_id, result.state, result.seconds, headline)
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def run(
     prints_alert = output == "quiet" or is_journal(sys.stderr)
     with Interrupts() as interrupts:
         try:
-            nodes(config, until)
+            list_nodes(config, until)
             preflight.check(config, request.root)
-            with request.root.lock(config.metadata) as database, request.root.temporary_files():
+            with request.root.lock(config.metadata) as database, request.root.redirect_temporary_files():
                 _report_crash(request)
                 file, summary = _run_locked(request, database, interrupts)
         except PipelineError as error:
@@ -137,9 +137,9 @@ def run_silently(config: PipelineConfig, *, run_root: Path, until: str | None = 
     """
     request = _RunRequest(config, RunRoot(run_root), "silent", True, None, until, ())
     with Interrupts() as interrupts:
-        nodes(config, until)
+        list_nodes(config, until)
         preflight.check(config, request.root)
-        with request.root.lock(config.metadata) as database, request.root.temporary_files():
+        with request.root.lock(config.metadata) as database, request.root.redirect_temporary_files():
             return _run_locked(request, database, interrupts)[1]
 
 
@@ -147,10 +147,10 @@ def _report_rejection(request: _RunRequest, error: PipelineError, *, prints_aler
     """Report why no run was started."""
     config, as_json = request.config, request.output == "json"
     if as_json or not prints_alert:
-        say_refusal(error, as_json=as_json)
+        print_error(error, as_json=as_json)
     # A remote registry may have been asked just now, for minutes, and have rejected the push.
     has_rejected = isinstance(error, PushError) and open_run_registry(config, request.root).is_remote
-    serving = "" if has_rejected else serving_text(config, request.root)
+    serving = "" if has_rejected else describe_serving(config, request.root)
     rejection = record_rejection(request.root, config.name, error, sys.argv)
     notifier.report_rejection(config.alerts, request.root, rejection, serving=serving, prints=prints_alert)
 
@@ -165,18 +165,18 @@ def record_rejection(root: RunRoot, pipeline: str, error: PipelineError, command
 
 def _report_crash(request: _RunRequest) -> None:
     """Report an earlier run that was killed and could not report it itself."""
-    last = next(newest_records(request.root), None)
+    last = next(read_newest_records(request.root), None)
     if last is not None and last.ended is None and last.run_id != request.resumes:
-        serving = serving_text(request.config, request.root)
+        serving = describe_serving(request.config, request.root)
         notifier.report_crash(
             request.config.alerts, request.root, last, serving=serving, prints=request.output != "json"
         )
 
 
-def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: str | None = None) -> int:
+def plan_run(config: PipelineConfig, *, run_root: Path, output: Output, until: str | None = None) -> int:
     """Check all that can be checked without running, print the plan of a run, and return the exit code."""
     root = RunRoot(run_root)
-    planned_nodes = nodes(config, until)
+    planned_nodes = list_nodes(config, until)
     findings = preflight.check(config, root, needs_rows=False)
     if read_code(config):
         # Imports TensorFlow and TFX, for these configs only.
@@ -189,16 +189,16 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
         **asdict(findings),
         "run_root": str(root.path),
         "database": database.label,
-        "push": push_text(config, root) if "Pusher" in planned_nodes else f"nothing: it would stop after {until}",
-        "serving": serving_text(config, root),
-        "alerts": notifier.plan(config.alerts),
+        "push": describe_push(config, root) if "Pusher" in planned_nodes else f"nothing: it would stop after {until}",
+        "serving": describe_serving(config, root),
+        "alerts": notifier.describe_plan(config.alerts),
     }
     if output == "json":
         print(to_json(plan))
     elif output != "quiet":
         files = "" if findings.unchecked else ", the files"
         print(f"{config.name}: the config, the schema{files} and the registry are in order; nothing was run")
-        for label, text in findings.lines():
+        for label, text in findings.format_lines():
             print(f"{label:<10} {text}")
         print(f"would run  {' > '.join(planned_nodes)}")
         print(f"in         {plan['run_root']}")
@@ -209,26 +209,26 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
 
 def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts) -> tuple[RecordFile, RunSummary]:
     """Run, with the run root held; return the record and the summary."""
-    config, root, run_id = request.config, request.root, new_run_id()
-    log = None if request.output == "verbose" else root.log(run_id)
-    with own_terminal(log) as terminal:
+    config, root, run_id = request.config, request.root, generate_run_id()
+    log = None if request.output == "verbose" else root.locate_log(run_id)
+    with redirect_output(log) as terminal:
         # A record that was started is ended in any case.
         interrupts.hold()
         record = create_record(
             config,
             run_id,
             log=log,
-            expected=nodes(config),
+            expected=list_nodes(config),
             resumes=request.resumes,
             until=request.until,
             typed_flags=request.config_flags,
             reason_to_run=request.reason,
-            last_execution=database.contents().last_execution,
+            last_execution=database.read_contents().last_execution,
         )
         file = RecordFile(root, record)
         console = Console(file=terminal, width=None if terminal.isatty() else 120)
         modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
-        view = RunView(console, modes.get(request.output, "silent"), nodes(config, request.until), log)
+        view = RunView(console, modes.get(request.output, "silent"), list_nodes(config, request.until), log)
         recorder = _Recorder(view, file, interrupts)
         interrupts.end_process = partial(_end_process, request, recorder, console, terminal)
         error = _run_recorded(request, database, run_id, recorder, interrupts)
@@ -237,7 +237,7 @@ def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts
         _end(request, file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
         interrupts.release()
         try:
-            summary.serving = serving_text(config, root)
+            summary.serving = describe_serving(config, root)
             _print(request.output, console, terminal, summary)
         except (KeyboardInterrupt, OSError):
             # The terminal is closed, or the user does not wait; the record has the end of the run already.
@@ -260,7 +260,7 @@ def _end_process(request: _RunRequest, recorder: _Recorder, console: Console, te
         _end(request, recorder.file, summary, reason)
         _print(request.output, console, terminal, summary)
     finally:
-        leave_at_once(INTERRUPTED_EXIT_CODE)
+        exit_at_once(INTERRUPTED_EXIT_CODE)
 
 
 def _run_recorded(
@@ -278,7 +278,7 @@ def _run_recorded(
         request.root.release_reserve()
         # The traceback goes to the log, one line to the terminal.
         traceback.print_exc()
-        return interrupts.instead_of(caught)
+        return interrupts.translate_error(caught)
     return None
 
 
@@ -324,7 +324,7 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
         pipeline = create_pipeline(
             config,
             pipeline_root=str(root.artifacts),
-            registry=config.registry_settings(root.registry(config)),
+            registry=config.build_registry_settings(root.locate_registry(config)),
             run_id=run_id,
             enable_cache=request.use_cache,
         )
@@ -337,7 +337,7 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
             pipeline,
             database,
             run_id=run_id,
-            nodes=nodes(config, request.until),
+            nodes=list_nodes(config, request.until),
             observer=recorder,
             on_failure=root.release_reserve,
         )
@@ -354,7 +354,7 @@ def _settle_unfinished(root: RunRoot, database: Database) -> None:
     from pipeline.run import dag_runner
 
     # The first record is this run's own. A run that succeeded has settled the runs before it.
-    for record in itertools.islice(newest_records(root), 1, None):
+    for record in itertools.islice(read_newest_records(root), 1, None):
         if record.exit_code == 0:
             break
         node = record.running_node

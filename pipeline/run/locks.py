@@ -37,12 +37,12 @@ def find_holders(file: Path) -> set[int]:
     return {int(pid) for pid in re.findall(rf"(\d+) {place} ", Path("/proc/locks").read_text())}
 
 
-def wait(file: Path, say: Callable[[str], None]) -> None:
+def wait(file: Path, report: Callable[[str], None]) -> None:
     """Wait until a database can be written; return at once if nobody holds it.
 
     Args:
       file: SQLite database, which need not exist.
-      say: Function that is called once, with a line that names the holder.
+      report: Function that is called once, with a line that names the holder.
 
     Raises:
       LockedError: It is held for longer than LIMIT_SECONDS; the text names the holder.
@@ -51,7 +51,7 @@ def wait(file: Path, say: Callable[[str], None]) -> None:
     while file.exists() and _is_locked(file):
         holder = describe_processes(find_holders(file) - {os.getpid()})
         if not is_reported:
-            say(f"waits for {file}, at most {LIMIT_SECONDS:g} s: it is locked by {holder}")
+            report(f"waits for {file}, at most {LIMIT_SECONDS:g} s: it is locked by {holder}")
             is_reported = True
         if time.monotonic() - started > LIMIT_SECONDS:
             raise LockedError(
@@ -61,7 +61,7 @@ def wait(file: Path, say: Callable[[str], None]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
+def make_patient(store: Any, file: Path, report: Callable[[str], None]) -> None:
     """Make a MetadataStore wait as `wait` does if another process locks its database in the middle of a call.
 
     Its own way is to try five times, after random pauses: how long that lasts is chance.
@@ -69,7 +69,7 @@ def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
     Args:
       store: Store of ML Metadata.
       file: Database of the store.
-      say: Function that is called with a line that names the holder.
+      report: Function that is called with a line that names the holder.
     """
     from ml_metadata import errors
 
@@ -79,7 +79,7 @@ def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
             try:
                 store._call_method(method_name, request, response)
             except errors.AbortedError:
-                wait(file, say)
+                wait(file, report)
             else:
                 return
         store._call_method(method_name, request, response)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from cli.node_summary import NodeSummary
-from pipeline.run.records import RunRecord, newest_records
+from pipeline.run.records import RunRecord, read_newest_records
 from pipeline.run.run_root import RunRoot
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def compare_measures(root: RunRoot, record: RunRecord, measures: Mapping[str, fl
 
 
 def _read_good_runs(root: RunRoot, record: RunRecord) -> Iterator[RunRecord]:
-    for earlier in newest_records(root):
+    for earlier in read_newest_records(root):
         if earlier.run_id != record.run_id and earlier.succeeded and earlier.kind == record.kind:
             yield earlier
 

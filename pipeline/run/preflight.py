@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import DataError
 from cli.terminal import quiet_stderr
 from components.config import DATE, DATE_NUMBER, LEAK
@@ -70,7 +70,7 @@ class Findings:
     is_label_sensitive: bool = False
     unchecked: str = ""
 
-    def lines(self) -> list[tuple[str, str]]:
+    def format_lines(self) -> list[tuple[str, str]]:
         """Return the findings as lines for people, each a label and a text."""
         if self.unchecked:
             return [("unchecked", self.unchecked)]
@@ -86,9 +86,9 @@ class Findings:
             split_rows = ", ".join(f"{split} {rows:,}" for split, rows in self.split_rows.items())
             lines.insert(1, ("splits", f"{split_rows} rows"))
         if self.bad_rows:
-            lines.append(("rejects", f"{count_text(self.bad_rows, 'row', 'do')} not fit and would be left out"))
+            lines.append(("rejects", f"{format_count(self.bad_rows, 'row', 'do')} not fit and would be left out"))
         if self.unlabelled:
-            lines.append(("no label", f"{count_text(self.unlabelled, 'row')} would be left out"))
+            lines.append(("no label", f"{format_count(self.unlabelled, 'row')} would be left out"))
         return [*lines, *(("warning", text) for text in self.warnings)]
 
 
@@ -143,7 +143,7 @@ def _check_extra_components(config: PipelineConfig, run_root: RunRoot) -> None:
         importlib.import_module("pipeline.create_pipeline").create_pipeline(
             config,
             pipeline_root=str(run_root.artifacts),
-            registry=config.registry_settings(run_root.registry(config)),
+            registry=config.build_registry_settings(run_root.locate_registry(config)),
             run_id="",
         )
 
@@ -206,7 +206,7 @@ def _read(config: PipelineConfig) -> Findings:
     # First: a column seems to explain all of a label that has one value.
     _check_labels(config, labels, label_range)
     today = datetime.date.today()
-    anomalies = [*_anomalies(config.feature_set, profiled), *find_unfit_values(counts)]
+    anomalies = [*_find_anomalies(config.feature_set, profiled), *find_unfit_values(counts)]
     anomalies += find_expired_features(config.feature_set, today=today)
     verdict = judge(anomalies, config.validation, today=today)
     if verdict.stops:
@@ -223,21 +223,21 @@ def _read(config: PipelineConfig) -> Findings:
     )
 
 
-def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
+def _find_anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
     """Return leaks of the label and dates among the features, in the first rows."""
     if not batches:
         return []
-    columns = {name: _column(name, batches) for name in features.column_types}
+    columns = {name: _build_column(name, batches) for name in features.column_types}
     anomalies = []
     for name, feature in features.raw_features.items():
         if columns[name].is_date and not isinstance(feature, Timestamp):
-            anomalies.append(_date(columns[name], feature))
+            anomalies.append(_build_date_anomaly(columns[name], feature))
     if columns[features.label.column].rows >= MIN_ROWS:
-        anomalies += _leaks(features, columns)
+        anomalies += _build_leak_anomalies(features, columns)
     return anomalies
 
 
-def _column(name: str, batches: list[Batch]) -> Column:
+def _build_column(name: str, batches: list[Batch]) -> Column:
     """Return a column as the files write it; numbers in another notation as the pipeline reads them."""
     written = Column(name, pa.chunked_array([batch.texts.column(name) for batch in batches]).combine_chunks())
     values = pa.chunked_array([batch.values.column(name) for batch in batches])
@@ -246,7 +246,7 @@ def _column(name: str, batches: list[Batch]) -> Column:
     return Column(name, values.combine_chunks().cast(pa.string()))
 
 
-def _date(column: Column, feature: BaseFeature) -> Anomaly:
+def _build_date_anomaly(column: Column, feature: BaseFeature) -> Anomaly:
     value = MASK if feature.sensitive else repr(column.values[0][0])
     example = f"is a {column.time_form} ({value})"
     remedy = "Derive a weekday or a month from it, or name it in data.ignored_columns"
@@ -256,7 +256,7 @@ def _date(column: Column, feature: BaseFeature) -> Anomaly:
     return Anomaly("data", column.name, DATE_NUMBER, text)
 
 
-def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
+def _build_leak_anomalies(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
     label = features.label
     inputs = [columns[name] for name in features.raw_features]
     leaks = find_leaks(inputs, build_target(columns[label.column], label.classes).with_rows(inputs))

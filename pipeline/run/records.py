@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cli.errors import RunRootError
 from cli.state_files import write_atomically
-from cli.terminal import RUNNER_SCRIPTS, SCRIPT_PREFIX, command
+from cli.terminal import RUNNER_SCRIPTS, SCRIPT_PREFIX, format_command
 from pipeline.run.run_order import list_runs
 from pipeline.run.run_root import RunRoot
 from schemas.sensitive import MASK
@@ -230,7 +230,7 @@ class RunRecord(BaseModel):
         masked = {name: {**f, "values": MASK} for name, f in features.items() if f.get("sensitive") and "values" in f}
         return {**self.config, "features": {**features, **masked}} if masked else self.config
 
-    def log_of(self, node: str | None) -> str | None:
+    def find_log(self, node: str | None) -> str | None:
         """Return the file that has a node's log: its own, or the run's."""
         own = self.nodes[node].log if node is not None else None
         return own or self.log
@@ -238,7 +238,7 @@ class RunRecord(BaseModel):
     @property
     def command_line(self) -> str:
         """The typed command; empty if the record has none."""
-        return command_line(self.command, self.folder)
+        return format_command_line(self.command, self.folder)
 
     @property
     def running_node(self) -> str | None:
@@ -255,14 +255,14 @@ class RunRecord(BaseModel):
         """Whether it ended without an error, with all its nodes."""
         return self.exit_code == 0 and self.is_whole
 
-    def state(self, *, locked: bool) -> RunState:
+    def get_state(self, *, locked: bool) -> RunState:
         """Return the state of the run.
 
         Args:
           locked: Whether the run root's lock is held.
         """
         if self.ended is None:
-            return RunState.RUNNING if locked and self._process_lives() else RunState.CRASHED
+            return RunState.RUNNING if locked and self._has_process() else RunState.CRASHED
         if self.exit_code == 0 and not self.is_whole:
             return RunState.INCOMPLETE
         if self.exit_code == 0:
@@ -275,7 +275,7 @@ class RunRecord(BaseModel):
             return RunState.CACHED if is_cached else RunState.SUCCEEDED
         return RunState.ABORTED if self.reason else RunState.FAILED
 
-    def _process_lives(self) -> bool:
+    def _has_process(self) -> bool:
         """Return whether the process still runs; on another machine the lock decides."""
         if self.host != socket.gethostname():
             return True
@@ -285,7 +285,7 @@ class RunRecord(BaseModel):
             return False
 
 
-def command_line(arguments: Sequence[str], folder: str = "") -> str:
+def format_command_line(arguments: Sequence[str], folder: str = "") -> str:
     """Return a program of this product and its arguments as they are typed.
 
     Args:
@@ -297,14 +297,14 @@ def command_line(arguments: Sequence[str], folder: str = "") -> str:
     program, *flags = arguments
     path = Path(program)
     if path.name.startswith(SCRIPT_PREFIX):
-        line = command(path.name, *flags)
+        line = format_command(path.name, *flags)
     else:
         module = ["-m", path.parent.name] if path.name == "__main__.py" else [program]
-        line = command("python", *module, *flags)
-    return f"{command('cd', folder)} && {line}" if folder and Path(folder) != Path.cwd() else line
+        line = format_command("python", *module, *flags)
+    return f"{format_command('cd', folder)} && {line}" if folder and Path(folder) != Path.cwd() else line
 
 
-def config_flags(arguments: Sequence[str]) -> list[str]:
+def find_config_flags(arguments: Sequence[str]) -> list[str]:
     """Return the arguments that name the config of a runner's command, its path absolute.
 
     Args:
@@ -352,24 +352,24 @@ def create_record(
       reason_to_run: Reason why `pipeline retrain` starts it.
     """
     values = config.model_dump(mode="json")
-    revision, dirty = git_revision()
+    revision, dirty = read_git_revision()
     return RunRecord(
         run_id=run_id,
         pipeline=config.name,
         kind=kind,
         config=values,
-        config_hash=config_hash(config),
+        config_hash=hash_config(config),
         revision=revision,
         dirty=dirty,
-        code={name: _fingerprint(name) for name in _PACKAGES},
-        packages={"python": platform.python_version(), **_packages()},
+        code={name: _hash_package(name) for name in _PACKAGES},
+        packages={"python": platform.python_version(), **_list_packages()},
         host=socket.gethostname(),
         pid=os.getpid(),
         process_started=psutil.Process().create_time(),
-        user=_user(),
+        user=_get_user(),
         command=sys.argv,
         folder=os.getcwd(),
-        config_flags=config_flags(sys.argv) or list(typed_flags),
+        config_flags=find_config_flags(sys.argv) or list(typed_flags),
         log=str(log) if log else None,
         expected=list(expected),
         started=time.time(),
@@ -391,32 +391,32 @@ def hash_data(config: "PipelineConfig", fingerprint: str) -> str:
         return ""
     schema = config.data.schema_file
     text = Path(schema).read_text(errors="replace") if schema is not None and Path(schema).is_file() else ""
-    return hashlib.sha256("\0".join([config_hash(config), fingerprint, text]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join([hash_config(config), fingerprint, text]).encode()).hexdigest()[:16]
 
 
-def config_hash(config: "PipelineConfig") -> str:
+def hash_config(config: "PipelineConfig") -> str:
     """Return the hash of a config."""
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def git_revision() -> tuple[str | None, bool | None]:
+def read_git_revision() -> tuple[str | None, bool | None]:
     """Return the revision of this checkout, and whether it was changed since; None without git."""
     try:
-        top, head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        top, head = _run_git("rev-parse", "--show-toplevel", "HEAD").splitlines()
         # Installed below another product's checkout, it is not part of that revision.
         if Path(top).resolve() != _ROOT:
             return None, None
-        return head, bool(_git("status", "--porcelain", "--untracked-files=no"))
+        return head, bool(_run_git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None, None
 
 
-def _git(*arguments: str) -> str:
+def _run_git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _user() -> str:
+def _get_user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -424,7 +424,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _fingerprint(package: str) -> str:
+def _hash_package(package: str) -> str:
     # Without importing it: `trainer` alone would load TensorFlow.
     spec = importlib.util.find_spec(package)
     assert spec is not None and spec.origin is not None
@@ -435,7 +435,7 @@ def _fingerprint(package: str) -> str:
 
 
 @functools.cache
-def _packages() -> dict[str, str]:
+def _list_packages() -> dict[str, str]:
     # Each access to `metadata` parses the file again.
     files = [package.metadata for package in importlib.metadata.distributions()]
     return {file["Name"]: file["Version"] for file in files if file["Name"]}
@@ -450,7 +450,7 @@ class RecordFile:
         Raises:
           RunRootError: it cannot be written.
         """
-        self._file = root.record(record.run_id)
+        self._file = root.locate_record(record.run_id)
         self._log = Path(record.log) if record.log else None
         self.record = record
         try:
@@ -468,23 +468,23 @@ class RecordFile:
                 "cache"
             ) from error
 
-    def _log_size(self) -> int:
+    def _measure_log(self) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         return self._log.stat().st_size if self._log and self._log.exists() else 0
 
-    def node_started(self, node: str, log: Path | None = None) -> None:
+    def on_node_start(self, node: str, log: Path | None = None) -> None:
         """Add a node that starts; `log` is its own log, if it has one."""
-        node_record = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
+        node_record = NodeRecord(state="running", started=time.time(), log_from=self._measure_log())
         node_record.log = str(log) if log else None
         self.record.nodes[node] = node_record
         self._write()
 
-    def node_finished(self, node: str, state: str, error: str) -> None:
+    def on_node_end(self, node: str, state: str, error: str) -> None:
         """Set the end of a node."""
         node_record = self.record.nodes[node]
         node_record.state, node_record.error, node_record.ended = state, error, time.time()
-        node_record.log_to = self._log_size()
+        node_record.log_to = self._measure_log()
         self._write()
 
     def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str], **fields: Any) -> None:
@@ -493,7 +493,7 @@ class RecordFile:
         for node in self.record.nodes.values():
             if node.state == "failed":
                 # Its traceback is written after its end.
-                node.log_to = self._log_size()
+                node.log_to = self._measure_log()
         self._write()
 
     def update(self, **fields: object) -> None:
@@ -507,16 +507,16 @@ class RecordFile:
             setattr(self.record, name, value)
 
 
-def newest_records(root: RunRoot) -> Iterator[RunRecord]:
+def read_newest_records(root: RunRoot) -> Iterator[RunRecord]:
     """Yield the records that can be read, the newest run first, whatever the clocks were."""
     for run_id in list_runs(root):
         with suppress(OSError, ValidationError):
-            yield RunRecord.model_validate_json(root.record(run_id).read_bytes())
+            yield RunRecord.model_validate_json(root.locate_record(run_id).read_bytes())
 
 
 @dataclass(frozen=True)
 class ClockConflict:
-    """A run whose clock cannot have been right: `text` says why, and `is_future` whether it started after now."""
+    """A run whose clock cannot have been right: `text` has the reason, and `is_future` whether it started after now."""
 
     text: str
     is_future: bool

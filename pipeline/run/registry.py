@@ -11,7 +11,7 @@ def open_run_registry(config: PipelineConfig, root: RunRoot) -> ModelRegistry:
     Raises:
       ConfigError: a section of the config is missing.
     """
-    return config.registry_settings(root.registry(config)).open()
+    return config.build_registry_settings(root.locate_registry(config)).open()
 
 
 def plan_push(config: PipelineConfig, registry: ModelRegistry) -> PushPlan:

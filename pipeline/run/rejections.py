@@ -1,6 +1,6 @@
 """The runs that were not started since the last that ended, kept in RUN_ROOT/refused.json. Imports no TensorFlow.
 
-Such a run leaves no record; the file answers why there is no newer run.
+Such a run leaves no record; the file has the reason why there is no newer run.
 """
 
 import os
@@ -70,7 +70,7 @@ class RejectionFile:
             last=now,
             since=before.since if before else now,
             count=before.count + 1 if before else 1,
-            newest_run=next((i for i in list_runs(self.root) if self.root.record(i).is_file()), ""),
+            newest_run=next((i for i in list_runs(self.root) if self.root.locate_record(i).is_file()), ""),
         )
 
     def write(self, rejection: Rejection) -> None:

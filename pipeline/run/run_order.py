@@ -31,7 +31,7 @@ def read_first_executions(root: RunRoot) -> dict[str, int]:
         database = root.database
         if not database.exists:
             return {}
-        with database.session() as ask:
+        with database.open_session() as ask:
             return {_to_text(name): int(first) for name, first in ask(_FIRST_EXECUTIONS)}
     except RunRootError:
         # The commands that need the database report it.
@@ -59,12 +59,12 @@ def sort_runs(root: RunRoot, on_record: Iterable[str], first_executions: dict[st
 def _read_last_execution(root: RunRoot, run_id: str, placed: Sequence[tuple[str, _Key]]) -> int:
     """Return the last execution before a run that made none itself, or that is another database's."""
     try:
-        record = json.loads(root.record(run_id).read_bytes())
+        record = json.loads(root.locate_record(run_id).read_bytes())
         before, has_executions = record["last_execution"], any(node.get("ended") for node in record["nodes"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         before, has_executions = None, False
     newest = max((key[0] for _, key in placed), default=0)
-    # A run with executions that the database does not know was made with another one, whose IDs mean nothing here.
+    # A run with executions that the database does not have was made with another one, whose IDs mean nothing here.
     if isinstance(before, int) and not has_executions and before <= newest + _EXECUTIONS_PER_RUN:
         return before
     return max((key[0] for name, key in placed if name < run_id), default=0)

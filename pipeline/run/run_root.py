@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from cli.errors import RunRootError
-from pipeline.database.binding import SQLITE_FILE, bind, bound_database
+from pipeline.database.binding import SQLITE_FILE, bind, get_bound_database
 from pipeline.database.config import MetadataBackend
 from pipeline.database.database import Database
 from pipeline.run import locks
@@ -58,24 +58,24 @@ class RunRoot:
         Raises:
           RunRootError: The file that names it is damaged.
         """
-        return bound_database(self.path)
+        return get_bound_database(self.path)
 
     @property
     def artifacts(self) -> Path:
         return self.path / "artifacts"
 
-    def registry(self, config: "PipelineConfig") -> Path:
+    def locate_registry(self, config: "PipelineConfig") -> Path:
         """Return the folder that models are pushed to."""
         return Path(config.push.registry) if config.push.registry else self.path / "registry"
 
-    def log(self, run_id: str) -> Path:
+    def locate_log(self, run_id: str) -> Path:
         return self.path / "logs" / f"{run_id}.log"
 
     @property
     def records(self) -> Path:
         return self.path / "records"
 
-    def record(self, run_id: str) -> Path:
+    def locate_record(self, run_id: str) -> Path:
         return self.records / f"{run_id}.json"
 
     @property
@@ -128,14 +128,14 @@ class RunRoot:
             lock.acquire()
         except filelock.Timeout as error:
             raise RunRootError(
-                f"{self.path}: another run is using it: {self._holder()}; wait for its end, or give {flag} "
+                f"{self.path}: another run is using it: {self._describe_holder()}; wait for its end, or give {flag} "
                 "another folder"
             ) from error
         with closing(_HeldLock(lock)):
             yield
 
     @contextmanager
-    def temporary_files(self) -> Iterator[None]:
+    def redirect_temporary_files(self) -> Iterator[None]:
         """Keep all temporary files of a run below the folder, which must be held, and remove them at the end.
 
         TFX, Beam and TensorFlow leave some behind, and a run that is killed leaves all of them.
@@ -153,7 +153,7 @@ class RunRoot:
             os.environ |= {"TMPDIR": before[1]} if before[1] else {}
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _holder(self) -> str:
+    def _describe_holder(self) -> str:
         """Describe the process that holds the lock."""
         pids = locks.find_holders(self.path / ".lock")
         # Not only the newest: a clock may be wrong.
@@ -192,11 +192,11 @@ class _HeldLock:
         self.lock.release()
 
 
-def new_run_id() -> str:
+def generate_run_id() -> str:
     """Return a new run ID: the local time, to the microsecond, in a form that sorts and can name a file."""
     return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
 
 
-def default_run_root(name: str) -> Path:
+def get_default_run_root(name: str) -> Path:
     """Return the default run root of a pipeline: `runs/NAME` below the current folder."""
     return Path(os.getcwd()) / "runs" / name

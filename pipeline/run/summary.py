@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cli.errors import DataError, PipelineError
 from cli.node_summary import NodeSummary
-from cli.terminal import INTERRUPTED_EXIT_CODE, command
+from cli.terminal import INTERRUPTED_EXIT_CODE, format_command
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.advice import schema_diff
+from pipeline.run.advice import suggest_schema_diff
 from pipeline.run.measures import compare_measures, measure
 from pipeline.run.records import PushResult, RunRecord
 from pipeline.run.registry import open_run_registry, plan_push
@@ -147,15 +147,15 @@ def summarize(
       error: Error that ended the run; None if it succeeded.
     """
     pusher = cast("PusherSummary | None", find_summary(nodes, "Pusher"))
-    steps = next_steps(config, root, record.run_id, pusher, error)
+    steps = list_next_steps(config, root, record.run_id, pusher, error)
     if isinstance(error, DataError) and config.data.schema_file and nodes and nodes[-1].id == "Gate":
-        steps.insert(1, schema_diff(record, root.path))
+        steps.insert(1, suggest_schema_diff(record, root.path))
     measures = measure(nodes)
     return RunSummary(
         pipeline=config.name,
         run_id=record.run_id,
-        exit_code=_exit_code(error),
-        error=_error_text(error),
+        exit_code=_get_exit_code(error),
+        error=_format_error(error),
         until=record.until,
         nodes=nodes,
         schema=config.data.schema_file or "inferred from train",
@@ -170,7 +170,7 @@ def summarize(
     )
 
 
-def _exit_code(error: BaseException | None) -> int:
+def _get_exit_code(error: BaseException | None) -> int:
     if error is None:
         return 0
     if isinstance(error, KeyboardInterrupt):
@@ -178,7 +178,7 @@ def _exit_code(error: BaseException | None) -> int:
     return error.exit_code if isinstance(error, PipelineError) else PipelineError.exit_code
 
 
-def _error_text(error: BaseException | None) -> str | None:
+def _format_error(error: BaseException | None) -> str | None:
     if error is None or isinstance(error, PipelineError):
         return str(error) if error else None
     if isinstance(error, KeyboardInterrupt):
@@ -192,20 +192,20 @@ def _read_push(pusher: "PusherSummary | None") -> PushResult:
     return PushResult(version=pusher.version, wrote=pusher.pushed, destination=pusher.path, note=pusher.note)
 
 
-def push_text(config: PipelineConfig, root: RunRoot) -> str:
+def describe_push(config: PipelineConfig, root: RunRoot) -> str:
     """Return the effect of a push, if the model were blessed."""
     return plan_push(config, open_run_registry(config, root)).summary
 
 
-def serving_text(config: PipelineConfig, root: RunRoot) -> str:
+def describe_serving(config: PipelineConfig, root: RunRoot) -> str:
     """Return the serving version."""
     try:
-        return open_run_registry(config, root).serving().text
+        return open_run_registry(config, root).read_serving().text
     except PipelineError as error:
         return f"unknown: {error}"
 
 
-def next_steps(
+def list_next_steps(
     config: PipelineConfig,
     root: RunRoot,
     run_id: str,
@@ -220,13 +220,16 @@ def next_steps(
     python = tools / "python"
     if error is not None:
         return [
-            command(python, "-m", "oncall", "why", run_id, "--run-root", root.path),
+            format_command(python, "-m", "oncall", "why", run_id, "--run-root", root.path),
             "fix the cause of the error and run the same command again: finished components are reused from the cache",
         ]
     if pusher is None:
-        return [command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]
-    steps = [command(tools / "tensorboard", "--logdir", root.artifacts / "Trainer" / "model_run")]
+        return [format_command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]
+    steps = [format_command(tools / "tensorboard", "--logdir", root.artifacts / "Trainer" / "model_run")]
     return [
         *steps,
-        *(f"{command(python)} {line}" for line in open_run_registry(config, root).next_commands(pusher.version)),
+        *(
+            f"{format_command(python)} {line}"
+            for line in open_run_registry(config, root).list_next_commands(pusher.version)
+        ),
     ]

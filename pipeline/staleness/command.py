@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cli.errors import ConfigError
 from cli.strict_json import to_json
-from cli.terminal import clean, refusals, say
+from cli.terminal import clean, exit_on_error, print_message
 from schemas.declaration import suggest_name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def staleness(
     from pipeline.config import pipeline_config
     from pipeline.staleness.configs import describe_training, get_staleness_root, plan_staleness
 
-    with refusals(as_json=as_json, interrupted="interrupted; the same command continues from the cache"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; the same command continues from the cache"):
         config = pipeline_config.load(config_file, settings)
         with config.name_file_in_errors():
             plan = plan_staleness(config, span, ahead)
@@ -65,9 +65,9 @@ def staleness(
         _check_root(root)
         later = ", ".join(map(plan.name_span, plan.later))
         training = describe_training(config, plan)
-        say(f"trains on {training}, tests on {later}; runs and logs are in {root}", "notice")
+        print_message(f"trains on {training}, tests on {later}; runs and logs are in {root}", "notice")
         for note in plan.notes:
-            say(f"note: {note}", "notice")
+            print_message(f"note: {note}", "notice")
         _run(plan, metrics, root, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli import progress
 from cli.errors import PipelineError
-from cli.terminal import INTERRUPTED_EXIT_CODE, command
+from cli.terminal import INTERRUPTED_EXIT_CODE, format_command
 from pipeline.run import local
 from pipeline.run.summary import RunSummary
 from pipeline.staleness.configs import StalenessPlan
@@ -70,7 +70,7 @@ def _pass_on(report: Callable[[str], object], line: str) -> None:
 def _build_error(summary: RunSummary, span: str) -> BaseException:
     if summary.exit_code == INTERRUPTED_EXIT_CODE:
         return KeyboardInterrupt()
-    why = command("python", "-m", "oncall", "why", summary.run_id, "--run-root", summary.run_root)
+    why = format_command("python", "-m", "oncall", "why", summary.run_id, "--run-root", summary.run_root)
     error = PipelineError(f"span {span}: {summary.error}; log: {summary.log}; more: {why}")
     error.exit_code = summary.exit_code
     return error

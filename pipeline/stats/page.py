@@ -162,7 +162,9 @@ def build_page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPag
     """
     artifacts = artifact_lookup.find_run(root, run)
     # `train` comes first in any alphabet. The last pushed data is drawn beside it.
-    splits = dict(sorted(artifacts.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
+    splits = dict(
+        sorted(artifacts.read_statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0]))
+    )
     push = artifact_lookup.find_latest_push(root, config.push.model_name, before=artifacts.run_id)
     pushed = find_pushed_train(push)
     compared = compare_run(config, artifacts, splits, pushed)

@@ -46,9 +46,9 @@ def write(config: PipelineConfig, output: Path, *, as_json: bool) -> None:
 
 def _compile(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
     if config.metadata.kind != "sqlite":
-        _say("metadata: not used: Vertex Pipelines keeps an ML Metadata of its own")
+        _print_message("metadata: not used: Vertex Pipelines keeps an ML Metadata of its own")
     # Ten seconds of imports.
-    _say("compiling ...")
+    _print_message("compiling ...")
     with quiet_stderr(), config.name_file_in_errors():
         with pause_garbage_collection():
             from pipeline.vertex import compiler
@@ -56,16 +56,16 @@ def _compile(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
         check_code(config)
         job = compiler.compile_job(config)
     for line in describe_code(config):
-        _say(line)
+        _print_message(line)
     return compiler.to_text(job), job
 
 
-def _say(line: str) -> None:
+def _print_message(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _vertex(config: PipelineConfig) -> VertexClient:
-    return VertexClient(config.place, report=_say)
+def _create_client(config: PipelineConfig) -> VertexClient:
+    return VertexClient(config.place, report=_print_message)
 
 
 def submit(
@@ -75,16 +75,16 @@ def submit(
     _, job = _compile(config)
     if not use_cache:
         job = jobs.without_cache(job)
-    vertex = _vertex(config)
+    vertex = _create_client(config)
     if cron is not None:
-        name, is_new = jobs.schedule(vertex, job, cron=cron, name=config.name)
+        name, is_new = jobs.submit_schedule(vertex, job, cron=cron, name=config.name)
         summary = {"schedule": name, "cron": cron, "created": is_new}
         _print(summary, f"{'created' if is_new else 'changed'} the schedule {name}: {cron}", as_json=as_json)
         return 0
-    job["labels"] = {**job["labels"], **jobs.origin(config)}
-    job_id = job_id or jobs.new_job_id(config.name)
+    job["labels"] = {**job["labels"], **jobs.collect_origin(config)}
+    job_id = job_id or jobs.generate_job_id(config.name)
     _, is_new = jobs.submit(vertex, job, job_id)
-    now = jobs.status(vertex, job_id)
+    now = jobs.read_status(vertex, job_id)
     if not wait:
         summary = {"job_id": job_id, "submitted": is_new, "state": now.state, "link": now.link}
         text = (
@@ -94,8 +94,10 @@ def submit(
         return 0
     if not as_json:
         click.echo(f"submitted {job_id}\n{now.link}" if is_new else f"{job_id} is there already\n{now.link}")
-    final = jobs.follow(vertex, job_id, (lambda task: None) if as_json else _show_task, seconds=_poll_seconds(config))
-    _print({**asdict(final), "exit_code": final.exit_code}, _outcome(final), as_json=as_json)
+    final = jobs.follow(
+        vertex, job_id, (lambda task: None) if as_json else _show_task, seconds=_get_poll_seconds(config)
+    )
+    _print({**asdict(final), "exit_code": final.exit_code}, _format_outcome(final), as_json=as_json)
     return final.exit_code
 
 
@@ -109,17 +111,17 @@ def submit_for_reason(config: PipelineConfig, job_id: str, conditions: Sequence[
       prints: whether the link to the console is printed.
     """
     _, job = _compile(config)
-    vertex = _vertex(config)
-    labels = {**job["labels"], **jobs.origin(config), jobs.REASON_LABEL: jobs.format_reason(conditions)}
+    vertex = _create_client(config)
+    labels = {**job["labels"], **jobs.collect_origin(config), jobs.REASON_LABEL: jobs.format_reason(conditions)}
     jobs.submit(vertex, {**job, "labels": labels}, job_id)
     if prints:
-        click.echo(f"submitted {job_id}\n{jobs.status(vertex, job_id).link}")
+        click.echo(f"submitted {job_id}\n{jobs.read_status(vertex, job_id).link}")
     return 0
 
 
 def read_status(config: PipelineConfig, job_id: str) -> jobs.Status:
     """Return a job as it is now."""
-    return jobs.status(_vertex(config), job_id)
+    return jobs.read_status(_create_client(config), job_id)
 
 
 def show_plan(config: PipelineConfig, *, as_json: bool) -> None:
@@ -127,13 +129,13 @@ def show_plan(config: PipelineConfig, *, as_json: bool) -> None:
     from pipeline.run.registry import plan_push
 
     _, job = _compile(config)
-    plan = plan_push(config, config.vertex_registry_settings.open(_say))
+    plan = plan_push(config, config.vertex_registry_settings.open(_print_message))
     tasks = list(job["pipelineSpec"]["root"]["dag"]["tasks"])
     values = {"tasks": tasks, "push": plan.summary, "plan": list(plan.lines)}
     _print(values, "\n".join([plan.summary, *(f"  {line}" for line in plan.lines)]), as_json=as_json)
 
 
-def _poll_seconds(config: PipelineConfig) -> float:
+def _get_poll_seconds(config: PipelineConfig) -> float:
     # An emulator answers at once and charges nothing.
     return 1.0 if (config.place.api_endpoint or "").startswith(("localhost:", "127.0.0.1:")) else 10.0
 
@@ -148,7 +150,7 @@ def _show_task(task: jobs.Task) -> None:
     )
 
 
-def _outcome(final: jobs.Status) -> str:
+def _format_outcome(final: jobs.Status) -> str:
     failed = [f"{task.name}: {task.error}" for task in final.tasks if task.state == "FAILED"]
     return "\n  ".join([f"{final.name}: {final.state}", *(failed or filter(None, [final.error]))])
 
@@ -157,11 +159,11 @@ def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
     click.echo(json.dumps(values, indent=2) if as_json else text)
 
 
-def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None:
+def show_status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None:
     """Show one job, or the latest."""
-    vertex = _vertex(config)
+    vertex = _create_client(config)
     if job_id is None:
-        latest_jobs = jobs.latest(vertex, 10, config.name)
+        latest_jobs = jobs.list_latest(vertex, 10, config.name)
         if as_json:
             click.echo(
                 json.dumps([{"name": job.name, "state": job.state, "link": job.link} for job in latest_jobs], indent=2)
@@ -172,7 +174,7 @@ def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None
         if not latest_jobs:
             click.echo(f"no job of {config.name} in {vertex.place.parent}")
         return
-    now = jobs.status(vertex, job_id)
+    now = jobs.read_status(vertex, job_id)
     if as_json:
         click.echo(json.dumps(asdict(now), indent=2))
         return
@@ -188,17 +190,17 @@ def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None
 
 def cancel(config: PipelineConfig, job_id: str, *, as_json: bool) -> None:
     """Cancel a job."""
-    now = jobs.cancel(_vertex(config), job_id)
+    now = jobs.cancel(_create_client(config), job_id)
     _print({"job_id": now.name, "state": now.state}, f"{now.name}: {now.state}", as_json=as_json)
 
 
-def schedules(config: PipelineConfig, action: str, *, as_json: bool) -> None:
+def show_schedules(config: PipelineConfig, action: str, *, as_json: bool) -> None:
     """Print the schedules of the pipeline, after a change of their state if the action is one."""
-    vertex = _vertex(config)
+    vertex = _create_client(config)
     if action == "list":
         listed = jobs.list_schedules(vertex, config.name)
     else:
-        listed = jobs.change_schedules(vertex, config.name, action)
+        listed = jobs.update_schedules(vertex, config.name, action)
     values = [{"schedule": s.name, "cron": s.cron, "state": s.state.name} for s in listed]
     lines = [f"{entry['state']:<10} {entry['cron']:<30} {entry['schedule']}" for entry in values]
     if as_json:
@@ -219,12 +221,12 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, run_as: i
     """
     config.check_vertex_sections()
     folder.mkdir(parents=True, exist_ok=True)
-    with RunRoot(folder).hold("--folder"), _emulator(config, folder) as (place, environment):
+    with RunRoot(folder).hold("--folder"), _run_emulator(config, folder) as (place, environment):
         assert config.vertex is not None
         local = config.model_copy(update={"vertex": config.vertex.model_copy(update={"api_endpoint": place})})
         _, job = _compile(local)
         storage = folder / "vertex" / "storage"
-        _link_data(config, storage)
+        _stage_data(config, storage)
         run = rehearsal_record.Recorded(
             local,
             job if use_cache else jobs.without_cache(job),
@@ -232,11 +234,11 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, run_as: i
             storage=storage,
             environment=environment,
             run_as=run_as,
-            started=lambda task: None if as_json else _say_started(task),
+            started=lambda task: None if as_json else _print_start(task),
             finished=lambda task: None if as_json else _show_task(task),
         )
         results = run.run()
-    final = run.status(results)
+    final = run.build_status(results)
     failed = [result for result in results.values() if result.state == rehearsal.FAILED]
     summary = {"state": final.state, "exit_code": final.exit_code, "tasks": [asdict(r) for r in results.values()]}
     text = f"rehearsal {final.state.lower()}; logs and artifacts in {folder}"
@@ -246,11 +248,11 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, run_as: i
     return final.exit_code
 
 
-def _say_started(task: str) -> None:
+def _print_start(task: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')}  RUNNING              {task}")
 
 
-def _link_data(config: PipelineConfig, storage: Path) -> None:
+def _stage_data(config: PipelineConfig, storage: Path) -> None:
     """Put this machine's data where the bucket's would be, and make the dataset of the request log."""
     assert config.vertex is not None
     if config.deployment.request_log is not None:
@@ -269,7 +271,7 @@ def _link_data(config: PipelineConfig, storage: Path) -> None:
 
 
 @contextmanager
-def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _run_emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield an emulator that runs, or one of our own; its address and what clients need in their environment.
 
     Raises:

@@ -1,6 +1,6 @@
 """From a config to the PipelineJob that Vertex Pipelines runs, and the checks that need no cloud.
 
-TFX compiles a few things that only Vertex would refuse, an hour later: every rule here is one that it does not check.
+TFX compiles a few things that only Vertex would reject, an hour later: it checks none of the rules here.
 """
 
 import importlib
@@ -40,7 +40,7 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
     """Return the PipelineJob of a config as JSON's values; the same config gives the same job.
 
     Raises:
-      ConfigError: a section is missing, or the job would be refused or fail on Vertex.
+      ConfigError: a section is missing, or the job would be rejected or fail on Vertex.
     """
     config.check_vertex_sections()
     assert config.vertex is not None
@@ -76,9 +76,9 @@ def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
     for name in NEVER_CACHED:
         tasks[name]["cachingOptions"] = {"enableCache": False}
     if config.data.example_gen is None:
-        container = _container(job, "ExampleGen")
+        container = _get_container(job, "ExampleGen")
         container["lifecycle"]["preCacheCheck"]["command"] = ["python", "-m", _DRIVER_MODULE]
-    for executor in _executors(job).values():
+    for executor in _get_executors(job).values():
         if executor.get("container", {}).get("command") == _TFX_ENTRY:
             executor["container"]["command"] = ["python", "-m", _ENTRY_MODULE]
         for query in executor.get("resolver", {}).get("outputArtifactQueries", {}).values():
@@ -87,7 +87,7 @@ def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
                 query["filter"] += f' AND metadata.{PIPELINE_PROPERTY}.string_value="{config.name}"'
     for name, machine in vertex.machines.items():
         if name in tasks and machine.replicas == 1:
-            _container(job, name)["resources"] = _resources(machine)
+            _get_container(job, name)["resources"] = _compute_resources(machine)
     job["labels"] = {**job.get("labels", {}), **vertex.labels, "pipeline": config.name[:63]}
     job["runtimeConfig"]["failurePolicy"] = f"PIPELINE_FAILURE_POLICY_FAIL_{vertex.failure_policy.upper()}"
     if vertex.service_account:
@@ -98,7 +98,7 @@ def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
         job["encryptionSpec"] = {"kmsKeyName": vertex.cmek_key}
 
 
-def _resources(machine: Machine) -> dict[str, Any]:
+def _compute_resources(machine: Machine) -> dict[str, Any]:
     """Return the container's resources; Vertex chooses the machine by them.
 
     Raises:
@@ -120,25 +120,25 @@ def _resources(machine: Machine) -> dict[str, Any]:
     return resources
 
 
-def _executors(job: Mapping[str, Any]) -> dict[str, Any]:
+def _get_executors(job: Mapping[str, Any]) -> dict[str, Any]:
     executors: dict[str, Any] = job["pipelineSpec"]["deploymentSpec"]["executors"]
     return executors
 
 
-def _container(job: Mapping[str, Any], task: str) -> dict[str, Any]:
+def _get_container(job: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Return the container of a task's executor."""
     component = job["pipelineSpec"]["root"]["dag"]["tasks"][task]["componentRef"]["name"]
-    container: dict[str, Any] = _executors(job)[f"{component}_executor"]["container"]
+    container: dict[str, Any] = _get_executors(job)[f"{component}_executor"]["container"]
     return container
 
 
 def lint(job: Mapping[str, Any], config: PipelineConfig) -> list[str]:
-    """Return what Vertex would refuse, or what would fail there and nowhere else, one line each."""
+    """Return the reasons why Vertex would reject the job, or why it would fail there only, one line each."""
     return [
         *_find_wrong_wiring(job),
         *_find_wrong_executors(job),
         *_find_wrong_parameters(job),
-        *_local_paths(job, config),
+        *_find_local_paths(job, config),
     ]
 
 
@@ -157,8 +157,8 @@ def _find_wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
             out = gives.get(source["taskOutputArtifact"]["outputArtifactKey"])
             if out is None:
                 yield f"{name}.{key}: '{producer}' has no such output"
-            elif _title(out) != _title(takes["artifacts"][key]):
-                yield f"{name}.{key}: expected {_title(takes['artifacts'][key])}, '{producer}' makes {_title(out)}"
+            elif (title := _get_title(out)) != (expected := _get_title(takes["artifacts"][key])):
+                yield f"{name}.{key}: expected {expected}, '{producer}' makes {title}"
         for key, source in task.get("inputs", {}).get("parameters", {}).items():
             producer = source.get("taskOutputParameter", {}).get("producerTask")
             if producer is not None and producer not in tasks:
@@ -171,14 +171,14 @@ def _find_wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}: comes after '{upstream}', which is not there"
 
 
-def _title(definition: Mapping[str, Any]) -> str:
+def _get_title(definition: Mapping[str, Any]) -> str:
     schema = definition["artifactType"]
     named = re.search(r"title: ([\w.]+)", schema.get("instanceSchema", ""))
     return str(schema.get("schemaTitle") or (named[1] if named else "any"))
 
 
 def _find_wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
-    for label, executor in _executors(job).items():
+    for label, executor in _get_executors(job).items():
         container = executor.get("container")
         if container is None:
             continue
@@ -217,23 +217,23 @@ def _find_wrong_parameters(job: Mapping[str, Any]) -> Iterator[str]:
         yield f"the job has {size:,} bytes; Vertex takes {_MAX_SPEC_BYTES:,}. Long vocabularies are better learned"
 
 
-def _local_paths(job: Mapping[str, Any], config: PipelineConfig) -> Iterator[str]:
-    for where, text in _texts(job, ""):
+def _find_local_paths(job: Mapping[str, Any], config: PipelineConfig) -> Iterator[str]:
+    for where, text in _list_texts(job, ""):
         match = _LOCAL_PATH.search(text)
         if match is not None and not where.endswith(("values", "description")):
             yield f"{where.lstrip('.')}: holds a path of this machine: {match[1]}"
 
 
-def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+def _list_texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
     """Yield every text in JSON's values, with its place."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _texts(inner, f"{where}.{key}")
+            yield from _list_texts(inner, f"{where}.{key}")
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _texts(inner, f"{where}.{index}")
+            yield from _list_texts(inner, f"{where}.{index}")
 
 
 def to_text(job: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.artifacts\['(\w+)'\]\.metadata\['(\w
 _TERM = re.compile(r"^([\w.]+)=(\"[^\"]*\"|[^\s\"]+)$")
 
 
-def condition_holds(condition: str, inputs: Mapping[str, Any]) -> bool:
+def is_condition_met(condition: str, inputs: Mapping[str, Any]) -> bool:
     """Return whether a task runs.
 
     Args:
@@ -22,36 +22,36 @@ def condition_holds(condition: str, inputs: Mapping[str, Any]) -> bool:
       inputs: inputs of the task, as in its ExecutorInput.
 
     Raises:
-      ConfigError: the condition uses something that TFX does not write, or asks for what is not there.
+      ConfigError: the condition uses something that TFX does not write, or reads a missing value.
     """
     # Within what TFX writes, CEL is Python but for three operators.
     text = condition.replace("&&", " and ").replace("||", " or ").replace("!(", " not (")
     try:
-        return bool(_value(ast.parse(text.strip(), mode="eval").body, inputs))
+        return bool(_evaluate(ast.parse(text.strip(), mode="eval").body, inputs))
     except (SyntaxError, KeyError, IndexError, TypeError) as error:
         raise ConfigError(f"condition {condition}: cannot be evaluated: {type(error).__name__}: {error}") from error
 
 
-def _value(node: ast.expr, inputs: Mapping[str, Any]) -> Any:
+def _evaluate(node: ast.expr, inputs: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant():
             return node.value
         case ast.Name(id="inputs"):
             return inputs
         case ast.Attribute():
-            return _value(node.value, inputs)[node.attr]
+            return _evaluate(node.value, inputs)[node.attr]
         case ast.Subscript():
-            return _value(node.value, inputs)[_value(node.slice, inputs)]
+            return _evaluate(node.value, inputs)[_evaluate(node.slice, inputs)]
         case ast.UnaryOp(op=ast.Not()):
-            return not _value(node.operand, inputs)
+            return not _evaluate(node.operand, inputs)
         case ast.BinOp(op=ast.Add()):
-            return _value(node.left, inputs) + _value(node.right, inputs)
+            return _evaluate(node.left, inputs) + _evaluate(node.right, inputs)
         case ast.BoolOp(op=ast.And()):
-            return all(_value(part, inputs) for part in node.values)
+            return all(_evaluate(part, inputs) for part in node.values)
         case ast.BoolOp(op=ast.Or()):
-            return any(_value(part, inputs) for part in node.values)
+            return any(_evaluate(part, inputs) for part in node.values)
         case ast.Compare(ops=[ast.Eq() | ast.Lt() | ast.Gt() as operator]):
-            left, right = _value(node.left, inputs), _value(node.comparators[0], inputs)
+            left, right = _evaluate(node.left, inputs), _evaluate(node.comparators[0], inputs)
             if isinstance(operator, ast.Eq):
                 return left == right
             return left < right if isinstance(operator, ast.Lt) else left > right
@@ -59,7 +59,7 @@ def _value(node: ast.expr, inputs: Mapping[str, Any]) -> Any:
             raise TypeError(f"{type(node).__name__} is not known here")
 
 
-def query_matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+def is_query_met(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
     """Return whether an artifact fits a resolver's query.
 
     Args:

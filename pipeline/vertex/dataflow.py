@@ -13,7 +13,7 @@ from apache_beam.transforms import environments
 from cli.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
-# Larger graphs are refused: https://cloud.google.com/dataflow/quotas
+# Larger graphs are rejected: https://cloud.google.com/dataflow/quotas
 _MOST_BYTES = 20 * 2**20
 
 

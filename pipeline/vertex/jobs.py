@@ -15,9 +15,9 @@ from google.protobuf import json_format, struct_pb2
 
 from cli import errors
 from cli.errors import ConfigError, PipelineError
-from cli.terminal import command, runner
+from cli.terminal import format_command, get_runner
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.records import PushResult, config_hash, git_revision
+from pipeline.run.records import PushResult, hash_config, read_git_revision
 from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.metadata_store import resolve_network
@@ -93,15 +93,15 @@ class Status:
         return PipelineError.exit_code
 
 
-def new_job_id(pipeline: str) -> str:
+def generate_job_id(pipeline: str) -> str:
     """Return a name for a run: the pipeline's, and the time to the second."""
     return f"{pipeline[:100]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
-def origin(config: PipelineConfig) -> dict[str, str]:
+def collect_origin(config: PipelineConfig) -> dict[str, str]:
     """Return labels with the origin of a job: the config's hash, the revision of this checkout, its changes."""
-    revision, dirty = git_revision()
-    labels = {"config-hash": config_hash(config)}
+    revision, dirty = read_git_revision()
+    labels = {"config-hash": hash_config(config)}
     return labels if revision is None else {**labels, "revision": revision, "dirty": str(dirty).lower()}
 
 
@@ -121,26 +121,26 @@ def submit(vertex: VertexClient, job: Mapping[str, Any], job_id: str) -> Submiss
 
     Raises:
       ConfigError: the id breaks Vertex's rule.
-      PushError: Vertex AI refuses.
+      PushError: Vertex AI rejects it.
     """
     check_job_id(job_id)
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     request = v1.CreatePipelineJobRequest(
-        parent=vertex.place.parent, pipeline_job=_message(vertex, job), pipeline_job_id=job_id
+        parent=vertex.place.parent, pipeline_job=_build_message(vertex, job), pipeline_job_id=job_id
     )
 
     def create() -> str:
         try:
             return str(vertex.call(vertex.pipelines.create_pipeline_job, request).name)
         except exceptions.AlreadyExists:
-            # Perhaps by the attempt before this one, whose answer was lost.
+            # Perhaps by the attempt before this one, whose response was lost.
             return name
 
-    before = _exists(vertex, name)
+    before = _has_job(vertex, name)
     return Submission(vertex.retry(create, seconds=300), is_new=not before)
 
 
-def _exists(vertex: VertexClient, name: str) -> bool:
+def _has_job(vertex: VertexClient, name: str) -> bool:
     try:
         vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name))
     except exceptions.NotFound:
@@ -148,7 +148,7 @@ def _exists(vertex: VertexClient, name: str) -> bool:
     return True
 
 
-def _message(vertex: VertexClient, job: Mapping[str, Any]) -> v1.PipelineJob:
+def _build_message(vertex: VertexClient, job: Mapping[str, Any]) -> v1.PipelineJob:
     """Return the compiled job as the request's message; the spec goes inline."""
     values = dict(job)
     if "network" in values:
@@ -185,7 +185,7 @@ def check_cron(cron: str) -> None:
                 raise ConfigError(f"--cron: the {name}, '{text}': expected *, or numbers from {low} to {high}")
 
 
-def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: str) -> Submission:
+def submit_schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: str) -> Submission:
     """Run a job by the clock; a schedule of this name is changed, not doubled.
 
     Args:
@@ -193,19 +193,21 @@ def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: s
       name: the display name.
     """
     parent = vertex.place.parent
-    request = _schedules_request(vertex, name)
+    request = _build_list_request(vertex, name)
     existing = list_schedules(vertex, name)
     if len(existing) > 1:
         names = ", ".join(existing_schedule.name for existing_schedule in existing)
         raise PipelineError(
             f"several schedules are called '{name}': {names}; delete them: "
-            + command(*runner("vertex_runner.py"), "schedules", "delete")
+            + format_command(*get_runner("vertex_runner.py"), "schedules", "delete")
         )
     new = v1.Schedule(
         display_name=name,
         cron=cron,
         max_concurrent_run_count=1,
-        create_pipeline_job_request=v1.CreatePipelineJobRequest(parent=parent, pipeline_job=_message(vertex, job)),
+        create_pipeline_job_request=v1.CreatePipelineJobRequest(
+            parent=parent, pipeline_job=_build_message(vertex, job)
+        ),
     )
     if existing:
         new.name = existing[0].name
@@ -224,17 +226,17 @@ def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: s
     return Submission(vertex.retry(create, seconds=300), is_new=True)
 
 
-def _schedules_request(vertex: VertexClient, name: str) -> v1.ListSchedulesRequest:
+def _build_list_request(vertex: VertexClient, name: str) -> v1.ListSchedulesRequest:
     return v1.ListSchedulesRequest(parent=vertex.place.parent, filter=f'display_name="{name}"')
 
 
 def list_schedules(vertex: VertexClient, name: str) -> list[Any]:
     """Return the schedules of a display name, the oldest first."""
-    schedules = vertex.list_all(vertex.schedules.list_schedules, _schedules_request(vertex, name))
+    schedules = vertex.list_all(vertex.schedules.list_schedules, _build_list_request(vertex, name))
     return sorted(schedules, key=lambda schedule: schedule.create_time)
 
 
-def change_schedules(vertex: VertexClient, name: str, action: str) -> list[Any]:
+def update_schedules(vertex: VertexClient, name: str, action: str) -> list[Any]:
     """Pause, resume or delete the schedules of a display name, and return them as they are then.
 
     Args:
@@ -249,14 +251,14 @@ def change_schedules(vertex: VertexClient, name: str, action: str) -> list[Any]:
     if not schedules:
         raise ConfigError(
             f"{vertex.place.parent}: has no schedule '{name}'; make one: "
-            + command(*runner("vertex_runner.py"), "submit", "--cron", "0 3 * * *")
+            + format_command(*get_runner("vertex_runner.py"), "submit", "--cron", "0 3 * * *")
         )
     for schedule in schedules:
-        vertex.retry(functools.partial(_change_schedule, vertex, schedule, action), seconds=300)
+        vertex.retry(functools.partial(_apply_action, vertex, schedule, action), seconds=300)
     return list_schedules(vertex, name)
 
 
-def _change_schedule(vertex: VertexClient, schedule: Any, action: str) -> None:
+def _apply_action(vertex: VertexClient, schedule: Any, action: str) -> None:
     client = vertex.schedules
     states = v1.Schedule.State
     try:
@@ -273,7 +275,7 @@ def _change_schedule(vertex: VertexClient, schedule: Any, action: str) -> None:
             raise
 
 
-def status(vertex: VertexClient, job_id: str) -> Status:
+def read_status(vertex: VertexClient, job_id: str) -> Status:
     """Return a job's state.
 
     Raises:
@@ -284,11 +286,11 @@ def status(vertex: VertexClient, job_id: str) -> Status:
         job = vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name))
         return to_status(job, vertex.place)
     except exceptions.NotFound as error:
-        names = ", ".join(job.name for job in latest(vertex, 5)) or "none"
+        names = ", ".join(job.name for job in list_latest(vertex, 5)) or "none"
         raise ConfigError(f"{name}: there is no such job; the latest are: {names}") from error
 
 
-def latest(vertex: VertexClient, count: int, pipeline: str | None = None) -> list[Status]:
+def list_latest(vertex: VertexClient, count: int, pipeline: str | None = None) -> list[Status]:
     """Return the last jobs, newest first."""
     request = v1.ListPipelineJobsRequest(parent=vertex.place.parent, order_by="create_time desc", page_size=100)
     if pipeline is not None:
@@ -306,11 +308,11 @@ def to_status(job: Any, place: VertexProject) -> Status:
         state=job.state.name.removeprefix("PIPELINE_STATE_"),
         link=f"{runs}/{job_id}?project={place.project}",
         error=job.error.message,
-        tasks=tuple(_task(detail) for detail in details_of(job)),
+        tasks=tuple(_convert_task(detail) for detail in sort_details(job)),
     )
 
 
-def tasks_of(job: Any) -> dict[str, Any]:
+def list_tasks(job: Any) -> dict[str, Any]:
     """Return the tasks of a job's DAG as they were compiled, by name."""
     spec = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
     tasks: dict[str, Any] = spec.get("root", {}).get("dag", {}).get("tasks", {})
@@ -328,16 +330,14 @@ def read_push(properties: Mapping[str, Any]) -> PushResult | None:
     )
 
 
-def details_of(job: Any) -> list[Any]:
-    """Return what is known of each task, in the order they began, those that wait last; not of the DAG itself, which
-    has an
-    entry of its own."""
-    names = tasks_of(job)
+def sort_details(job: Any) -> list[Any]:
+    """Return the details of the tasks in the order of their starts, pending ones last; without the DAG's own entry."""
+    names = list_tasks(job)
     details = [detail for detail in job.job_detail.task_details if detail.task_name in names]
     return sorted(details, key=lambda detail: detail.start_time.timestamp() if detail.start_time else math.inf)
 
 
-def _task(detail: Any) -> Task:
+def _convert_task(detail: Any) -> Task:
     start = detail.start_time.timestamp() if detail.start_time else None
     end = detail.end_time.timestamp() if detail.end_time else None
     seconds = (end or time.time()) - start if start else None
@@ -348,7 +348,7 @@ def follow(vertex: VertexClient, job_id: str, changed: Callable[[Task], None], *
     """Poll a job until it has ended, and report every task whose state changed."""
     seen: dict[str, str] = {}
     while True:
-        now = status(vertex, job_id)
+        now = read_status(vertex, job_id)
         for task in now.tasks:
             if seen.get(task.name) != task.state:
                 seen[task.name] = task.state
@@ -360,11 +360,11 @@ def follow(vertex: VertexClient, job_id: str, changed: Callable[[Task], None], *
 
 def cancel(vertex: VertexClient, job_id: str) -> Status:
     """Ask for the end of a job; one that has ended is left as it is."""
-    now = status(vertex, job_id)
+    now = read_status(vertex, job_id)
     if not now.ended:
         request = v1.CancelPipelineJobRequest(name=f"{vertex.place.parent}/pipelineJobs/{job_id}")
         vertex.retry(lambda: vertex.call(vertex.pipelines.cancel_pipeline_job, request), seconds=120)
-    return status(vertex, job_id)
+    return read_status(vertex, job_id)
 
 
 def without_cache(job: Mapping[str, Any]) -> dict[str, Any]:

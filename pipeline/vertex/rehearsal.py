@@ -29,7 +29,7 @@ from typing import Any
 from cli.errors import ConfigError, PipelineError
 from cli.state_files import write_atomically
 from pipeline.vertex import placeholders
-from pipeline.vertex.conditions import condition_holds, query_matches
+from pipeline.vertex.conditions import is_condition_met, is_query_met
 from pipeline.vertex.task_starter import TaskStarter
 from schemas.tables import bigquery
 
@@ -159,7 +159,7 @@ class Rehearsal:
         run_as: ID of the image's user, its build argument RUN_AS. 0 may write `/gcs`, others may not. The tasks run as
           this process's own user if it is omitted or 0.
         starter: process that the tasks of several rehearsals in the folder fork from; one of its own if omitted.
-        started, finished: are told of every task.
+        started, finished: are called for every task.
         """
         self._spec = job["pipelineSpec"]
         self._job = job
@@ -174,7 +174,7 @@ class Rehearsal:
         self._pid: int | None = None
         self._cancelled = threading.Event()
         (folder / "logs" / job_id).mkdir(parents=True, exist_ok=True)
-        # Stands for `/gcs`, of which Vertex does not say that users other than root may write it.
+        # Stands for `/gcs`: Vertex does not document that users other than root may write it.
         self._mount = folder / ("gcs-root" if run_as == 0 else "gcs")
         if run_as == 0 and not self._mount.is_symlink():
             self._storage.mkdir(parents=True, exist_ok=True)
@@ -204,9 +204,9 @@ class Rehearsal:
 
     def _run_all(self, package: Path) -> None:
         fast = not str(self._job["runtimeConfig"].get("failurePolicy", "")).endswith("SLOW")
-        for name in self.order():
+        for name in self.sort_tasks():
             task = self._tasks[name]
-            blocked = any(self.results[up].state not in _DONE for up in self._upstream(task))
+            blocked = any(self.results[up].state not in _DONE for up in self._find_upstream(task))
             broken = any(result.state in (FAILED, CANCELLED) for result in self.results.values())
             if self._cancelled.is_set():
                 result = TaskResult(name, CANCELLED)
@@ -218,7 +218,7 @@ class Rehearsal:
             self.results[name] = result
             self._finished(result)
 
-    def log(self, task: str) -> Path:
+    def locate_log(self, task: str) -> Path:
         """Return the file of a task's output."""
         return self._folder / "logs" / self._job_id / f"{task}.log"
 
@@ -235,15 +235,15 @@ class Rehearsal:
         tasks: dict[str, Any] = self._spec["root"]["dag"]["tasks"]
         return tasks
 
-    def _upstream(self, task: Mapping[str, Any]) -> set[str]:
+    def _find_upstream(self, task: Mapping[str, Any]) -> set[str]:
         sources = task.get("inputs", {}).get("artifacts", {}).values()
         return {*task.get("dependentTasks", ()), *(source["taskOutputArtifact"]["producerTask"] for source in sources)}
 
-    def order(self) -> Iterator[str]:
+    def sort_tasks(self) -> Iterator[str]:
         """Return the tasks, each after those it depends on, else by name."""
         left = dict(sorted(self._tasks.items()))
         while left:
-            ready = [name for name, task in left.items() if not self._upstream(task) & set(left)]
+            ready = [name for name, task in left.items() if not self._find_upstream(task) & set(left)]
             if not ready:
                 raise PipelineError(f"the job's tasks wait for each other: {', '.join(left)}")
             for name in ready:
@@ -254,7 +254,7 @@ class Rehearsal:
         started = time.monotonic()
         component = self._spec["components"][task["componentRef"]["name"]]
         executor = self._spec["deploymentSpec"]["executors"][component["executorLabel"]]
-        log = self.log(name)
+        log = self.locate_log(name)
         artifacts: Mapping[str, list[dict[str, Any]]] = {}
 
         def finish(
@@ -264,27 +264,27 @@ class Rehearsal:
             return TaskResult(name, state, time.monotonic() - started, error, written, artifacts, outputs or {})
 
         try:
-            inputs = self._inputs(task, component)
+            inputs = self._build_inputs(task, component)
             artifacts = {key: source["artifacts"] for key, source in inputs["artifacts"].items()}
             if "resolver" in executor:
                 return finish(SUCCEEDED, outputs=self._resolve(executor["resolver"], inputs))
             if "container" not in executor:
                 raise PipelineError(f"{name}: {', '.join(executor)} cannot be rehearsed")
             condition = task.get("triggerPolicy", {}).get("condition")
-            if condition and not condition_holds(condition, inputs):
+            if condition and not is_condition_met(condition, inputs):
                 return finish(SKIPPED)
             state, made = self._run_container(name, task, component, executor["container"], inputs, package, log)
         except PipelineError as error:
             return finish(CANCELLED if self._cancelled.is_set() else FAILED, str(error))
         return finish(state, outputs=made)
 
-    def _inputs(self, task: Mapping[str, Any], component: Mapping[str, Any]) -> dict[str, Any]:
+    def _build_inputs(self, task: Mapping[str, Any], component: Mapping[str, Any]) -> dict[str, Any]:
         artifacts: dict[str, Any] = {}
         for key, source in task.get("inputs", {}).get("artifacts", {}).items():
             made = source["taskOutputArtifact"]
             upstream = self.results[made["producerTask"]].outputs.get(made["outputArtifactKey"], [])
             kind = component["inputDefinitions"]["artifacts"][key]["artifactType"]
-            artifacts[key] = {"artifacts": [{**_runtime(artifact), "type": kind} for artifact in upstream]}
+            artifacts[key] = {"artifacts": [{**_convert_artifact(artifact), "type": kind} for artifact in upstream]}
         parameters: dict[str, Any] = {}
         for key, source in task.get("inputs", {}).get("parameters", {}).items():
             if "runtimeValue" in source:
@@ -294,9 +294,9 @@ class Rehearsal:
             else:
                 made = source["taskOutputParameter"]
                 raise PipelineError(f"{key}: a parameter made by {made['producerTask']} cannot be rehearsed")
-            parameters[key] = self._localize(value)
+            parameters[key] = self._convert_parameter(value)
         for key, value in list_defaults(component).items():
-            parameters.setdefault(key, self._localize(value))
+            parameters.setdefault(key, self._convert_parameter(value))
         return {"artifacts": artifacts, "parameterValues": parameters}
 
     def _read_job_parameter(self, name: str) -> Any:
@@ -306,21 +306,21 @@ class Rehearsal:
             raise PipelineError(f"{name}: a parameter of the job has no value")
         return values[name]
 
-    def _localize(self, value: Any) -> Any:
+    def _convert_parameter(self, value: Any) -> Any:
         """Return a parameter as the task gets it: the job's name filled in, and a whole URI as a path of this
         machine.
         """
         if not isinstance(value, str):
             return value
-        return self._local(value.replace("{{$.pipeline_job_name}}", self._job_id))
+        return self._to_local_path(value.replace("{{$.pipeline_job_name}}", self._job_id))
 
-    def _local(self, uri: str) -> str:
+    def _to_local_path(self, uri: str) -> str:
         return f"{self._storage}/{uri.removeprefix('gs://')}" if uri.startswith("gs://") else uri
 
     def _resolve(self, resolver: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         outputs = {}
         for key, query in resolver["outputArtifactQueries"].items():
-            fitting = [a for a in self._records.artifacts if query_matches(query["filter"], a, inputs)]
+            fitting = [a for a in self._records.artifacts if is_query_met(query["filter"], a, inputs)]
             outputs[key] = fitting[-1:]
         return outputs
 
@@ -336,11 +336,11 @@ class Rehearsal:
     ) -> tuple[str, Mapping[str, list[dict[str, Any]]]]:
         """Driver, cache, container; returns the state and the outputs."""
         task_id = f"{name}_{uuid.uuid4().int % 10**18}"
-        root = self._local(f"{self._job['runtimeConfig']['gcsOutputDirectory'].rstrip('/')}")
+        root = self._to_local_path(f"{self._job['runtimeConfig']['gcsOutputDirectory'].rstrip('/')}")
         folder = Path(root) / _PROJECT_NUMBER / self._job_id / task_id
         self._make_folder(folder)
         definitions = component.get("outputDefinitions", {}).get("artifacts", {})
-        outputs = {key: self._new_output(folder / key, kind["artifactType"]) for key, kind in definitions.items()}
+        outputs = {key: self._create_output(folder / key, kind["artifactType"]) for key, kind in definitions.items()}
         output_file = folder / _OUTPUT_FILE
         mounted_file = self._mount / folder.relative_to(self._storage) / _OUTPUT_FILE
         request = {
@@ -358,10 +358,10 @@ class Rehearsal:
             # The driver's output stays where it is: the executor reads it too.
             for key, made in executor_output.get("artifacts", {}).items():
                 outputs[key]["metadata"] = made["artifacts"][0].get("metadata", {})
-        fingerprint = _fingerprint(task["componentRef"]["name"], container, request["inputs"])
-        if task.get("cachingOptions", {}).get("enableCache") and self._reusable(fingerprint):
+        fingerprint = _compute_cache_key(task["componentRef"]["name"], container, request["inputs"])
+        if task.get("cachingOptions", {}).get("enableCache") and self._is_reusable(fingerprint):
             return CACHED, self._records.cache[fingerprint]
-        self._execute(name, [*container["command"], *_offline(container["args"])], request, package, log)
+        self._execute(name, [*container["command"], *_replace_dataflow(container["args"])], request, package, log)
         if definitions and not output_file.exists():
             raise PipelineError(f"{name}: wrote no executor_output.json")
         executor_output = json.loads(output_file.read_text()) if output_file.exists() else {}
@@ -375,15 +375,15 @@ class Rehearsal:
         if self._run_as:
             os.chown(folder, self._run_as, self._run_as)
 
-    def _new_output(self, path: Path, kind: Mapping[str, Any]) -> dict[str, Any]:
+    def _create_output(self, path: Path, kind: Mapping[str, Any]) -> dict[str, Any]:
         # In Cloud Storage a folder is there as soon as something is written into it. Values are files.
-        self._make_folder(path.parent if _title(kind) in _VALUES else path)
+        self._make_folder(path.parent if _get_title(kind) in _VALUES else path)
         store = f"projects/{_PROJECT_NUMBER}/locations/local/metadataStores/default"
         name = f"{store}/artifacts/{uuid.uuid4().int % 10**18}"
         return {"name": name, "uri": str(path), "type": dict(kind), "metadata": {}}
 
-    def _reusable(self, fingerprint: str) -> bool:
-        """Return whether the answer is known and its artifacts are still there."""
+    def _is_reusable(self, fingerprint: str) -> bool:
+        """Return whether the result is recorded and its artifacts still exist."""
         outputs = self._records.cache.get(fingerprint)
         return outputs is not None and all(Path(a["uri"]).exists() for made in outputs.values() for a in made)
 
@@ -399,7 +399,7 @@ class Rehearsal:
         environment = self._build_environment(package, work)
         # A process that has loaded TFX as this user could not load the rest as another one.
         is_forked = not self._run_as
-        code = self._starter.run(command, environment, work, log, self._started_process) if is_forked else None
+        code = self._starter.run(command, environment, work, log, self._handle_start) if is_forked else None
         if code is None:
             with log.open("ab") as output:
                 process = subprocess.Popen(
@@ -413,17 +413,17 @@ class Rehearsal:
                     group=self._run_as or None,
                     extra_groups=[] if self._run_as else None,
                 )
-            self._started_process(process.pid)
+            self._handle_start(process.pid)
             code = process.wait()
         self._pid = None
         if code:
-            raise PipelineError(f"{name}: {_last_error(log) or f'ended with exit code {code}'}")
+            raise PipelineError(f"{name}: {_find_last_error(log) or f'ended with exit code {code}'}")
         if self._run_as != 0 and any(self._mount.iterdir()):
             shutil.rmtree(self._mount)
             self._mount.mkdir(mode=0o555)
             raise PipelineError(f"{name}: wrote below /gcs, which only root may do; write to the gs:// URI instead")
 
-    def _started_process(self, pid: int) -> None:
+    def _handle_start(self, pid: int) -> None:
         self._pid = pid
         if self._cancelled.is_set():
             self.cancel()
@@ -459,7 +459,7 @@ def list_defaults(component: Mapping[str, Any]) -> dict[str, Any]:
     return {name: entry["defaultValue"] for name, entry in declared.items() if "defaultValue" in entry}
 
 
-def _offline(arguments: list[str]) -> list[str]:
+def _replace_dataflow(arguments: list[str]) -> list[str]:
     """Return a container's arguments, with the runner of `pipeline.vertex.dataflow` in place of Dataflow."""
     if "--runner=DataflowRunner" not in arguments:
         return arguments
@@ -467,29 +467,29 @@ def _offline(arguments: list[str]) -> list[str]:
     return [*(part for part in arguments if part != "--runner=DataflowRunner"), _REHEARSED_DATAFLOW, "--dry_run=True"]
 
 
-def _runtime(artifact: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_artifact(artifact: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": artifact["name"], "uri": artifact["uri"], "metadata": artifact.get("metadata", {})}
 
 
 def _to_record(output: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an output as it is remembered; what the executor said of it goes first."""
+    """Return an output as it is remembered; the values of the executor go first."""
     made = (answer.get("artifacts") or [{}])[0]
     return {
         "name": output["name"],
         "uri": made.get("uri") or output["uri"],
         "metadata": {**output["metadata"], **made.get("metadata", {})},
-        "schema_title": _title(output["type"]),
+        "schema_title": _get_title(output["type"]),
         "state": "LIVE",
     }
 
 
-def _title(kind: Mapping[str, Any]) -> str:
+def _get_title(kind: Mapping[str, Any]) -> str:
     """Return the name of an artifact's type, such as tfx.Model."""
     match = re.search(r"title: ([\w.]+)", kind.get("instanceSchema", ""))
     return str(kind.get("schemaTitle") or (match[1] if match else "system.Artifact"))
 
 
-def _fingerprint(component: str, container: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+def _compute_cache_key(component: str, container: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     """Return Vertex's cache key: the component, its container, the parameters, the artifacts that go in."""
     artifacts = {key: [a["name"] for a in source["artifacts"]] for key, source in inputs["artifacts"].items()}
     content = [
@@ -503,7 +503,7 @@ def _fingerprint(component: str, container: Mapping[str, Any], inputs: Mapping[s
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _last_error(log: Path) -> str:
+def _find_last_error(log: Path) -> str:
     """Return the last line of a log that names an error, as `Kind: text`."""
     for line in reversed(log.read_text(errors="replace").splitlines()):
         error_match = _LAST_ERROR.match(line.strip())

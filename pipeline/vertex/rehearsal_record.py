@@ -55,7 +55,7 @@ class Recorded:
           finished: callback at the end of a task.
         """
         self._report_start, self._report_end = started, finished
-        self.job_id = jobs.new_job_id(config.name)
+        self.job_id = jobs.generate_job_id(config.name)
         self._rehearsal = Rehearsal(
             job,
             folder,
@@ -66,12 +66,12 @@ class Recorded:
             started=self._record_start,
             finished=self._record_end,
         )
-        expected = list(self._rehearsal.order())
+        expected = list(self._rehearsal.sort_tasks())
         record = create_record(config, self.job_id, log=None, expected=expected, resumes=None, kind=Kind.REHEARSAL)
         self._file = RecordFile(RunRoot(folder), record)
 
     def run(self) -> dict[str, TaskResult]:
-        """Run all tasks. Whatever ends it, the record says so."""
+        """Run all tasks. Any end is recorded."""
         try:
             results = self._rehearsal.run()
         except KeyboardInterrupt as interrupt:
@@ -87,20 +87,20 @@ class Recorded:
             summary[EVALUATION] = artifact["uri"]
         for artifact in _list_outputs(results, "Pusher", "pushed_model"):
             push = jobs.read_push(artifact["metadata"]) or push
-        self._end(self.status(results).exit_code, next(iter(failed), ""), summary=summary, push=push)
+        self._end(self.build_status(results).exit_code, next(iter(failed), ""), summary=summary, push=push)
         return results
 
     def _end(self, code: int, error: str, *, reason: str = "", **fields: Any) -> None:
         self._file.end(exit_code=code, error=error, reason=reason, **{"summary": {}, **fields})
 
-    def status(self, results: Mapping[str, TaskResult]) -> jobs.Status:
-        """Return the rehearsal as a job's status is shown."""
+    def build_status(self, results: Mapping[str, TaskResult]) -> jobs.Status:
+        """Return the rehearsal's status in the form of a job's."""
         return jobs.Status(
             name=self.job_id,
             state=FAILED if any(result.state == FAILED for result in results.values()) else SUCCEEDED,
             link="",
             error="",
-            tasks=tuple(_task(result) for result in results.values()),
+            tasks=tuple(_convert_task(result) for result in results.values()),
         )
 
     def describe_challengers(self, results: Mapping[str, TaskResult]) -> list[str]:
@@ -129,20 +129,20 @@ class Recorded:
         return lines
 
     def _record_start(self, task: str) -> None:
-        self._file.node_started(task, self._rehearsal.log(task))
+        self._file.on_node_start(task, self._rehearsal.locate_log(task))
         self._report_start(task)
 
     def _record_end(self, result: TaskResult) -> None:
         # What was never started was not reached.
         if result.task in self._file.record.nodes:
             state = _STATES.get(result.state, result.state.lower())
-            self._file.node_finished(result.task, state, result.error)
-        self._report_end(_task(result))
+            self._file.on_node_end(result.task, state, result.error)
+        self._report_end(_convert_task(result))
 
 
 def _list_outputs(results: Mapping[str, TaskResult], task: str, key: str) -> Sequence[Mapping[str, Any]]:
     return results[task].outputs.get(key, []) if task in results else []
 
 
-def _task(result: TaskResult) -> jobs.Task:
+def _convert_task(result: TaskResult) -> jobs.Task:
     return jobs.Task(result.task, result.state, result.seconds, result.error)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cli.interrupts import leaves_at_once
+from cli.interrupts import skip_teardown
 from pipeline.run.fast_imports import pause_garbage_collection
 
 # OpenBLAS and Arrow's allocator start threads as they load.
@@ -130,10 +130,10 @@ def main(modules: Sequence[str]) -> None:
         if pid == 0:
             answers.close()
             _become(task)
-            with leaves_at_once():
+            with skip_teardown():
                 runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
-        _answer(answers, pid)
-        _answer(answers, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        _send_number(answers, pid)
+        _send_number(answers, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def _become(task: Mapping[str, Any]) -> None:
@@ -150,7 +150,7 @@ def _become(task: Mapping[str, Any]) -> None:
     sys.modules.pop(task["module"], None)
 
 
-def _answer(answers: IO[str], number: int) -> None:
+def _send_number(answers: IO[str], number: int) -> None:
     answers.write(f"{number}\n")
     answers.flush()
 

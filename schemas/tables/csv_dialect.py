@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import ValidationError
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions
 from schemas.sensitive import MASK
@@ -289,8 +289,8 @@ def _check_names(path: str, rows: Sequence[Sequence[str]], names: Sequence[str])
     fields, count = Counter(len(row) for row in rows).most_common(1)[0]
     if fields != len(names) and 2 * count > len(rows):
         raise ConfigError(
-            f"--column-names: names {count_text(len(names), 'column')}, but the rows of {path} have "
-            f"{count_text(fields, 'field')}"
+            f"--column-names: names {format_count(len(names), 'column')}, but the rows of {path} have "
+            f"{format_count(fields, 'field')}"
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.sensitive import MASK
 
 # An honest value may happen to have a row's number of fields in each line, if these are one delimiter or two.
@@ -127,7 +127,7 @@ class QuoteCheck:
             lines = content.count(self._line_end, start, end)
             end_text = MASK if self.is_masked else repr(after)
             self._report(
-                content, start, f"opens a value that ends {count_text(lines, 'line')} further down, before {end_text}"
+                content, start, f"opens a value that ends {format_count(lines, 'line')} further down, before {end_text}"
             )
         elif self._multi_line < _MAX_VALUES:
             self._compare_with_rows(content, start, end)
@@ -150,7 +150,7 @@ class QuoteCheck:
             line, lines = self._row_like[0]
             self.problem = (
                 line,
-                f"opens a value of {count_text(lines, 'line')}, each of which has the {self.fields} fields of a row",
+                f"opens a value of {format_count(lines, 'line')}, each of which has the {self.fields} fields of a row",
             )
 
     def _report(self, content: bytes, start: int, reason: str) -> None:

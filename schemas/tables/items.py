@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cli.counts import count_text
+from cli.counts import format_count
 
 # The first character of a real list, the one between its values, and the one that stands for a null among them.
 LIST_START, LIST_SEPARATOR, LIST_NULL = "\x1e", "\x1f", "\x00"
@@ -43,7 +43,7 @@ class ItemFormat:
     def expected(self) -> str:
         """Description of a value, for messages."""
         if self.numbers is not None:
-            return count_text(self.numbers, "number")
+            return format_count(self.numbers, "number")
         return f"a list, or a string of values between {self.delimiter!r}"
 
 
@@ -153,7 +153,8 @@ def read_items(strings: pa.Array, item_format: ItemFormat | None) -> tuple[pa.Ar
         for row in np.flatnonzero(sizes > item_format.max_items).tolist():
             faults.setdefault(
                 row,
-                f"expected at most {count_text(item_format.max_items, 'value')} (max_values), not {int(sizes[row]):,}",
+                f"expected at most {format_count(item_format.max_items, 'value')} (max_values), not "
+                f"{int(sizes[row]):,}",
             )
     if item_format.numbers is not None:
         faults = {**_find_wrong_vectors(strings, parts, sizes, item_format.numbers), **faults}
@@ -164,7 +165,7 @@ def _find_wrong_vectors(strings: pa.Array, parts: pa.Array, sizes: np.ndarray, n
     """Return the reasons why rows are not vectors of so many finite numbers."""
     valid = np.asarray(strings.is_valid())
     faults = {
-        int(row): f"expected {count_text(numbers, 'number')} (length), not {int(sizes[row]):,}"
+        int(row): f"expected {format_count(numbers, 'number')} (length), not {int(sizes[row]):,}"
         for row in np.flatnonzero(valid & (sizes != numbers))
     }
     try:

@@ -31,7 +31,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import DataError
 from schemas.data import CsvOptions, Format
 from schemas.sensitive import MASK
@@ -543,7 +543,7 @@ def _find_missing_lists(file: pyarrow.parquet.ParquetFile) -> dict[str, str]:
         missing = (file.metadata.num_rows * size - sum(group.num_values for group in groups)) // (size - 1)
         if missing:
             problems[name] = (
-                f"lists of the fixed length {size} with {count_text(missing, 'missing list')}, which Arrow does not "
+                f"lists of the fixed length {size} with {format_count(missing, 'missing list')}, which Arrow does not "
                 "read; write it as a column of lists of any length"
             )
     return problems

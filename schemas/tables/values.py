@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Text, Timestamp, Vector
 from schemas.sensitive import MASK, find_sensitive
@@ -416,7 +416,7 @@ def _show(text: str, rule: Rule) -> str:
 def quote(text: str) -> str:
     """Return a string in quotes, its end cut off if it is long; a list as its number of values."""
     if text.startswith(LIST_START):
-        return f"a list of {count_text(len(split_items(text)), 'value')}"
+        return f"a list of {format_count(len(split_items(text)), 'value')}"
     return repr(text) if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]!r}..."
 
 

@@ -8,8 +8,8 @@ import click
 from pydantic import ValidationError
 
 from cli.errors import ConfigError
-from cli.interrupts import leaves_at_once
-from cli.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
+from cli.interrupts import skip_teardown
+from cli.terminal import INTERRUPTED_EXIT_CODE, exit_on_error, print_interruption
 from serving.beam.config import BeamOptions
 
 if TYPE_CHECKING:
@@ -154,15 +154,15 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
     """
     # Before TensorFlow is loaded, in worker processes too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with refusals(as_json=as_json):
+    with exit_on_error(as_json=as_json):
         try:
             from serving.batch.job_runner import run_job
 
             result = run_job(_build_options(quiet=quiet or as_json, **flags))
         except KeyboardInterrupt:
             text = "interrupted; finished parts are kept: run the same command again to continue"
-            say_interrupted(text, as_json=as_json)
-            _leave(INTERRUPTED_EXIT_CODE)
+            print_interruption(text, as_json=as_json)
+            _end_process(INTERRUPTED_EXIT_CODE)
     if as_json:
         click.echo(result.to_json())
     elif not quiet:
@@ -249,20 +249,20 @@ def _format_result(result: "RunResult") -> str:
     rejected = f" ({summary.rejected:,} rejected: _rejects.jsonl)" if summary.rejected else ""
     counts = ", ".join(f"{column} {count:,}" for column, count in summary.values_out_of_range.items())
     out_of_range = f" (out of range, replaced by the nearest ID or cut: {counts})" if counts else ""
-    rows, files = _count(summary.rows, "row"), _count(summary.files, "file")
+    rows, files = _format_count(summary.rows, "row"), _format_count(summary.files, "file")
     predictions = f"{rows} of {files} with version {summary.model_version}{rejected}{out_of_range}"
     if result.already_done:
         return f"nothing to do: {result.output} holds the predictions for {predictions}, finished {summary.finished}"
     reused = f", {result.reused_parts:,} from earlier runs" if result.reused_parts else ""
-    parts = _count(summary.parts, "part")
+    parts = _format_count(summary.parts, "part")
     return f"predicted {predictions} in {result.seconds:,.1f} s: {parts} in {result.output}{reused}"
 
 
-def _count(number: int, name: str) -> str:
+def _format_count(number: int, name: str) -> str:
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
-def _leave(exit_code: int) -> NoReturn:
+def _end_process(exit_code: int) -> NoReturn:
     """End without waiting for Beam's threads, which would first finish their files."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -271,5 +271,5 @@ def _leave(exit_code: int) -> NoReturn:
 
 if __name__ == "__main__":
     # At the interpreter's end Arrow's threads abort the process after some errors: its exit code would be 134.
-    with leaves_at_once():
+    with skip_teardown():
         main()

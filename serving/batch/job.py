@@ -66,9 +66,9 @@ class Job(Declaration):
     rows_per_part: PositiveInt
     allow_unvalidated: bool = False
 
-    def part_name(self, index: int, part: int) -> str:
+    def format_part_name(self, index: int, part: int) -> str:
         """Return the name of a part of the predictions for an input file."""
-        return f"{_part_prefix(index)}{part:06d}.{self.output_format}"
+        return f"{_format_part_prefix(index)}{part:06d}.{self.output_format}"
 
 
 class Outcome(Declaration):
@@ -122,7 +122,7 @@ class JobState:
         try:
             return None if content is None else Job.model_validate_json(content)
         except ValidationError as error:
-            raise PushError(f"{self.folder.path(JOB_FILE)}: is damaged; give another OUTPUT") from error
+            raise PushError(f"{self.folder.build_path(JOB_FILE)}: is damaged; give another OUTPUT") from error
 
     def read_summary(self) -> Summary | None:
         """Return the summary of the finished job; None before."""
@@ -151,12 +151,12 @@ class JobState:
 
     def read_outcome(self, index: int) -> Outcome | None:
         """Return the outcome of a file; None before it is finished."""
-        content = self.folder.read(_outcome_name(index))
+        content = self.folder.read(_format_outcome_name(index))
         return None if content is None else Outcome.model_validate_json(content)
 
     def list_finished(self, names: set[str], job: Job) -> list[int]:
         """Return the indices of the files that are finished, from the folder's names."""
-        return [index for index in range(len(job.inputs)) if _outcome_name(index) in names]
+        return [index for index in range(len(job.inputs)) if _format_outcome_name(index) in names]
 
     def read_failures(self, names: set[str]) -> list[Outcome]:
         """Return the outcomes of the rejected files, from the folder's names."""
@@ -165,13 +165,13 @@ class JobState:
 
     def list_parts(self, names: set[str], index: int) -> set[str]:
         """Return the existing parts of a file, from the folder's names."""
-        return {name for name in names if name.startswith(_part_prefix(index))}
+        return {name for name in names if name.startswith(_format_part_prefix(index))}
 
     def finish(self, index: int, outcome: Outcome, rejects: bytes = b"") -> None:
         """Write the outcome of a file; its rejects first, so that a finished file has them."""
         if rejects:
-            self.folder.write(_rejects_name(index), rejects)
-        name = _failed_name(index) if outcome.exit_code else _outcome_name(index)
+            self.folder.write(_format_rejects_name(index), rejects)
+        name = _format_failure_name(index) if outcome.exit_code else _format_outcome_name(index)
         self.folder.write(name, outcome.model_dump_json(indent=1).encode())
         if outcome.exit_code:
             self.folder.write(_STOP_FILE, b"")
@@ -182,7 +182,7 @@ class JobState:
 
     def read_rejects(self, job: Job) -> bytes:
         """Return the bad rows of all files after the last one is finished."""
-        return b"".join(self.folder.read(_rejects_name(index)) or b"" for index in range(len(job.inputs)))
+        return b"".join(self.folder.read(_format_rejects_name(index)) or b"" for index in range(len(job.inputs)))
 
     def write_summary(self, summary: Summary) -> None:
         """Mark the job as done."""
@@ -204,7 +204,7 @@ class JobState:
         if [file.path for file in recorded.inputs] != [file.path for file in job.inputs]:
             return []
         pairs = enumerate(zip(recorded.inputs, job.inputs, strict=True))
-        return [index for index, (old, new) in pairs if old != new and _failed_name(index) in names]
+        return [index for index, (old, new) in pairs if old != new and _format_failure_name(index) in names]
 
 
 def describe_differences(recorded: Job, job: Job, fixed: Sequence[int] = ()) -> list[str]:
@@ -235,17 +235,17 @@ def _format_attribute(job: Job, attribute: str, other: Job) -> str:
     return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _part_prefix(index: int) -> str:
+def _format_part_prefix(index: int) -> str:
     return f"{_PART_PREFIX}{index:05d}-"
 
 
-def _outcome_name(index: int) -> str:
+def _format_outcome_name(index: int) -> str:
     return f"{_OUTCOMES}/{index:05d}.json"
 
 
-def _failed_name(index: int) -> str:
+def _format_failure_name(index: int) -> str:
     return f"{_OUTCOMES}/{index:05d}{_FAILED_ENDING}"
 
 
-def _rejects_name(index: int) -> str:
+def _format_rejects_name(index: int) -> str:
     return f"{_OUTCOMES}/{index:05d}.rejects.jsonl"

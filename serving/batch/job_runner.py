@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, DataError, PipelineError, PushError
-from cli.terminal import own_terminal
+from cli.terminal import redirect_output
 from schemas.data import Format
 from schemas.tables.typed_columns import build_bad_rows_error
 from serving.batch import input_files, model_loader
@@ -24,7 +24,7 @@ from serving.batch.prediction_tables import MODEL_VERSION, PLACE
 from serving.batch.progress import Progress
 from serving.batch.storage import OutputFolder
 from serving.beam.config import BeamOptions
-from serving.registry import content_hash
+from serving.registry import compute_content_hash
 
 _ERRORS = {kind.exit_code: kind for kind in (PipelineError, ConfigError, DataError, PushError)}
 
@@ -137,7 +137,7 @@ def _build_job(options: BatchOptions, folder: Path) -> Job:
     return Job(
         inputs=files,
         model=options.model if options.model.startswith("gs://") else str(folder),
-        content_hash=content_hash(folder),
+        content_hash=compute_content_hash(folder),
         format=options.format or input_files.detect_format(options.source, files),
         reading=input_files.build_read_options(
             model_loader.read_options(folder), files, options.csv, options.missing_values, options.ignored_columns
@@ -202,7 +202,7 @@ def _run_beam(options: BatchOptions, state: JobState, job: Job, folder: Path, un
     """Run Beam over the unfinished files; it writes their outcomes to the folder."""
     log = _create_log(state.folder)
     with (
-        own_terminal(log, "stderr") as terminal,
+        redirect_output(log, "stderr") as terminal,
         Progress(state, job, None if options.quiet else terminal),
         _reraise_as_one_line(log),
     ):

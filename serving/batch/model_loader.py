@@ -38,10 +38,10 @@ def find_version_folder(model: str) -> Path:
     if (folder / "saved_model.pb").is_file():
         return folder
     registry = LocalRegistry(folder.absolute().parent, folder.absolute().name)
-    versions = [number for number in registry.numbers() if registry.is_explained(number)]
+    versions = [number for number in registry.list_numbers() if registry.is_explained(number)]
     if not versions:
         raise PushError(f"{model}: is neither a SavedModel (no saved_model.pb) nor a folder of versions of one")
-    return folder / str(registry.champion() or versions[-1])
+    return folder / str(registry.read_champion() or versions[-1])
 
 
 def read_features(folder: Path) -> FeatureSet:

@@ -56,7 +56,7 @@ class PredictFile(beam.DoFn):
         for block in split_into_blocks(self._read_good_batches(table, out_of_range_counts), job.rows_per_part):
             if state.is_stopped():
                 return
-            name = job.part_name(index, parts)
+            name = job.format_part_name(index, parts)
             if name in existing_parts:
                 reused += 1
             else:

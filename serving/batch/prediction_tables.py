@@ -67,7 +67,7 @@ def predict_block(
 
     Raises:
       ConfigError: a key and an output have the same name.
-      PushError: the model fails, or answers with another number of rows.
+      PushError: the model fails, or returns another number of rows.
       DataError: a prediction is not finite; names the row.
     """
     starts = range(0, block.num_rows, _BATCH_ROWS)

@@ -41,7 +41,7 @@ class OutputFolder:
         except _FAILURES as error:
             raise PushError(f"{uri}: is not a folder that can be written: {describe_cause(error)}") from error
 
-    def path(self, name: str) -> str:
+    def build_path(self, name: str) -> str:
         """Return the full path or URI of a file in it."""
         return f"{self.uri}/{name}"
 
@@ -65,7 +65,7 @@ class OutputFolder:
         except FileNotFoundError:
             return None
         except _FAILURES as error:
-            raise PushError(f"{self.path(name)}: cannot be read: {describe_cause(error)}") from error
+            raise PushError(f"{self.build_path(name)}: cannot be read: {describe_cause(error)}") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file under another name and rename it; replace an existing file.
@@ -79,7 +79,7 @@ class OutputFolder:
             else:
                 self._write_remote(name, content)
         except _FAILURES as error:
-            raise PushError(f"{self.path(name)}: cannot be written: {describe_cause(error)}") from error
+            raise PushError(f"{self.build_path(name)}: cannot be written: {describe_cause(error)}") from error
 
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
@@ -87,7 +87,7 @@ class OutputFolder:
             with contextlib.suppress(FileNotFoundError):
                 self._filesystem.delete_file(f"{self._root}/{name}")
         except _FAILURES as error:
-            raise PushError(f"{self.path(name)}: cannot be deleted: {describe_cause(error)}") from error
+            raise PushError(f"{self.build_path(name)}: cannot be deleted: {describe_cause(error)}") from error
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

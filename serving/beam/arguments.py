@@ -9,7 +9,7 @@ from serving.beam.config import BeamOptions
 # The type check of the Beam graph is for authors of Beam code, and takes seconds in a graph as large as Transform's.
 _ALWAYS = ("--no_pipeline_type_check",)
 # Beam gives the streams of a job's state and messages this timeout, too: a job that takes longer would fail. Whether
-# the job server answers is checked before each job.
+# the job server responds is checked before each job.
 _JOB_TIMEOUT_SECONDS = 30 * 24 * 3600
 # Names of Beam's runners. DirectRunner would be another engine than FnApiRunner where it can download Prism.
 RUNNER_CLASSES = {
@@ -64,7 +64,8 @@ def build_arguments(options: BeamOptions, dataflow: Mapping[str, Any] | None = N
                 **_build_environment(options),
             }
     arguments = {"runner": RUNNER_CLASSES[runner], **arguments, **options.options}
-    return [flag for name, value in arguments.items() if value is not None for flag in _flags(name, value)] + [*_ALWAYS]
+    flags = [flag for name, value in arguments.items() if value is not None for flag in _format_flags(name, value)]
+    return [*flags, *_ALWAYS]
 
 
 def _build_environment(options: BeamOptions) -> dict[str, str]:
@@ -86,7 +87,7 @@ def _build_environment(options: BeamOptions) -> dict[str, str]:
     return {"environment_type": "LOOPBACK", **arguments}
 
 
-def _flags(name: str, value: Any) -> list[str]:
+def _format_flags(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
         return [f"--{name}={item}" for item in value]
     return [f"--{name}" if value is True else f"--{name}={value}"]

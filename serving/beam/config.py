@@ -141,7 +141,7 @@ class BeamOptions(Declaration):
     def override(self, special: "BeamOptions") -> "BeamOptions":
         """Return these options with those of one component over them.
 
-        Keys that the component's runner does not take, and the `options` of another runner, are left out.
+        Keys that the component's runner does not take, and the `options` of another runner, are dropped.
         """
         runner = special.runner or self.runner or "direct"
         own = special.model_dump(exclude_none=True, exclude={"options"})

@@ -31,7 +31,7 @@ def check_beam_args(arguments: Sequence[str], prefix: str = "beam.options.") -> 
         "flink": pipeline_options.FlinkRunnerOptions,
         "spark": pipeline_options.SparkRunnerOptions,
     }
-    owners = {name: runner for runner, kind in classes.items() for name in _option_names(kind)}
+    owners = {name: runner for runner, kind in classes.items() for name in _list_option_names(kind)}
     class_name = options.view_as(pipeline_options.StandardOptions).runner
     runner = next((name for name, kind in RUNNER_CLASSES.items() if kind == class_name), None)
     for argument in arguments:
@@ -50,7 +50,7 @@ def check_beam_args(arguments: Sequence[str], prefix: str = "beam.options.") -> 
             raise ConfigError("\n".join(f"beam: {' '.join(problem.split())}" for problem in problems))
 
 
-def _option_names(kind: Any) -> set[str]:
+def _list_option_names(kind: Any) -> set[str]:
     """Return the names of the options that a class of Beam's options adds."""
     parser = argparse.ArgumentParser(add_help=False)
     kind._add_argparse_args(parser)

@@ -38,12 +38,12 @@ def check_beam(options: BeamOptions, paths: Mapping[str, str], prefix: str = "be
         _check_paths(options, paths, prefix)
 
 
-def answers(endpoint: str, method: str = DESCRIBE_OPTIONS) -> bool:
-    """Return whether a server of Beam answers a call within ANSWER_SECONDS.
+def is_answering(endpoint: str, method: str = DESCRIBE_OPTIONS) -> bool:
+    """Return whether a server of Beam responds to a call within ANSWER_SECONDS.
 
     Args:
       endpoint: HOST:PORT.
-      method: path of a method that takes an empty message and changes nothing.
+      method: Path of a method that takes an empty message and changes nothing.
     """
     import grpc
 
@@ -59,7 +59,7 @@ def answers(endpoint: str, method: str = DESCRIBE_OPTIONS) -> bool:
 
 def _check_server(options: BeamOptions, prefix: str) -> None:
     if options.job_endpoint is not None:
-        if not answers(options.job_endpoint):
+        if not is_answering(options.job_endpoint):
             raise ConfigError(
                 f"{prefix}job_endpoint: no Beam job server answers at {options.job_endpoint} within {ANSWER_SECONDS} "
                 "s; start it, or correct the address"
@@ -92,7 +92,7 @@ def _check_prism(options: BeamOptions, prefix: str) -> None:
 
 
 def _check_master(options: BeamOptions, prefix: str) -> None:
-    """Check that the cluster answers; a master that the job server starts has no address."""
+    """Check that the cluster responds; a master that the job server starts has no address."""
     master = options.master or ""
     address = urlsplit(master if "://" in master else f"//{master}")
     if ":" not in address.netloc or address.hostname is None or address.port is None:
@@ -130,7 +130,11 @@ def _check_environment(options: BeamOptions, prefix: str) -> None:
     pool = options.worker_pool
     # A pool beside each worker of a cluster has an address that only these reach.
     host = "" if pool is None or is_loopback(pool) else " --host 0.0.0.0"
-    if pool is not None and (options.has_local_server or not is_loopback(pool)) and not answers(pool, _STOP_WORKER):
+    if (
+        pool is not None
+        and (options.has_local_server or not is_loopback(pool))
+        and not is_answering(pool, _STOP_WORKER)
+    ):
         raise ConfigError(
             f"{prefix}worker_pool: no worker pool answers at {pool} within {ANSWER_SECONDS} s; start it there with "
             f"`python -m pipeline beam-worker{host} --port {pool.rpartition(':')[2]}`, or correct the address"

@@ -20,7 +20,7 @@ from apache_beam.runners.portability import flink_runner, portable_runner, prism
 from apache_beam.runners.runner import PipelineResult
 
 from cli.errors import PipelineError
-from serving.beam.preflight import ANSWER_SECONDS, answers
+from serving.beam.preflight import ANSWER_SECONDS, is_answering
 from serving.beam.revision import compute_revision
 from serving.beam.servers import start_once
 from serving.beam.worker_logs import WorkerLogOptions
@@ -40,7 +40,7 @@ class _OwnedServers(portable_runner.PortableRunner):
           PipelineError: it does not answer.
         """
         endpoint = options.view_as(PortableOptions).job_endpoint
-        if endpoint and not answers(endpoint):
+        if endpoint and not is_answering(endpoint):
             raise PipelineError(f"the Beam job server {endpoint} does not answer within {ANSWER_SECONDS} s")
         return super().create_job_service(options)
 
@@ -52,7 +52,7 @@ class _OwnedServers(portable_runner.PortableRunner):
             logs = Path(log_options.worker_log_folder or tempfile.mkdtemp(prefix="worker-logs-"))
             logs.mkdir(exist_ok=True)
             log_options.worker_log_folder = str(logs)
-        with _one_line():
+        with _shorten_errors():
             result = super().run_portable_pipeline(pipeline, options)
         return _LoggedResult(result, logs, options.view_as(PortableOptions).environment_config or "")
 
@@ -77,7 +77,7 @@ class _LoggedResult(PipelineResult):
 
     def wait_until_finish(self, duration: int | None = None) -> Any:
         try:
-            with _one_line():
+            with _shorten_errors():
                 return self._result.wait_until_finish(duration)
         except RuntimeError as error:
             # Prism's words: sdks/go/pkg/beam/runners/prism/internal/worker/worker.go and environments.go of Beam.
@@ -94,7 +94,7 @@ class _LoggedResult(PipelineResult):
 
 
 def _find_details(message: str) -> str:
-    """Return what a job server reports of a lost worker, without what it says around it."""
+    """Return what a job server reports of a lost worker, without the text around it."""
     return message[_LOST_WORKER.search(message).start() :].splitlines()[0][:_MAX_DETAIL_CHARS]  # type: ignore[union-attr]
 
 
@@ -118,7 +118,7 @@ def _take_logs(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_line() -> Iterator[None]:
+def _shorten_errors() -> Iterator[None]:
     """Raise an error of gRPC, whose text has many lines, as one with its code and details."""
     try:
         yield

@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from apache_beam.runners.worker import sdk_worker_main
 
-# Beam knows the options of the classes that are loaded.
+# Beam accepts the options of the classes that are loaded.
 import serving.beam.worker_logs  # noqa: F401
 
 

@@ -35,7 +35,7 @@ from serving.beam.revision import compute_revision
 
 _ANSWER_SECONDS = 30
 _END_SECONDS = 10
-# A worker that is told to end still sends what it has; requests come one a worker.
+# A worker that is asked to end still sends what it has; requests come one a worker.
 _THREADS = 8
 REVISION_SUFFIX = ".revision"
 _LOG_FOLDER_OPTION = "beam:option:worker_log_folder:v1"
@@ -88,7 +88,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         if address is None or not is_loopback(endpoint) or endpoint in self._forwarded:
             return
         host, port = address[1].removeprefix("::ffff:"), int(endpoint.rpartition(":")[2])
-        if host.startswith("127.") or host in ("::1", *_own_addresses()):
+        if host.startswith("127.") or host in ("::1", *_list_own_addresses()):
             return
         self._forwarded.add(endpoint)
         ready = threading.Event()
@@ -193,7 +193,7 @@ def _describe_end(code: int) -> str:
     return f" with exit code {code}" if code else ""
 
 
-def _own_addresses() -> set[str]:
+def _list_own_addresses() -> set[str]:
     import psutil
 
     return {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}

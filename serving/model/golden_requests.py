@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cli.counts import count_text
+from cli.counts import format_count
 from serving.registry import parse_json
 
 
@@ -40,7 +40,7 @@ class GoldenRequests:
     def find_difference(self, answers: Sequence[Any]) -> str | None:
         """Return a message about the first wrong answer; None if all are right."""
         if len(answers) != len(self.predictions):
-            return f"{count_text(len(answers), 'answer')} to {count_text(len(self.predictions), 'request')}"
+            return f"{format_count(len(answers), 'answer')} to {format_count(len(self.predictions), 'request')}"
         for row, (expected, answer) in enumerate(zip(self.predictions, answers, strict=True)):
             for name, value in expected.items():
                 if not isinstance(answer, Mapping) or name not in answer:

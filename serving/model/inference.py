@@ -78,7 +78,7 @@ def has_method(predictor: Predictor | TensorPredictor, method: Method) -> bool:
         case RegressionLabel():
             return method == "regress"
         case None:
-            outputs = predictor.signature(predictor.signatures[0]).outputs
+            outputs = predictor.get_signature(predictor.signatures[0]).outputs
             return bool(outputs.keys() & ({_CLASSES, _SCORES} if method == "classify" else {_VALUES}))
         case _:
             assert_never(label)
@@ -95,7 +95,7 @@ def check_method(predictor: Predictor | TensorPredictor, method: Method) -> None
     if predictor.features is not None:
         raise RequestError(f"the model's label is {predictor.features.label.kind}, which has no {method}; use predict")
     expected = f"{_CLASSES} or {_SCORES}" if method == "classify" else _VALUES
-    outputs = ", ".join(sorted(predictor.signature(predictor.signatures[0]).outputs))
+    outputs = ", ".join(sorted(predictor.get_signature(predictor.signatures[0]).outputs))
     raise RequestError(f"{method}: expected a signature with the output {expected}; this one has {outputs}")
 
 

@@ -86,7 +86,7 @@ class Inputs(dict[str, ModelInput]):
         # A feature may decide on splits, too.
         self._columns = list(dict.fromkeys([*self._by_column, *other_columns]))
 
-    def name_of(self, column: str, where: str) -> str | None:
+    def find_name(self, column: str, where: str) -> str | None:
         """Return the name of the input for a column; None for one of the other columns.
 
         Raises:
@@ -152,7 +152,7 @@ def convert_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
     try:
         for part in examples.decode(records, inputs.own_columns, inputs.decimal):
             for column in part.names:
-                name = inputs.name_of(column, "")
+                name = inputs.find_name(column, "")
                 if name is not None:
                     strings = part.columns.column(column).to_pylist()
                     columns[name][part.start : part.start + len(strings)] = strings
@@ -184,7 +184,7 @@ def _name_inputs(inputs: Inputs, instance: Any, row: int) -> Mapping[str, Any]:
 def _rename(inputs: Inputs, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     by_name: dict[str, Any] = {}
     for column, value in values.items():
-        name = inputs.name_of(column, where)
+        name = inputs.find_name(column, where)
         if name in by_name:
             raise RequestError(f"{where}{name}: is given twice, as '{inputs[name].column}' too")
         if name is not None:

@@ -14,7 +14,7 @@ _descriptors: dict[tuple[int, int], int] = {}
 _lock = threading.Lock()
 
 
-def literal_path(folder: str | os.PathLike[str]) -> str:
+def make_literal_path(folder: str | os.PathLike[str]) -> str:
     """Return a path of a folder that is not a pattern: the folder's own, or that of a file descriptor.
 
     The descriptor stays open until this process ends, since a loaded model reads its assets when it is called. Other

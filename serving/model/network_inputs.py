@@ -13,7 +13,7 @@ from schemas.features import FeatureSet, IdColumn, NumberColumn
 IDS, NUMBERS = "ids", "numbers"
 
 
-def network_inputs(features: FeatureSet, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def build_network_inputs(features: FeatureSet, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Return transformed columns, of shape [batch] or [batch, width] each, as the network's inputs.
 
     Args:
@@ -22,12 +22,12 @@ def network_inputs(features: FeatureSet, columns: Mapping[str, tf.Tensor]) -> di
 
     Returns:
       int64 of shape [batch, sum of the widths of ID columns], and float32 of shape [batch, sum of those of number
-      columns]; `places` has the place of each column.
+      columns]; `compute_places` returns the place of each column.
     """
     rows = tf.shape(next(iter(columns.values())))[:1]
     return {
-        IDS: _side_by_side(features.id_columns, columns, rows, tf.int64),
-        NUMBERS: _side_by_side(features.number_columns, columns, rows, tf.float32),
+        IDS: _concatenate(features.id_columns, columns, rows, tf.int64),
+        NUMBERS: _concatenate(features.number_columns, columns, rows, tf.float32),
     }
 
 
@@ -36,13 +36,13 @@ def count_places(columns: Sequence[IdColumn | NumberColumn]) -> int:
     return sum(column.width for column in columns)
 
 
-def places(columns: Sequence[IdColumn | NumberColumn]) -> dict[str, range]:
+def compute_places(columns: Sequence[IdColumn | NumberColumn]) -> dict[str, range]:
     """Return the places that each column has in its input, by name."""
     starts = itertools.accumulate((column.width for column in columns), initial=0)
     return {column.name: range(start, start + column.width) for column, start in zip(columns, starts, strict=False)}
 
 
-def _side_by_side(
+def _concatenate(
     declared: Sequence[IdColumn | NumberColumn], columns: Mapping[str, tf.Tensor], rows: tf.Tensor, dtype: tf.DType
 ) -> tf.Tensor:
     if not declared:

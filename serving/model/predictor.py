@@ -62,7 +62,7 @@ class Predictor:
         self.decision = _read_decision(Path(folder))
         self.inputs = _read_inputs(specs, self.features, Path(folder))
         self._types = {name: _ARRAY_TYPES[field.kind] for name, field in self.inputs.items()}
-        self._call = self._model.function(SERVING_DEFAULT)
+        self._call = self._model.build_function(SERVING_DEFAULT)
         answer = self.predict_columns({name: [_choose_placeholder(field)] for name, field in self.inputs.items()})
         self.version, self.schema_hash = (
             str(to_list(answer[name])[0]) if name in answer else "" for name in (MODEL_VERSION, SCHEMA_HASH)
@@ -111,7 +111,7 @@ class Predictor:
 
     def _sort(self, outputs: Outputs) -> Outputs:
         """Return outputs in the order of the documentation; TensorFlow's order differs at each start."""
-        return {name: outputs[name] for name in sorted(outputs, key=lambda name: (_rank(name), name))}
+        return {name: outputs[name] for name in sorted(outputs, key=lambda name: (_find_rank(name), name))}
 
     def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:
         """Return one mapping of outputs for each row of named values.
@@ -119,7 +119,7 @@ class Predictor:
         Raises:
           RequestError: a row does not fit the model, or its prediction is not finite.
         """
-        return rows_of(self._predict_finite(convert_rows(self.inputs, instances)))
+        return to_rows(self._predict_finite(convert_rows(self.inputs, instances)))
 
     @functools.cached_property
     def signatures(self) -> tuple[str, ...]:
@@ -130,12 +130,12 @@ class Predictor:
         """Run parts of the graph; raises as `SessionModel.run_tensors`."""
         self._model.run_tensors(feed, fetch, targets)
 
-    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+    def get_signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         """Return a signature as TF Serving describes it."""
         return self._model.signatures[name]
 
 
-def _rank(output: str) -> int:
+def _find_rank(output: str) -> int:
     return OUTPUT_ORDER.index(output) if output in OUTPUT_ORDER else -1
 
 
@@ -201,7 +201,7 @@ def _choose_placeholder(field: ModelInput) -> Any:
     return "" if field.kind == "string" else 0
 
 
-def rows_of(outputs: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+def to_rows(outputs: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """Return outputs by name as one mapping for each row."""
     names = list(outputs)
     columns = [to_json(name, values) for name, values in outputs.items()]

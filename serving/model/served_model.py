@@ -15,8 +15,8 @@ import tensorflow_transform as tft
 from schemas.data import ReadOptions
 from schemas.decision import DecisionThreshold
 from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, escape_name
-from serving.model.literal_paths import literal_path
-from serving.model.network_inputs import network_inputs
+from serving.model.literal_paths import make_literal_path
+from serving.model.network_inputs import build_network_inputs
 from serving.model.output_names import PREDICTION, PROBABILITIES, PROBABILITY
 from serving.model.signatures import (
     BULK_EXAMPLES,
@@ -50,7 +50,7 @@ class TransformGraph(tf.Module):
         super().__init__()
         self.raw_feature_spec: Mapping[str, Any] = transform_output.raw_feature_spec()
         # Not TFT's loader: it traces each output back to its inputs, which takes minutes for a wide table.
-        loaded = tf.saved_model.load(literal_path(transform_output.transform_savedmodel_dir))
+        loaded = tf.saved_model.load(make_literal_path(transform_output.transform_savedmodel_dir))
         # Attributes are saved with this object: the graph's resources have to be, its function need not.
         self._parts = [loaded.resources, loaded.trackable_objects, loaded.initializers, loaded.assets]
         self._loaded = _Untracked(loaded.transform_fn)
@@ -113,7 +113,7 @@ class ServedModel(tf.Module):
         """Return the outputs for raw columns by name, [batch] each; `MISSING` has the missing values."""
         features = self._features
         transformed = self.transform(self._convert_for_transform(raw))
-        output = self._network.call(network_inputs(features, transformed), training=False)
+        output = self._network.call(build_network_inputs(features, transformed), training=False)
         rows = tf.shape(output)[0]
         assert self._version is not None
         version = self._version.lookup(tf.constant(0, tf.int64))

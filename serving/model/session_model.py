@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 
 Arrays = Mapping[str, NDArray[np.generic]]
 # https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/config.proto, RunOptions
@@ -31,7 +31,7 @@ class SessionModel:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        graph, path = tf.Graph(), literal_path(folder)
+        graph, path = tf.Graph(), make_literal_path(folder)
         self._session = tf.compat.v1.Session(graph=graph)
         # Also at the end of the process, after which its callables find no module to be released by.
         weakref.finalize(self, self._session.close)
@@ -57,7 +57,7 @@ class SessionModel:
         except (KeyError, TypeError) as error:
             raise ValueError(str(error.args[0])) from error
 
-    def function(self, name: str) -> Callable[[Arrays], dict[str, NDArray[np.generic]]]:
+    def build_function(self, name: str) -> Callable[[Arrays], dict[str, NDArray[np.generic]]]:
         """Return a signature as a function of arrays, whose types and shapes are those of its inputs.
 
         The function raises `tf.errors.OpError` if the model rejects the values.

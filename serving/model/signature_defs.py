@@ -10,9 +10,9 @@ from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 
 
-def signature_defs(predictor: Predictor | TensorPredictor) -> get_model_metadata_pb2.SignatureDefMap:
+def build_signature_defs(predictor: Predictor | TensorPredictor) -> get_model_metadata_pb2.SignatureDefMap:
     """Return the signatures that a request may name."""
-    definitions = {name: predictor.signature(name) for name in predictor.signatures}
+    definitions = {name: predictor.get_signature(name) for name in predictor.signatures}
     if predictor.features is not None and SERVING_EXAMPLES in predictor.signatures:
         for method, name in METHOD_NAMES.items():
             if has_method(predictor, method):

@@ -18,10 +18,10 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.declaration import suggest_name
 from serving.model.inputs import Columns, Inputs, RequestError
-from serving.model.predictor import Outputs, Predictor, check_finite, rows_of
+from serving.model.predictor import Outputs, Predictor, check_finite, to_rows
 from serving.model.session_model import Arrays, ModelError, SessionModel, list_specs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.registry import DECLARATION_FILE
@@ -52,11 +52,11 @@ class TensorPredictor:
     def __init__(self, folder: str | Path) -> None:
         self._model = SessionModel(folder)
         self._name = _choose_signature(self._model.signatures, folder)
-        self._call = self._model.function(self._name)
+        self._call = self._model.build_function(self._name)
         self.inputs = Inputs([])
-        self.specs: Mapping[str, tf.TensorSpec] = list_specs(self.signature(SERVING_DEFAULT).inputs)
+        self.specs: Mapping[str, tf.TensorSpec] = list_specs(self.get_signature(SERVING_DEFAULT).inputs)
         for name, spec in self.specs.items():
-            if not _takes_rows(spec):
+            if not _has_rows(spec):
                 raise ModelError(
                     f"{folder}: input '{name}' has shape {spec.shape}; expected one whose first dimension is the "
                     "number of rows"
@@ -66,16 +66,14 @@ class TensorPredictor:
     def signatures(self) -> tuple[str, ...]:
         """The names of the signatures that take rows, the default first."""
         others = sorted(self._model.signatures.keys() - {_INTERNAL, SERVING_DEFAULT})
-        taking_rows = (
-            n for n in others if all(map(_takes_rows, list_specs(self._model.signatures[n].inputs).values()))
-        )
+        taking_rows = (n for n in others if all(map(_has_rows, list_specs(self._model.signatures[n].inputs).values())))
         return (SERVING_DEFAULT, *taking_rows)
 
     def run_tensors(self, feed: Arrays, fetch: Sequence[str], targets: Sequence[str]) -> None:
         """Run parts of the graph; raises as `SessionModel.run_tensors`."""
         self._model.run_tensors(feed, fetch, targets)
 
-    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+    def get_signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         """Return a signature as TF Serving describes it."""
         return self._model.signatures[self._name if name == SERVING_DEFAULT else name]
 
@@ -88,8 +86,8 @@ class TensorPredictor:
         """Return this model with another of its `signatures` as the one that is called."""
         selected = copy.copy(self)
         selected._name = self._name if name == SERVING_DEFAULT else name
-        selected._call = self._model.function(selected._name)
-        selected.specs = list_specs(self.signature(name).inputs)
+        selected._call = self._model.build_function(selected._name)
+        selected.specs = list_specs(self.get_signature(name).inputs)
         return selected
 
     def convert_rows(self, instances: Sequence[Any]) -> Columns:
@@ -149,7 +147,7 @@ class TensorPredictor:
             raise ValueError(f"{where}the model rejects the values: {_find_reason(str(error))}") from error
         for name, values in outputs.items():
             if values.ndim == 0 or len(values) != rows:
-                raise ValueError(f"the model's {name} has shape {list(values.shape)} for {count_text(rows, 'row')}")
+                raise ValueError(f"the model's {name} has shape {list(values.shape)} for {format_count(rows, 'row')}")
         return outputs
 
     def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:
@@ -163,7 +161,7 @@ class TensorPredictor:
         except ValueError as error:
             raise RequestError(str(error)) from error
         check_finite(outputs, {}, {})
-        return rows_of(outputs)
+        return to_rows(outputs)
 
     def describe_inputs(self) -> str:
         """Return the inputs with their types and shapes, in words."""
@@ -171,7 +169,7 @@ class TensorPredictor:
 
     def build_example_row(self) -> dict[str, Any]:
         """Return a row of zeros, or of empty strings; dimensions of any size have one value."""
-        return {name: _invent_value(spec) for name, spec in self.specs.items()}
+        return {name: _build_example_value(spec) for name, spec in self.specs.items()}
 
     def _name_inputs(self, instance: Any, where: str) -> Mapping[str, Any]:
         is_named = isinstance(instance, Mapping) and instance.keys() != {"b64"}
@@ -190,7 +188,7 @@ class TensorPredictor:
         return named
 
 
-def _takes_rows(spec: tf.TensorSpec) -> bool:
+def _has_rows(spec: tf.TensorSpec) -> bool:
     return bool(spec.shape.rank is None or (spec.shape.rank > 0 and spec.shape[0] is None))
 
 
@@ -278,7 +276,7 @@ def _to_bytes(value: Any) -> Any:
     raise TypeError(value)
 
 
-def _invent_value(spec: tf.TensorSpec) -> Any:
+def _build_example_value(spec: tf.TensorSpec) -> Any:
     sizes = [] if spec.shape.rank is None else [1 if size is None else size for size in spec.shape[1:]]
     if spec.dtype == tf.string:
         return np.full(sizes, "", object).tolist()

@@ -19,7 +19,7 @@ from schemas.features import FeatureSet
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inference import read_input
 from serving.model.inputs import build_inputs, convert_rows
-from serving.model.literal_paths import literal_path
+from serving.model.literal_paths import make_literal_path
 from serving.model.predictor import Predictor
 from serving.model.signatures import DTYPES, SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
@@ -90,7 +90,7 @@ def run_warmup(folder: Path, predictor: Predictor | TensorPredictor) -> int:
         raise PushError(f"{file}: has more than {_MAX_BYTES:,} bytes; write fewer requests into it")
     number = 0
     try:
-        for record in tf.data.TFRecordDataset(literal_path(file)).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(make_literal_path(file)).as_numpy_iterator():
             if number == _MAX_RECORDS:
                 raise PushError(f"{file}: has more than {_MAX_RECORDS:,} requests; write fewer into it")
             _send(prediction_log_pb2.PredictionLog.FromString(record), predictor)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError
-from cli.interrupts import leaves_at_once
-from cli.terminal import command, refusals, say
+from cli.interrupts import skip_teardown
+from cli.terminal import exit_on_error, format_command, print_message
 
 if TYPE_CHECKING:
     from serving.outcomes.store import JoinSummary, LabelFile
@@ -90,7 +90,9 @@ def main(as_json: bool, quiet: bool, **options: Any) -> None:
     FILE is CSV (also compressed), Parquet or TFRecord, and has a row for each label: a key, the label, and the time
     at which it was known. Labels may come before or after the predictions. Without FILE, all labels are joined again.
     """
-    with refusals(as_json=as_json, interrupted="interrupted; the last join is unchanged: run the same command again"):
+    with exit_on_error(
+        as_json=as_json, interrupted="interrupted; the last join is unchanged: run the same command again"
+    ):
         described, summary, is_new = _join(print_progress=not (quiet or as_json), **options)
     if as_json:
         file = described.model_dump(mode="json") if described is not None else None
@@ -149,7 +151,7 @@ def _join(
         if source is not None:
 
             def report_rows(rows: int) -> None:
-                progress.report(f"reads {source}: {count_text(rows, 'row')}")
+                progress.report(f"reads {source}: {format_count(rows, 'row')}")
 
             _, described, is_new = keep_labels(source, columns, reading, outcomes, report_rows)
         summary, has_changed = join_outcomes(outcomes, memory, progress.start)
@@ -188,28 +190,28 @@ class _Progress:
         now = time.monotonic()
         if self._is_printed and now - self._printed >= _REPORT_SECONDS:
             self._printed = now
-            say(f"{text}, after {now - self._started:.0f} s", "notice")
+            print_message(f"{text}, after {now - self._started:.0f} s", "notice")
 
     def start(self, text: str) -> None:
         """Print a line on a step that may take long and reports nothing meanwhile."""
         if self._is_printed:
             self._printed = time.monotonic()
-            say(text, "notice")
+            print_message(text, "notice")
 
 
 def _format(described: "LabelFile | None", summary: "JoinSummary", is_new: bool, log: Path) -> Iterator[str]:
     counts, examples = summary.counts, summary.examples
     if described is not None:
-        yield f"{described.source}: {count_text(described.rows, 'label')}{'' if is_new else '; none is new'}"
+        yield f"{described.source}: {format_count(described.rows, 'label')}{'' if is_new else '; none is new'}"
         for count, text in (
             (described.without_key, "without a key, left out"),
             (described.without_label, "without a label yet; give the file again when there is one"),
             (described.bad_rows, "with a label that does not fit the model, left out"),
         ):
             if count:
-                yield f"  {count_text(count, 'row')} {text}"
+                yield f"  {format_count(count, 'row')} {text}"
     share = f" ({counts.joined / counts.predictions:.1%})" if counts.predictions else ""
-    yield f"{log}: {counts.joined:,} of {count_text(counts.predictions, 'prediction', 'have')} a label{share}"
+    yield f"{log}: {counts.joined:,} of {format_count(counts.predictions, 'prediction', 'have')} a label{share}"
     for name, noun, text in (
         ("unknown", "label key", "without a prediction yet"),
         ("repeated", "label", "equal to another of the same key"),
@@ -220,13 +222,13 @@ def _format(described: "LabelFile | None", summary: "JoinSummary", is_new: bool,
     ):
         if count := getattr(counts, name):
             example = f", such as {examples[name]}" if name in examples else ""
-            yield f"  {count_text(count, noun)} {text}{example}"
-    yield f"next: {command('python', '-m', 'oncall', 'outcomes', '--log', log)}"
+            yield f"  {format_count(count, noun)} {text}{example}"
+    yield f"next: {format_command('python', '-m', 'oncall', 'outcomes', '--log', log)}"
 
 
 def run_program() -> None:
     """Run the command, and leave at once."""
-    with leaves_at_once():
+    with skip_teardown():
         main()
 
 

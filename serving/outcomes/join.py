@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.state_files import write_atomically
 from serving.outcomes.store import (
     FOLDER,
@@ -41,7 +41,7 @@ from serving.outcomes.store import (
     JoinedShard,
     JoinSummary,
     LabelFile,
-    fingerprint,
+    compute_fingerprint,
     read_label_files,
     read_summary,
 )
@@ -99,7 +99,7 @@ def check_keys(log: Path, by: str) -> None:
 
 
 def _has_key(shard: Shard) -> bool:
-    return any(batch.column(0).null_count < len(batch) for batch in shard.batches([KEY]))
+    return any(batch.column(0).null_count < len(batch) for batch in shard.read_batches([KEY]))
 
 
 def join_outcomes(folder: Path, memory: str, report: Report) -> tuple[JoinSummary, bool]:
@@ -182,7 +182,7 @@ def _join_once(folder: Path, memory: str, report: Report) -> tuple[JoinSummary, 
     previous = read_summary(folder.parent)
     inputs = _find_inputs(folder, previous)
     shards = inputs.described_shards
-    digest = fingerprint([*inputs.files], shards)
+    digest = compute_fingerprint([*inputs.files], shards)
     is_same = previous is not None and previous.fingerprint == digest and (folder / previous.joined).is_file()
     if previous is not None and is_same and not previous.counts.future:
         return previous, False
@@ -191,9 +191,8 @@ def _join_once(folder: Path, memory: str, report: Report) -> tuple[JoinSummary, 
     work.mkdir()
     try:
         with contextlib.closing(_connect(work, memory)) as connection:
-            report(
-                f"reads {count_text(len(inputs.files), 'file')} of labels and {count_text(len(inputs.shards), 'shard')}"
-            )
+            files = format_count(len(inputs.files), "file")
+            report(f"reads {files} of labels and {format_count(len(inputs.shards), 'shard')}")
             _read_inputs(connection, folder, inputs, work)
             report("joins them")
             joined = work / "joined.parquet"
@@ -301,7 +300,7 @@ def _as_parquet(shard: Shard, work: Path) -> Path:
         return shard.path
     copy = work / f"{shard.path.stem}.parquet"
     with pq.ParquetWriter(copy, shard.schema) as writer:
-        for batch in shard.batches():
+        for batch in shard.read_batches():
             writer.write_batch(batch)
     return copy
 

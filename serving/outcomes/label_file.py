@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cli.counts import count_text
+from cli.counts import format_count
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.declaration import suggest_name
@@ -144,7 +144,7 @@ def keep_labels(
                 raise build_bad_rows_error(summarize_bad_rows(table), reading.max_bad_rows, _TERMS)
             if not rows and without_key:
                 raise DataError(
-                    f"{source}: none of its {count_text(without_key, 'row')} has a value in column '{columns.key}'; "
+                    f"{source}: none of its {format_count(without_key, 'row')} has a value in column '{columns.key}'; "
                     "expected the keys of the predictions; name their column with --key"
                 )
             counts = {"rows": rows, "without_key": without_key, "without_label": table.unlabelled}

@@ -197,7 +197,7 @@ def read_summary(log: Path) -> JoinSummary | None:
         ) from error
 
 
-def fingerprint(files: Sequence[str], shards: Mapping[str, JoinedShard]) -> str:
+def compute_fingerprint(files: Sequence[str], shards: Mapping[str, JoinedShard]) -> str:
     """Return a hash of the files of a join."""
     sizes = {name: shard.bytes for name, shard in shards.items()}
     return hashlib.sha256(orjson.dumps([FORMAT, sorted(files), sorted(sizes.items())])).hexdigest()[:16]

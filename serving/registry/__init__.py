@@ -28,8 +28,8 @@ from serving.registry.content import (
     VERSION_FILE,
     WARMUP_FILE,
     Release,
-    content_hash,
-    extra_hashes,
+    compute_content_hash,
+    compute_extra_hashes,
     parse_json,
     read_record,
 )
@@ -60,8 +60,8 @@ __all__ = [
     "ServingSwitch",
     "State",
     "Versions",
-    "content_hash",
-    "extra_hashes",
+    "compute_content_hash",
+    "compute_extra_hashes",
     "parse_json",
     "read_record",
 ]

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.errors import ConfigError, PushError
-from cli.terminal import refusals
+from cli.terminal import exit_on_error
 from serving.registry.local import disk
 from serving.registry.local.lookup import find_registry
 from serving.registry.protocol import ModelRegistry, ServingSwitch
@@ -101,8 +101,8 @@ _FLAGS = [
 ]
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that all commands have; a refusal becomes one line and its exit code."""
+def _add_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that all commands have; an error becomes one line and its exit code."""
 
     @functools.wraps(command)
     def run(
@@ -118,7 +118,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         **options: Any,
     ) -> None:
         vertex = _VertexFlags(project, region, endpoint, staging, api_endpoint, vertex_model)
-        with refusals(as_json=as_json, interrupted="interrupted; run the command again to finish what was begun"):
+        with exit_on_error(as_json=as_json, interrupted="interrupted; run the command again to finish what was begun"):
             try:
                 command(_open(registry, model, vertex), as_json=as_json, **options)
             except BrokenPipeError:
@@ -126,7 +126,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
                 raise
             except OSError as error:
                 # Sizes are counted while others may delete, and a file need not be readable.
-                raise PushError(f"{error.filename}: {disk.reason(error)}") from error
+                raise PushError(f"{error.filename}: {disk.describe_error(error)}") from error
 
     for option in reversed(_FLAGS):
         run = option(run)
@@ -143,14 +143,14 @@ def main() -> None:
 
 
 @main.command(name="list")
-@_options
+@_add_options
 def list_versions(registry: ModelRegistry, as_json: bool) -> None:
     """Print the versions, their states, and their history."""
-    versions, history = registry.versions(), registry.history()
+    versions, history = registry.list_versions(), registry.read_history()
     if as_json:
         document = {
             "model": registry.resource,
-            "serving": registry.serving().champion,
+            "serving": registry.read_serving().champion,
             "versions": [version.to_dict() for version in versions],
             "history": history,
         }
@@ -164,10 +164,10 @@ def list_versions(registry: ModelRegistry, as_json: bool) -> None:
         table.add_row(*map(escape, version.cells.values()))
     console.print(table)
     for event in history[-_MAX_EVENTS:]:
-        console.print(_event_line(event), markup=False, highlight=False)
+        console.print(_format_event(event), markup=False, highlight=False)
 
 
-def _event_line(event: Mapping[str, Any]) -> str:
+def _format_event(event: Mapping[str, Any]) -> str:
     """Return a change in one line."""
     champion = event.get("champion_before")
     served = f"; version {champion} served" if champion is not None else ""
@@ -180,21 +180,21 @@ def _event_line(event: Mapping[str, Any]) -> str:
 @main.command()
 @click.argument("number", type=click.IntRange(0), required=False, metavar="[VERSION]")
 @click.option("--version", type=click.IntRange(0), metavar="N", help="The same.  [default: the champion]")
-@_options
+@_add_options
 def show(registry: ModelRegistry, number: int | None, version: int | None, as_json: bool) -> None:
     """Print all about one version, and whether its files are still those that were pushed."""
     if None not in (number, version) and number != version:
         raise ConfigError(f"--version: {version} is not {number}; name one version")
     details = registry.inspect(version if number is None else number)
-    history = [event for event in registry.history() if event.get("version") == details["version"]]
+    history = [event for event in registry.read_history() if event.get("version") == details["version"]]
     if as_json:
         click.echo(json.dumps({**details, "history": history}, indent=2))
         return
-    for line in (*_detail_lines(details), *map(_event_line, history)):
+    for line in (*_format_details(details), *map(_format_event, history)):
         click.echo(line)
 
 
-def _detail_lines(details: Mapping[str, Any]) -> list[str]:
+def _format_details(details: Mapping[str, Any]) -> list[str]:
     fits = {
         True: "fits the files",
         False: "DOES NOT FIT THE FILES: they were changed since the push, and are not to be served",
@@ -224,7 +224,7 @@ def _detail_lines(details: Mapping[str, Any]) -> list[str]:
 )
 @_reason
 @_yes
-@_options
+@_add_options
 def promote(registry: ModelRegistry, version: int | None, reason: str, yes: bool, as_json: bool) -> None:
     """Let a version serve; the one that serves now becomes the previous one."""
     _print_switch(registry, registry.promote(version, reason=reason, dry_run=not yes), yes, as_json)
@@ -239,14 +239,14 @@ def promote(registry: ModelRegistry, version: int | None, reason: str, yes: bool
 )
 @_reason
 @_yes
-@_options
+@_add_options
 def rollback(registry: ModelRegistry, version: int | None, reason: str, yes: bool, as_json: bool) -> None:
     """Go back to an earlier version. A second rollback takes the first one back; a rerun of the pipeline does not."""
-    _print_switch(registry, registry.rollback(version, reason=reason, dry_run=not yes), yes, as_json)
+    _print_switch(registry, registry.roll_back(version, reason=reason, dry_run=not yes), yes, as_json)
 
 
 def _print_switch(registry: ModelRegistry, switch: ServingSwitch, yes: bool, as_json: bool) -> None:
-    before = _traffic_text(switch.traffic_before)
+    before = _format_traffic(switch.traffic_before)
     if not switch.changed:
         text = f"nothing to do: version {switch.version} serves"
     elif yes:
@@ -256,12 +256,12 @@ def _print_switch(registry: ModelRegistry, switch: ServingSwitch, yes: bool, as_
             f"would {switch.action}: version {switch.version} of {registry.name} would serve, and now {before} "
             f"{'do' if len(switch.traffic_before) > 1 else 'does'}; add --yes to do it"
         )
-    serving = registry.serving()
+    serving = registry.read_serving()
     changes = {"changed": switch.changed and yes, "serving": serving.champion, "traffic": serving.traffic}
     _print(as_json, {**asdict(switch), **changes}, text)
 
 
-def _traffic_text(traffic: Mapping[int, int]) -> str:
+def _format_traffic(traffic: Mapping[int, int]) -> str:
     if len(traffic) == 1:
         return f"version {next(iter(traffic))}"
     return ", ".join(f"version {number} with {share} %" for number, share in traffic.items()) or "no version"
@@ -276,7 +276,7 @@ def _traffic_text(traffic: Mapping[int, int]) -> str:
     help="Number of latest versions that are kept anyway.",
 )
 @_yes
-@_options
+@_add_options
 def gc(registry: ModelRegistry, keep_last: int, yes: bool, as_json: bool) -> None:
     """Delete old versions. Champion, previous, candidate and deployed versions, and those of other tools, are kept."""
     collection = registry.gc(keep_last=keep_last, dry_run=not yes)

@@ -22,7 +22,7 @@ GOLDEN_FILE = "assets.extra/golden.json"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 STATISTICS_FILE = "assets.extra/train_statistics.pb"
 SAMPLE_FILE = "assets.extra/train_sample.tfrecord"
-# The graph reads it and answers with it; the trainer writes a placeholder, a push the version's number.
+# The graph reads it and returns it; the trainer writes a placeholder, a push the version's number.
 VERSION_FILE = "assets/model_version.txt"
 # All that a push writes: the same model has the same hash, whenever and as whatever it is pushed.
 NOT_CONTENT = frozenset({RELEASE_FILE, GOLDEN_FILE, WARMUP_FILE, STATISTICS_FILE, SAMPLE_FILE, VERSION_FILE})
@@ -62,7 +62,7 @@ class Release:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Release":
-        """Read what `to_json` wrote; fields of later releases are left out.
+        """Read what `to_json` wrote; fields of later releases are ignored.
 
         Raises:
           ValueError: it is not JSON, or a field is missing or of the wrong type.
@@ -122,20 +122,20 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def extra_hashes(extra: Mapping[str, bytes]) -> dict[str, str]:
+def compute_extra_hashes(extra: Mapping[str, bytes]) -> dict[str, str]:
     """Return the SHA-256 of each file's content."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in extra.items()}
 
 
 def drop_undefined(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Return the metrics that JSON can hold; one that is undefined, None or NaN, is left out."""
+    """Return the metrics that JSON can hold; one that is undefined, None or NaN, is dropped."""
     return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
-def content_hash(folder: Path) -> str:
+def compute_content_hash(folder: Path) -> str:
     """Return the SHA-256 over the relative paths and contents of all files but those of `NOT_CONTENT`."""
     digest = hashlib.sha256()
-    for name, path in _content_files(folder):
+    for name, path in _list_content_files(folder):
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
@@ -143,16 +143,16 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def file_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that `content_hash` stands for, by its path in the folder."""
+def compute_file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that `compute_content_hash` covers, by its path in the folder."""
     hashes = {}
-    for name, path in _content_files(folder):
+    for name, path in _list_content_files(folder):
         with path.open("rb") as file:
             hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
 
 
-def _content_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def _list_content_files(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in NOT_CONTENT:

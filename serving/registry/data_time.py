@@ -54,10 +54,10 @@ def read_data_time(registry: ModelRegistry, version: int) -> DataTime | None:
     Raises:
       PushError: The registry cannot be read.
     """
-    details = next((registered.details for registered in registry.versions() if registered.number == version), {})
+    details = next((registered.details for registered in registry.list_versions() if registered.number == version), {})
     values = details.get("data")
     in_release = DataTime.parse(values) if isinstance(values, Mapping) else None
-    return in_release if in_release is not None else find_data_time(registry.history(), version)
+    return in_release if in_release is not None else find_data_time(registry.read_history(), version)
 
 
 def find_data_time(history: Sequence[Mapping[str, Any]], version: int) -> DataTime | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from serving.registry.content import GOLDEN_FILE, WARMUP_FILE, content_hash
+from serving.registry.content import GOLDEN_FILE, WARMUP_FILE, compute_content_hash
 
 SHORT_HASH_CHARS = 12
 
@@ -62,7 +62,7 @@ class Candidate:
     @cached_property
     def content_hash(self) -> str:
         """Hash of the SavedModel's files."""
-        return content_hash(self.trained_folder)
+        return compute_content_hash(self.trained_folder)
 
     @property
     def overall_metrics(self) -> Mapping[str, float | None]:
@@ -205,13 +205,13 @@ class ModelRegistry(Protocol):
     def push(self, candidate: Candidate) -> PushedVersion:
         """Make a trained model a version, unless one holds it already; a rollback is not undone by that."""
 
-    def versions(self) -> list[RegisteredVersion]:
+    def list_versions(self) -> list[RegisteredVersion]:
         """Return all versions, ascending."""
 
-    def serving(self) -> ServingState:
+    def read_serving(self) -> ServingState:
         """Return the serving version."""
 
-    def history(self) -> list[dict[str, Any]]:
+    def read_history(self) -> list[dict[str, Any]]:
         """Return the changes, the oldest first, each with `at`, `action`, `version` and `by`."""
 
     def inspect(self, version: int | None = None) -> dict[str, Any]:
@@ -220,11 +220,11 @@ class ModelRegistry(Protocol):
     def promote(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
         """Let a version serve, by default the candidate."""
 
-    def rollback(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
+    def roll_back(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
         """Let an earlier version serve, by default the previous one."""
 
     def gc(self, *, keep_last: int, dry_run: bool = False) -> GarbageCollection:
         """Delete old versions that are not in use, but never the last ones."""
 
-    def next_commands(self, version: int) -> list[str]:
+    def list_next_commands(self, version: int) -> list[str]:
         """Return the commands that follow a push, as arguments of Python."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cli.errors import ConfigError, NotBlessedError
-from cli.terminal import quiet_stderr, refusals
+from cli.terminal import exit_on_error, quiet_stderr
 
 EPILOG = """\b
 Exit codes: 0 the bound is kept, or there are too few rows; 2 a flag is wrong; 3 the log cannot be read or lacks a
@@ -69,19 +69,19 @@ def main(
 ) -> None:
     """Let a version predict logged requests, and compare its decisions with the logged ones."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with refusals(as_json=as_json, interrupted="interrupted; nothing was changed"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; nothing was changed"):
         from cli.errors import PushError
         from serving.registry import LocalRegistry
 
         if not model_dir.is_dir():
             raise ConfigError(f"--model-dir: {model_dir} is not a folder; expected the model's, in its registry")
         registry = LocalRegistry(model_dir.absolute().parent, model_dir.absolute().name)
-        labels = registry.labels()
+        labels = registry.read_labels()
         number = labels.get("candidate") if version is None else version
         if number is None:
             raise ConfigError(f"--version: {model_dir} has no candidate; name a version")
-        if number not in registry.numbers():
-            numbers = ", ".join(map(str, registry.numbers())) or "none"
+        if number not in registry.list_numbers():
+            numbers = ", ".join(map(str, registry.list_numbers())) or "none"
             raise ConfigError(f"--version: {model_dir} has no version {number}; it has {numbers}")
         # Only now: it imports TensorFlow, whose start-up messages hide the result.
         with quiet_stderr():
@@ -91,7 +91,7 @@ def main(
             from serving.replay.decisions import ReplayOptions, replay
 
             try:
-                predictor = load_predictor(registry.path(number))
+                predictor = load_predictor(registry.find_folder(number))
             except ModelError as error:
                 raise PushError(str(error)) from error
         options = ReplayOptions(rows, min_rows, tolerance, [(column,) for column in slice_by])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.output_comparison import DEFAULT_TOLERANCE, OutputsDifferError, compare_outputs
 from serving.model.predictor import Predictor
@@ -143,7 +143,7 @@ class ReplayResult:
             if part.share > max_changed:
                 where = f" of {part.name}" if part.name else ""
                 rejected = (
-                    f"; {count_text(self.rejected, 'row', 'are')} rejected, the first: {self.rejection}"
+                    f"; {format_count(self.rejected, 'row', 'are')} rejected, the first: {self.rejection}"
                     if self.rejected
                     else ""
                 )
@@ -235,7 +235,7 @@ def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[st
         if rows >= options.rows:
             break
         try:
-            if not any(_select(batch, version).num_rows for batch in shard.batches([VERSION, ERROR])):
+            if not any(_select(batch, version).num_rows for batch in shard.read_batches([VERSION, ERROR])):
                 continue
             table = _read_shard(shard, version, columns)
         except DeletedShardError:
@@ -245,7 +245,7 @@ def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[st
                 # It is from before the column was logged.
                 break
             raise RequestLogError(
-                f"{error}; wait for {count_text(options.min_rows, 'row')} with it, or push once without "
+                f"{error}; wait for {format_count(options.min_rows, 'row')} with it, or push once without "
                 "infra_validation.replay"
             ) from error
         rows += table.num_rows
@@ -262,7 +262,7 @@ def _read_rows(folder: Path, model_name: str, version: int, columns: Sequence[st
 def _read_shard(shard: Shard, version: int, columns: Sequence[str]) -> pa.Table:
     shard.check_columns(columns, _PURPOSE)
     names = [TIME, VERSION, ERROR, *columns, *(f"{PREDICTION_PREFIX}{name}" for name in shard.outputs)]
-    batches = [_select(batch, version) for batch in shard.batches(names)]
+    batches = [_select(batch, version) for batch in shard.read_batches(names)]
     return pa.Table.from_batches(batches).replace_schema_metadata(None)
 
 

@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from cli.errors import ConfigError
-from cli.terminal import refusals
+from cli.terminal import exit_on_error
 
 EPILOG = """\b
 Exit codes: 0 done, also if there is nothing new; 2 a flag is wrong; 3 the log cannot be read, is none of Vertex AI, or
@@ -77,7 +77,7 @@ def import_command(
     A repeated import adds what is new. Requests of unknown deployments, golden requests and malformed rows are
     counted, and left out.
     """
-    with refusals(as_json=as_json, interrupted="interrupted; run the command again: no request is imported twice"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; run the command again: no request is imported twice"):
         if table and bucket:
             raise ConfigError("--bigquery and --bucket: name one of them")
         if copy_to and not _BUCKET_FOLDER.fullmatch(copy_to):
@@ -114,7 +114,7 @@ def import_command(
         sample = setting.sampling_rate if setting is not None else 1.0
         options = ImportOptions(model, project, sample, start, key, log_sensitive)
         report = import_log(source, folder, deployments, options)
-        document, lines = report.to_json(), report.lines()
+        document, lines = report.to_json(), report.format_lines()
         if copy_to:
             copied = staging.copy_new(sorted(folder.glob(SHARD_PATTERN)), copy_to, project=project)
             document["copied"] = copied

@@ -43,7 +43,7 @@ def build_layout(version: LoggedVersion, *, log_sensitive: bool) -> LogLayout:
       RequestLogError: A column has the name of one of the log's own, or has values that no table has.
     """
     predictor = version.predictor
-    signature = predictor.signature(SERVING_DEFAULT)
+    signature = predictor.get_signature(SERVING_DEFAULT)
     masked: list[str] = []
     inputs: list[LoggedColumn] = []
     if isinstance(predictor, TensorPredictor):

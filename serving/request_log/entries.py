@@ -112,7 +112,7 @@ def note_row_keys(predictor: Predictor | TensorPredictor, rows: list[Any]) -> li
         return rows
     column = entry.column
     entry.take_keys([row.get(column) if isinstance(row, Mapping) else None for row in rows])
-    if _takes(predictor, column):
+    if _has_column(predictor, column):
         return rows
     return [
         {name: value for name, value in row.items() if name != column} if isinstance(row, Mapping) else row
@@ -127,7 +127,7 @@ def note_column_keys(predictor: Predictor | TensorPredictor, columns: Mapping[st
         return columns
     keys = columns[entry.column]
     entry.take_keys(keys if isinstance(keys, list) else [])
-    if _takes(predictor, entry.column):
+    if _has_column(predictor, entry.column):
         return columns
     return {name: values for name, values in columns.items() if name != entry.column}
 
@@ -139,7 +139,7 @@ def note_record_keys(records: Sequence[bytes]) -> None:
         entry.take_keys(records)
 
 
-def _takes(predictor: Predictor | TensorPredictor, column: str) -> bool:
+def _has_column(predictor: Predictor | TensorPredictor, column: str) -> bool:
     if isinstance(predictor, TensorPredictor):
         return column in predictor.specs
     return column in predictor.inputs.own_columns or column in predictor.inputs.other_columns

@@ -41,7 +41,7 @@ def find_writer(field: ModelInput) -> Callable[[Any], pa.Array]:
 
 
 def _write_floats(values: list[Any]) -> pa.Array:
-    # Through NumPy: Arrow refuses integers that a double cannot hold exactly.
+    # Through NumPy: Arrow rejects integers that a double cannot hold exactly.
     return pa.array(np.array(values, np.float64), pa.float64(), from_pandas=True)
 
 

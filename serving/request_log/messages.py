@@ -75,11 +75,11 @@ class LogRows:
         return cls(
             messages[0].table,
             messages[0].version,
-            _chain(each.identities for each in messages),
-            _chain(each.microseconds for each in messages),
-            _chain(each.counts for each in messages),
-            _chain(each.keys for each in messages),
-            _chain(each.errors for each in messages),
+            _concatenate(each.identities for each in messages),
+            _concatenate(each.microseconds for each in messages),
+            _concatenate(each.counts for each in messages),
+            _concatenate(each.keys for each in messages),
+            _concatenate(each.errors for each in messages),
             sum(each.size for each in messages),
             [_join_values(parts) for parts in zip(*(each.columns for each in messages), strict=True)],
         )
@@ -122,13 +122,13 @@ class LogReport:
     lines: list[tuple[int, str]] = field(default_factory=list)
 
 
-def _chain(parts: Iterable[Sequence[Any]]) -> list[Any]:
+def _concatenate(parts: Iterable[Sequence[Any]]) -> list[Any]:
     return [*chain.from_iterable(parts)]
 
 
 def _join_values(parts: Sequence[Any]) -> Any:
     """Return the values of a column of several messages: a list of an input, an array of an output."""
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else _chain(parts)
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else _concatenate(parts)
 
 
 def write_message(file: BinaryIO, message: Message) -> None:

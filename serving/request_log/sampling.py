@@ -21,7 +21,7 @@ class KeySample:
         self.is_all = share >= 1
         self._end = b"" if self.is_all else math.ceil(share * 2**64).to_bytes(_HASH.digest_size, "big")
 
-    def has(self, key: str) -> bool:
+    def has_key(self, key: str) -> bool:
         """Return whether a key of a row, or the ID of a request, is in the sample."""
         if self.is_all:
             return True

@@ -125,7 +125,7 @@ class Shard:
                 f"{self.path}: is of the model '{self.description.model}', expected '{model}'; name another folder"
             )
 
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    def read_batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in the order of the log.
 
         Args:
@@ -138,7 +138,7 @@ class Shard:
         # A stream may have become a shard since it was listed.
         for path in (self.path, self.path.with_suffix(".parquet")):
             try:
-                yield from _read_batches(path, columns)
+                yield from _read_file(path, columns)
             except FileNotFoundError:
                 continue
             except (OSError, pa.ArrowException) as error:
@@ -196,7 +196,7 @@ def read_rows(
     for shard in shards:
         names = None if columns is None else list(dict.fromkeys([TIME, *columns]))
         with contextlib.suppress(DeletedShardError):
-            for batch in shard.batches(names):
+            for batch in shard.read_batches(names):
                 times = batch.column(TIME)
                 inside = pa.array([True] * len(times)) if since is None else pc.greater_equal(times, pa.scalar(since))
                 if until is not None:
@@ -268,7 +268,7 @@ def open_shard(path: Path) -> Shard | None:
     return Shard(path, schema, description)
 
 
-def _read_batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _read_file(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     if path.suffix == ".parquet":
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(columns=list(columns) if columns is not None else None)

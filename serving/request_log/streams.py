@@ -149,7 +149,7 @@ def convert_stream(path: Path) -> None:
     if not target.exists():
         shard = open_shard(path)
         if shard is not None:
-            rows = pa.Table.from_batches(shard.batches(), shard.schema)
+            rows = pa.Table.from_batches(shard.read_batches(), shard.schema)
             if rows.num_rows:
                 write_shard(target, rows.combine_chunks(), shard.description)
         elif not _is_cut_off(path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cli.counts import count_text
+from cli.counts import format_count
 from schemas.tables.log_columns import PREDICTION_PREFIX
 from serving.model.inputs import Inputs, RequestError, convert_rows
 from serving.registry.content import parse_json
@@ -60,7 +60,7 @@ def parse_request(request: LoggedRequest) -> Prediction:
         return Prediction(instances, error=_read_failure(outputs[0][_FAILURE]))
     if len(outputs) != len(instances):
         raise MalformedRequestError(
-            f"request_payload has {count_text(len(instances), 'row')}, response_payload {len(outputs):,}"
+            f"request_payload has {format_count(len(instances), 'row')}, response_payload {len(outputs):,}"
         )
     for row, output in enumerate(outputs):
         if not isinstance(output, dict):

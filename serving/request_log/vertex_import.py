@@ -145,21 +145,25 @@ class ImportReport:
             "shards": self.shards,
         }
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """Return the outcome in words, a line each."""
         since = f" since {_write_time(self.since)}" if self.since else ""
         until = f", the latest of {_write_time(self.until)}" if self.until else ""
-        lines = [f"{self.source}: imported {_count(self.requests)}{since}{until}: {_count(self.rows, 'row')}"]
-        lines += [f"  version {number}: {_count(count)}" for number, count in sorted(self.versions.items()) if count]
+        lines = [
+            f"{self.source}: imported {_format_count(self.requests)}{since}{until}: {_format_count(self.rows, 'row')}"
+        ]
+        lines += [
+            f"  version {number}: {_format_count(count)}" for number, count in sorted(self.versions.items()) if count
+        ]
         if self.rejected:
-            lines.append(f"  rejected by the model: {_count(self.rejected)}")
+            lines.append(f"  rejected by the model: {_format_count(self.rejected)}")
         for reason, count in self.skipped.most_common():
             example = f"; the first: {self.example}" if reason == MALFORMED else ""
-            lines.append(f"  not imported, {reason}: {_count(count)}{example}")
+            lines.append(f"  not imported, {reason}: {_format_count(count)}{example}")
         return lines
 
 
-def _count(number: int, noun: str = "request") -> str:
+def _format_count(number: int, noun: str = "request") -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -239,17 +243,17 @@ class _Import:
             return
         reason = self._find_reason(request)
         if reason:
-            self._leave_out(request, reason)
+            self._skip(request, reason)
         if request.id:
             self._known.add(request.id)
 
-    def _leave_out(self, request: LoggedRequest, reason: str) -> None:
+    def _skip(self, request: LoggedRequest, reason: str) -> None:
         self.report.skipped[reason] += 1
         if request.id and request.time is not None:
             self.left_out[request.id] = request.time
 
     def _find_reason(self, request: LoggedRequest) -> str:
-        """Take a request; return the reason if it is left out; otherwise the empty string."""
+        """Take a request; return the reason if it is skipped, else the empty string."""
         if request.endpoint.rpartition("/")[2] != self._endpoint:
             return f"of another endpoint than {self._endpoint}"
         number = self._deployments.versions.get(request.deployment)
@@ -265,7 +269,7 @@ class _Import:
         except MalformedRequestError as error:
             self._note_malformed(request, str(error))
             return MALFORMED
-        if _canonical(prediction.instances) == self._golden[number]:
+        if _to_canonical_json(prediction.instances) == self._golden[number]:
             return GOLDEN
         rows.waiting.append((request, prediction))
         if len(rows.waiting) >= _REQUESTS_AT_ONCE:
@@ -282,7 +286,7 @@ class _Import:
         malformed = rows.convert()
         for request, problem in malformed:
             self._note_malformed(request, problem)
-            self._leave_out(request, MALFORMED)
+            self._skip(request, MALFORMED)
         self.report.rejected += rejected
         self.report.requests += requests - len(malformed)
         self.report.versions[rows.number] += requests - len(malformed)
@@ -316,7 +320,7 @@ class _Import:
         except ValueError as error:
             raise PushError(f"{folder}: its declaration is damaged; push the model again") from error
         inputs = build_inputs(features, options)
-        self._golden[number] = _canonical(golden.instances) if golden is not None else ""
+        self._golden[number] = _to_canonical_json(golden.instances) if golden is not None else ""
         key = self._options.key
         sensitive = () if self._options.log_sensitive else find_sensitive(features, options)
         if key and key in sensitive:
@@ -348,7 +352,7 @@ class _Import:
 _FOREIGN = "which another tool pushed: it has no declaration of its inputs"
 
 
-def _canonical(instances: Sequence[Any]) -> str:
+def _to_canonical_json(instances: Sequence[Any]) -> str:
     """Return rows in one spelling: Vertex AI writes the number 10 as 10.0."""
     return json.dumps(_as_floats(list(instances)), sort_keys=True)
 

@@ -124,7 +124,7 @@ class ExportedFiles:
         if not self.uri.startswith("gs://") or "*" in self.uri:
             raise ConfigError(f"--bucket {self.uri}: expected the URI of a folder, such as gs://my-bucket/request-log")
         with tempfile.TemporaryDirectory() as temporary:
-            # Where the URI is a file's, its ending tells the format.
+            # Where the URI is a file's, its ending has the format.
             target = Path(temporary) / self.uri.rstrip("/").rpartition("/")[2]
             staging.fetch(self.uri, target, project=self.project)
             files = [target] if target.is_file() else sorted(path for path in target.rglob("*") if path.is_file())

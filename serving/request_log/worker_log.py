@@ -209,7 +209,7 @@ class RequestLog:
         """
         header_key = (headers.get(self._header) or None) if self._header is not None else None
         # Keys of rows are read later, beside the requests.
-        if self._key_column is None and not self._sample.has(header_key or identity):
+        if self._key_column is None and not self._sample.has_key(header_key or identity):
             return None
         return Entry(self._append, identity, header_key, self._key_column)
 
@@ -244,7 +244,7 @@ class RequestLog:
             return True
         if isinstance(keys, tuple) and isinstance(keys[0], bytes):
             return True
-        return self._sample.has(read_keys(keys, 1, column)[0] or entry.identity)
+        return self._sample.has_key(read_keys(keys, 1, column)[0] or entry.identity)
 
     def _run(self) -> None:
         is_closing = False

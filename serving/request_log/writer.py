@@ -218,7 +218,7 @@ class LogWriter:
         if column is None or self._sample.is_all:
             return batch
         names = [key or rows.identities[owner] for key, owner in zip(keys, owners.tolist(), strict=True)]
-        return batch.filter(pa.array([self._sample.has(name) for name in names]))
+        return batch.filter(pa.array([self._sample.has_key(name) for name in names]))
 
     def _append_batch(self, table: _Table, batch: pa.RecordBatch) -> None:
         try:

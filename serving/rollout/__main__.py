@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from cli.errors import ConfigError
-from cli.terminal import refusals
+from cli.terminal import exit_on_error
 from serving.registry import LocalRegistry, State
 from serving.rollout.evidence import LiveQualities, read_quality, read_servers
 from serving.rollout.rule import QUESTIONS, Bounds
@@ -105,7 +105,7 @@ def main(
     as_json: bool,
 ) -> None:
     """Promote, reject or roll back a version by what servers and outcomes measured."""
-    with refusals(as_json=as_json, interrupted="interrupted; run the command again"):
+    with exit_on_error(as_json=as_json, interrupted="interrupted; run the command again"):
         # With it comes pydantic.
         from schemas.metrics import METRICS
 
@@ -122,7 +122,7 @@ def main(
         if not folder.is_dir():
             raise ConfigError(f"--model-dir: {model_dir} is not a folder; expected the model's, in its registry")
         registry = LocalRegistry(folder.parent, folder.name)
-        ledger = registry.ledger()
+        ledger = registry.read_ledger()
         candidate = ledger.find_by_state(State.CANDIDATE)
         step = decide(
             ledger,
@@ -134,7 +134,9 @@ def main(
         )
         changed = yes and carry_out(registry, step)
         if as_json:
-            click.echo(json.dumps({**step.to_dict(), "changed": changed, "serving": registry.champion()}, indent=2))
+            click.echo(
+                json.dumps({**step.to_dict(), "changed": changed, "serving": registry.read_champion()}, indent=2)
+            )
             return
         for judgement in step.judgements:
             click.echo(f"  {judgement}")

@@ -109,7 +109,7 @@ def carry_out(registry: LocalRegistry, step: Step) -> bool:
         case "promote":
             return registry.promote(step.version, reason=reason).changed
         case "rollback":
-            return registry.rollback(step.before, reason=reason).changed
+            return registry.roll_back(step.before, reason=reason).changed
         case "reject":
             assert step.version is not None
             return registry.reject(step.version, reason=reason)

@@ -49,11 +49,11 @@ class TokenFile:
         """Follow the file in a thread of its own, until the process ends."""
         threading.Thread(target=self._follow, name="tokens", daemon=True).start()
 
-    def takes(self, authorization: str) -> bool:
+    def has_token(self, authorization: str) -> bool:
         """Return whether a header's value has one of the tokens; takes the same time whichever it is."""
         scheme, _, token = authorization.partition(" ")
-        digest = _digest(token.strip())
-        # No early end: it would tell how far the list was compared.
+        digest = _hash_token(token.strip())
+        # No early end, which would reveal how far the list was compared.
         matches = [hmac.compare_digest(digest, other) for other in self._digests]
         return scheme.lower() == "bearer" and any(matches)
 
@@ -70,7 +70,7 @@ class TokenFile:
                     f"{where}: token {number} is not one: expected at least {_MIN_TOKEN_CHARS} letters, digits and "
                     "-._~+/ without spaces"
                 )
-        return [_digest(token) for token in tokens]
+        return [_hash_token(token) for token in tokens]
 
     def _read_stamp(self) -> tuple[int, int, int, int] | None:
         try:
@@ -99,7 +99,7 @@ class TokenFile:
             self.refresh()
 
 
-def _digest(token: str) -> bytes:
+def _hash_token(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="replace")).digest()
 
 
@@ -119,7 +119,7 @@ class AccessRules:
     hosts: frozenset[str] = frozenset()
     open_paths: frozenset[str] = frozenset()
 
-    def takes_host(self, header: str) -> bool:
+    def is_host_allowed(self, header: str) -> bool:
         """Return whether a header Host names this server.
 
         A page of another site can have its own name point to 127.0.0.1, and then send requests with that name.
@@ -201,13 +201,13 @@ class GuardedApplication:
         if len(hosts) != 1 and scope["http_version"] == "1.1":
             # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
             return 400, f"expected one header Host, found {len(hosts)}", []
-        if any(not self._rules.takes_host(host) for host in hosts):
+        if any(not self._rules.is_host_allowed(host) for host in hosts):
             name = _read_name(hosts[0])[:80]
             return 421, f"the host '{name}' is not one of this server; --allowed-host adds a name", []
         if self._tokens is None or scope["path"] in self._rules.open_paths:
             return None
         authorizations = _list_values(scope, b"authorization")
-        if len(authorizations) == 1 and self._tokens.takes(authorizations[0]):
+        if len(authorizations) == 1 and self._tokens.has_token(authorizations[0]):
             return None
         return 401, "expected the header Authorization: Bearer TOKEN", [(b"www-authenticate", b"Bearer")]
 
@@ -234,7 +234,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         details = handler_call_details
         values = [value for key, value in details.invocation_metadata or () if key == "authorization"]
         is_open = details.method.startswith(_HEALTH_SERVICE)
-        if is_open or (len(values) == 1 and self._tokens.takes(str(values[0]))):
+        if is_open or (len(values) == 1 and self._tokens.has_token(str(values[0]))):
             return await continuation(details)
         return self._rejection
 

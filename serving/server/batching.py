@@ -114,7 +114,7 @@ class Batcher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while batch := self._next_batch(time.monotonic()):
+            while batch := self._take_batch(time.monotonic()):
                 self._observe(_mark_call(batch))
                 started = time.perf_counter()
                 is_single = len(batch) == 1 and batch[0].rows == 1
@@ -133,7 +133,7 @@ class Batcher:
         finally:
             self._running = None
 
-    def _next_batch(self, now: float) -> list[_WaitingRequest]:
+    def _take_batch(self, now: float) -> list[_WaitingRequest]:
         """Return the oldest requests, as many as fit; drop those past their deadline and those whose client
         is gone.
         """

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.errors import ConfigError, PipelineError, PushError
-from cli.terminal import say_refusal
+from cli.terminal import print_error
 from serving.server import tracing
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def main(
         with contextlib.ExitStack() as stack:
             _serve(model_dir, address, port, grpc_port, workers, check, settings, stack, tls, access)
     except PipelineError as error:
-        say_refusal(error, as_json=False)
+        print_error(error, as_json=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(0)

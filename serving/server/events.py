@@ -104,7 +104,7 @@ def open_output(on_drop: Callable[[], None]) -> None:
 def write(event: str, **values: Any) -> None:
     """Queue an event; omit values that are None."""
     fields = {key: value for key, value in values.items() if value is not None}
-    line = orjson.dumps({"time": _now(), "event": event, **fields}, option=orjson.OPT_APPEND_NEWLINE)
+    line = orjson.dumps({"time": _format_now(), "event": event, **fields}, option=orjson.OPT_APPEND_NEWLINE)
     _writers[STDOUT].write(line)
 
 
@@ -125,6 +125,6 @@ class LogHandler(logging.Handler):
             self.handleError(record)
 
 
-def _now() -> str:
+def _format_now() -> str:
     now = time.time()
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"

@@ -4,7 +4,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# An upper bound within two buckets tells versions apart that differ by a fifth.
+# An upper bound within two buckets separates versions that differ by a fifth.
 _SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 

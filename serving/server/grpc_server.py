@@ -28,13 +28,13 @@ from tensorflow_serving.apis import (
 from serving.model.inference import Method
 from serving.model.model_call import Outputs
 from serving.model.predictor import Predictor
-from serving.model.signature_defs import signature_defs
+from serving.model.signature_defs import build_signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.tensors import read_column, read_strings, read_tensor, write_tensor
 from serving.server import events, inference_calls, tracing
 from serving.server.model_versions import AVAILABLE, ServedVersion
-from serving.server.request_context import SPLIT_KEY_HEADER, current_request, start_request
+from serving.server.request_context import SPLIT_KEY_HEADER, get_current_request, start_request
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 from serving.server.split_keys import read_message_keys, read_tensor_keys
 
@@ -68,7 +68,7 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
 
 
 class Health(health.aio.HealthServicer):
-    """Reports whether requests are answered, of the server and of each of its services."""
+    """Reports whether requests are served, of the server and of each of its services."""
 
     def __init__(self, service: Service) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ def _split(
     """Return the version that the split chooses, if the request names none."""
     if service.split is None or spec.WhichOneof("version_choice"):
         return served
-    return service.split.choose(current_request(), service.snapshot, served, read_keys(service.split.column))
+    return service.split.choose(get_current_request(), service.snapshot, served, read_keys(service.split.column))
 
 
 class _Prediction:
@@ -267,7 +267,7 @@ class _Prediction:
             if unknown or not request.metadata_field:
                 raise RequestError("metadata_field: expected signature_def")
             packed = any_pb2.Any()
-            packed.Pack(signature_defs(served.predictor))
+            packed.Pack(build_signature_defs(served.predictor))
             return get_model_metadata_pb2.GetModelMetadataResponse(
                 model_spec=_build_spec(self._service, served, ""), metadata={"signature_def": packed}
             )

@@ -85,12 +85,12 @@ class LimitedProtocol(HttpToolsProtocol):
             # Slow clients keep no place from others, health probes among them.
             oldest = next(iter(self.waiting))
             oldest.connections.discard(oldest)
-            oldest._refuse("503 Service Unavailable", "too many connections")
+            oldest._reject("503 Service Unavailable", "too many connections")
             oldest.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
-        # No circle keeps the connection until the garbage collector's next look.
+        # No circle keeps the connection until the garbage collector's next run.
         self._answers.close = self.transport.close
         super().connection_lost(exc)
 
@@ -112,7 +112,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._is_lingering = True
         if self._is_answering:
-            # A request that was refused in its body has no other answer.
+            # A request that was rejected in its body has no other answer.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.transport.can_write_eof():
@@ -145,16 +145,16 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserError as error:
                 if not self._is_full:
                     reason = f"the request is not HTTP/1.1: {error.__context__ or error}"
-                    self._refuse("400 Bad Request", reason[:_MAX_REASON_CHARS])
+                    self._reject("400 Bad Request", reason[:_MAX_REASON_CHARS])
             break
         if self._is_lingering or self.transport.is_closing():
             return
         if self._in_head:
             if self._bytes > MAX_HEAD_BYTES or self._is_head_large():
-                self._refuse_large("headers")
+                self._reject_large("headers")
         elif not self._is_complete:
             if self._bytes - (1 + _MAX_FRAME_BYTES) * self._body_bytes > 2 * MAX_HEAD_BYTES:
-                self._refuse_large("trailers, or the extensions of chunks,")
+                self._reject_large("trailers, or the extensions of chunks,")
             elif self.cycle.response_complete and self._body_bytes > _MAX_UNREAD_BYTES:
                 self.transport.close()
 
@@ -178,7 +178,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._is_head_large():
-            self._refuse_large("headers")
+            self._reject_large("headers")
             raise ValueError
         self._set_deadline(BODY_SECONDS, "body")
         super().on_headers_complete()
@@ -262,12 +262,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._too_late is not None:
             self._too_late.cancel()
         reason = f"the {part} did not come within {seconds:g} s"
-        self._too_late = asyncio.get_running_loop().call_later(seconds, self._refuse, "408 Request Timeout", reason)
+        self._too_late = asyncio.get_running_loop().call_later(seconds, self._reject, "408 Request Timeout", reason)
 
-    def _refuse_large(self, part: str) -> None:
-        self._refuse("431 Request Header Fields Too Large", f"the {part} have more than {MAX_HEAD_BYTES:,} bytes")
+    def _reject_large(self, part: str) -> None:
+        self._reject("431 Request Header Fields Too Large", f"the {part} have more than {MAX_HEAD_BYTES:,} bytes")
 
-    def _refuse(self, status: str, reason: str) -> None:
+    def _reject(self, status: str, reason: str) -> None:
         if self._is_lingering:
             return
         self._end_wait()

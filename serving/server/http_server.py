@@ -26,12 +26,12 @@ from starlette.routing import BaseRoute, Route
 
 from serving.model.inference import Method
 from serving.model.model_call import Outputs
-from serving.model.predictor import Predictor, rows_of, to_json
+from serving.model.predictor import Predictor, to_json, to_rows
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.server import events, inference_calls, open_inference, pages, tracing
 from serving.server.content_encoding import GZIP, UnsupportedEncodingError, decode_body
 from serving.server.model_versions import AVAILABLE, ServedVersion
-from serving.server.request_context import MAX_REQUEST_ID_CHARS, SPLIT_KEY_HEADER, current_request, start_request
+from serving.server.request_context import MAX_REQUEST_ID_CHARS, SPLIT_KEY_HEADER, get_current_request, start_request
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 from serving.server.split_keys import read_json_keys
 
@@ -67,37 +67,41 @@ def build_application(
     handlers = _Routes(service, predict_route, health_route)
     model = "/v1/models/{model}"
     routes: list[BaseRoute] = [
-        Route(health_route, handlers.observe("health", handlers.health)),
-        Route("/live", handlers.observe("live", handlers.live)),
-        Route(predict_route, handlers.observe("predict", handlers.vertex_predict), methods=["POST"]),
-        Route("/metrics", handlers.observe("metrics", handlers.metrics)),
-        Route("/openapi.json", handlers.observe("openapi", handlers.openapi)),
-        Route("/", handlers.observe("page", handlers.page)),
+        Route(health_route, handlers.observe("health", handlers.get_health)),
+        Route("/live", handlers.observe("live", handlers.get_live)),
+        Route(predict_route, handlers.observe("predict", handlers.predict_as_vertex), methods=["POST"]),
+        Route("/metrics", handlers.observe("metrics", handlers.get_metrics)),
+        Route("/openapi.json", handlers.observe("openapi", handlers.get_openapi)),
+        Route("/", handlers.observe("page", handlers.get_page)),
     ]
     open_inference_model = "/v2/models/{model}"
     routes += [
-        Route("/v1/models", handlers.observe("models", handlers.models)),
-        Route("/v2", handlers.observe("v2_server", handlers.v2_server)),
-        Route("/v2/models", handlers.observe("models", handlers.models)),
-        Route("/v2/health/live", handlers.observe("live", handlers.v2_live)),
-        Route("/v2/health/ready", handlers.observe("health", handlers.v2_ready)),
+        Route("/v1/models", handlers.observe("models", handlers.list_models)),
+        Route("/v2", handlers.observe("v2_server", handlers.get_v2_server)),
+        Route("/v2/models", handlers.observe("models", handlers.list_models)),
+        Route("/v2/health/live", handlers.observe("live", handlers.get_v2_live)),
+        Route("/v2/health/ready", handlers.observe("health", handlers.get_v2_ready)),
     ]
     for path in (open_inference_model, f"{open_inference_model}/versions/{{version}}"):
         routes += [
-            Route(path, handlers.observe("v2_model", handlers.v2_model)),
-            Route(f"{path}/ready", handlers.observe("v2_model_ready", handlers.v2_model_ready)),
-            Route(f"{path}/infer", handlers.observe("v2_infer", handlers.v2_infer), methods=["POST"]),
+            Route(path, handlers.observe("v2_model", handlers.get_v2_model)),
+            Route(f"{path}/ready", handlers.observe("v2_model_ready", handlers.get_v2_model_ready)),
+            Route(f"{path}/infer", handlers.observe("v2_infer", handlers.infer_v2), methods=["POST"]),
         ]
     for path in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{label}}"):
         routes += [
-            Route(f"{path}:predict", handlers.observe("tf_serving_predict", handlers.tf_predict), methods=["POST"]),
+            Route(
+                f"{path}:predict",
+                handlers.observe("tf_serving_predict", handlers.predict_as_tf_serving),
+                methods=["POST"],
+            ),
             Route(f"{path}:classify", handlers.observe("classify", handlers.classify), methods=["POST"]),
             Route(f"{path}:regress", handlers.observe("regress", handlers.regress), methods=["POST"]),
-            Route(f"{path}/metadata", handlers.observe("metadata", handlers.metadata)),
-            Route(path, handlers.observe("status", handlers.status)),
+            Route(f"{path}/metadata", handlers.observe("metadata", handlers.get_metadata)),
+            Route(path, handlers.observe("status", handlers.get_status)),
         ]
     application = Starlette(
-        routes=routes, exception_handlers={HTTPException: handlers.http_error}, lifespan=lifespan, debug=False
+        routes=routes, exception_handlers={HTTPException: handlers.handle_http_error}, lifespan=lifespan, debug=False
     )
     # A redirect would go to whatever the Host header names.
     application.router.redirect_slashes = False
@@ -182,7 +186,7 @@ class _Routes:
                 trace_id=tracing.read_trace_id(),
             )
 
-    async def http_error(self, request: Request, error: Exception) -> Response:
+    async def handle_http_error(self, request: Request, error: Exception) -> Response:
         """Return the response to a request that no route takes."""
         assert isinstance(error, HTTPException)
         reasons = {404: f"there is nothing at {request.url.path[:200]}; / and /openapi.json list the paths"}
@@ -193,8 +197,8 @@ class _Routes:
         self._record("none", request, response, request.headers.get("x-request-id", "")[:MAX_REQUEST_ID_CHARS], 0.0)
         return response
 
-    async def health(self, _: Request) -> Response:
-        """Respond with 200 if requests are answered, else 503."""
+    async def get_health(self, _: Request) -> Response:
+        """Respond with 200 if requests are served, else 503."""
         service = self._service
         state = {
             "ready": service.is_ready,
@@ -205,22 +209,22 @@ class _Routes:
         }
         return _respond(state, 200 if service.is_ready else 503)
 
-    async def live(self, _: Request) -> Response:
+    async def get_live(self, _: Request) -> Response:
         """Respond with 200 while the process runs."""
         return _respond({"live": True})
 
-    async def metrics(self, _: Request) -> Response:
+    async def get_metrics(self, _: Request) -> Response:
         text = await asyncio.to_thread(self._service.metrics.render)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def openapi(self, _: Request) -> Response:
+    async def get_openapi(self, _: Request) -> Response:
         return _respond(pages.build_openapi(self._service, self._predict_route, self._health_route))
 
-    async def page(self, _: Request) -> Response:
+    async def get_page(self, _: Request) -> Response:
         page, headers = pages.render_try_it(self._service, self._health_route)
         return HTMLResponse(page, headers=headers)
 
-    async def vertex_predict(self, request: Request) -> Response:
+    async def predict_as_vertex(self, request: Request) -> Response:
         """Predict `{"instances": [...], "parameters": {...}}` as Vertex AI does: `{"predictions": [...]}`."""
         self._service.check_capacity()
         content = await self._read_content(request)
@@ -235,9 +239,9 @@ class _Routes:
             )
         served = self._split(request, self._service.find(), content)
         outputs = await self._predict_rows(request, served, parameters.get("signature_name"), content.get("instances"))
-        return _respond({"predictions": rows_of(_select_outputs(outputs, parameters.get("outputs")))})
+        return _respond({"predictions": to_rows(_select_outputs(outputs, parameters.get("outputs")))})
 
-    async def tf_predict(self, request: Request) -> Response:
+    async def predict_as_tf_serving(self, request: Request) -> Response:
         """Predict as TF Serving does, in its row and its column format."""
         served = self._find_version(request)
         self._service.check_capacity()
@@ -250,7 +254,7 @@ class _Routes:
         if ("instances" in content) == ("inputs" in content):
             raise RequestError('expected either {"instances": [...]}, by row, or {"inputs": {...}}, by column')
         if "instances" in content:
-            rows = rows_of(await self._predict_rows(request, served, signature, content["instances"]))
+            rows = to_rows(await self._predict_rows(request, served, signature, content["instances"]))
             # TF Serving's rule: a single output is not named.
             single = len(rows[0]) == 1
             return _respond({"predictions": [next(iter(row.values())) for row in rows] if single else rows})
@@ -258,29 +262,29 @@ class _Routes:
         named = {name: to_json(name, values) for name, values in outputs.items()}
         return _respond({"outputs": next(iter(named.values())) if len(named) == 1 else named})
 
-    async def models(self, _: Request) -> Response:
+    async def list_models(self, _: Request) -> Response:
         """Return the names of the models, as KServe does."""
         return _respond({"models": [self._service.model_name]})
 
-    async def v2_server(self, _: Request) -> Response:
+    async def get_v2_server(self, _: Request) -> Response:
         return _respond(open_inference.describe_server())
 
-    async def v2_live(self, _: Request) -> Response:
+    async def get_v2_live(self, _: Request) -> Response:
         return _respond({"live": True})
 
-    async def v2_ready(self, _: Request) -> Response:
+    async def get_v2_ready(self, _: Request) -> Response:
         is_ready = self._service.is_ready
         return _respond({"live": True, "ready": is_ready}, 200 if is_ready else 503)
 
-    async def v2_model(self, request: Request) -> Response:
+    async def get_v2_model(self, request: Request) -> Response:
         return _respond(open_inference.describe_model(self._service, self._find_version(request)))
 
-    async def v2_model_ready(self, request: Request) -> Response:
+    async def get_v2_model_ready(self, request: Request) -> Response:
         self._find_version(request)
         is_ready = self._service.is_ready
         return _respond({"name": self._service.model_name, "ready": is_ready}, 200 if is_ready else 503)
 
-    async def v2_infer(self, request: Request) -> Response:
+    async def infer_v2(self, request: Request) -> Response:
         """Predict as the open inference protocol has it."""
         served = self._find_version(request)
         self._service.check_capacity()
@@ -312,7 +316,7 @@ class _Routes:
         _add_to_log(request, served, outputs)
         return _respond(answer)
 
-    async def status(self, request: Request) -> Response:
+    async def get_status(self, request: Request) -> Response:
         """Respond with the state of one version or of all, as TF Serving does."""
         number, snapshot = self._find_number(request), self._service.snapshot
         states = {key: state for key, state in snapshot.states.items() if number in (None, key)}
@@ -335,7 +339,7 @@ class _Routes:
             }
         )
 
-    async def metadata(self, request: Request) -> Response:
+    async def get_metadata(self, request: Request) -> Response:
         """Respond with the signatures, as TF Serving does."""
         return _respond(pages.build_metadata(self._service.model_name, self._find_version(request)))
 
@@ -348,7 +352,9 @@ class _Routes:
         split = self._service.split
         if split is None or request.path_params.keys() & {"version", "label"}:
             return served
-        return split.choose(current_request(), self._service.snapshot, served, read_json_keys(content, split.column))
+        return split.choose(
+            get_current_request(), self._service.snapshot, served, read_json_keys(content, split.column)
+        )
 
     def _find_number(self, request: Request) -> int | None:
         parameters = request.path_params

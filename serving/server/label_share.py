@@ -54,7 +54,7 @@ class LabelShare:
     def __str__(self) -> str:
         return f"{self.label}={self.share!r}"
 
-    def has(self, salt: str, key: str) -> bool:
+    def has_key(self, salt: str, key: str) -> bool:
         """Return whether a key belongs to the share; a larger share of the same salt has all keys of a smaller one."""
         # This runs for every request: a copy takes a third of the time of a new hash.
         digest = _start_hash(salt).copy()

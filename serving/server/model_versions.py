@@ -27,8 +27,8 @@ from serving.registry import (
     VERSION_FILE,
     LocalRegistry,
     Release,
-    content_hash,
-    extra_hashes,
+    compute_content_hash,
+    compute_extra_hashes,
     read_record,
 )
 from serving.registry.data_time import DataTime
@@ -274,7 +274,9 @@ class ServedVersions:
         if self._unexplained:
             number = min(self._unexplained)
             return f"{self.folder}: version {number} is not served: {self._unexplained[number]}"
-        below = sorted(path.name for path in self.folder.iterdir() if LocalRegistry(self.folder, path.name).numbers())
+        below = sorted(
+            path.name for path in self.folder.iterdir() if LocalRegistry(self.folder, path.name).list_numbers()
+        )
         hint = f"; expected the model's own folder, such as {self.folder / below[0]}" if below else ""
         return f"{self.folder}: holds no version of a model{hint}"
 
@@ -283,13 +285,13 @@ class ServedVersions:
         if self._single:
             return {read_number(self.folder): self.folder}, {}
         unexplained = {
-            number: reason for number in self._registry.numbers() if (reason := self._explain_origin(number))
+            number: reason for number in self._registry.list_numbers() if (reason := self._explain_origin(number))
         }
         for number in unexplained.keys() - self._unexplained.keys():
             _LOG.error("version %d is not served: %s", number, unexplained[number])
         self._unexplained = unexplained
-        numbers = [number for number in self._registry.numbers() if number not in unexplained]
-        return {number: self._registry.path(number) for number in numbers}, self._registry.labels()
+        numbers = [number for number in self._registry.list_numbers() if number not in unexplained]
+        return {number: self._registry.find_folder(number) for number in numbers}, self._registry.read_labels()
 
     def _explain_origin(self, number: int) -> str:
         """Return why no push put a version in its place; empty if one did."""
@@ -326,7 +328,7 @@ def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> Serve
     Raises:
       PushError: the content or an answer differs, or the model cannot be loaded.
     """
-    content = content_hash(folder)
+    content = compute_content_hash(folder)
     release = None
     if not allow_unvalidated:
         release = _check_release(folder, content)
@@ -363,7 +365,7 @@ def _check_release(folder: Path, content: str) -> Release:
             f"{release.content_hash[:12]}; push it again, or restore the folder"
         )
     for name, digest in release.extra_hashes.items():
-        if extra_hashes({name: _read_beside(folder / name) or b""})[name] != digest:
+        if compute_extra_hashes({name: _read_beside(folder / name) or b""})[name] != digest:
             raise PushError(f"{folder / name}: is not what was pushed; push it again, or restore the file")
     if GOLDEN_FILE not in release.extra_hashes:
         raise PushError(

@@ -16,7 +16,7 @@ import orjson
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from cli.counts import count_text
+from cli.counts import format_count
 from serving.model.model_call import Outputs
 from serving.model.predictor import to_list
 from serving.model.session_model import list_specs
@@ -158,7 +158,7 @@ def _read_tensor(entry: Mapping[str, Any], content: bytes | None, size: int | No
         values = _read_values(content, datatype, where)
     if math.prod(sizes) != len(values):
         raise RequestError(
-            f"{where}: shape {sizes} has {count_text(math.prod(sizes), 'value')}, and {len(values):,} came"
+            f"{where}: shape {sizes} has {format_count(math.prod(sizes), 'value')}, and {len(values):,} came"
         )
     array = np.empty(len(values), object)
     array[:] = values
@@ -296,7 +296,7 @@ def describe_server() -> dict[str, Any]:
 
 def describe_model(service: Service, served: ServedVersion) -> dict[str, Any]:
     """Return a model's metadata."""
-    signature = served.predictor.signature(SERVING_DEFAULT)
+    signature = served.predictor.get_signature(SERVING_DEFAULT)
     return {
         "name": service.model_name,
         "versions": [str(number) for number in sorted(service.snapshot.served)],

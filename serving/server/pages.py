@@ -19,7 +19,7 @@ from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
 from serving.model.inference import METHOD_NAMES, has_method
 from serving.model.inputs import ModelInput
-from serving.model.signature_defs import signature_defs
+from serving.model.signature_defs import build_signature_defs
 from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
 from serving.server.model_versions import ServedVersion
@@ -44,10 +44,10 @@ def build_example_row(served: ServedVersion) -> dict[str, Any]:
         return dict(served.golden.instances[0])
     if isinstance(served.predictor, TensorPredictor):
         return served.predictor.build_example_row()
-    return {name: _invent_value(field) for name, field in served.predictor.inputs.items()}
+    return {name: _choose_example(field) for name, field in served.predictor.inputs.items()}
 
 
-def _invent_value(field: ModelInput) -> Any:
+def _choose_example(field: ModelInput) -> Any:
     """Return a value that an input takes."""
     rule = field.rule
     if rule.times is not None:
@@ -59,7 +59,7 @@ def _invent_value(field: ModelInput) -> Any:
 
 def build_metadata(model_name: str, served: ServedVersion) -> dict[str, Any]:
     """Return TF Serving's response to GET .../metadata."""
-    definitions = json_format.MessageToDict(signature_defs(served.predictor), preserving_proto_field_name=True)
+    definitions = json_format.MessageToDict(build_signature_defs(served.predictor), preserving_proto_field_name=True)
     spec = {"name": model_name, "signature_name": "", "version": str(served.number)}
     return {"model_spec": spec, "metadata": {"signature_def": definitions}}
 
@@ -225,7 +225,7 @@ def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
 
 
 def _build_value_schema(served: ServedVersion, field: ModelInput, feature: Feature | None) -> dict[str, Any]:
-    kind, items, times = _json_type(field), field.rule.items, field.rule.times
+    kind, items, times = _find_json_type(field), field.rule.items, field.rule.times
     # A string may be a number, or stand for a missing value, as in a CSV file. Of times, epochs alone are numbers.
     takes_numbers = kind == "string" and (times is None or times.format in EPOCHS)
     kinds = list(dict.fromkeys([kind, "string", *(["number"] if takes_numbers else [])]))
@@ -258,7 +258,7 @@ def _describe_format(field: ModelInput) -> str:
     return "" if field.rule.times is None and field.rule.items is None else f"Expects {field.rule.expected}."
 
 
-def _json_type(field: ModelInput) -> str:
+def _find_json_type(field: ModelInput) -> str:
     """Return the type in JSON of the values of an input; times are strings, as in the data."""
     return "string" if field.rule.times is not None else _JSON_TYPES[field.kind]
 
@@ -283,7 +283,7 @@ def _describe(feature: Feature | None) -> str:
 
 
 def _list_outputs(served: ServedVersion) -> list[str]:
-    return sorted(served.predictor.signature("serving_default").outputs)
+    return sorted(served.predictor.get_signature("serving_default").outputs)
 
 
 def _build_body(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
@@ -339,7 +339,7 @@ def render_try_it(service: Service, health_route: str) -> tuple[str, dict[str, s
                 "name": name,
                 "column": field.column,
                 "description": " ".join(filter(None, (_describe_format(field), _describe(features.get(name))))),
-                "type": _json_type(field),
+                "type": _find_json_type(field),
                 "required": field.required,
                 "value": example.get(name),
                 "choices": _read_categories(served, name, features.get(name)),

@@ -78,12 +78,12 @@ def make_application(settings: "ServerSettings", folder: str, listen: ListenOpti
 def make_worker_application(settings: "ServerSettings", folder: str, listen: ListenOptions) -> Any:
     """Return the application of one of several processes; if it has none, end the process with a line in the log."""
     from cli.errors import PipelineError
-    from cli.terminal import say_refusal
+    from cli.terminal import print_error
 
     try:
         return make_application(settings, folder, listen)
     except PipelineError as error:
-        say_refusal(error, as_json=False)
+        print_error(error, as_json=False)
         sys.exit(STARTUP_FAILURE)
 
 

@@ -46,7 +46,7 @@ def start_request(request_id: str, split_key: str) -> RequestContext:
     return context
 
 
-def current_request() -> RequestContext:
+def get_current_request() -> RequestContext:
     """Return the request of the current task; one without a client, such as a test's, gets a random ID."""
     context = _CURRENT.get(None)
     return start_request("", "") if context is None else context

@@ -26,7 +26,7 @@ from serving.server.batching import Batcher, OverloadedError
 from serving.server.experiment_metrics import ShadowMetrics, SplitMetrics
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ServedVersion, ServedVersions, Snapshot, VersionPolicy
-from serving.server.request_context import current_request
+from serving.server.request_context import get_current_request
 from serving.server.settings import ServerSettings
 from serving.server.shadow import Shadow
 from serving.server.split import Split, check_split_key
@@ -76,7 +76,7 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are answered."""
+        """Whether requests are served."""
         return not self.is_stopping and self.snapshot.default is not None
 
     def find(self, model: str | None = None, version: int | None = None, label: str | None = None) -> ServedVersion:
@@ -196,7 +196,7 @@ class Service:
         served.predictor.check_finite(outputs, columns)
         note_prediction(served, call, start, rows)
         if self.shadow is not None:
-            self.shadow.add_job(current_request(), self.snapshot, served, columns, outputs, rows)
+            self.shadow.add_job(get_current_request(), self.snapshot, served, columns, outputs, rows)
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:

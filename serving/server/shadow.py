@@ -164,7 +164,7 @@ class Shadow:
         version = self._version
         if version is None or served.number != snapshot.default or rows > _MAX_WAITING_ROWS:
             return
-        if not self._label_share.has(_SALT, context.request_id):
+        if not self._label_share.has_key(_SALT, context.request_id):
             return
         if served.signature not in version.predictor.signatures:
             return
@@ -191,7 +191,7 @@ class Shadow:
     def _run(self) -> None:
         due = time.monotonic() + self._summary_seconds
         while not self._stopping.is_set():
-            batch = self._next_batch(max(0.0, due - time.monotonic()))
+            batch = self._take_batch(max(0.0, due - time.monotonic()))
             if time.monotonic() >= due:
                 self._write_summary()
                 due = time.monotonic() + self._summary_seconds
@@ -202,7 +202,7 @@ class Shadow:
             self._rows_out += sum(job.rows for job in batch)
             self._stopping.wait(max(_REST_FACTOR * (time.monotonic() - started), _MIN_REST_SECONDS))
 
-    def _next_batch(self, timeout_seconds: float) -> list[ShadowJob]:
+    def _take_batch(self, timeout_seconds: float) -> list[ShadowJob]:
         """Return the oldest jobs of one version, as many as fit; none if the time is over."""
         try:
             batch = [self._jobs.get(timeout=timeout_seconds)]
@@ -291,12 +291,12 @@ def _explain_mismatch(default: Predictor | TensorPredictor, version: Predictor |
     for name, field in version.inputs.items():
         if name not in default.inputs:
             return f"takes '{field.column}', unlike"
-        if _conversion(field) != _conversion(default.inputs[name]):
+        if _find_conversion_rule(field) != _find_conversion_rule(default.inputs[name]):
             return f"converts '{field.column}' otherwise than"
     return ""
 
 
-def _conversion(field: ModelInput) -> Any:
+def _find_conversion_rule(field: ModelInput) -> Any:
     """Return what decides on the converted values of an input."""
     return replace(field.rule, num_ids=None, tokens=None, sensitive=False)
 

@@ -130,7 +130,7 @@ class Tracer:
         paths = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
         return TracedApplication(application, self, paths, probes | {_METRICS_PATH})
 
-    def interceptor(self) -> "TracingInterceptor":
+    def build_interceptor(self) -> "TracingInterceptor":
         """Return an interceptor for gRPC calls, which then have spans."""
         return TracingInterceptor(self)
 

@@ -56,7 +56,7 @@ class Split:
         source, key = self._find_key(context, keys)
         self._metrics.keys.labels(source).inc()
         served = default
-        if other is not None and source != "mixed" and self._label_share.has(f"split {other.content_hash}", key):
+        if other is not None and source != "mixed" and self._label_share.has_key(f"split {other.content_hash}", key):
             served = other
         context.split_version, context.split_other = served.number, str(other.number) if other is not None else ""
         return served

@@ -30,7 +30,7 @@ def read_json_keys(content: Mapping[str, Any], column: str | None) -> Iterable[s
         if isinstance(entry, Mapping):
             yield from _read_row(entry, column)
     if isinstance(inputs, Mapping):
-        for name in _names(column):
+        for name in _list_names(column):
             values = inputs.get(name)
             yield from (key for value in (values if isinstance(values, list) else []) for key in _read_value(value))
 
@@ -44,11 +44,11 @@ def _read_row(row: Mapping[str, Any], column: str) -> Iterable[str]:
         except (TypeError, ValueError, binascii.Error):
             return
         return
-    for name in _names(column):
+    for name in _list_names(column):
         yield from _read_value(row.get(name))
 
 
-def _names(column: str) -> Sequence[str]:
+def _list_names(column: str) -> Sequence[str]:
     return tuple(dict.fromkeys((column, escape_name(column))))
 
 
@@ -74,11 +74,11 @@ def read_tensor_keys(tensors: Mapping[str, Any], column: str | None, most_values
     """
     if column is None:
         return
-    for name in _names(column):
+    for name in _list_names(column):
         if name in tensors:
             for value in read_tensor(name, tensors[name], most_values).reshape(-1).tolist():
                 yield from _read_value(value)
-    if not any(name in tensors for name in _names(column)) and tensors.keys() == {"examples"}:
+    if not any(name in tensors for name in _list_names(column)) and tensors.keys() == {"examples"}:
         yield from read_record_keys(read_tensor("examples", tensors["examples"], most_values).reshape(-1), column)
 
 
@@ -104,7 +104,7 @@ def read_record_keys(records: Iterable[bytes], column: str) -> Iterable[str]:
 
 
 def _read_example(example: Any, column: str) -> Iterable[str]:
-    for name in _names(column):
+    for name in _list_names(column):
         if name in example.features.feature:
             feature = example.features.feature[name]
             kind = feature.WhichOneof("kind")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cli.interrupts import leave_at_once
+from cli.interrupts import exit_at_once
 from serving.model.model_call import Outputs
 from serving.server import events
 
@@ -75,4 +75,4 @@ def end_process(version: int, seconds: float) -> None:
     _LOG.error("a call of version %d has taken %g s and hangs; the process ends", version, seconds)
     events.write("hung", version=version, seconds=seconds)
     events.flush()
-    leave_at_once(1)
+    exit_at_once(1)

@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _HEALTH_SECONDS = 1.0
 # With the default of 5 ms, the event loop waits that long for a thread that computes.
 _SWITCH_SECONDS = 0.0005
-# Objects that are made before the garbage collector looks at them. With the default of 700, it takes a tenth of the
+# Objects that are made before the garbage collector visits them. With the default of 700, it takes a tenth of the
 # processor time at 64 connections.
 _GARBAGE_OBJECTS = 20_000
 
@@ -71,7 +71,7 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
         tasks = [asyncio.create_task(service.watch()), asyncio.create_task(_follow(health))]
         if tokens is not None:
             tokens.watch()
-        interceptors = [] if tracer is None else [tracer.interceptor()]
+        interceptors = [] if tracer is None else [tracer.build_interceptor()]
         if tokens is not None:
             interceptors.append(TokenInterceptor(tokens, _count_rejections(metrics)))
         rpc, port = await _start_grpc(service, health, listen, interceptors)

@@ -19,7 +19,7 @@ _PASSED = {"seconds": [0.01], "rows": 1, "swaps": 1, "kills": 1, "resident_bytes
 def test_a_short_soak_loses_no_valid_request(tmp_path: Path) -> None:
     registry = registry_of(tmp_path / "registry")
     push(registry, export_model(tmp_path / "model"))
-    tally = asyncio.run(soak(registry.path(1), "shop-model", 8))
+    tally = asyncio.run(soak(registry.find_folder(1), "shop-model", 8))
     assert tally.list_breaches() == []
     assert min(tally.swaps, tally.kills, tally.garbage[400], tally.slow_bytes) > 0, tally
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cli.counts import count_text
+from cli.counts import format_count
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from cli.counts import count_text
     ],
 )
 def test_a_count_agrees_with_its_noun_and_verb(arguments: tuple[int, str], text: str) -> None:
-    assert count_text(*arguments) == text
+    assert format_count(*arguments) == text

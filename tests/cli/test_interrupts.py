@@ -31,10 +31,10 @@ def test_a_signal_is_raised_and_remembered_by_its_name(number: signal.Signals) -
 def test_an_error_that_an_interrupt_became_is_told_as_the_interrupt() -> None:
     with Interrupts() as interrupts:
         error = RuntimeError("a bundle failed")
-        assert interrupts.instead_of(error) is error
+        assert interrupts.translate_error(error) is error
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGTERM)
-        assert repr(interrupts.instead_of(error)) == "KeyboardInterrupt('SIGTERM')"
+        assert repr(interrupts.translate_error(error)) == "KeyboardInterrupt('SIGTERM')"
 
 
 def test_what_is_short_is_not_cut_off() -> None:
@@ -72,10 +72,10 @@ def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back() -> None:
         ("raise ValueError('x')", 1, "ValueError: x\n"),
     ],
 )
-def test_a_program_that_leaves_at_once_ends_as_any_other(last: str, code: int, error: str) -> None:
+def test_a_program_that_skip_teardown_ends_as_any_other(last: str, code: int, error: str) -> None:
     lines = (
         "import atexit, sys, threading, time",
-        "from cli.interrupts import leaves_at_once",
+        "from cli.interrupts import skip_teardown",
         "class Left:",
         "    def __del__(self): print('removed')",
         "left = Left()",
@@ -86,17 +86,17 @@ def test_a_program_that_leaves_at_once_ends_as_any_other(last: str, code: int, e
     )
     program = "\n".join(lines)
     usual = _run(program.replace("PROGRAM", "last()"))
-    at_once = _run(program.replace("PROGRAM", "with leaves_at_once():\n    last()"))
+    at_once = _run(program.replace("PROGRAM", "with skip_teardown():\n    last()"))
     assert (at_once.returncode, at_once.stdout) == (usual.returncode, "at exit\n") == (code, "at exit\n")
     assert usual.stdout == "at exit\nremoved\n"
     assert at_once.stderr.endswith(error) and usual.stderr.endswith(error)
 
 
-def test_a_program_that_leaves_at_once_waits_for_its_threads() -> None:
+def test_a_program_that_skip_teardown_waits_for_its_threads() -> None:
     program = (
         "import threading, time\n"
-        "from cli.interrupts import leaves_at_once\n"
-        "with leaves_at_once():\n"
+        "from cli.interrupts import skip_teardown\n"
+        "with skip_teardown():\n"
         "    threading.Thread(target=lambda: (time.sleep(0.2), print('done'))).start()\n"
     )
     assert _run(program).stdout == "done\n"

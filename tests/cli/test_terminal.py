@@ -20,8 +20,8 @@ def test_what_libraries_print_goes_to_the_log_and_the_rest_to_the_terminal(
     log = tmp_path / "log"
     code = (
         "import os, pathlib\n"
-        "from cli.terminal import own_terminal\n"
-        f"with own_terminal(pathlib.Path({str(log)!r}), {shown_on!r}) as terminal:\n"
+        "from cli.terminal import redirect_output\n"
+        f"with redirect_output(pathlib.Path({str(log)!r}), {shown_on!r}) as terminal:\n"
         "    print('noise'); os.write(2, b'noise of C++\\n'); terminal.write('shown\\n')\n"
         "print('after')"
     )
@@ -44,9 +44,9 @@ def read_stderr(code: str, *, journal: bool) -> str:
 def test_in_the_journal_every_line_has_its_level() -> None:
     code = (
         "from cli.errors import DataError\n"
-        "from cli.terminal import say, say_refusal\n"
-        "say_refusal(DataError('first\\nsecond \\x1b[31m'), as_json=False)\n"
-        "say('late', 'warning'); say('well again', 'notice')"
+        "from cli.terminal import print_error, print_message\n"
+        "print_error(DataError('first\\nsecond \\x1b[31m'), as_json=False)\n"
+        "print_message('late', 'warning'); print_message('well again', 'notice')"
     )
     assert read_stderr(code, journal=True) == "<3>error: first\n<3>second \\x1b[31m\n<4>late\n<5>well again\n"
     assert read_stderr(code, journal=False) == "error: first\nsecond \\x1b[31m\nlate\nwell again\n"
@@ -66,8 +66,8 @@ def test_a_refusal_and_an_interrupt_are_said_in_one_way(
 ) -> None:
     code = (
         "from cli.errors import DataError\n"
-        "from cli.terminal import refusals\n"
-        f"with refusals(as_json={as_json}, interrupted='stopped'):\n    raise {raised}"
+        "from cli.terminal import exit_on_error\n"
+        f"with exit_on_error(as_json={as_json}, interrupted='stopped'):\n    raise {raised}"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == expected
@@ -75,8 +75,8 @@ def test_a_refusal_and_an_interrupt_are_said_in_one_way(
 
 def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
     code = (
-        "import os, signal\nfrom cli.terminal import refusals\n"
-        "with refusals():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('continued')"
+        "import os, signal\nfrom cli.terminal import exit_on_error\n"
+        "with exit_on_error():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('continued')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

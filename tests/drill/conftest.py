@@ -19,7 +19,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Path]
     for settings in ((), ("training.epochs=9",)):
         code, output = place.run(*settings)
         assert code == 0, output
-    assert place.registry.champion() == 2
+    assert place.registry.read_champion() == 2
     shutil.copytree(folder / "now", folder / "copy", symlinks=True)
     return place, folder / "copy"
 

@@ -51,7 +51,7 @@ def test_11_what_old_runs_hold_is_named_and_freed(disk_drill: Drill) -> None:
     assert_says(removal, ["removed ", str(rejected)])
     assert not rejected.exists()
     disk_drill.follow(find_command(disk_drill.ask("why", "latest"), "oncall resume"))
-    assert disk_drill.place.registry.champion() == 3
+    assert disk_drill.place.registry.read_champion() == 3
 
 
 def test_11_files_of_others_are_named_and_nothing_of_the_run_root_is_removed(disk_drill: Drill) -> None:
@@ -63,4 +63,4 @@ def test_11_files_of_others_are_named_and_nothing_of_the_run_root_is_removed(dis
     disk_drill.follow(find_command(doctor, "du -xh"))
     (filler / injections.FILLER).unlink()
     disk_drill.follow(find_command(disk_drill.ask("why", "latest"), "oncall resume"))
-    assert disk_drill.place.registry.champion() == 3
+    assert disk_drill.place.registry.read_champion() == 3

@@ -47,13 +47,13 @@ def killed_while_another_pushes(drill: Drill) -> None:
         running.wait()
     assert drill.run("training.epochs=12")[0] == 0
     new = drill.records()[-1].run_id
-    assert drill.place.registry.champion() == 3
+    assert drill.place.registry.read_champion() == 3
     why = drill.ask("why", old)
     assert_says(why, ["CRASHED", "killed in Trainer", f"version 3 of the newer run {new} serves", "needs --yes"])
     assert not [line for line in proposed_commands(why) if "oncall resume" in line]
     refused = drill.ask("resume", old, code=0)
     assert_says(refused, [f"would resume run {old}, and its push would replace version 3", "add --yes to do it"])
-    assert (len(drill.records()), drill.place.registry.champion()) == (4, 3)
+    assert (len(drill.records()), drill.place.registry.read_champion()) == (4, 3)
     assert_says(drill.ask("doctor"), ["nothing is wrong"])
 
 
@@ -65,7 +65,7 @@ def resume_names_both_runs(drill: Drill) -> None:
     assert_sample("doctor", drill.ask("doctor", code=1))
     drill.follow(find_command(drill.ask("why", "latest"), "oncall resume"))
     new = drill.records()[-1].run_id
-    assert drill.place.registry.champion() == 3
+    assert drill.place.registry.read_champion() == 3
     assert_says(drill.ask("show", old), [f"resumed by {new}"])
     assert_says(drill.ask("show", new), [f"resumes    {old}"])
     assert_says(drill.ask("why", old), [f"resumed by {new}"])
@@ -73,7 +73,7 @@ def resume_names_both_runs(drill: Drill) -> None:
 
 @trouble("5")
 def bit_flip(drill: Drill) -> None:
-    (file,) = drill.place.registry.path(2).glob("variables/*.data-*")
+    (file,) = drill.place.registry.find_folder(2).glob("variables/*.data-*")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -89,7 +89,7 @@ def rollback_and_cached_rerun(drill: Drill) -> None:
     assert_sample('rollback --reason "bad predictions since noon"', drill.ask("rollback", "--reason", "bad since noon"))
     drill.ask("rollback", "--reason", "bad since noon", "--yes", code=0)
     code, output = drill.run("training.epochs=9")
-    assert (code, drill.place.registry.champion()) == (0, 1), output
+    assert (code, drill.place.registry.read_champion()) == (0, 1), output
     for command in ("check", "serving", "why latest"):
         output = drill.ask(*command.split())
         assert_says(output, ["rolled back from version 2 by ", "bad since noon"])
@@ -102,13 +102,13 @@ def rollback_and_rerun_of_the_same_bytes(drill: Drill) -> None:
     data.write_bytes(data.read_bytes())
     registry = drill.place.registry
     code, output = drill.place.run("training.epochs=9", cache=False, fault=_train_from_other_weights)
-    assert (code, registry.champion(), registry.numbers()) == (0, 1, [1, 2, 3]), output
+    assert (code, registry.read_champion(), registry.list_numbers()) == (0, 1, [1, 2, 3]), output
     assert_says(output, ["as the candidate: it is made of the same data, code and config as version 2", "bad since"])
-    assert registry.state(3) is State.CANDIDATE
+    assert registry.read_state(3) is State.CANDIDATE
     assert_says(drill.ask("runs", "--all"), ["version 3"])
     # A model of another config is a new one.
     assert drill.run("training.epochs=10")[0] == 0
-    assert registry.champion() == 4
+    assert registry.read_champion() == 4
 
 
 def _train_from_other_weights() -> None:
@@ -143,31 +143,31 @@ def read_only_registry(drill: Drill) -> None:
 @trouble("8")
 def version_copied_by_hand(drill: Drill) -> None:
     registry = drill.place.registry
-    shutil.copytree(registry.path(1), registry.path(9))
+    shutil.copytree(registry.find_folder(1), registry.find_folder(9))
     check = drill.ask("check", code=1)
     assert_says(check, ["version 9 was not pushed: it holds the files of version 1"], ["cut off"])
     assert_says(drill.ask("serving"), ["unexplained"])
     code, output = drill.run("training.epochs=12")
-    assert (code, registry.champion(), registry.state(9)) == (0, 10, None), output
+    assert (code, registry.read_champion(), registry.read_state(9)) == (0, 10, None), output
     undo = drill.follow(find_command(check, "oncall quarantine"), yes=True)
     assert drill.ask("check", code=0)
-    assert registry.numbers() == [1, 2, 10]
+    assert registry.list_numbers() == [1, 2, 10]
     drill.follow(find_command(undo, "undo.sh"))
-    assert registry.numbers() == [1, 2, 9, 10]
+    assert registry.list_numbers() == [1, 2, 9, 10]
 
 
 @trouble("8b")
 def rejected_version_copied_by_hand(drill: Drill) -> None:
     registry = drill.place.registry
     drill.ask("rollback", "--reason", "bad", "--yes", code=0)
-    shutil.copytree(registry.path(2), registry.path(9))
+    shutil.copytree(registry.find_folder(2), registry.find_folder(9))
     doctor = drill.ask("doctor", code=1)
     assert_says(doctor, ["9: was not pushed: it holds the files of version 2", "Nothing serves it"], ["cut off", "rm "])
     assert drill.run("training.epochs=9")[0] == 0
-    assert registry.champion() == 1
+    assert registry.read_champion() == 1
     drill.follow(find_command(doctor, "oncall quarantine"), yes=True)
     assert_says(drill.ask("doctor", code=0), ["nothing is wrong"])
-    assert registry.champion() == 1
+    assert registry.read_champion() == 1
 
 
 def _make_old_database(drill: Drill, backup: Path) -> None:
@@ -212,7 +212,7 @@ def old_database_without_a_backup(drill: Drill) -> None:
     doctor = drill.ask("doctor", code=1)
     output = drill.follow(find_command(doctor, "oncall quarantine"), yes=True)
     code, output = drill.run("training.epochs=9")
-    assert (code, drill.place.registry.champion() in (2, 3)) == (0, True), output
+    assert (code, drill.place.registry.read_champion() in (2, 3)) == (0, True), output
     assert "undo" in "".join(path.name for path in (drill.root / "quarantine").rglob("undo.sh"))
     moved = [path for path in (drill.root / "quarantine").rglob("*") if path.is_file()]
     assert len(moved) > 1
@@ -226,7 +226,7 @@ def _be_a_day_ahead() -> None:
     from pipeline.run import local, records
 
     tomorrow = datetime.datetime.now() + datetime.timedelta(days=1)
-    local.new_run_id = lambda: tomorrow.strftime("%Y%m%dT%H%M%S.%f")  # type: ignore[assignment]
+    local.generate_run_id = lambda: tomorrow.strftime("%Y%m%dT%H%M%S.%f")  # type: ignore[assignment]
     now = time.time
 
     class Clock:
@@ -278,7 +278,7 @@ def artifact_deleted(drill: Drill) -> None:
     drill.follow(find_command(doctor, "oncall gc"))
     # Weights of two trainings may differ.
     code, output = drill.run("training.epochs=9")
-    assert (code, drill.place.registry.champion() in (2, 3)) == (0, True), output
+    assert (code, drill.place.registry.read_champion() in (2, 3)) == (0, True), output
     assert_says(drill.ask("doctor", code=0), ["nothing is wrong"])
 
 
@@ -294,7 +294,7 @@ def copied_run_root(drill: Drill) -> None:
     assert_says(copy.ask("gc", "--keep-last", 1, "--yes", code=6), ["nothing was removed"])
     # Used all the same, it becomes a run root of its own, and the original is as it was.
     assert copy.run("training.epochs=12")[0] == 0
-    assert (copy.place.registry.champion(), drill.place.registry.champion()) == (3, 2)
+    assert (copy.place.registry.read_champion(), drill.place.registry.read_champion()) == (3, 2)
     assert_says(copy.ask("doctor"), [str(drill.root)], ["mv "])
     assert_says(drill.ask("doctor", code=0), ["nothing is wrong"])
 
@@ -366,7 +366,7 @@ def server_down(drill: Drill) -> None:
         assert_says(check, [f"process {server.pid} is stopped (SIGSTOP)"])
         drill.follow(find_command(check, f"kill -CONT {server.pid}"))
         # While it runs, the files of what it serves are changed: it holds the good bytes.
-        (file,) = drill.place.registry.path(2).glob("variables/*.data-*")
+        (file,) = drill.place.registry.find_folder(2).glob("variables/*.data-*")
         file.write_bytes(file.read_bytes()[::-1])
         check = drill.ask("check", "--url", url, code=1)
         assert_says(check, ["holds the bytes of version 2 that were pushed", "are NOT those that were pushed"])
@@ -456,7 +456,7 @@ def hanging_run(drill: Drill) -> None:
     why = drill.ask("why", "latest")
     assert_says(why, ["state      ABORTED", "interrupted by SIGTERM in Trainer"])
     drill.follow(find_command(why, "oncall resume"))
-    assert drill.place.registry.champion() == 3
+    assert drill.place.registry.read_champion() == 3
 
 
 @trouble("18c")
@@ -509,12 +509,12 @@ def misuse_of_gc(drill: Drill) -> None:
 @trouble("own")
 def folder_of_another_version(drill: Drill) -> None:
     registry = drill.place.registry
-    shutil.rmtree(registry.path(2))
-    shutil.copytree(registry.path(1), registry.path(2))
+    shutil.rmtree(registry.find_folder(2))
+    shutil.copytree(registry.find_folder(1), registry.find_folder(2))
     check = drill.ask("check", code=1)
     assert_says(check, ["version 2: its files are NOT those that were pushed", "it holds the files of version 1"])
     drill.follow(find_command(check, "oncall rollback"), yes=True)
-    assert registry.champion() == 1
+    assert registry.read_champion() == 1
 
 
 @trouble("own")
@@ -537,7 +537,7 @@ def ledger_damaged(drill: Drill) -> None:
     assert (code, ledger.read_text()) == (5, "{"), output
     ledger.write_bytes(backup)
     assert_says(drill.ask("doctor", code=0), ["nothing is wrong"])
-    assert (drill.place.registry.champion(), drill.place.registry.numbers()) == (2, [1, 2])
+    assert (drill.place.registry.read_champion(), drill.place.registry.list_numbers()) == (2, [1, 2])
 
 
 @trouble("own")
@@ -559,7 +559,7 @@ def database_truncated(drill: Drill) -> None:
     drill.follow(begin)
     # Weights of two trainings may differ.
     code, output = drill.run("training.epochs=9")
-    assert (code, drill.place.registry.champion() in (2, 3)) == (0, True), output
+    assert (code, drill.place.registry.read_champion() in (2, 3)) == (0, True), output
 
 
 @trouble("own")
@@ -631,7 +631,7 @@ def ledger_cut_off_after_a_rollback(drill: Drill) -> None:
     check = drill.ask("check", code=1)
     assert_says(check, ["registry.json is gone, with the history", "version 1 is the champion"])
     drill.follow(find_command(check, "serving.registry promote", "--version 1"), yes=True)
-    assert registry.champion() == 1
+    assert registry.read_champion() == 1
     assert drill.ask("check", code=0)
 
 
@@ -648,7 +648,7 @@ def champion_edited_by_hand(drill: Drill) -> None:
 
 @trouble("own")
 def golden_requests_emptied(drill: Drill) -> None:
-    (drill.place.registry.path(2) / GOLDEN_FILE).write_bytes(b"")
+    (drill.place.registry.find_folder(2) / GOLDEN_FILE).write_bytes(b"")
     check = drill.ask("check", code=1)
     assert_says(check, ["version 2: its files are NOT those that were pushed: assets.extra/golden.json changed"])
     drill.follow(find_command(check, "oncall rollback"), yes=True)
@@ -657,7 +657,7 @@ def golden_requests_emptied(drill: Drill) -> None:
 
 @trouble("own")
 def release_file_emptied(drill: Drill) -> None:
-    (drill.place.registry.path(2) / RELEASE_FILE).write_bytes(b"")
+    (drill.place.registry.find_folder(2) / RELEASE_FILE).write_bytes(b"")
     assert_says(drill.ask("doctor", code=1), [f"{RELEASE_FILE}: is damaged", "(champion)"], ["docs/"])
     check = drill.ask("check", code=1)
     assert_says(check, ["version 2 of census-income", f"{RELEASE_FILE}: is damaged"])
@@ -667,7 +667,7 @@ def release_file_emptied(drill: Drill) -> None:
 
 @trouble("own")
 def version_emptied(drill: Drill) -> None:
-    path = drill.place.registry.path(2)
+    path = drill.place.registry.find_folder(2)
     shutil.rmtree(path)
     path.mkdir()
     check = drill.ask("check", code=1)
@@ -684,7 +684,7 @@ def registry_gone(drill: Drill) -> None:
     assert_says(doctor, [f"is gone, and run {second} pushed to it; is it mounted?"])
     assert_says(drill.ask("check", code=1), ["is gone, and run"], ["no version serves"])
     drill.follow(find_command(doctor, "oncall resume", second))
-    assert drill.place.registry.champion() == 1
+    assert drill.place.registry.read_champion() == 1
     assert drill.ask("check", code=0)
 
 

@@ -11,7 +11,7 @@ from google.cloud import aiplatform_v1 as v1
 import vertex_runner
 from oncall.__main__ import main
 from serving.registry.vertex.config import VertexRequestLog
-from serving.registry.vertex.lease import lease_name
+from serving.registry.vertex.lease import build_lease_name
 from serving.registry.vertex.request_log import FIELD, build_message
 from tests.drill.drill import assert_says, find_command, proposed_commands
 from tests.drill.samples import assert_sample
@@ -78,7 +78,7 @@ def test_a_lease_that_a_dead_push_left(jobs: VertexJobs, bench: Bench) -> None:
     jobs.run("run-1")
     bench.push(0.1, "run-1")
     vertex = bench.vertex()
-    lease = vertex.metadata.get_context(v1.GetContextRequest(name=lease_name(vertex, NAME)))
+    lease = vertex.metadata.get_context(v1.GetContextRequest(name=build_lease_name(vertex, NAME)))
     lease.metadata = {**dict(lease.metadata), "run_id": "run-2", "host": "gone", "expires": time.time() + 300}
     vertex.metadata.update_context(v1.UpdateContextRequest(context=lease))
     doctor = ask("doctor")

@@ -32,7 +32,7 @@ def service(
         # The client's own first wait for an operation is up to a second.
         patch.setattr(polling.DEFAULT_POLLING, "_initial", 0.02)
         before = dict(os.environ)
-        os.environ.update(running.environment())
+        os.environ.update(running.environment)
         aiplatform.init(
             project=PROJECT,
             location=REGION,

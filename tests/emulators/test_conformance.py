@@ -216,7 +216,7 @@ def test_a_model_file_of_another_framework_is_staged_uploaded_deployed_and_updat
     file.write_bytes(b"a booster")
     model = aiplatform.Model.upload_xgboost_model_file(model_file_path=str(file))
     assert model.uri.startswith(f"gs://{BUCKET}/")
-    assert (service.emulator.path(model.uri) / "model.bst").read_bytes() == b"a booster"
+    assert (service.emulator.find_path(model.uri) / "model.bst").read_bytes() == b"a booster"
     endpoint = model.deploy(machine_type="n1-standard-2")
     assert endpoint.traffic_split == {endpoint.list_models()[0].id: 100}
     model.update(display_name="new", description="changed", labels={"my_label": "updated"})

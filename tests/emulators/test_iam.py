@@ -71,7 +71,7 @@ def test_a_job_is_submitted_by_one_account_and_runs_as_another(
             with pytest.raises(PushError, match="permission denied"):
                 jobs.submit(accounts.vertex(), small, "small-1")
     deadline = time.monotonic() + 60
-    while (status := jobs.status(accounts.vertex(), "small-1")).state not in ("SUCCEEDED", "FAILED"):
+    while (status := jobs.read_status(accounts.vertex(), "small-1")).state not in ("SUCCEEDED", "FAILED"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert (status.state, status.error) == ("SUCCEEDED", "")

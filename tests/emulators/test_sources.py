@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "emulators" / "vertex").glob("*.py"))
 # Injected faults have no rule.
-_EXEMPT = {"_strike"}
+_EXEMPT = {"_raise_fault"}
 ERRORS = {"StatusError", "NotFoundError", "InvalidArgumentError", "FailedPreconditionError"}
 # A document's address, a field or method of the protos (Model.version_aliases, EndpointService.DeployModel), or a guess.
 _SOURCE = re.compile(r"https://|\b[A-Z]\w+\.\w+|\w\.proto\b|\bguess")

@@ -35,7 +35,7 @@ def test_a_server_that_is_killed_in_the_middle_fails_the_run_and_a_resumed_one_s
     headline, why, *_ = output.splitlines()
     assert f" FAILED in {KILLED_IN} with exit code 6" in headline
     assert why == f"why      {refused}the port right?"
-    assert LocalRegistry(root.path / "registry", "census-income").numbers() == []
+    assert LocalRegistry(root.path / "registry", "census-income").list_numbers() == []
     why = _oncall(root, "why", "latest")
     assert (why["state"], why["node"], why["exit_code"]) == ("FAILED", KILLED_IN, 6)
     assert "the connection was refused" in _oncall(root, "lineage", "1", code=6)["error"]
@@ -103,5 +103,5 @@ def _execution_states(root: RunRoot) -> set[str]:
 
 
 def _all_texts(root: RunRoot) -> str:
-    store = root.database.store(writable=False)
+    store = root.database.open_store(writable=False)
     return "".join(map(str, [*store.get_contexts(), *store.get_executions(), *store.get_artifacts()]))

@@ -34,7 +34,7 @@ def test_the_gate_stops_a_run_on_anomalies(small_census: Callable[..., Path], tm
     assert "train: age: Unexpectedly high value: 430>120" in summary["error"]
     assert get_states(summary)["Gate"] == "failed"
     assert "Transform" not in get_states(summary)
-    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").numbers() == []
+    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").list_numbers() == []
 
 
 def test_a_test_set_of_train_rows_is_not_judged(small_census: Callable[..., Path], tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ import pytest
 from tfx.orchestration.portable.launcher import Launcher
 
 from pipeline.alerts import notifier
-from pipeline.config.nodes import nodes
+from pipeline.config.nodes import list_nodes
 from pipeline.config.pipeline_config import load
 from pipeline.run import dag_runner, local
-from pipeline.run.records import RecordFile, RunState, create_record, newest_records
+from pipeline.run.records import RecordFile, RunState, create_record, read_newest_records
 from pipeline.run.run_root import RunRoot
 from tests import forked
 from tests.conftest import ROOT
@@ -70,9 +70,9 @@ def _interrupt_at_every_stage(config: Path, root: Path, results_file: Path) -> N
         "executor, another error": _before(Launcher, "_run_executor", _raise_another_error),
         "executor, swallowed": _before(Launcher, "_run_executor", _swallow),
         "publish": _before(Launcher, "_publish_successful_execution"),
-        "between": _before(local.RunView, "node_finished"),
+        "between": _before(local.RunView, "on_node_end"),
         "while it settles": _interrupt_twice(),
-        "summary": _before(local, "serving_text"),
+        "summary": _before(local, "describe_serving"),
         "alert": _before(notifier, "post"),
     }
     loaded, results = load(config, ["alerts.webhook_env=HOOK", "alerts.events=[success]"]), {}
@@ -80,9 +80,9 @@ def _interrupt_at_every_stage(config: Path, root: Path, results_file: Path) -> N
         until = "ExampleGen" if stage in ("summary", "alert") else None
         with patched:
             code = local.run(loaded, run_root=root, use_cache=False, output="quiet", until=until)
-        record = next(newest_records(RunRoot(root)))
+        record = next(read_newest_records(RunRoot(root)))
         nodes = {name: node.state for name, node in record.nodes.items()}
-        results[stage] = [code, record.state(locked=False), record.reason, nodes, record.alert]
+        results[stage] = [code, record.get_state(locked=False), record.reason, nodes, record.alert]
     results_file.write_text(json.dumps(results))
 
 
@@ -121,9 +121,11 @@ def _killed_before(config: Path, root: Path) -> str:
     """Leave the record of a run that was killed in Trainer; return its ID."""
     loaded = load(config)
     root.mkdir()
-    file = RecordFile(RunRoot(root), create_record(loaded, "20200101", log=None, expected=nodes(loaded), resumes=None))
+    file = RecordFile(
+        RunRoot(root), create_record(loaded, "20200101", log=None, expected=list_nodes(loaded), resumes=None)
+    )
     file.record.process_started -= 100
-    file.node_started("Trainer")
+    file.on_node_start("Trainer")
     return file.record.run_id
 
 
@@ -143,8 +145,8 @@ def test_a_signal_while_tfx_is_loaded_is_on_record_and_a_killed_run_is_told_befo
         time.sleep(0.02)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    record = next(newest_records(RunRoot(root)))
-    assert (process.returncode, out, record.state(locked=False)) == (130, "", RunState.ABORTED)
+    record = next(read_newest_records(RunRoot(root)))
+    assert (process.returncode, out, record.get_state(locked=False)) == (130, "", RunState.ABORTED)
     assert (record.reason, record.nodes) == (number.name, {})
     lines = err.splitlines()
     assert lines[0].startswith(f"census-income: run {killed} CRASHED in Trainer, on ")

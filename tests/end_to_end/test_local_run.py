@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.registry import LocalRegistry, content_hash
+from serving.registry import LocalRegistry, compute_content_hash
 from tests import forked
 from tests.conftest import census_rows, write_rows
 from tests.run_commands import get_states, read_summary, run_json, run_pipeline_command
@@ -30,8 +30,8 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert first["facts"]["InfraValidator"]["golden_requests"] == 16
     assert first["facts"]["Pusher"]["version"] == 1
     assert first["facts"]["Gate"]["history"] is False
-    assert registry.numbers() == [1]
-    assert first["facts"]["Pusher"]["content_hash"] == content_hash(registry.folder / "1")
+    assert registry.list_numbers() == [1]
+    assert first["facts"]["Pusher"]["content_hash"] == compute_content_hash(registry.folder / "1")
     _check_parity(first, root)
 
     second = run_json(config, root)
@@ -46,7 +46,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
         "Pusher": "complete",
     }
     assert second["pushed"] == "nothing: version 1 holds this very model already"
-    assert registry.numbers() == [1]
+    assert registry.list_numbers() == [1]
 
     third = run_json(config, root, "--set", "features.age.buckets.count=8")
     assert third["exit_code"] == 0
@@ -58,24 +58,24 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     blessed, compared = (json.loads(summary.read_text()) for summary in summaries)
     assert blessed["baseline"] == {}
     assert compared["baseline"] == blessed["metrics"] != compared["metrics"]
-    assert registry.numbers() == [1, 2]
+    assert registry.list_numbers() == [1, 2]
 
-    registry.rollback()
+    registry.roll_back()
     rerun = run_json(config, root, "--set", "features.age.buckets.count=8")
     assert rerun["pushed"] == "nothing: version 2 holds this very model already"
     assert rerun["serving"] == f"version 1 of census-income, pushed by run {first['run_id']}"
-    assert registry.labels() == {"champion": 1, "previous": 2}
+    assert registry.read_labels() == {"champion": 1, "previous": 2}
 
     # Files of the serving version are changed: no version before it is whole, and its run pushes the model again.
     for version in (1, 2):
         (registry.folder / str(version) / "saved_model.pb").write_bytes(b"changed")
-    assert registry.pushed_by(1) == first["run_id"]
+    assert registry.find_run_id(1) == first["run_id"]
     again = read_summary(forked.run("oncall", "resume", first["run_id"], "--run-root", str(root), "--json"))
-    assert (again["exit_code"], again["facts"]["Pusher"]["version"], registry.champion()) == (0, 3, 3)
+    assert (again["exit_code"], again["facts"]["Pusher"]["version"], registry.read_champion()) == (0, 3, 3)
     assert get_states(again)["Trainer"] == "cached"
-    assert content_hash(registry.folder / "3") == first["facts"]["Pusher"]["content_hash"]
+    assert compute_content_hash(registry.folder / "3") == first["facts"]["Pusher"]["content_hash"]
 
-    before = content_hash(registry.folder / "2")
+    before = compute_content_hash(registry.folder / "2")
     unblessed = run_json(
         config, root, "--set", "evaluation.thresholds=[{metric: auc, lower_bound: 0.999, slice_by: [sex]}]"
     )
@@ -86,8 +86,8 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     named = f"Evaluator: the model is not blessed: {failures[0]} (and 1 more); it is not pushed"
     assert unblessed["error"] == named
     assert all(failure.endswith("at least 0.999 expected") for failure in failures)
-    assert registry.numbers() == [1, 2, 3]
-    assert content_hash(registry.folder / "2") == before
+    assert registry.list_numbers() == [1, 2, 3]
+    assert compute_content_hash(registry.folder / "2") == before
 
     older = [row for i, row in enumerate(census_rows("train", 9000)) if i == 0 or int(row[0]) > 45]
     write_rows(config.parent / "train.csv", older)

@@ -63,7 +63,7 @@ def test_everything_works_there(folder: Path, tmp_path: Path) -> None:
     assert resumed["facts"]["Pusher"]["version"] == 1
     assert resumed["facts"]["Evaluator"]["metrics"]["overall"]["example_count"] == 1500
     registry = LocalRegistry(folder / f"registry {ODD}", "census-income")
-    assert (registry.champion(), registry.fits(1)) == (1, True)
+    assert (registry.read_champion(), registry.is_intact(1)) == (1, True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(folder)]
     again = json.loads(call(folder, "local_runner.py", *here, "--json").stdout)
     assert [node["state"] for node in again["nodes"] if node["id"] == "ExampleGen"] == ["cached"]

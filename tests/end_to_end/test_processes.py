@@ -28,7 +28,7 @@ def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path
     assert what.startswith("census-income: no run was started; exit code 3, on ")
     file = config.parent / "train.csv"
     assert why.startswith(f"why      {file}:101: expected 15 fields, found 5: ")
-    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").numbers() == []
+    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").list_numbers() == []
 
 
 AWKWARD_NAMES = {"age": "1st.age (années)", "sex": "class", "native_country": "国/country", "income": "income?"}
@@ -71,7 +71,7 @@ def awkward_run(tmp_path_factory: pytest.TempPathFactory) -> AwkwardRun:
 def test_a_quiet_run_with_awkward_column_names_and_an_inferred_schema_prints_nothing(awkward_run: AwkwardRun) -> None:
     done = awkward_run.done
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert LocalRegistry(awkward_run.root / "registry", "census-income").numbers() == [7]
+    assert LocalRegistry(awkward_run.root / "registry", "census-income").list_numbers() == [7]
     (log, *_) = sorted((awkward_run.root / "logs").iterdir())
     assert "epoch 1 of 3" in log.read_text()
     # Components, TFX and TensorFlow leave nothing in the machine's folder for temporary files, nor in the run's own.

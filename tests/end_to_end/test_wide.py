@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.wide import LABEL, write_table
-from pipeline.run.records import RunState, newest_records
+from pipeline.run.records import RunState, read_newest_records
 from pipeline.run.run_root import RunRoot
 from tests import forked
 from tests.conftest import ROOT
@@ -68,5 +68,5 @@ def test_an_interrupt_ends_the_process_within_seconds_in_any_component(config: P
             process.kill()
             process.wait()
             process.stdout.close()
-        record = next(newest_records(RunRoot(tmp_path)))
-        assert (record.state(locked=False), record.reason) == (RunState.ABORTED, "SIGINT"), component
+        record = next(read_newest_records(RunRoot(tmp_path)))
+        assert (record.get_state(locked=False), record.reason) == (RunState.ABORTED, "SIGINT"), component

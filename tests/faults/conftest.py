@@ -16,7 +16,7 @@ def good_place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Path]:
     place = Place(small_config(folder / "data"), folder / "run")
     code, output = place.run()
     assert code == 0, output
-    assert place.registry.champion() == 1
+    assert place.registry.read_champion() == 1
     shutil.copytree(place.folder, folder / "copy", symlinks=True)
     return place, folder / "copy"
 

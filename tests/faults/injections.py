@@ -103,14 +103,14 @@ def after(node: str, act: Act) -> None:
     """Plant a fault that acts when a node has ended and its record is written."""
     from pipeline.run.records import RecordFile
 
-    original = RecordFile.node_finished
+    original = RecordFile.on_node_end
 
     def act_after_node(self: Any, name: str, *arguments: Any) -> None:
         original(self, name, *arguments)
         if name == node:
             act()
 
-    RecordFile.node_finished = act_after_node  # type: ignore[method-assign]
+    RecordFile.on_node_end = act_after_node  # type: ignore[method-assign]
 
 
 def at_driver(node: str, act: Act) -> None:

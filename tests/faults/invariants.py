@@ -32,9 +32,9 @@ class Before:
 
     @classmethod
     def of(cls, place: Place) -> "Before":
-        champion = place.registry.champion()
+        champion = place.registry.read_champion()
         assert champion is not None
-        return cls(place, champion, hash_files(place.registry.path(champion)), hash_files(place.root.artifacts))
+        return cls(place, champion, hash_files(place.registry.find_folder(champion)), hash_files(place.root.artifacts))
 
     def check(self, *, gone: tuple[Path, ...] = ()) -> None:
         """Check that the serving version is unchanged, intact and blessed, and every earlier artifact unchanged.
@@ -43,9 +43,9 @@ class Before:
           gone: folders or files that the fault itself removed.
         """
         registry = self.place.registry
-        assert registry.champion() == self.champion
-        assert registry.fits(self.champion)
-        assert hash_files(registry.path(self.champion)) == self.served
+        assert registry.read_champion() == self.champion
+        assert registry.is_intact(self.champion)
+        assert hash_files(registry.find_folder(self.champion)) == self.served
         self.check_artifacts(gone=gone)
 
     def check_artifacts(self, *, gone: tuple[Path, ...] = ()) -> None:

@@ -54,7 +54,7 @@ def _miss_threshold(place: Place) -> None:
 
 
 def _change_weights(place: Place) -> None:
-    (weights,) = place.registry.path(1).glob("variables/variables.data-*")
+    (weights,) = place.registry.find_folder(1).glob("variables/variables.data-*")
     weights.chmod(0o644)
     with weights.open("r+b") as file:
         file.seek(-1, 2)

@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_at_any_point_harms_nothing_and_the_run_continues_f
     code, output = place.resume()
     assert code == 0, output
     before.check_artifacts()
-    assert place.registry.champion() == 2
+    assert place.registry.read_champion() == 2
     assert is_blessed(place, 2)
     assert {finding["kind"] for finding in place.oncall("doctor", code=1)["findings"]} == {"disk"}
 

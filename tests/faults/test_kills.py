@@ -61,15 +61,15 @@ def test_a_run_killed_in_every_component_continues_from_there(point: str, place:
         if node == "Pusher" and point != "driver":
             # It is pushed, and the serving version is whole; ML Metadata does not have it yet.
             before.check_artifacts()
-            assert (place.registry.champion(), place.registry.fits(2)) == (2, True)
+            assert (place.registry.read_champion(), place.registry.is_intact(2)) == (2, True)
         else:
             before.check()
         check_explanation(place, state="CRASHED", node=node, cause=f"is gone: killed in {node}", exit_code=None)
     code, output = place.resume()
     assert code == 0, output
     before.check_artifacts()
-    assert place.registry.numbers() == [1, 2]
-    assert place.registry.champion() == 2
+    assert place.registry.list_numbers() == [1, 2]
+    assert place.registry.read_champion() == 2
     assert is_blessed(place, before.champion)
     assert is_blessed(place, 2)
     assert has_no_findings(place)

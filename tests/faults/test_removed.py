@@ -42,8 +42,8 @@ def test_what_was_deleted_behind_the_cache_is_made_again(node: str, key: str, na
     assert f"{node} does not use {folder}: " in output
     assert place.states()[node] == "complete"
     before.check_artifacts(gone=(gone,))
-    assert place.registry.fits(1)
-    assert is_blessed(place, place.registry.champion() or 0)
+    assert place.registry.is_intact(1)
+    assert is_blessed(place, place.registry.read_champion() or 0)
     assert place.run_again()[0] == 0
     assert place.states()[node] == "cached"
 
@@ -71,7 +71,7 @@ def test_what_is_deleted_during_a_run_stops_it_before_the_push(
     assert code == 0, output
     assert f"{node} does not use {folder}" in output
     before.check_artifacts(gone=gone)
-    champion = place.registry.champion()
+    champion = place.registry.read_champion()
     assert champion is not None
     assert champion > before.champion
     assert is_blessed(place, champion)
@@ -79,7 +79,7 @@ def test_what_is_deleted_during_a_run_stops_it_before_the_push(
 
 def test_a_rollback_is_not_undone_by_a_cached_rerun_which_names_the_serving_version(place: Place) -> None:
     assert place.run("seed=29")[0] == 0
-    newest = place.registry.champion()
+    newest = place.registry.read_champion()
     assert newest is not None
     place.oncall("rollback", "--version", "1", "--reason", "bad predictions", "--yes")
     before = Before.of(place)

@@ -96,13 +96,13 @@ def make(folder: Path, number_of_runs: int) -> Runs:
     first = runs.run("20260101T000000.000000")
     runs.run("20260102T000000.000000")
     last = {node: {key: artifact.id for key, artifact in outputs.items()} for node, outputs in first.items()}
-    template = runs.root.record("20260101T000000.000000").read_text()
+    template = runs.root.locate_record("20260101T000000.000000").read_text()
     with closing(sqlite3.connect(runs.root.metadata)) as database, database:
         rows = _Rows(database)
         for number in range(number_of_runs - 3):
             last = {**last, **_run(rows, folder, number, last)}
             run_id = f"20270101T{number:06d}.000000"
-            runs.root.record(run_id).write_text(template.replace("20260101T000000.000000", run_id))
+            runs.root.locate_record(run_id).write_text(template.replace("20260101T000000.000000", run_id))
     runs.run("20280101T000000.000000", crashes_in="Trainer")
     return runs
 

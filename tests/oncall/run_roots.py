@@ -14,7 +14,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from pipeline.config import pipeline_config
-from pipeline.config.nodes import nodes
+from pipeline.config.nodes import list_nodes
 from pipeline.run.records import PushResult, RecordFile, RunRecord, create_record
 from pipeline.run.run_root import RunRoot
 from serving.registry import Candidate, LocalRegistry
@@ -83,7 +83,7 @@ _Step = tuple[str, mlmd.Execution, list[tuple[mlmd.Artifact, mlmd.Event]]]
 @functools.cache
 def _template() -> RunRecord:
     config = pipeline_config.load(CENSUS_CONFIG)
-    return create_record(config, "template", log=None, expected=nodes(config), resumes=None)
+    return create_record(config, "template", log=None, expected=list_nodes(config), resumes=None)
 
 
 def _store(file: Path) -> ml_metadata.MetadataStore:
@@ -170,15 +170,15 @@ class Runs:
           until: the node after which it stops, as asked.
         """
         record = _template().model_copy(deep=True, update={"run_id": run_id, "until": until, **(overrides or {})})
-        record.log = str(self.root.log(run_id))
-        self.root.log(run_id).write_text("starting\n")
+        record.log = str(self.root.locate_log(run_id))
+        self.root.locate_log(run_id).write_text("starting\n")
         file = _RecordFile(self.root, record)
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
-        facts["destination"] = str(self.registry.path(max(len(self.registry.numbers()) + pushes, 1)))
+        facts["destination"] = str(self.registry.find_folder(max(len(self.registry.list_numbers()) + pushes, 1)))
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
-            champion = self.registry.champion()
+            champion = self.registry.read_champion()
             destination = f"{self.registry.folder}/{champion}"
             pushed = PushResult(version=champion, wrote=True, destination=destination) if pushes else PushResult()
             results = {} if fails or until else {"push": pushed, "summary": {"serving": "version 1"}}
@@ -207,14 +207,14 @@ class Runs:
         steps: list[_Step] = []
         made: Artifacts = {}
         for node, execution in zip(reached, executions, strict=True):
-            file.node_started(node)
+            file.on_node_start(node)
             if node in (crashes_in, fails[0]):
-                with self.root.log(run_id).open("a", newline="") as out:
+                with self.root.locate_log(run_id).open("a", newline="") as out:
                     out.write(log)
                 state = mlmd.Execution.RUNNING if node == crashes_in else mlmd.Execution.FAILED
                 steps.append(self._finish(node, execution, made, state, {}))
                 if node == fails[0]:
-                    file.node_finished(node, "failed", fails[1])
+                    file.on_node_end(node, "failed", fails[1])
                 break
             answered = node in cached and node not in NOT_CACHED
             state = mlmd.Execution.CACHED if answered else mlmd.Execution.COMPLETE
@@ -225,7 +225,7 @@ class Runs:
                 steps.clear()
             if node == "Pusher" and facts["pushes"]:
                 self._push(made["Trainer"]["model"], facts)
-            file.node_finished(node, "cached" if answered else "complete", "")
+            file.on_node_end(node, "cached" if answered else "complete", "")
         if steps:
             self._save(steps, run_id)
         return made

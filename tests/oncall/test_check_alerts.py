@@ -32,7 +32,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 def configure(runs: Runs, run_id: str, **section: Any) -> None:
     """Give a run's config a section `alerts`."""
-    file = runs.root.record(run_id)
+    file = runs.root.locate_record(run_id)
     values = json.loads(file.read_text())
     values["config"]["alerts"] = {"webhook_env": "HOOK", "timeout_seconds": 2, **section}
     file.write_text(json.dumps(values))
@@ -96,7 +96,7 @@ def test_another_trouble_is_news_and_the_first_is_not_over_before_the_last_is(
     runs.run(SECOND, fails=("Gate", "no", 3))
     configure(runs, SECOND)
     oncall("check", "--alert")
-    model = runs.registry.path(1) / "saved_model.pb"
+    model = runs.registry.find_folder(1) / "saved_model.pb"
     good = model.read_bytes()
     model.write_text("mine")
     assert "not ok: content; still not ok: newest run, on " in oncall("check", "--alert").stderr
@@ -206,7 +206,7 @@ def test_what_is_not_ok_is_told_whole(runs: Runs, oncall: Oncall, hook: Receiver
     runs.run(FIRST)
     runs.run(SECOND, fails=("Gate", f"no:\n  {'x' * 300}", 3))
     configure(runs, SECOND)
-    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(1) / "saved_model.pb").write_text("mine")
     oncall("check", "--alert")
     assert hook.documents[0]["why"].startswith(f"newest run: {SECOND} FAILED: Gate: no:\n  {'x' * 300}\ncontent: ")
 

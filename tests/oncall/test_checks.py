@@ -80,7 +80,7 @@ def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, docum
 
 def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
-    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(1) / "saved_model.pb").write_text("mine")
     checks_by_name = {check["name"]: check for check in document("check")["checks"]}
     assert checks_by_name["content"]["ok"] is False
     assert (
@@ -93,7 +93,7 @@ def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: 
     (finding,) = [finding for finding in document("doctor")["findings"] if finding["kind"] == "registry"]
     assert "saved_model.pb changed" in finding["message"]
     assert again in finding["todo"]
-    shutil.rmtree(runs.registry.path(1))
+    shutil.rmtree(runs.registry.find_folder(1))
     gone = {check["name"]: check for check in document("check")["checks"]}["champion"]
     assert (gone["ok"], gone["todo"].startswith(again)) == (False, True)
 
@@ -101,11 +101,11 @@ def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: 
 def test_where_a_version_before_is_whole_it_is_the_way_back(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     runs.run(SECOND, auc=0.95)
-    (runs.registry.path(2) / "more.txt").write_text("mine")
+    (runs.registry.find_folder(2) / "more.txt").write_text("mine")
     content = {check["name"]: check for check in document("check")["checks"]}["content"]
     assert content["message"].endswith("NOT those that were pushed: more.txt is new")
     assert content["todo"].startswith("python -m oncall rollback")
-    (runs.registry.path(1) / "saved_model.pb").unlink()
+    (runs.registry.find_folder(1) / "saved_model.pb").unlink()
     content = {check["name"]: check for check in document("check")["checks"]}["content"]
     assert content["todo"].startswith(f"python -m oncall resume {SECOND}")
 
@@ -194,10 +194,10 @@ def test_artifacts_without_files_and_files_without_artifacts_are_found(runs: Run
 def test_what_was_cut_off_in_the_registry_is_found(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     (runs.registry.folder / ".unfinished-2").mkdir()
-    shutil.copytree(runs.registry.path(1), runs.registry.path(3))
-    release = runs.registry.release(3)
+    shutil.copytree(runs.registry.find_folder(1), runs.registry.find_folder(3))
+    release = runs.registry.read_release(3)
     assert release is not None
-    ledger = runs.registry.ledger().begin(Intent(3, "run-3", release.content_hash))
+    ledger = runs.registry.read_ledger().begin(Intent(3, "run-3", release.content_hash))
     (runs.registry.folder / "registry.json").write_text(ledger.to_json())
     diagnosis = document("doctor")
     assert kinds(diagnosis) == ["registry", "registry"]
@@ -212,7 +212,7 @@ def test_a_damaged_registry_is_found(runs: Runs, document: Document, oncall: Onc
     assert checks(document("check"))["champion"] is False
     assert oncall("serving").exit_code == 5
     (runs.registry.folder / "registry.json").unlink()
-    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(1) / "saved_model.pb").write_text("mine")
     assert kinds(document("doctor")) == ["registry", "registry"]
 
 

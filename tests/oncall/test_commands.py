@@ -17,7 +17,7 @@ from pipeline.alerts.alert import create_rejection_alert, create_run_alert
 from pipeline.config.pipeline_config import load
 from pipeline.run import local, summary
 from pipeline.run.advice import suggest_commands
-from pipeline.run.records import Kind, RunState, command_line, config_flags
+from pipeline.run.records import Kind, RunState, find_config_flags, format_command_line
 from pipeline.run.rejections import RejectionFile
 from pipeline.run.run_root import RunRoot
 from serving.registry import Candidate, LocalRegistry
@@ -55,9 +55,9 @@ def test_after_a_run_that_failed(code: int, runs: Runs, document: Callable[..., 
 
 
 def iter_records(root: RunRoot) -> Any:
-    from pipeline.run.records import newest_records
+    from pipeline.run.records import read_newest_records
 
-    return newest_records(root)
+    return read_newest_records(root)
 
 
 @pytest.mark.parametrize("error", ["No space left on device", "database is locked"])
@@ -72,7 +72,7 @@ def test_checks_and_the_doctor(runs: Runs, document: Callable[..., Any], oncall:
     runs.run(FIRST)
     (runs.registry.folder / "1" / "saved_model.pb").write_bytes(b"changed")
     runs.run(SECOND, crashes_in="Trainer")
-    runs.root.record(THIRD).write_text("{")
+    runs.root.locate_record(THIRD).write_text("{")
     (runs.root.artifacts / "Trainer" / "model" / "3").mkdir(parents=True)
     (runs.root.artifacts / "Trainer" / "model" / "3" / "x").write_text("x")
     lines = [check["todo"] for check in document("check")["checks"] if check["todo"]]
@@ -126,18 +126,18 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     saved.mkdir()
     (saved / "saved_model.pb").write_text("m")
-    registry = LocalRegistry(root.registry(config), config.push.model_name, promotes=False)
+    registry = LocalRegistry(root.locate_registry(config), config.push.model_name, promotes=False)
     registry.push(Candidate("p", run_id="r", model_id=1, folder=saved))
-    pusher = PusherSummary(pushed=True, version=1, path=str(registry.path(1)), content_hash="")
-    board, serve, promote = summary.next_steps(config, root, "r", pusher, None)
+    pusher = PusherSummary(pushed=True, version=1, path=str(registry.find_folder(1)), content_hash="")
+    board, serve, promote = summary.list_next_steps(config, root, "r", pusher, None)
     assert shlex.split(board)[1:] == ["--logdir", str(root.artifacts / "Trainer" / "model_run")]
     assert Path(str(parse_command(serve)["model_dir"])) == registry.folder
     assert (parse_command(promote)["registry"], parse_command(promote)["model"]) == (
         registry.folder.parent,
         registry.name,
     )
-    (resume,) = summary.next_steps(config, root, "r", None, None)
-    why, _ = summary.next_steps(config, root, "r", None, DataError("no"))
+    (resume,) = summary.list_next_steps(config, root, "r", None, None)
+    why, _ = summary.list_next_steps(config, root, "r", None, DataError("no"))
     for line in (resume, why):
         assert (parse_command(line)["run"], parse_command(line)["run_root"]) == ("r", root.path)
 
@@ -160,11 +160,11 @@ def test_an_ambiguous_place_is_answered_with_the_flags(tmp_path: Path, monkeypat
 
 def test_a_command_is_shown_for_the_folder_of_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = ["/x/oncall/__main__.py", "resume", "latest", "--run-root", "a b"]
-    assert command_line(typed, os.getcwd()) == "python -m oncall resume latest --run-root 'a b'"
-    assert command_line(typed, "/a b").startswith("cd '/a b' && python -m oncall resume")
-    assert config_flags(["local_runner.py", "--set=a=b c", "--config=x/../y.yaml", "--set", "d=1"]) == [
+    assert format_command_line(typed, os.getcwd()) == "python -m oncall resume latest --run-root 'a b'"
+    assert format_command_line(typed, "/a b").startswith("cd '/a b' && python -m oncall resume")
+    assert find_config_flags(["local_runner.py", "--set=a=b c", "--config=x/../y.yaml", "--set", "d=1"]) == [
         *("--config", os.path.abspath("y.yaml")),
         *("--set", "a=b c", "--set", "d=1"),
     ]
-    assert config_flags(["vertex_runner.py", "rehearse"]) == ["--config", str(ROOT / "configs" / "census.yaml")]
-    assert config_flags(["pytest", "--config", "x"]) == []
+    assert find_config_flags(["vertex_runner.py", "rehearse"]) == ["--config", str(ROOT / "configs" / "census.yaml")]
+    assert find_config_flags(["pytest", "--config", "x"]) == []

@@ -21,7 +21,7 @@ Document = Callable[..., Any]
 def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Document, oncall: Oncall) -> None:
     runs.run(FIRST, auc=0.92, mean=38.0, rows=3000, overrides={"code": {"trainer": "a"}, "packages": {"keras": "3.1"}})
     runs.run(SECOND, auc=0.90, mean=45.0, rows=2000, overrides={"code": {"trainer": "b"}, "packages": {"keras": "3.2"}})
-    record = runs.root.record(SECOND)
+    record = runs.root.locate_record(SECOND)
     record.write_text(record.read_text().replace('"epochs": 6', '"epochs": 7'))
     diff = document("diff", FIRST, SECOND)
     assert diff["config"] == {"training.epochs": [6, 7]}

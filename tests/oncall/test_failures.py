@@ -116,9 +116,9 @@ def test_a_failed_run_has_node_cause_lines_and_advice(runs: Runs, document: Docu
 
 def test_the_lines_are_those_of_the_node_that_failed(runs: Runs, document: Document) -> None:
     runs.run(BAD, fails=("Gate", "no", 3), log="DataError: no\n")
-    log = runs.root.log(BAD)
+    log = runs.root.locate_log(BAD)
     log.write_text("ValueError: of an earlier node\n" + log.read_text())
-    record = runs.root.record(BAD)
+    record = runs.root.locate_record(BAD)
     moved = record.read_text().replace('"log_from": 9', '"log_from": 40')
     record.write_text(moved)
     assert document("why", BAD)["lines"] == ["DataError: no"]
@@ -171,7 +171,7 @@ def test_a_run_that_succeeded_has_nothing_wrong(runs: Runs, document: Document) 
 
 def test_a_log_that_is_gone_is_said(runs: Runs, oncall: Oncall) -> None:
     runs.run(BAD, fails=("Gate", "no", 3))
-    runs.root.log(BAD).unlink()
+    runs.root.locate_log(BAD).unlink()
     assert "cannot be read: No such file or directory" in oncall("why", BAD).output
 
 

@@ -104,11 +104,11 @@ def test_a_lost_database_json_is_made_up_for_by_what_the_last_run_recorded(runs:
     settings = {"kind": "mysql", "host": "127.0.0.1", "port": port, "database": "census", "user": "me"}
     runs.run(RUN)
     runs.run(OTHER)
-    record = runs.root.record(RUN)
+    record = runs.root.locate_record(RUN)
     values = json.loads(record.read_text())
     values["config"]["metadata"] = MySQL(**settings, password_env="PATH").model_dump(mode="json")
     record.write_text(json.dumps(values))
-    runs.root.record(OTHER).write_text("{")
+    runs.root.locate_record(OTHER).write_text("{")
     runs.root.metadata.unlink()
     message = f"mysql://me@127.0.0.1:{port}/census: the connection was refused"
     for command, code in ((("runs",), 6), (("why", RUN), 0), (("doctor",), 1), (("gc", "--keep-last", "1"), 6)):
@@ -145,10 +145,10 @@ def test_a_lock_is_told_from_damage(runs: Runs, oncall: Oncall) -> None:
 def test_a_damaged_record_is_named_and_hides_no_other(content: str, runs: Runs, oncall: Oncall, document: Any) -> None:
     runs.run(RUN)
     runs.run(OTHER, crashes_in="Gate")
-    runs.root.record(OTHER).write_text(content)
+    runs.root.locate_record(OTHER).write_text(content)
     assert [run["state"] for run in document("runs")["runs"]] == ["UNKNOWN", "SUCCEEDED"]
     (finding,) = [finding for finding in document("doctor")["findings"] if finding["kind"] == "record"]
-    assert finding["message"].startswith(f"{runs.root.record(OTHER)}: is damaged: ")
+    assert finding["message"].startswith(f"{runs.root.locate_record(OTHER)}: is damaged: ")
     why = oncall("why", "latest")
     assert (why.exit_code, "is damaged" in why.output) == (0, True)
     assert oncall("resume", OTHER).exit_code == 2
@@ -159,7 +159,7 @@ def test_hostile_text_neither_colours_nor_breaks_what_is_shown(runs: Runs, oncal
     runs.run(RUN)
     log = f'Traceback (most recent call last):\n  File "/a/{HOSTILE}", line 1, in f\nValueError: {HOSTILE}\n'
     runs.run(OTHER, fails=("Gate", HOSTILE, 3), log=log, overrides={"command": [HOSTILE], "user": HOSTILE})
-    record = runs.root.record(OTHER)
+    record = runs.root.locate_record(OTHER)
     values = json.loads(record.read_text())
     values["nodes"][HOSTILE] = values["nodes"]["Gate"]
     values["expected"].append(HOSTILE)

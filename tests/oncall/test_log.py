@@ -21,7 +21,7 @@ RUN = "20260101T000000.000000"
 def start_run(runs: Runs, run_id: str = RUN) -> RecordFile:
     """Return a run of this process that has begun, and has written a line."""
     runs.run(run_id, crashes_in="ExampleGen")
-    record = RunRecord.model_validate_json(runs.root.record(run_id).read_bytes())
+    record = RunRecord.model_validate_json(runs.root.locate_record(run_id).read_bytes())
     record.nodes.clear()
     return RecordFile(runs.root, record)
 
@@ -32,9 +32,9 @@ def write(file: RecordFile, text: str) -> None:
 
 
 def node(file: RecordFile, name: str, text: str, state: str = "complete") -> None:
-    file.node_started(name)
+    file.on_node_start(name)
     write(file, text)
-    file.node_finished(name, state, "")
+    file.on_node_end(name, state, "")
 
 
 def three_nodes(runs: Runs) -> RecordFile:
@@ -141,12 +141,12 @@ def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs
         file = start_run(runs)
         process = _following(runs, "SchemaGen")
         node(file, "ExampleGen", "one\n")
-        file.node_started("SchemaGen")
+        file.on_node_start("SchemaGen")
         write(file, "two\n")
         assert process.stdout is not None
         assert process.stdout.readline() == "two\n"
         write(file, "three\n")
-        file.node_finished("SchemaGen", "complete", "")
+        file.on_node_end("SchemaGen", "complete", "")
         write(file, "of another\n")
         out, err = process.communicate()
     assert (out, err, process.returncode) == ("three\n", f"run {RUN} is running\n", 0)

@@ -195,7 +195,7 @@ def test_labels_without_the_weights_of_the_model_are_named(
 def test_the_config_may_name_the_log(good: Path, runs: Runs, oncall: Oncall) -> None:
     result = oncall("outcomes")
     assert (result.exit_code, "--log: is missing; name the folder of the request log" in result.stderr) == (2, True)
-    record = runs.root.record("run-1")
+    record = runs.root.locate_record("run-1")
     document = json.loads(record.read_text())
     document["config"]["monitoring"] = {"request_log": str(good)}
     record.write_text(json.dumps(document))

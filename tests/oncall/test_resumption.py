@@ -33,7 +33,7 @@ def test_a_runs_own_config_is_run_again_with_the_cache(ends: str, runs: Runs, on
         runs.run(FIRST, fails=("Trainer", "no", 1))
     else:
         runs.run(FIRST, crashes_in="Trainer")
-    record = runs.root.record(FIRST)
+    record = runs.root.locate_record(FIRST)
     record.write_text(record.read_text().replace('"epochs": 6', '"epochs": 7'))
     result = oncall("resume", "latest")
     assert result.exit_code == 4
@@ -77,9 +77,9 @@ def test_a_run_whose_model_should_serve_and_was_changed_pushes_it_again(
 ) -> None:
     runs.run(FIRST)
     runs.run(SECOND, auc=0.95)
-    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(1) / "saved_model.pb").write_text("mine")
     assert "nothing to do" in oncall("resume", FIRST).output
-    (runs.registry.path(2) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(2) / "saved_model.pb").write_text("mine")
     assert "nothing to do" in oncall("resume", FIRST).output
     assert started == []
     oncall("resume", SECOND)
@@ -101,7 +101,7 @@ def test_a_run_without_a_record_or_with_another_checkouts_config_is_refused(
     result = oncall("resume", FIRST)
     assert (result.exit_code, "has no record; only ML Metadata has it" in result.output) == (2, True)
     runs.run(SECOND, crashes_in="Gate", overrides={"revision": "abc123"})
-    record = runs.root.record(SECOND)
+    record = runs.root.locate_record(SECOND)
     values = json.loads(record.read_text())
     values["config"]["novelty"] = 1
     record.write_text(json.dumps(values))

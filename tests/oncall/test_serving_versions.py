@@ -52,7 +52,7 @@ def test_the_verdict_is_that_of_the_run_that_pushed(runs: Runs, document: Docume
 
 def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: Document) -> None:
     runs.run(FIRST)
-    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(1) / "saved_model.pb").write_text("mine")
     assert document("serving")["versions"][0]["fits"] is False
     output = oncall("serving").output
     assert "CHANGED" in output
@@ -137,10 +137,10 @@ def test_a_rollback_is_a_dry_run_unless_told_otherwise(runs: Runs, oncall: Oncal
     runs.run(SECOND)
     planned = oncall("rollback")
     assert planned.output == "would roll back: version 1 would serve, and now version 2 does; add --yes to do it\n"
-    assert runs.registry.champion() == 2
+    assert runs.registry.read_champion() == 2
     done = document("rollback", "--yes", "--reason", "bad since noon")
     assert (done["version"], done["changed"], done["serving"]) == (1, True, 1)
-    assert runs.registry.ledger().history[-1].reason == "bad since noon"
+    assert runs.registry.read_ledger().history[-1].reason == "bad since noon"
     assert oncall("rollback", "--version", "1", "--yes").output == "nothing to do: version 1 serves\n"
 
 
@@ -149,7 +149,7 @@ def test_a_version_that_is_not_there_is_told_by_every_command(runs: Runs, oncall
     for flags in ((), ("--yes",)):
         result = oncall("rollback", "--version", "7", *flags)
         assert (result.exit_code, f"{runs.registry.folder} has no version 7; it has 1" in result.output) == (2, True)
-    assert runs.registry.champion() == 1
+    assert runs.registry.read_champion() == 1
 
 
 def test_a_model_that_is_not_there_is_told_with_those_that_are(runs: Runs, oncall: Oncall) -> None:
@@ -170,7 +170,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(runs: Runs, oncal
 def test_the_registry_that_was_named_is_named_in_the_commands_that_are_proposed(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     runs.run(SECOND, auc=0.95)
-    (runs.registry.path(2) / "saved_model.pb").write_text("mine")
+    (runs.registry.find_folder(2) / "saved_model.pb").write_text("mine")
     named = ("--registry", runs.registry.folder.parent, "--model", NAME)
     flags = f"--run-root {runs.root.path} --registry {runs.registry.folder.parent} --model {NAME}"
     todo = {check["name"]: check["todo"] for check in document("check", *named)["checks"]}

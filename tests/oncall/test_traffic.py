@@ -291,7 +291,7 @@ def test_a_version_of_another_tool_and_an_unknown_one_are_named(oncall: Oncall, 
     write_log(log, rows_of_test(10))
     result = oncall("traffic", "--version", 7)
     assert (result.exit_code, "has no version 7; its versions: 1" in result.stderr) == (2, True)
-    runs.root.record(FIRST).unlink()
+    runs.root.locate_record(FIRST).unlink()
     result = oncall("traffic", "--log", log, "--registry", runs.root.path / "registry", "--model", "census-income")
     assert (result.exit_code, f"version 1: was pushed by run {FIRST}, which is not on record" in result.stderr) == (
         3,

@@ -241,7 +241,7 @@ def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
     assert checks["endpoint"]["message"] == "serves version 1 with 70 %, version 2 with 30 %"
     # Somebody writes into the bucket.
     uri = bench.model().versions[0].artifact_uri
-    (bench.server.emulator.path(uri) / "saved_model.pb").write_text("mine")
+    (bench.server.emulator.find_path(uri) / "saved_model.pb").write_text("mine")
     changed = oncall("check", "--json")
     bad = [check for check in json.loads(changed.stdout)["checks"] if not check["ok"]]
     assert (changed.exit_code, [check["name"] for check in bad]) == (1, ["content"])

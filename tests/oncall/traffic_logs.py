@@ -43,7 +43,7 @@ def train(made: Artifacts) -> None:
 
 def set_log(runs: Runs, run_id: str, log: Path, **section: Any) -> None:
     """Give a run's config a section `monitoring`."""
-    file = runs.root.record(run_id)
+    file = runs.root.locate_record(run_id)
     values = json.loads(file.read_text())
     values["config"]["monitoring"] = {"request_log": str(log), **section}
     file.write_text(json.dumps(values))

@@ -113,7 +113,7 @@ class VertexJobs:
     def _make_outputs(self, task: str, job_id: str, made: Made, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         outputs = {}
         for key, kind in GRAPH[task][2]:
-            number = self.emulator.store.new_id()
+            number = self.emulator.store.create_id()
             folder = self.emulator.storage / BUCKET / "root" / "123456789" / job_id / f"{task}_{number}" / key
             folder.mkdir(parents=True)
             artifact = mlmd.Artifact()

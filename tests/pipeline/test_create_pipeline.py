@@ -16,7 +16,7 @@ from tests.conftest import CENSUS_CONFIG, ROOT
 
 def nodes(implementation: Any) -> dict[str, Any]:
     config = pipeline_config.load(CENSUS_CONFIG).model_copy(update={"implementation": implementation})
-    registry = config.registry_settings(Path("registry"))
+    registry = config.build_registry_settings(Path("registry"))
     return {
         node.id: node for node in create_pipeline(config, pipeline_root="", registry=registry, run_id="1").components
     }
@@ -46,7 +46,7 @@ def test_stock_executors_are_chosen_for_all_or_by_component(implementation: Any,
 def test_a_replay_has_the_registry_and_the_slices_and_on_vertex_a_bucket() -> None:
     log = {"infra_validation": {"replay": {"log": "/requests", "max_changed": 0.02}}}
     config = pipeline_config.PipelineConfig.model_validate({**pipeline_config.load(CENSUS_CONFIG).model_dump(), **log})
-    registry = config.registry_settings(Path("registry"))
+    registry = config.build_registry_settings(Path("registry"))
     for on_vertex, folder in ((False, "/requests"), (True, "gs://bucket/requests")):
         replay = config.infra_validation.replay
         assert replay is not None

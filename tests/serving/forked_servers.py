@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cli.interrupts import leaves_at_once
+from cli.interrupts import skip_teardown
 
 _MAX_MESSAGE_BYTES = 1 << 20
 _LOADED = ("serving.server.command", "serving.server.worker")
@@ -121,7 +121,7 @@ def _become_server(
     sys.argv[1:] = arguments
     # As in a terminal: the tests may run under nohup, whose SIG_IGN a server respects.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    with leaves_at_once():
+    with skip_teardown():
         from serving.server.command import main
 
         main(arguments)

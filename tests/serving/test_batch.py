@@ -717,13 +717,13 @@ def test_progress_counts_rows_of_parts_and_of_finished_files(live: bool, tmp_pat
         }
     )  # fmt: skip
     state = JobState(OutputFolder(str(tmp_path)))
-    state.folder.write(job.part_name(0, 0), b"")
+    state.folder.write(job.format_part_name(0, 0), b"")
     terminal = Terminal(live)
     with Progress(state, job, terminal):
         time.sleep(0.2)
-        state.folder.write(job.part_name(0, 1), b"")
+        state.folder.write(job.format_part_name(0, 1), b"")
         state.finish(0, Outcome(path="a", rows=1500, parts=2))
-        state.folder.write(job.part_name(1, 0), b"")
+        state.folder.write(job.format_part_name(1, 0), b"")
         time.sleep(0.2)
     printed = terminal.getvalue()
     assert "loading the model; 1,000 rows are predicted already" in printed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.errors import PushError
 from cli.state_files import flush_folder, write_atomically
-from serving.registry.content import RELEASE_FILE, VERSION_FILE, Release, content_hash
+from serving.registry.content import RELEASE_FILE, VERSION_FILE, Release, compute_content_hash
 
 UNFINISHED_PREFIX = ".unfinished-"
 DELETED_PREFIX = ".deleted-"
@@ -28,7 +28,7 @@ def write_version(source: Path, target: Path, release: Release, extra: Mapping[s
         shutil.copytree(source, unfinished)
         for name, content in beside.items():
             _replace_file(unfinished / name, content)
-        if content_hash(unfinished) != release.content_hash:
+        if compute_content_hash(unfinished) != release.content_hash:
             raise PushError(f"{source}: changed while it was copied; nothing was pushed")
         _flush(unfinished)
         os.rename(unfinished, target)
@@ -68,7 +68,7 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def reason(error: OSError) -> str:
+def describe_error(error: OSError) -> str:
     """Return what went wrong, in a few words."""
     if isinstance(error, shutil.Error) and error.args and error.args[0]:
         # One (source, target, text) for each file that was not copied.

@@ -32,4 +32,4 @@ class RegistryFileError(PushError):
 def explain_unreadable(path: Path, error: OSError) -> RegistryFileError:
     """Return the error of a file or folder that the system does not let read."""
     fault = RegistryFault.DENIED if isinstance(error, PermissionError) else RegistryFault.UNREADABLE
-    return RegistryFileError(f"{path}: cannot be read: {disk.reason(error)}", path, fault)
+    return RegistryFileError(f"{path}: cannot be read: {disk.describe_error(error)}", path, fault)

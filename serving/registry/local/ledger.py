@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from serving.registry.content import parse_json
-from serving.registry.stamps import timestamp, user_and_host
+from serving.registry.stamps import get_timestamp, get_user_and_host
 
 _FORMAT = 1
 
@@ -195,7 +195,7 @@ class Ledger:
           reason: Reason that the user gave, or the cause.
           **values: `run_id`, `content_hash` and `origin` of a push.
         """
-        event = Event(timestamp(), action, version, user_and_host(), self.champion, reason=reason, **values)
+        event = Event(get_timestamp(), action, version, get_user_and_host(), self.champion, reason=reason, **values)
         return replace(self, history=(*self.history, event))
 
     @classmethod
@@ -233,7 +233,7 @@ class Ledger:
             raise ValueError(f"expected an object with format {_FORMAT}")
         try:
             states = {int(version): State(entry["state"]) for version, entry in values["versions"].items()}
-            history = tuple(_event(event) for event in values["history"])
+            history = tuple(_parse_event(event) for event in values["history"])
             intent = Intent(**values["intent"]) if "intent" in values else None
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"unexpected content: {error!r}") from error
@@ -244,6 +244,6 @@ class Ledger:
         return cls(states, history, intent)
 
 
-def _event(values: Mapping[str, Any]) -> Event:
-    """Return an event; what later releases may add is left out."""
+def _parse_event(values: Mapping[str, Any]) -> Event:
+    """Return an event; fields of later releases are ignored."""
     return Event(**{name: values[name] for name in Event.__dataclass_fields__ if name in values})

@@ -10,8 +10,15 @@ from typing import Any
 import filelock
 
 from cli.errors import PushError
-from cli.terminal import command, flags
-from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, drop_undefined, extra_hashes, file_hashes
+from cli.terminal import format_command, format_flags
+from serving.registry.content import (
+    DECISION_FILE,
+    NOT_CONTENT,
+    Release,
+    compute_extra_hashes,
+    compute_file_hashes,
+    drop_undefined,
+)
 from serving.registry.local import disk, tf_serving
 from serving.registry.local.ledger import Event, Intent, Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
@@ -25,7 +32,7 @@ from serving.registry.protocol import (
     ServingState,
     ServingSwitch,
 )
-from serving.registry.stamps import timestamp
+from serving.registry.stamps import get_timestamp
 
 _LOCK_TIMEOUT_SECONDS = 60
 # A table has room for two.
@@ -61,12 +68,12 @@ class LocalRegistry(Versions):
             exists already, or did; or registry.json is damaged.
         """
         self.check(pipeline=candidate.pipeline, version=None)
-        number = self._find_holder(candidate, self.ledger()) if candidate.folder is not None else None
-        if number is not None and number in self.ledger().states:
+        number = self._find_holder(candidate, self.read_ledger()) if candidate.folder is not None else None
+        if number is not None and number in self.read_ledger().states:
             line = f"nothing to do: version {number} of {self.name} holds this very model already"
             return PushPlan(number, True, line, [line])
         self.check(pipeline=candidate.pipeline, version=candidate.version)
-        number = self.next_version() if candidate.version is None else candidate.version
+        number = self.compute_next_version() if candidate.version is None else candidate.version
         line = f"version {number} to {self.folder}" + ("" if self._promotes else ", as the candidate")
         return PushPlan(number, False, line, [line])
 
@@ -88,9 +95,9 @@ class LocalRegistry(Versions):
             candidate.model_id,
             candidate.content_hash,
             metrics=drop_undefined(candidate.overall_metrics),
-            extra_hashes=extra_hashes(candidate.request_files),
-            file_hashes=file_hashes(source),
-            pushed_at=timestamp(),
+            extra_hashes=compute_extra_hashes(candidate.request_files),
+            file_hashes=compute_file_hashes(source),
+            pushed_at=get_timestamp(),
             data=dict(candidate.data),
         )
         with self._hold_lock():
@@ -101,14 +108,14 @@ class LocalRegistry(Versions):
         ledger = self._clean_up()
         number, reason = self._find_holder(candidate, ledger), ""
         if number is not None and number in ledger.states:
-            return self._result(number, candidate, ledger, pushed=False)
+            return self._build_result(number, candidate, ledger, pushed=False)
         if number is None:
             if candidate.version is not None:
                 self._check_free(candidate.version)
-            number = self.next_version() if candidate.version is None else candidate.version
+            number = self.compute_next_version() if candidate.version is None else candidate.version
             ledger = self._copy(candidate, release, number, ledger)
         else:
-            interrupted = self.release(number)
+            interrupted = self.read_release(number)
             reason = f"finished the push of run {interrupted.run_id if interrupted else 'unknown'}, which was cut off"
         undone = ledger.find_rollback_of(candidate.origin)
         ledger = ledger.record(
@@ -122,17 +129,17 @@ class LocalRegistry(Versions):
         ledger = ledger.promote(number) if self._promotes and undone is None else ledger.nominate(number)
         self._save(ledger)
         note = self._describe_rollback(undone, number) if self._promotes and undone is not None else ""
-        return self._result(number, candidate, ledger, pushed=True, note=note)
+        return self._build_result(number, candidate, ledger, pushed=True, note=note)
 
     def _copy(self, candidate: Candidate, release: Release, number: int, ledger: Ledger) -> Ledger:
         """Copy a version to its place; return the ledger, which has the intent from before the first byte on."""
-        if ledger.intent is not None and self.path(ledger.intent.version).is_dir():
+        if ledger.intent is not None and self.find_folder(ledger.intent.version).is_dir():
             other = ledger.intent.version
             ledger = ledger.record("retire", other, reason="its push was cut off").retire(other)
         ledger = ledger.begin(Intent(number, candidate.run_id, candidate.content_hash))
         self._save(ledger)
         try:
-            disk.write_version(candidate.trained_folder, self.path(number), release, candidate.request_files)
+            disk.write_version(candidate.trained_folder, self.find_folder(number), release, candidate.request_files)
         except BaseException:
             with suppress(OSError):
                 self._save(ledger.end())
@@ -141,7 +148,7 @@ class LocalRegistry(Versions):
 
     def _describe_rollback(self, event: Event, version: int) -> str:
         why = f": {event.reason}" if event.reason else ", without a reason"
-        place = flags(registry=self.folder.parent, model=self.name, version=version)
+        place = format_flags(registry=self.folder.parent, model=self.name, version=version)
         undone = event.version if event.action == "reject" else event.champion_before
         verb = "rejected" if event.action == "reject" else "rolled back"
         return (
@@ -155,9 +162,9 @@ class LocalRegistry(Versions):
         Raises:
           PushError: the candidate asks for another number.
         """
-        for version in sorted(self.numbers(), key=lambda v: (v == ledger.champion, v), reverse=True):
-            release = self.release(version) if self._has_release(version) else None
-            if release is None or release.content_hash != candidate.content_hash or not self.fits(version):
+        for version in sorted(self.list_numbers(), key=lambda v: (v == ledger.champion, v), reverse=True):
+            release = self.read_release(version) if self._has_release(version) else None
+            if release is None or release.content_hash != candidate.content_hash or not self.is_intact(version):
                 continue
             if not self.is_explained(version):
                 continue
@@ -169,44 +176,44 @@ class LocalRegistry(Versions):
             return version
         return None
 
-    def _result(
+    def _build_result(
         self, number: int, candidate: Candidate, ledger: Ledger, *, pushed: bool, note: str = ""
     ) -> PushedVersion:
-        traffic = _traffic(ledger.champion)
-        return PushedVersion(number, str(self.path(number)), pushed, candidate.content_hash, traffic, note=note)
+        traffic = _compute_traffic(ledger.champion)
+        return PushedVersion(number, str(self.find_folder(number)), pushed, candidate.content_hash, traffic, note=note)
 
-    def versions(self) -> list[RegisteredVersion]:
+    def list_versions(self) -> list[RegisteredVersion]:
         """Return all versions, ascending, with the sizes of their folders."""
-        ledger = self.ledger()
-        return [self._describe_version(number, ledger) for number in self.numbers()]
+        ledger = self.read_ledger()
+        return [self._describe_version(number, ledger) for number in self.list_numbers()]
 
     def _describe_version(self, number: int, ledger: Ledger) -> RegisteredVersion:
-        release = self.release(number)
+        release = self.read_release(number)
         state = self.describe_state(number, ledger)
-        details = {**(asdict(release) if release is not None else {}), "bytes": _size(self.path(number))}
-        return RegisteredVersion(number, state, details, _cells(number, state, release, details["bytes"]))
+        details = {**(asdict(release) if release is not None else {}), "bytes": _measure_size(self.find_folder(number))}
+        return RegisteredVersion(number, state, details, _format_cells(number, state, release, details["bytes"]))
 
     def describe_state(self, number: int, ledger: Ledger) -> str:
         """Return a version's state; or why it has none: cut off, unexplained, of another tool."""
-        release = self.release(number)
+        release = self.read_release(number)
         if number in ledger.states:
             return str(ledger.states[number])
         if release is None:
             return "of another tool"
         return "cut off" if ledger.is_explained(number, release.content_hash) else "unexplained"
 
-    def serving(self) -> ServingState:
+    def read_serving(self) -> ServingState:
         """Return the champion."""
-        champion = self.champion()
+        champion = self.read_champion()
         if champion is None:
             return ServingState(None, {}, f"nothing: {self.folder} holds no version that serves")
-        release = self.release(champion)
+        release = self.read_release(champion)
         text = f"version {champion} of {self.name}" + (f", pushed by run {release.run_id}" if release else "")
-        return ServingState(champion, _traffic(champion), text)
+        return ServingState(champion, _compute_traffic(champion), text)
 
-    def history(self) -> list[dict[str, Any]]:
+    def read_history(self) -> list[dict[str, Any]]:
         """Return the changes, the oldest first."""
-        return [event.to_dict() for event in self.ledger().history]
+        return [event.to_dict() for event in self.read_ledger().history]
 
     def inspect(self, version: int | None = None) -> dict[str, Any]:
         """Return the details of a version, by default of the champion, and compare its files with the pushed ones.
@@ -214,26 +221,26 @@ class LocalRegistry(Versions):
         Raises:
           PushError: it does not exist, no version serves, or its files cannot be read.
         """
-        ledger = self.ledger()
+        ledger = self.read_ledger()
         number = ledger.champion if version is None else version
         if number is None:
             raise PushError(f"{self.folder}: no version serves; name one with --version")
-        if number not in self.numbers():
+        if number not in self.list_numbers():
             self.check_sound(number)
-        folder = self.path(number)
+        folder = self.find_folder(number)
         return {
             **self._describe_version(number, ledger).to_dict(),
             "path": str(folder),
-            "content_fits": self.fits(number) if self.release(number) is not None else None,
+            "content_fits": self.is_intact(number) if self.read_release(number) is not None else None,
             "decision": _read_decision(folder),
             "beside": sorted(name for name in NOT_CONTENT if (folder / name).is_file()),
         }
 
-    def next_commands(self, version: int) -> list[str]:
+    def list_next_commands(self, version: int) -> list[str]:
         """Return the commands that follow a push: start the server; promote the version if it is the candidate."""
-        commands = [command("-m", "serving", "--model-dir", self.folder)]
-        if self.state(version) is State.CANDIDATE:
-            place = flags(registry=self.folder.parent, model=self.name)
+        commands = [format_command("-m", "serving", "--model-dir", self.folder)]
+        if self.read_state(version) is State.CANDIDATE:
+            place = format_flags(registry=self.folder.parent, model=self.name)
             commands.append(f"-m serving.registry promote{place} --yes")
         return commands
 
@@ -250,7 +257,7 @@ class LocalRegistry(Versions):
         """
         return self._switch("promote", version, reason, dry_run)
 
-    def rollback(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
+    def roll_back(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
         """Go back to the previous version, or to the one that is named; the champion becomes the previous version.
 
         A second rollback takes the first one back.
@@ -267,7 +274,7 @@ class LocalRegistry(Versions):
 
     def _switch(self, action: str, version: int | None, reason: str, dry_run: bool) -> ServingSwitch:
         if dry_run or not self.folder.is_dir():
-            return self._plan_switch(action, version, self.ledger())
+            return self._plan_switch(action, version, self.read_ledger())
         with self._hold_lock():
             ledger = self._clean_up()
             switch = self._plan_switch(action, version, ledger)
@@ -285,11 +292,11 @@ class LocalRegistry(Versions):
                 why = "no version waits for its promotion" if action == "promote" else "no earlier version served"
                 raise PushError(f"{self.folder}: {why}; name one with --version")
         if version == ledger.champion:
-            return ServingSwitch(action, version, version, False, _traffic(version))
+            return ServingSwitch(action, version, version, False, _compute_traffic(version))
         if action == "rollback" and ledger.states.get(version) is State.CANDIDATE:
             raise PushError(f"{self.folder}: version {version} waits for its promotion and never served; promote it")
         self.check_sound(version)
-        return ServingSwitch(action, version, ledger.champion, True, _traffic(ledger.champion))
+        return ServingSwitch(action, version, ledger.champion, True, _compute_traffic(ledger.champion))
 
     def reject(self, version: int, *, reason: str) -> bool:
         """Let a candidate wait no longer; return whether it still waited.
@@ -323,11 +330,11 @@ class LocalRegistry(Versions):
         if keep_last < 1:
             raise ValueError(f"keep_last is {keep_last}; expected at least 1")
         if dry_run or not self.folder.is_dir():
-            return GarbageCollection(self._garbage(self.ledger(), keep_last), deleted=False)
+            return GarbageCollection(self._find_garbage(self.read_ledger(), keep_last), deleted=False)
         with self._hold_lock():
             ledger = self._clean_up()
-            versions = self._garbage(ledger, keep_last)
-            hidden = [disk.hide(self.path(version)) for version in versions]
+            versions = self._find_garbage(ledger, keep_last)
+            hidden = [disk.hide(self.find_folder(version)) for version in versions]
             for version in versions:
                 ledger = ledger.record("delete", version).remove(version)
             self._save(ledger)
@@ -335,9 +342,9 @@ class LocalRegistry(Versions):
                 shutil.rmtree(folder, ignore_errors=True)
             return GarbageCollection(versions, deleted=True)
 
-    def _garbage(self, ledger: Ledger, keep_last: int) -> list[int]:
-        old = self.numbers()[:-keep_last]
-        return [v for v in old if ledger.states.get(v) is State.RETIRED and self.release(v) is not None]
+    def _find_garbage(self, ledger: Ledger, keep_last: int) -> list[int]:
+        old = self.list_numbers()[:-keep_last]
+        return [v for v in old if ledger.states.get(v) is State.RETIRED and self.read_release(v) is not None]
 
     @contextmanager
     def _hold_lock(self) -> Iterator[None]:
@@ -352,8 +359,8 @@ class LocalRegistry(Versions):
             ) from error
         except OSError as error:
             raise PushError(
-                f"{self.folder}: cannot be written: {disk.reason(error)}; the serving version is unchanged. Fix it, "
-                "and run the same again"
+                f"{self.folder}: cannot be written: {disk.describe_error(error)}; the serving version is unchanged. "
+                "Fix it, and run the same again"
             ) from error
 
     def _clean_up(self) -> Ledger:
@@ -363,14 +370,14 @@ class LocalRegistry(Versions):
         there before there were states.
         """
         disk.remove_leftovers(self.folder)
-        ledger = self.ledger()
+        ledger = self.read_ledger()
         if ledger.champion is not None and not (self.folder / LEDGER_FILE).is_file():
             ledger = ledger.record("adopt", ledger.champion, reason="there was no registry.json")
         # A champion that is gone stays on record until another takes its place: nothing else names the champion.
         for version in sorted(ledger.states):
-            if version != ledger.champion and not self.path(version).is_dir():
+            if version != ledger.champion and not self.find_folder(version).is_dir():
                 ledger = ledger.record("delete", version, reason="its folder is gone").remove(version)
-        if ledger.intent is not None and not self.path(ledger.intent.version).is_dir():
+        if ledger.intent is not None and not self.find_folder(ledger.intent.version).is_dir():
             ledger = ledger.end()
         self._save(ledger)
         return ledger
@@ -389,18 +396,18 @@ def _check_saved_model(candidate: Candidate) -> None:
     try:
         _ = candidate.content_hash
     except OSError as error:
-        raise PushError(f"{source}: cannot be read: {disk.reason(error)}; nothing was pushed") from error
+        raise PushError(f"{source}: cannot be read: {disk.describe_error(error)}; nothing was pushed") from error
 
 
-def _traffic(champion: int | None) -> dict[int, int]:
+def _compute_traffic(champion: int | None) -> dict[int, int]:
     return {} if champion is None else {champion: 100}
 
 
-def _size(folder: Path) -> int:
+def _measure_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _cells(number: int, state: str, release: Release | None, size: int) -> dict[str, str]:
+def _format_cells(number: int, state: str, release: Release | None, size: int) -> dict[str, str]:
     # With it comes pydantic, which the commands start without.
     from schemas.metrics import METRICS
 

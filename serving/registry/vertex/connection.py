@@ -24,7 +24,7 @@ from serving.registry.vertex.service_errors import NO_CREDENTIALS, TransientErro
 T = TypeVar("T")
 Report = Callable[[str], None]
 
-# One call; a long-running operation answers at once and is polled.
+# One call; a long-running operation responds at once and is polled.
 _CALL_SECONDS = 60.0
 # At most, before the second attempt; at most twice as long before each further one.
 _FIRST_RETRY_SECONDS = 0.5
@@ -50,11 +50,11 @@ class VertexClient:
         self.heartbeat: Callable[[], None] | None = None
         self._poll_seconds = poll_seconds
 
-    def at(self, place: VertexProject) -> "VertexClient":
+    def with_place(self, place: VertexProject) -> "VertexClient":
         """Return a client of the same kind with other settings of the project."""
         return VertexClient(place, report=self.report, poll_seconds=self._poll_seconds)
 
-    def _client(self, kind: type[T]) -> T:
+    def _create_client(self, kind: type[T]) -> T:
         endpoint = self.place.api_endpoint or f"{self.place.region}-aiplatform.googleapis.com"
         if endpoint.startswith(_LOOPBACK):
             _check_emulator(endpoint)
@@ -72,31 +72,31 @@ class VertexClient:
 
     @cached_property
     def models(self) -> v1.ModelServiceClient:
-        return self._client(v1.ModelServiceClient)
+        return self._create_client(v1.ModelServiceClient)
 
     @cached_property
     def endpoints(self) -> v1.EndpointServiceClient:
-        return self._client(v1.EndpointServiceClient)
+        return self._create_client(v1.EndpointServiceClient)
 
     @cached_property
     def predictions(self) -> v1.PredictionServiceClient:
-        return self._client(v1.PredictionServiceClient)
+        return self._create_client(v1.PredictionServiceClient)
 
     @cached_property
     def metadata(self) -> v1.MetadataServiceClient:
-        return self._client(v1.MetadataServiceClient)
+        return self._create_client(v1.MetadataServiceClient)
 
     @cached_property
     def jobs(self) -> v1.JobServiceClient:
-        return self._client(v1.JobServiceClient)
+        return self._create_client(v1.JobServiceClient)
 
     @cached_property
     def pipelines(self) -> v1.PipelineServiceClient:
-        return self._client(v1.PipelineServiceClient)
+        return self._create_client(v1.PipelineServiceClient)
 
     @cached_property
     def schedules(self) -> v1.ScheduleServiceClient:
-        return self._client(v1.ScheduleServiceClient)
+        return self._create_client(v1.ScheduleServiceClient)
 
     def call(self, method: Callable[..., Any], request: Any, *, seconds: float = _CALL_SECONDS) -> Any:
         """Make one call, once.
@@ -116,13 +116,13 @@ class VertexClient:
             raise TransientError(str(error)) from error
 
     def read(self, method: Callable[..., Any], request: Any) -> Any:
-        """Return a call that changes nothing, repeated until it is answered."""
+        """Return the response of a call that changes nothing, repeated until it succeeds."""
         return self.retry(lambda: self.call(method, request), seconds=300)
 
     def list_all(self, method: Callable[..., Any], request: Any) -> list[Any]:
         """Return all items of all pages."""
 
-        def pages() -> list[Any]:
+        def read_pages() -> list[Any]:
             try:
                 return list(self.call(method, request))
             except (exceptions.NotFound, exceptions.AlreadyExists):
@@ -130,10 +130,10 @@ class VertexClient:
             except exceptions.GoogleAPICallError as error:
                 raise translate_error(error) from error
 
-        return self.retry(pages, seconds=300)
+        return self.retry(read_pages, seconds=300)
 
     def retry(self, step: Callable[[], T], *, seconds: float) -> T:
-        """Repeat a step that looks before it acts, until it succeeds.
+        """Repeat a step that reads the state before it acts, until it succeeds.
 
         Raises:
           PushError: it still failed after `seconds`; or an error that a retry does not fix, at once.
@@ -159,7 +159,7 @@ class VertexClient:
         wait = state.next_action.sleep if state.next_action else 0
         self.report(f"attempt {state.attempt_number} failed: {error}; again in {wait:.1f} s")
 
-    def operation(self, client: Any, name: str) -> operations_pb2.Operation:
+    def read_operation(self, client: Any, name: str) -> operations_pb2.Operation:
         """Return the state of a long-running operation."""
         try:
             return client.transport.operations_client.get_operation(name, timeout=_CALL_SECONDS, retry=None)
@@ -184,13 +184,13 @@ class VertexClient:
         """Wait until an operation is done.
 
         Raises:
-          TransientError: it failed in a way that may go away, or nobody knows it any more.
+          TransientError: it failed in a way that may go away, or the service has deleted it.
           PushError: it failed, or took longer than `seconds`.
         """
         deadline = time.monotonic() + seconds
         pause = min(_FIRST_POLL_SECONDS, self._poll_seconds)
         while True:
-            operation = self.retry(lambda: self.operation(client, name), seconds=60)
+            operation = self.retry(lambda: self.read_operation(client, name), seconds=60)
             if operation.done:
                 break
             if time.monotonic() > deadline:

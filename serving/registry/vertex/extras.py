@@ -109,7 +109,7 @@ def start_batch_prediction(vertex: VertexClient, pushed: RolloutResult, settings
         ),
         manual_batch_tuning_parameters=v1.ManualBatchTuningParameters(batch_size=settings.batch_size),
         service_account=vertex.place.service_account or "",
-        encryption_spec=_encryption(vertex),
+        encryption_spec=_build_encryption(vertex),
         labels=dict(vertex.place.labels),
     )
     vertex.report(f"starting the batch prediction {name} of {settings.source}")
@@ -133,7 +133,7 @@ def monitor(
         endpoint=pushed.endpoint,
         model_deployment_monitoring_objective_configs=[
             v1.ModelDeploymentMonitoringObjectiveConfig(
-                deployed_model_id=deployed.id, objective_config=_objective(settings, training, sample)
+                deployed_model_id=deployed.id, objective_config=_build_objective(settings, training, sample)
             )
             for deployed in read_endpoint(vertex, pushed.endpoint).deployed
         ],
@@ -146,7 +146,7 @@ def monitor(
         model_monitoring_alert_config=v1.ModelMonitoringAlertConfig(
             email_alert_config=v1.ModelMonitoringAlertConfig.EmailAlertConfig(user_emails=list(settings.emails))
         ),
-        encryption_spec=_encryption(vertex),
+        encryption_spec=_build_encryption(vertex),
         labels=dict(vertex.place.labels),
     )
     parent = vertex.place.parent
@@ -170,7 +170,7 @@ def monitor(
     vertex.wait(vertex.jobs, started.operation.name, seconds=600)
 
 
-def _objective(
+def _build_objective(
     settings: VertexMonitoring, training: VersionTrainingData, sample: str
 ) -> v1.ModelMonitoringObjectiveConfig:
     config = v1.ModelMonitoringObjectiveConfig()
@@ -192,6 +192,6 @@ def _objective(
     return config
 
 
-def _encryption(vertex: VertexClient) -> v1.EncryptionSpec | None:
+def _build_encryption(vertex: VertexClient) -> v1.EncryptionSpec | None:
     key = vertex.place.cmek_key
     return v1.EncryptionSpec(kms_key_name=key) if key else None

@@ -18,7 +18,7 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
-from serving.registry.stamps import timestamp, user_and_host
+from serving.registry.stamps import get_timestamp, get_user_and_host
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.metadata_store import SCHEMA_VERSION, RecordSchema, ensure_store
 from serving.registry.vertex.names import build_metadata_id
@@ -59,7 +59,7 @@ class Lease:
 
     @property
     def _name(self) -> str:
-        return lease_name(self.vertex, self.model_id)
+        return build_lease_name(self.vertex, self.model_id)
 
     def __enter__(self) -> "Lease":
         _LEASE_SCHEMA.ensure_registered(self.vertex, ensure_store(self.vertex))
@@ -79,7 +79,7 @@ class Lease:
             display_name=f"push of {self.model_id}",
             schema_title=_LEASE_SCHEMA.title,
             schema_version=SCHEMA_VERSION,
-            metadata=self._holder(),
+            metadata=self._describe_holder(),
         )
         request = v1.CreateContextRequest(parent=self._store, context=context, context_id=self._name.rpartition("/")[2])
         try:
@@ -97,7 +97,7 @@ class Lease:
     def _check_free(self, held: Mapping[str, Any]) -> None:
         """Raise unless the lease has run out, is this run's own, or its holder on this machine is dead."""
         left = float(held.get("expires") or 0) - time.time()
-        if left <= 0 or held.get("token") == self._token or _holder_is_dead(held):
+        if left <= 0 or held.get("token") == self._token or _is_holder_dead(held):
             return
         raise PushError(
             f"another push of '{self.model_id}' is under way: run {held['run_id']} of pipeline '{held['pipeline']}', "
@@ -111,7 +111,7 @@ class Lease:
         process = "task" if "CLOUD_ML_JOB_ID" in os.environ else str(os.getpid())
         return f"{self.pipeline}/{self.run_id}/{process}"
 
-    def _holder(self, expires: float | None = None) -> dict[str, Any]:
+    def _describe_holder(self, expires: float | None = None) -> dict[str, Any]:
         return {
             "token": self._token,
             "pipeline": self.pipeline,
@@ -125,7 +125,7 @@ class Lease:
         }
 
     def _write(self, *, expires: float) -> None:
-        context = v1.Context(name=self._name, metadata=self._holder(expires), etag=self._etag)
+        context = v1.Context(name=self._name, metadata=self._describe_holder(expires), etag=self._etag)
         request = v1.UpdateContextRequest(context=context, update_mask={"paths": ["metadata"]})
         self._etag = self.vertex.call(self.vertex.metadata.update_context, request).etag
 
@@ -151,12 +151,12 @@ class Lease:
         self.renew()
 
 
-def lease_name(vertex: VertexClient, model_id: str) -> str:
+def build_lease_name(vertex: VertexClient, model_id: str) -> str:
     """Return the context that stands for the right to change a model."""
     return f"{vertex.place.parent}/metadataStores/default/contexts/{build_metadata_id('push', model_id)}"
 
 
-def _holder_is_dead(held: Mapping[str, Any]) -> bool:
+def _is_holder_dead(held: Mapping[str, Any]) -> bool:
     """Return whether the holder ran on this machine and runs no more (a process id may have been given again since)."""
     if held.get("host") != socket.gethostname():
         return False
@@ -169,7 +169,7 @@ def _holder_is_dead(held: Mapping[str, Any]) -> bool:
 def record(vertex: VertexClient, model_id: str, action: str, values: Mapping[str, Any], *, key: str = "") -> None:
     """Write an execution that records a change of a model, its user, and the state before and after.
 
-    A `key` names the change: a second record of it, by a retry, is left out.
+    A `key` names the change: a second record of it, by a retry, is not written.
     """
     parent = ensure_store(vertex)
     _RECORD_SCHEMA.ensure_registered(vertex, parent)
@@ -178,8 +178,8 @@ def record(vertex: VertexClient, model_id: str, action: str, values: Mapping[str
         "model_name": model_id,
         "action": action,
         _CHANGE: change,
-        "at": timestamp(),
-        "by": user_and_host(),
+        "at": get_timestamp(),
+        "by": get_user_and_host(),
         **{key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in values.items()},
     }
     execution = v1.Execution(
@@ -204,7 +204,7 @@ def record(vertex: VertexClient, model_id: str, action: str, values: Mapping[str
         vertex.retry(lambda: vertex.call(vertex.metadata.create_execution, request), seconds=120)
 
 
-def history(vertex: VertexClient, model_id: str) -> list[dict[str, Any]]:
+def read_history(vertex: VertexClient, model_id: str) -> list[dict[str, Any]]:
     """Return all records of a model, oldest first."""
     request = v1.ListExecutionsRequest(
         parent=f"{vertex.place.parent}/metadataStores/default",

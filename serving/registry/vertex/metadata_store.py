@@ -33,7 +33,7 @@ def resolve_network(vertex: VertexClient, network: str) -> str:
     """Return a VPC network with the number of its project: Vertex AI's jobs do not take the id.
 
     Raises:
-      ConfigError: the network is of another project, whose number Vertex AI does not know.
+      ConfigError: the network is of another project, whose number Vertex AI does not have.
     """
     _, project, rest = network.split("/", 2)
     if project.isdecimal():

@@ -19,7 +19,7 @@ from serving.registry.vertex.state import (
     Endpoint,
     VertexModel,
     VertexVersion,
-    label,
+    format_label,
     list_endpoints,
     list_model_names,
     read_endpoint,
@@ -53,22 +53,23 @@ class RolloutPlan:
     undeploy: tuple[DeployedVersion, ...]
     request_log: str
 
-    def summary(self) -> str:
+    def format_summary(self) -> str:
         """Return the plan in one line."""
         name, endpoint = self.model.resource.rpartition("/")[2], self.endpoint.resource.rpartition("/")[2]
         if self.done:
-            return self.lines()[0]
+            return self.format_lines()[0]
         first = self.steps[0]
         share = f"{first} % canary" if first < _FULL else "all traffic"
-        gone = ", ".join(str(self._number(deployed)) for deployed in self.undeploy) or "none"
+        gone = ", ".join(str(self._find_number(deployed)) for deployed in self.undeploy) or "none"
         return f"version {self.version} of {name}, {share} on endpoint {endpoint}, undeploy {gone}"
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """Return the plan in words, a line each."""
         name = self.model.resource.rpartition("/")[2]
         endpoint = self.endpoint.resource.rpartition("/")[2]
         serving = ", ".join(
-            f"version {version.number} with {self.endpoint.share_of(version.id)} %" for version in self.serving()
+            f"version {version.number} with {self.endpoint.compute_share(version.id)} %"
+            for version in self.list_serving_versions()
         )
         if self.done:
             return [
@@ -88,15 +89,15 @@ class RolloutPlan:
         shares = " %, then ".join(str(step) for step in self.steps)
         canary = self.steps[0] < _FULL
         lines.append(f"{shares} % {'canary' if self.steps == self.steps[:1] and canary else 'of the traffic'}")
-        numbers = [str(self._number(deployed)) for deployed in self.undeploy]
+        numbers = [str(self._find_number(deployed)) for deployed in self.undeploy]
         lines.append(f"undeploy {', '.join(numbers) or 'none'}")
         return [*lines, *filter(None, [self.request_log])]
 
-    def serving(self) -> list[VertexVersion]:
+    def list_serving_versions(self) -> list[VertexVersion]:
         """Return the versions that have traffic now."""
-        return [version for version in self.model.versions if self.endpoint.share_of(version.id)]
+        return [version for version in self.model.versions if self.endpoint.compute_share(version.id)]
 
-    def _number(self, deployed: DeployedVersion) -> int:
+    def _find_number(self, deployed: DeployedVersion) -> int:
         version = self.model.find_by_id(deployed.version_id)
         return version.number if version else int(deployed.version_id)
 
@@ -114,13 +115,13 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
     model = _find_own_model(vertex, model_name, candidate.pipeline)
     endpoint = find_own_endpoint(vertex, deployment.endpoint or model_name, model.resource, candidate.pipeline)
     _check_encryption(endpoint, vertex.place.cmek_key)
-    existing = next((version for version in reversed(model.versions) if version.holds(content)), None)
+    existing = next((version for version in reversed(model.versions) if version.has_content(content)), None)
     taken = model.find_by_number(candidate.version) if candidate.version is not None else None
-    if taken is not None and not taken.holds(content):
+    if taken is not None and not taken.has_content(content):
         raise PushError(
             f"version {candidate.version} of '{model_name}' is taken: it holds other content, pushed by run "
             f"{taken.labels.get('run-id', 'unknown')}; an alias is never moved to another model. Leave out "
-            f"push.version to push as {_next_number(model)}"
+            f"push.version to push as {_compute_next_number(model)}"
         )
     if existing is not None and candidate.version not in (None, existing.number):
         raise PushError(
@@ -129,7 +130,8 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
         )
     # A finished push stays finished, whatever was done to the version since: a rollback is not undone by a rerun.
     done = existing is not None and existing.labels.get(STATE_LABEL) == FINISHED
-    version = existing.number if existing else (_next_number(model) if candidate.version is None else candidate.version)
+    number = _compute_next_number(model) if candidate.version is None else candidate.version
+    version = existing.number if existing else number
     others = [d for d in endpoint.deployed if existing is None or d.version_id != existing.id]
     steps = deployment.traffic_steps if others else (_FULL,)
     kept = deployment.keep_deployed - 1 if steps[-1] == _FULL else len(others)
@@ -162,7 +164,7 @@ def find_surplus(others: list[DeployedVersion], model: VertexModel, keep: int) -
     return tuple(ranked[: max(0, len(ranked) - keep)])
 
 
-def _next_number(model: VertexModel) -> int:
+def _compute_next_number(model: VertexModel) -> int:
     return max((max(version.number, int(version.id)) for version in model.versions), default=0) + 1
 
 
@@ -188,12 +190,12 @@ def _find_own_model(vertex: VertexClient, model_name: str, pipeline: str) -> Ver
     ]
     if foreign_models:
         raise PushError(
-            f"push.model_name: '{model_name}' is the display name of {_several(foreign_models)} not made by this "
+            f"push.model_name: '{model_name}' is the display name of {_join_names(foreign_models)} not made by this "
             "pipeline; rename or delete what is not needed, or choose another name"
         )
     for version in model.versions:
         owner = version.labels.get(OWNER_LABEL)
-        if owner != label(pipeline):
+        if owner != format_label(pipeline):
             raise PushError(
                 f"push.model_name: '{model_name}' is taken: version {version.number} of {model.resource} "
                 + (f"belongs to the pipeline '{owner}'" if owner else "belongs to another tool")
@@ -216,25 +218,25 @@ def find_own_endpoint(vertex: VertexClient, display_name: str, model: str, pipel
     endpoints = list_endpoints(vertex, display_name)
     if len(endpoints) > 1:
         raise PushError(
-            f"push.vertex.endpoint: '{display_name}' is the name of {_several([e.resource for e in endpoints])}; "
+            f"push.vertex.endpoint: '{display_name}' is the name of {_join_names([e.resource for e in endpoints])}; "
             "delete or rename what is not meant"
         )
     endpoint = endpoints[0] if endpoints else read_endpoint(vertex, f"{vertex.place.parent}/endpoints/{display_name}")
     owner = endpoint.labels.get(OWNER_LABEL)
-    if owner not in (None, label(pipeline)):
+    if owner not in (None, format_label(pipeline)):
         raise PushError(
             f"push.vertex.endpoint: {endpoint.resource} belongs to the pipeline '{owner}'; choose another name"
         )
     foreign = sorted({d.model for d in endpoint.deployed if not is_same_resource(d.model, model)})
     if foreign:
         raise PushError(
-            f"push.vertex.endpoint: {endpoint.resource} serves {_several(foreign)}; a push would take their traffic. "
-            "Choose another endpoint"
+            f"push.vertex.endpoint: {endpoint.resource} serves {_join_names(foreign)}; a push would take their "
+            "traffic. Choose another endpoint"
         )
     return endpoint
 
 
-def _several(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} resources ({', '.join(sorted(names))})"
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cli.errors import PushError
-from cli.terminal import flags
+from cli.terminal import format_flags
 from schemas.features import FeatureSet, escape_name
 from serving.registry.content import DECLARATION_FILE
 from serving.registry.protocol import (
@@ -20,7 +20,7 @@ from serving.registry.protocol import (
     ServingState,
     ServingSwitch,
 )
-from serving.registry.stamps import timestamp
+from serving.registry.stamps import get_timestamp
 from serving.registry.vertex import lease
 from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import VertexClient
@@ -98,7 +98,7 @@ class VertexRegistry:
           PushError: the name, the version or the endpoint is another's; or the image cannot run the model.
         """
         plan = make_plan(self._vertex, self.name, candidate, self._deployment)
-        return PushPlan(plan.version, plan.done, plan.summary(), plan.lines())
+        return PushPlan(plan.version, plan.done, plan.format_summary(), plan.format_lines())
 
     def push(self, candidate: Candidate) -> PushedVersion:
         """Register a version, deploy it, shift the traffic, and upload its evaluation.
@@ -111,14 +111,14 @@ class VertexRegistry:
         result = self._rollout.push(candidate)
         if candidate.examples:
             # Each of these is made once: a push that was cut off after its version served is finished here.
-            set_up_extras(self._vertex, self._deployment, result, _training_data(candidate))
+            set_up_extras(self._vertex, self._deployment, result, _read_training_data(candidate))
         return PushedVersion(
             version=result.version,
             destination=f"{result.model}@{result.version_id}",
             pushed=result.pushed,
             content_hash=candidate.content_hash,
             traffic=result.serving,
-            properties={VERTEX_PROPERTY: json.dumps({**asdict(result), "at": timestamp()})},
+            properties={VERTEX_PROPERTY: json.dumps({**asdict(result), "at": get_timestamp()})},
         )
 
     def _reject_undoing(self, candidate: Candidate) -> None:
@@ -127,13 +127,13 @@ class VertexRegistry:
         Raises:
           PushError: it names the rollback, its user and its reason, and the command that undoes it.
         """
-        rollback = find_rollback_of(candidate.origin, self.history())
+        rollback = find_rollback_of(candidate.origin, self.read_history())
         if rollback is None or self.plan(candidate).is_done:
             # Of the very model that was rolled back, a push finds the version and changes nothing.
             return
         place, (rejected, event) = self._vertex.place, rollback
         reason = f": {event['reason']}" if event.get("reason") else ", without a reason"
-        undo = flags(project=place.project, region=place.region, model=self.name, version=rejected)
+        undo = format_flags(project=place.project, region=place.region, model=self.name, version=rejected)
         raise PushError(
             f"{self.name}: the model is made of the same data, code and config as version {rejected}, which "
             f"{event['by']} rolled back at {event['at']}{reason}; nothing was pushed. To undo that: python -m "
@@ -149,23 +149,23 @@ class VertexRegistry:
         model = read_model(self._vertex, self.name)
         if not model.versions:
             raise PushError(f"{self.resource}: there is no such model; check --project, --region and --model")
-        return model, self._endpoint(model)
+        return model, self._find_endpoint(model)
 
-    def _endpoint(self, model: VertexModel) -> Endpoint:
+    def _find_endpoint(self, model: VertexModel) -> Endpoint:
         owners = [version.labels[OWNER_LABEL] for version in model.versions if OWNER_LABEL in version.labels]
         name = self._deployment.endpoint or self.name
         return find_own_endpoint(self._vertex, name, model.resource, owners[0] if owners else "")
 
-    def versions(self) -> list[RegisteredVersion]:
+    def list_versions(self) -> list[RegisteredVersion]:
         """Return all versions, the oldest first, with their traffic."""
         model, endpoint = self._read()
         return [_describe_version(version, endpoint) for version in model.versions]
 
-    def serving(self) -> ServingState:
+    def read_serving(self) -> ServingState:
         """Return the versions that share the traffic."""
         model = read_model(self._vertex, self.name)
-        endpoint = self._endpoint(model)
-        traffic = _traffic(model, endpoint)
+        endpoint = self._find_endpoint(model)
+        traffic = _compute_traffic(model, endpoint)
         shares = " and ".join(f"version {number} with {share} %" for number, share in traffic.items())
         champion = model.find_by_alias(CHAMPION)
         text = f"{shares or 'nothing'} of {self.name} on endpoint {endpoint.resource.rpartition('/')[2]}"
@@ -179,14 +179,14 @@ class VertexRegistry:
         """
         model, endpoint = self._read()
         numbers = {version.id: version.number for version in model.versions}
-        past = {e["deployed_model_id"]: int(e["version"]) for e in self.history() if e.get("deployed_model_id")}
+        past = {e["deployed_model_id"]: int(e["version"]) for e in self.read_history() if e.get("deployed_model_id")}
         present = {d.id: numbers[d.version_id] for d in endpoint.deployed if d.version_id in numbers}
         folders = {version.number: version.artifact_uri for version in model.versions}
         return EndpointDeployments(endpoint.resource, endpoint.request_log, {**past, **present}, folders)
 
-    def history(self) -> list[dict[str, Any]]:
+    def read_history(self) -> list[dict[str, Any]]:
         """Return the changes, the oldest first."""
-        return lease.history(self._vertex, self.name)
+        return lease.read_history(self._vertex, self.name)
 
     def inspect(self, version: int | None = None) -> dict[str, Any]:
         """Return the details of a version, by default of the champion, and compare its files with the pushed ones.
@@ -195,7 +195,7 @@ class VertexRegistry:
           PushError: it does not exist, no version serves, or its files cannot be read.
         """
         model, endpoint = self._read()
-        target = self._version(model, version, CHAMPION, "no version serves; name one with --version")
+        target = self._find_version(model, version, CHAMPION, "no version serves; name one with --version")
         return {
             **_describe_version(target, endpoint).to_dict(),
             "path": target.artifact_uri,
@@ -210,7 +210,7 @@ class VertexRegistry:
         """
         return self._switch("promote", version, CANDIDATE, "no version waits for its promotion", reason, dry_run)
 
-    def rollback(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
+    def roll_back(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
         """Give all traffic to an earlier version, by default to the previous one.
 
         Raises:
@@ -222,19 +222,21 @@ class VertexRegistry:
         self, action: str, number: int | None, alias: str, problem: str, reason: str, dry_run: bool
     ) -> ServingSwitch:
         model, endpoint = self._read()
-        version = self._version(model, number, alias, f"{problem}; name one with --version")
+        version = self._find_version(model, number, alias, f"{problem}; name one with --version")
         check_switch(version)
-        champion, traffic = model.find_by_alias(CHAMPION), _traffic(model, endpoint)
+        champion, traffic = model.find_by_alias(CHAMPION), _compute_traffic(model, endpoint)
         before = champion.number if champion else None
         changed = traffic != {version.number: _FULL} or before != version.number
         if changed and not dry_run:
-            rollout = self._rollout_as_pushed(version, endpoint)
+            rollout = self._build_rollout(version, endpoint)
             rollout.switch(version, endpoint=endpoint.resource, action=action, reason=reason)
         return ServingSwitch(action, version.number, before, changed, traffic)
 
-    def _rollout_as_pushed(self, version: VertexVersion, endpoint: Endpoint) -> Rollout:
+    def _build_rollout(self, version: VertexVersion, endpoint: Endpoint) -> Rollout:
         """Return the changes of a version with the settings of its push, in case it is deployed again."""
-        pushes = [event for event in self.history() if event["action"] == "push" and event["version_id"] == version.id]
+        pushes = [
+            event for event in self.read_history() if event["action"] == "push" and event["version_id"] == version.id
+        ]
         place, deployment = self._vertex.place, self._deployment
         if pushes and DEPLOYMENT in pushes[-1]:
             place = place.model_copy(update=json.loads(pushes[-1][PLACE]))
@@ -248,9 +250,9 @@ class VertexRegistry:
                 }
             )
             deployment = _with_machines_of(deployment, endpoint)
-        return Rollout(self._vertex.at(place), deployment, self.name)
+        return Rollout(self._vertex.with_place(place), deployment, self.name)
 
-    def _version(self, model: VertexModel, number: int | None, alias: str, problem: str) -> VertexVersion:
+    def _find_version(self, model: VertexModel, number: int | None, alias: str, problem: str) -> VertexVersion:
         version = model.find_by_alias(alias) if number is None else model.find_by_number(number)
         if version is not None:
             return version
@@ -273,11 +275,11 @@ class VertexRegistry:
                 self._rollout.delete(version)
         return GarbageCollection([version.number for version in versions], deleted=not dry_run)
 
-    def next_commands(self, version: int) -> list[str]:
+    def list_next_commands(self, version: int) -> list[str]:
         """Return the command that lists the versions."""
         del version
         place = self._vertex.place
-        return [f"-m serving.registry list{flags(project=place.project, region=place.region, model=self.name)}"]
+        return [f"-m serving.registry list{format_flags(project=place.project, region=place.region, model=self.name)}"]
 
 
 def open_deployed(vertex: VertexClient, model_name: str, endpoint: str | None) -> VertexRegistry:
@@ -332,8 +334,8 @@ def _with_machines_of(deployment: Deployment, endpoint: Endpoint) -> Deployment:
     return deployment.model_copy(update=values)
 
 
-def _traffic(model: VertexModel, endpoint: Endpoint) -> dict[int, int]:
-    shares = {version.number: endpoint.share_of(version.id) for version in model.versions}
+def _compute_traffic(model: VertexModel, endpoint: Endpoint) -> dict[int, int]:
+    shares = {version.number: endpoint.compute_share(version.id) for version in model.versions}
     return {number: share for number, share in shares.items() if share}
 
 
@@ -341,7 +343,7 @@ def _describe_version(version: VertexVersion, endpoint: Endpoint) -> RegisteredV
     details: dict[str, Any] = {
         "version_id": version.id,
         "aliases": sorted(version.aliases),
-        "traffic_percent": endpoint.share_of(version.id),
+        "traffic_percent": endpoint.compute_share(version.id),
         "deployed": any(d.version_id == version.id for d in endpoint.deployed),
         "run_id": version.labels.get(RUN_LABEL),
         "content_hash": version.labels.get(HASH_LABEL),
@@ -362,7 +364,7 @@ def _describe_version(version: VertexVersion, endpoint: Endpoint) -> RegisteredV
     return RegisteredVersion(version.number, version.describe_state(), details, cells)
 
 
-def _training_data(candidate: Candidate) -> VersionTrainingData:
+def _read_training_data(candidate: Candidate) -> VersionTrainingData:
     features = FeatureSet.model_validate_json((candidate.trained_folder / DECLARATION_FILE).read_text())
     return VersionTrainingData(
         label_kind=features.label.kind,

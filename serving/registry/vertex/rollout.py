@@ -16,7 +16,7 @@ from google.protobuf import json_format, struct_pb2
 
 from cli.errors import PushError
 from serving.model.golden_requests import GoldenRequests
-from serving.registry.content import GOLDEN_FILE, STATISTICS_FILE, VERSION_FILE, extra_hashes
+from serving.registry.content import GOLDEN_FILE, STATISTICS_FILE, VERSION_FILE, compute_extra_hashes
 from serving.registry.protocol import Candidate
 from serving.registry.vertex import staging
 from serving.registry.vertex.config import Deployment
@@ -41,14 +41,14 @@ from serving.registry.vertex.state import (
     Endpoint,
     VertexModel,
     VertexVersion,
-    label,
+    format_label,
     read_endpoint,
     read_model,
 )
 
 T = TypeVar("T")
 _FULL = 100
-# The golden requests have to be answered so often by the new version.
+# The new version has to return the golden answers so often.
 _REQUIRED_ANSWERS = 3
 _BETWEEN_REQUESTS_SECONDS = 0.1
 # After failed requests the pause doubles, up to this.
@@ -114,15 +114,15 @@ class Rollout:
                 "Evaluator's log has the reason why it could not be called"
             )
         make_plan(self.vertex, self.model_name, candidate, self.deployment)
-        with self._lease(candidate.pipeline, candidate.run_id) as lease:
+        with self._build_lease(candidate.pipeline, candidate.run_id) as lease:
             self._settle(self.vertex.models, self.resource)
             plan = make_plan(self.vertex, self.model_name, candidate, self.deployment)
-            for line in plan.lines():
+            for line in plan.format_lines():
                 self.vertex.report(line)
             if plan.done:
                 assert plan.existing is not None
-                self._step(lease, partial(self._ensure_request_log, plan.endpoint.resource))
-                result = self._result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
+                self._run_step(lease, partial(self._ensure_request_log, plan.endpoint.resource))
+                result = self._build_result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
                 if plan.request_log:
                     record(self.vertex, self.model_name, "request log", asdict(result))
                 return result
@@ -140,12 +140,12 @@ class Rollout:
             "run_id": candidate.run_id,
             "model_id": candidate.model_id,
             "content_hash": candidate.content_hash,
-            "extra_hashes": extra_hashes(candidate.request_files),
+            "extra_hashes": compute_extra_hashes(candidate.request_files),
         }
         staging.stage(candidate.trained_folder, uri, project=self.vertex.place.project, release=release, extra=extra)
-        version = self._step(lease, partial(self._ensure_registered, plan.version, candidate, uri))
-        endpoint = self._step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, candidate.pipeline))
-        self._step(lease, partial(self._ensure_request_log, endpoint.resource))
+        version = self._run_step(lease, partial(self._ensure_registered, plan.version, candidate, uri))
+        endpoint = self._run_step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, candidate.pipeline))
+        self._run_step(lease, partial(self._ensure_request_log, endpoint.resource))
         if lease.journal.get("version_id") != version.id:
             # Written once for a version: a retry must not take its own canary for what was there before.
             lease.note(version_id=version.id, traffic_before=dict(endpoint.split))
@@ -154,7 +154,7 @@ class Rollout:
         if plan.steps[-1] == _FULL:
             self._make_champion(lease, version)
             self._undeploy(lease, endpoint.resource, [d.id for d in plan.undeploy])
-        result = self._result(version, endpoint.resource, before, pushed=True)
+        result = self._build_result(version, endpoint.resource, before, pushed=True)
         values = {
             **asdict(result),
             "run_id": candidate.run_id,
@@ -165,7 +165,7 @@ class Rollout:
             "data": dict(candidate.data),
         }
         record(self.vertex, self.model_name, "push", values, key=f"v{version.number}-{candidate.run_id}")
-        self._step(lease, partial(self._set_state, version, FINISHED))
+        self._run_step(lease, partial(self._set_state, version, FINISHED))
         lease.note(version_id=None, traffic_before=None)
         return result
 
@@ -177,9 +177,9 @@ class Rollout:
             traffic is as it was before.
         """
         check_switch(target)
-        with self._lease(target.labels.get(OWNER_LABEL, ""), f"{action}-{time.time_ns()}") as lease:
+        with self._build_lease(target.labels.get(OWNER_LABEL, ""), f"{action}-{time.time_ns()}") as lease:
             owner = target.labels.get(OWNER_LABEL, "")
-            before = dict(self._step(lease, partial(self._ensure_endpoint, endpoint, owner)).split)
+            before = dict(self._run_step(lease, partial(self._ensure_endpoint, endpoint, owner)).split)
             golden_file = staging.read(f"{target.artifact_uri}/{GOLDEN_FILE}", project=self.vertex.place.project)
             if golden_file is None:
                 raise PushError(f"{target.artifact_uri}: holds no {GOLDEN_FILE}; the version cannot be tested")
@@ -190,9 +190,9 @@ class Rollout:
             spare = find_surplus(others, model, self.deployment.keep_deployed - 1)
             self._undeploy(lease, endpoint, [d.id for d in spare])
             if target.labels.get(STATE_LABEL) != FINISHED:
-                self._step(lease, partial(self._set_state, target, FINISHED))
+                self._run_step(lease, partial(self._set_state, target, FINISHED))
                 lease.note(version_id=None, traffic_before=None)
-            result = self._result(target, endpoint, before, pushed=True)
+            result = self._build_result(target, endpoint, before, pushed=True)
             record(self.vertex, self.model_name, action, {**asdict(result), **({"reason": reason} if reason else {})})
             return result
 
@@ -200,23 +200,23 @@ class Rollout:
         """Delete a version and the folder it was kept in.
 
         Raises:
-          PushError: it serves, or has an alias that says it might.
+          PushError: it serves, or has an alias by which it might.
         """
-        with self._lease(version.labels.get(OWNER_LABEL, ""), f"gc-{time.time_ns()}") as lease:
+        with self._build_lease(version.labels.get(OWNER_LABEL, ""), f"gc-{time.time_ns()}") as lease:
             current = read_model(self.vertex, self.model_name).find_by_id(version.id)
             if current is None:
                 return
             if not is_garbage(current):
                 raise PushError(f"version {version.number} of '{self.model_name}' has come into use; it is kept")
-            self._step(lease, partial(self._ensure_deleted, version))
+            self._run_step(lease, partial(self._ensure_deleted, version))
             if version.artifact_uri.startswith(f"{self.vertex.place.staging.rstrip('/')}/models/{self.model_name}/"):
                 staging.remove(version.artifact_uri, project=self.vertex.place.project)
             record(self.vertex, self.model_name, "delete", {"version": version.number, "version_id": version.id})
 
-    def _lease(self, pipeline: str, run_id: str) -> Lease:
+    def _build_lease(self, pipeline: str, run_id: str) -> Lease:
         return Lease(self.vertex, self.model_name, pipeline, run_id, self._lease_seconds)
 
-    def _step(self, lease: Lease, step: Callable[[], T]) -> T:
+    def _run_step(self, lease: Lease, step: Callable[[], T]) -> T:
         lease.renew()
         self.vertex.heartbeat = lease.renew
         try:
@@ -237,7 +237,7 @@ class Rollout:
         # An upload whose answer was lost may still be running.
         self._settle(self.vertex.models, self.resource)
         model = self._read_model()
-        existing = next((v for v in reversed(model.versions) if v.holds(candidate.content_hash)), None)
+        existing = next((v for v in reversed(model.versions) if v.has_content(candidate.content_hash)), None)
         if existing is not None:
             if existing.labels.get(STATE_LABEL) != UNFINISHED:
                 self._set_state(existing, UNFINISHED)
@@ -248,8 +248,8 @@ class Rollout:
             artifact_uri=uri,
             container_spec=self.build_container(),
             version_aliases=[f"v{number}", CANDIDATE],
-            labels=self._labels(candidate),
-            encryption_spec=self._encryption(),
+            labels=self._build_labels(candidate),
+            encryption_spec=self._build_encryption(),
         )
         request = v1.UploadModelRequest(
             parent=self.vertex.place.parent,
@@ -263,7 +263,9 @@ class Rollout:
             self._wait(self.vertex.models, self.vertex.call(self.vertex.models.upload_model, request))
         except exceptions.AlreadyExists as error:
             raise TransientError(f"{self.resource} was created meanwhile") from error
-        version = next((v for v in reversed(self._read_model().versions) if v.holds(candidate.content_hash)), None)
+        version = next(
+            (v for v in reversed(self._read_model().versions) if v.has_content(candidate.content_hash)), None
+        )
         if version is None:
             raise TransientError("the registered version is not listed yet")
         return version
@@ -274,20 +276,20 @@ class Rollout:
         routes = {} if _PREBUILT_IMAGES in image else {"predict_route": PREDICT_ROUTE, "health_route": HEALTH_ROUTE}
         return v1.ModelContainerSpec(image_uri=image, **routes)
 
-    def _labels(self, candidate: Candidate) -> dict[str, str]:
+    def _build_labels(self, candidate: Candidate) -> dict[str, str]:
         return {
-            **self._place_labels(),
-            OWNER_LABEL: label(candidate.pipeline),
-            RUN_LABEL: label(candidate.run_id),
-            HASH_LABEL: label(candidate.content_hash),
+            **self._build_place_labels(),
+            OWNER_LABEL: format_label(candidate.pipeline),
+            RUN_LABEL: format_label(candidate.run_id),
+            HASH_LABEL: format_label(candidate.content_hash),
             BLESSED_LABEL: "true",
             STATE_LABEL: UNFINISHED,
         }
 
-    def _place_labels(self) -> dict[str, str]:
-        return {key: label(value) for key, value in self.vertex.place.labels.items()}
+    def _build_place_labels(self) -> dict[str, str]:
+        return {key: format_label(value) for key, value in self.vertex.place.labels.items()}
 
-    def _encryption(self) -> v1.EncryptionSpec | None:
+    def _build_encryption(self) -> v1.EncryptionSpec | None:
         key = self.vertex.place.cmek_key
         return v1.EncryptionSpec(kms_key_name=key) if key else None
 
@@ -297,8 +299,8 @@ class Rollout:
         if existing.exists:
             return existing
         name = resource.rpartition("/")[2]
-        labels = {**self._place_labels(), OWNER_LABEL: label(pipeline)}
-        endpoint = v1.Endpoint(display_name=name, labels=labels, encryption_spec=self._encryption())
+        labels = {**self._build_place_labels(), OWNER_LABEL: format_label(pipeline)}
+        endpoint = v1.Endpoint(display_name=name, labels=labels, encryption_spec=self._build_encryption())
         request = v1.CreateEndpointRequest(parent=self.vertex.place.parent, endpoint=endpoint, endpoint_id=name)
         self.vertex.report(f"creating endpoint {name}")
         try:
@@ -336,26 +338,26 @@ class Rollout:
         """Deploy a version and raise its share of the traffic, step by step; restore the split if it fails."""
         was_there = any(d.version_id == version.id for d in read_endpoint(self.vertex, endpoint).deployed)
         try:
-            deployed_id = self._step(lease, partial(self._ensure_deployed, endpoint, version, steps[0]))
+            deployed_id = self._run_step(lease, partial(self._ensure_deployed, endpoint, version, steps[0]))
         except PushError:
             if not was_there:
                 self._remove_unfinished(lease, endpoint, version, before)
             raise
         try:
             # A step of its own: the deployment is not made again because it is listed late.
-            self._step(lease, partial(self._await_listing, endpoint, deployed_id))
+            self._run_step(lease, partial(self._await_listing, endpoint, deployed_id))
             for share in steps:
-                self._step(lease, partial(self._ensure_share, endpoint, deployed_id, share))
-                self._step(lease, partial(self._smoke_test, endpoint, deployed_id, golden))
+                self._run_step(lease, partial(self._ensure_share, endpoint, deployed_id, share))
+                self._run_step(lease, partial(self._test_deployment, endpoint, deployed_id, golden))
                 self.vertex.report(f"version {version.number} answers as it should at {share} % of the traffic")
         except PushError as error:
             self.vertex.report(f"version {version.number} fails; the traffic goes back: {error}")
-            self._step(lease, partial(self._restore, endpoint, before))
+            self._run_step(lease, partial(self._restore, endpoint, before))
             if reject or not was_there:
-                self._step(lease, partial(self._ensure_undeployed, endpoint, deployed_id, is_listed=False))
+                self._run_step(lease, partial(self._ensure_undeployed, endpoint, deployed_id, is_listed=False))
             if reject:
-                self._step(lease, partial(self._set_state, version, REJECTED))
-                self._step(lease, partial(self._merge, version, [f"-{CANDIDATE}"]))
+                self._run_step(lease, partial(self._set_state, version, REJECTED))
+                self._run_step(lease, partial(self._merge, version, [f"-{CANDIDATE}"]))
                 lease.note(version_id=None, traffic_before=None)
             values = {"version": version.number, "version_id": version.id, "error": str(error), "traffic": dict(before)}
             record(self.vertex, self.model_name, "refused", values)
@@ -371,7 +373,7 @@ class Rollout:
             self.vertex.settle(self.vertex.endpoints, endpoint, seconds=_CLEAN_UP_SECONDS)
             left = read_endpoint(self.vertex, endpoint).find_deployment(self.resource, version.id)
             if left is not None:
-                self._step(lease, partial(self._restore, endpoint, before))
+                self._run_step(lease, partial(self._restore, endpoint, before))
                 self._undeploy(lease, endpoint, [left.id])
         except PushError as error:
             self.vertex.report(f"version {version.number} may still be deployed, and was not undeployed: {error}")
@@ -388,7 +390,7 @@ class Rollout:
         deployed = v1.DeployedModel(
             model=f"{self.resource}@{version.id}",
             display_name=f"{self.model_name}-v{version.number}",
-            dedicated_resources=self._resources(now),
+            dedicated_resources=self._build_resources(now),
             service_account=self.vertex.place.service_account or "",
         )
         request = v1.DeployModelRequest(endpoint=endpoint, deployed_model=deployed, traffic_split=split)
@@ -413,7 +415,7 @@ class Rollout:
                 self.vertex.heartbeat()
             raise TransientError(f"deployment {deployed_id} is not listed yet")
 
-    def _resources(self, endpoint: Endpoint) -> v1.DedicatedResources:
+    def _build_resources(self, endpoint: Endpoint) -> v1.DedicatedResources:
         settings = self.deployment
         machine = v1.MachineSpec(machine_type=settings.machine_type)
         if settings.accelerator is not None:
@@ -446,10 +448,10 @@ class Rollout:
         self.vertex.report(f"traffic of {endpoint.resource.rpartition('/')[2]}: {dict(split)}")
         self.vertex.call(self.vertex.endpoints.update_endpoint, request)
 
-    def _smoke_test(self, endpoint: str, deployed_id: str, golden: GoldenRequests) -> None:
-        """Send the golden requests until the deployment has answered them often enough.
+    def _test_deployment(self, endpoint: str, deployed_id: str, golden: GoldenRequests) -> None:
+        """Send the golden requests until the deployment has returned their answers often enough.
 
-        A deployment that is new, or whose share has just changed, may answer 503 for a while.
+        A deployment that is new, or whose share has just changed, may respond with 503 for a while.
 
         Raises:
           PushError: a wrong answer of the deployment, or no answer of it in time.
@@ -503,7 +505,7 @@ class Rollout:
             self._merge(now, [a for a in (CHAMPION, DEFAULT) if a not in now.aliases])
             self._merge(now, [f"-{a}" for a in (CANDIDATE, PREVIOUS) if a in now.aliases])
 
-        self._step(lease, move)
+        self._run_step(lease, move)
 
     def _merge(self, version: VertexVersion, aliases: list[str]) -> VertexVersion:
         if aliases:
@@ -522,7 +524,7 @@ class Rollout:
 
     def _undeploy(self, lease: Lease, endpoint: str, ids: Sequence[str]) -> None:
         for deployed_id in ids:
-            self._step(lease, partial(self._ensure_undeployed, endpoint, deployed_id))
+            self._run_step(lease, partial(self._ensure_undeployed, endpoint, deployed_id))
 
     def _ensure_undeployed(self, endpoint: str, deployed_id: str, *, is_listed: bool = True) -> None:
         """Undeploy a deployment, unless it is gone; one that is new may not be listed yet."""
@@ -546,7 +548,7 @@ class Rollout:
         request = v1.DeleteModelVersionRequest(name=f"{self.resource}@{version.id}")
         self._wait(self.vertex.models, self.vertex.call(self.vertex.models.delete_model_version, request))
 
-    def _result(
+    def _build_result(
         self, version: VertexVersion, endpoint: str, before: Mapping[str, int], *, pushed: bool
     ) -> RolloutResult:
         model, now = self._read_model(), read_endpoint(self.vertex, endpoint)

@@ -58,7 +58,7 @@ def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
     if isinstance(error, exceptions.Forbidden):
         return PushError(f"permission denied: {text}; {_find_missing_role(error, text)}")
     if isinstance(error, exceptions.TooManyRequests):
-        quota = _quota(error, details, text)
+        quota = _find_quota(error, details, text)
         # A limit per minute passes by waiting; a limit on machines does not.
         if quota and "per_minute" not in quota.lower() and "perminute" not in quota.lower():
             return PushError(
@@ -87,7 +87,7 @@ def _find_missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
     return f"grant roles/aiplatform.user to {_CALLER}"
 
 
-def _quota(error: exceptions.GoogleAPICallError, details: list[Any], text: str) -> str:
+def _find_quota(error: exceptions.GoogleAPICallError, details: list[Any], text: str) -> str:
     for detail in details:
         if isinstance(detail, error_details_pb2.QuotaFailure) and detail.violations:
             return str(detail.violations[0].subject)

@@ -39,7 +39,7 @@ def build_uri(staging: str, model_name: str, content_hash: str) -> str:
     return f"{staging.rstrip('/')}/models/{model_name}/{content_hash}"
 
 
-def _client(project: str | None) -> storage.Client:
+def _create_client(project: str | None) -> storage.Client:
     # A local server (STORAGE_EMULATOR_HOST) is never sent anybody's token.
     anonymous = {"credentials": credentials.AnonymousCredentials()} if "STORAGE_EMULATOR_HOST" in os.environ else {}
     try:
@@ -48,9 +48,9 @@ def _client(project: str | None) -> storage.Client:
         raise PushError(NO_CREDENTIALS) from error
 
 
-def _bucket(uri: str, project: str | None) -> tuple[storage.Bucket, str]:
+def _find_bucket(uri: str, project: str | None) -> tuple[storage.Bucket, str]:
     bucket, _, prefix = uri.removeprefix("gs://").partition("/")
-    return _client(project).bucket(bucket), prefix
+    return _create_client(project).bucket(bucket), prefix
 
 
 def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], extra: Mapping[str, bytes]) -> None:
@@ -59,7 +59,7 @@ def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], e
     Raises:
       PushError: the bucket is not there, or may not be written.
     """
-    bucket, prefix = _bucket(uri, project)
+    bucket, prefix = _find_bucket(uri, project)
     try:
         if bucket.blob(f"{prefix}/{RELEASE_FILE}").exists():
             # By a push that was cut off, perhaps, and whose number another has been given since.
@@ -83,7 +83,7 @@ def copy_new(files: Sequence[Path], uri: str, *, project: str) -> list[str]:
     Raises:
       PushError: the bucket is not there, or may not be written.
     """
-    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    bucket, prefix = _find_bucket(uri.rstrip("/"), project)
     copied = []
     try:
         existing = {blob.name.removeprefix(f"{prefix}/") for blob in bucket.list_blobs(prefix=f"{prefix}/")}
@@ -100,7 +100,7 @@ def copy_new(files: Sequence[Path], uri: str, *, project: str) -> list[str]:
 
 def read(uri: str, *, project: str) -> bytes | None:
     """Return an object's content; None where there is none."""
-    bucket, name = _bucket(uri, project)
+    bucket, name = _find_bucket(uri, project)
     try:
         return bytes(bucket.blob(name).download_as_bytes())
     except exceptions.NotFound:
@@ -122,7 +122,7 @@ def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float 
       MissingObjectError: there is no object.
       PushError: it may not be read, or an object's name leads out of the folder.
     """
-    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    bucket, prefix = _find_bucket(uri.rstrip("/"), project)
     retry = DEFAULT_RETRY.with_timeout(seconds)
     try:
         blobs = list(bucket.list_blobs(prefix=f"{prefix}/", retry=retry)) or [bucket.blob(prefix)]
@@ -153,7 +153,7 @@ def stage_sample(pattern: str, uri: str, *, project: str) -> None:
     Raises:
       PushError: no file matches, or the bucket cannot be read or written.
     """
-    bucket, name = _bucket(uri, project)
+    bucket, name = _find_bucket(uri, project)
     try:
         if bucket.blob(name).exists():
             return
@@ -167,7 +167,7 @@ def stage_sample(pattern: str, uri: str, *, project: str) -> None:
 
 def _fetch_first(pattern: str, target: Path, project: str) -> Path:
     if pattern.startswith("gs://"):
-        bucket, prefix = _bucket(pattern, project)
+        bucket, prefix = _find_bucket(pattern, project)
         names = [blob.name for blob in bucket.list_blobs(prefix=prefix.partition("*")[0])]
         names = sorted(name for name in names if fnmatch.fnmatchcase(name, prefix))
         if names:
@@ -191,13 +191,13 @@ def _copy_rows(packed: Path, plain: Path) -> None:
             target.write(header + source.read(length + 4))
 
 
-def exists(uri: str, *, project: str, seconds: float = _RETRY_SECONDS) -> bool:
+def has_object(uri: str, *, project: str, seconds: float = _RETRY_SECONDS) -> bool:
     """Return whether an object is at a URI, or below it.
 
     Raises:
       PushError: it cannot be read.
     """
-    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    bucket, prefix = _find_bucket(uri.rstrip("/"), project)
     retry = DEFAULT_RETRY.with_timeout(seconds)
     try:
         below = bucket.list_blobs(prefix=f"{prefix}/", max_results=1, retry=retry)
@@ -216,7 +216,7 @@ def _describe_error(error: Exception) -> object:
 
 def remove(uri: str, *, project: str) -> None:
     """Delete all that is below, the mark of wholeness first."""
-    bucket, prefix = _bucket(uri, project)
+    bucket, prefix = _find_bucket(uri, project)
     blobs = sorted(bucket.list_blobs(prefix=f"{prefix}/"), key=lambda blob: not blob.name.endswith(RELEASE_FILE))
     for blob in blobs:
         blob.delete()

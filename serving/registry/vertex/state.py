@@ -10,7 +10,7 @@ from typing import Any
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
-from serving.registry.content import content_hash
+from serving.registry.content import compute_content_hash
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.request_log import RequestLogSetting, read_setting
@@ -22,7 +22,7 @@ STATE_LABEL, UNFINISHED, FINISHED, REJECTED = "push-state", "unfinished", "finis
 LABEL_LENGTH = 63
 
 
-def label(text: str) -> str:
+def format_label(text: str) -> str:
     """Return a text as a label's value: at most 63 of lowercase letters, digits, `_` and `-`."""
     return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:LABEL_LENGTH]
 
@@ -44,8 +44,8 @@ class VertexVersion:
         named = [int(alias[1:]) for alias in self.aliases if re.fullmatch(r"v\d+", alias)]
         return max(named, default=int(self.id))
 
-    def holds(self, content_hash: str) -> bool:
-        return self.labels.get(HASH_LABEL) == label(content_hash)
+    def has_content(self, content_hash: str) -> bool:
+        return self.labels.get(HASH_LABEL) == format_label(content_hash)
 
     def is_intact(self, project: str) -> bool | None:
         """Return whether the files are those that were pushed; None if another tool pushed them.
@@ -67,7 +67,7 @@ class VertexVersion:
                 staging.fetch(self.artifact_uri, folder, project=project)
             except staging.MissingObjectError:
                 return False
-            return self.holds(content_hash(folder))
+            return self.has_content(compute_content_hash(folder))
 
     def describe_state(self) -> str:
         """Return the state in the words of the local registry, with that of its push if the push has not ended."""
@@ -125,7 +125,7 @@ class Endpoint:
         # The one with traffic first: a second deployment of one version is a leftover.
         return max(deployments, key=lambda d: (self.split.get(d.id, 0), d.created), default=None)
 
-    def share_of(self, version_id: str) -> int:
+    def compute_share(self, version_id: str) -> int:
         """Return the percent of the traffic."""
         return sum(self.split.get(d.id, 0) for d in self.deployed if d.version_id == version_id)
 

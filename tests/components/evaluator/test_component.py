@@ -32,7 +32,7 @@ from components.evaluator.evaluation import EvaluationReport, build_eval_config
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.evaluator.sliced_predictions import LoadedModels, PredictAndSlice
 from components.example_gen.component import LABELS_PROPERTY
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.config.pipeline_config import load
 from pipeline.run.dag_runner import _translate_error
 from serving.model.golden_requests import GoldenRequests
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.integration
 
 ROWS = 500
 FILES = 2
-_BEAM_ARGS = beam_args(load(CENSUS_CONFIG))
+_BEAM_ARGS = build_beam_args(load(CENSUS_CONFIG))
 
 made: dict[str, Any] = {}
 

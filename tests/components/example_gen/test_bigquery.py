@@ -20,7 +20,7 @@ from components.example_gen.component import (
     TableExecutor,
     build_example_gen,
 )
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.config.pipeline_config import load
 from schemas.data import Data
 from schemas.features import FeatureSet
@@ -59,7 +59,7 @@ def run(folder: Path, data: dict[str, Any], features: FeatureSet = FEATURES, wor
     examples = standard_artifacts.Examples()
     examples.uri = str(folder)
     config = load(CENSUS_CONFIG, ["beam.running_mode=multi_threading", f"beam.workers={workers}"])
-    TableExecutor(TableExecutor.Context(beam_pipeline_args=beam_args(config))).Do(
+    TableExecutor(TableExecutor.Context(beam_pipeline_args=build_beam_args(config))).Do(
         {}, {"examples": [examples]}, component.exec_properties
     )
     return examples
@@ -145,10 +145,10 @@ class _States:
     def __init__(self) -> None:
         self.states: list[str] = []
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         pass
 
-    def node_finished(self, result: Any) -> None:
+    def on_node_end(self, result: Any) -> None:
         self.states.append(result.state)
 
 
@@ -175,7 +175,7 @@ def test_an_unchanged_table_is_reused_and_a_changed_one_is_read(warehouse: Wareh
                 )
             ],
             enable_cache=True,
-            beam_pipeline_args=beam_args(load(CENSUS_CONFIG)),
+            beam_pipeline_args=build_beam_args(load(CENSUS_CONFIG)),
         )
         dag_runner.run(pipeline, SQLiteFile(tmp_path / "metadata.sqlite"), run_id=str(number), observer=states)
 

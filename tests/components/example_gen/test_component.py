@@ -35,7 +35,7 @@ from components.example_gen.component import (
     build_example_gen,
 )
 from components.example_gen.shares import Shares, assign_shares
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.config.pipeline_config import load
 from schemas.data import Data
 from schemas.features import FeatureSet
@@ -63,7 +63,7 @@ def run_example_gen(
     examples = standard_artifacts.Examples()
     examples.uri = str(base / "out")
     config = load(CENSUS_CONFIG, ["beam.running_mode=multi_threading", f"beam.workers={workers}"])
-    context = TableExecutor.Context(beam_pipeline_args=beam_args(config))
+    context = TableExecutor.Context(beam_pipeline_args=build_beam_args(config))
     TableExecutor(context).Do({}, {"examples": [examples]}, component.exec_properties)
     return examples, base / "out"
 

@@ -11,7 +11,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from components.example_gen.component import build_example_gen
 from pipeline.config import pipeline_config
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run import dag_runner
@@ -34,10 +34,10 @@ class _Seen:
     def __init__(self) -> None:
         self.results: list[dag_runner.NodeResult] = []
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         pass
 
-    def node_finished(self, result: dag_runner.NodeResult) -> None:
+    def on_node_end(self, result: dag_runner.NodeResult) -> None:
         self.results.append(result)
 
 
@@ -56,7 +56,7 @@ class Runs:
             pipeline_root=str(self.root / "artifacts"),
             components=[build_example_gen(data=self.data, features=FEATURES, code_fingerprint="")],
             enable_cache=True,
-            beam_pipeline_args=beam_args(pipeline_config.load(CENSUS_CONFIG)),
+            beam_pipeline_args=build_beam_args(pipeline_config.load(CENSUS_CONFIG)),
         )
         dag_runner.run(pipeline, SQLiteFile(self.root / "metadata.sqlite"), run_id=str(self.count), observer=seen)
         (result,) = seen.results

@@ -11,7 +11,7 @@ from cli.errors import ConfigError, DataError
 from components.example_gen.component import ROWS_PROPERTY, build_example_gen
 from components.example_gen.source import build_source
 from pipeline.config import pipeline_config
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run import dag_runner
 from pipeline.vertex.compiler import compile_job
@@ -59,10 +59,10 @@ class _Results:
     def __init__(self) -> None:
         self.results: dict[str, dag_runner.NodeResult] = {}
 
-    def node_started(self, node_id: str) -> None:
+    def on_node_start(self, node_id: str) -> None:
         pass
 
-    def node_finished(self, result: dag_runner.NodeResult) -> None:
+    def on_node_end(self, result: dag_runner.NodeResult) -> None:
         self.results[result.node_id] = result
 
 
@@ -89,7 +89,7 @@ def run(folder: Path, component: str, number: int = 1, **data: Any) -> dict[str,
         pipeline_root=str(folder / "artifacts"),
         components=[source, checked],
         enable_cache=True,
-        beam_pipeline_args=beam_args(pipeline_config.load(CENSUS_CONFIG)),
+        beam_pipeline_args=build_beam_args(pipeline_config.load(CENSUS_CONFIG)),
     )
     observer = _Results()
     dag_runner.run(pipeline, SQLiteFile(folder / "metadata.sqlite"), run_id=str(number), observer=observer)

@@ -14,7 +14,7 @@ from components.evaluator.evaluation import SUMMARY_NAME
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.component import BLESSED_PROPERTY
 from components.pusher.component import NEXT_VERSION, RegistryExecutor, check_blessing, check_infra_blessing
-from serving.registry import GOLDEN_FILE, LocalRegistry, State, content_hash
+from serving.registry import GOLDEN_FILE, LocalRegistry, State, compute_content_hash
 from serving.registry.settings import LocalRegistrySettings
 
 GOLDEN = b'{"instances": [], "predictions": [], "tolerance": 0.001}'
@@ -63,7 +63,7 @@ def test_a_blessing_whose_file_is_gone_is_refused(tmp_path: Path) -> None:
 def infra_blessing(model: Path, blessed: int = 1) -> standard_artifacts.InfraBlessing:
     blessing = standard_artifacts.InfraBlessing()
     blessing.set_int_custom_property(BLESSED_PROPERTY, blessed)
-    blessing.set_string_custom_property("content_hash", content_hash(model))
+    blessing.set_string_custom_property("content_hash", compute_content_hash(model))
     return blessing
 
 
@@ -123,16 +123,16 @@ def test_a_push_is_recorded_and_serves_at_once_or_waits(tmp_path: Path) -> None:
     assert record.get_int_custom_property("pushed") == 1
     assert record.get_string_custom_property("pushed_version") == "1"
     assert record.get_string_custom_property("pushed_destination") == str(registry.folder / "1")
-    assert record.get_string_custom_property("content_hash") == content_hash(registry.folder / "1")
+    assert record.get_string_custom_property("content_hash") == compute_content_hash(registry.folder / "1")
     push_model(tmp_path, "b", promote=False)
     # As in stock TFX, the artifact holds the model.
-    assert content_hash(Path(record.uri)) == content_hash(registry.folder / "1")
-    release = registry.release(1)
+    assert compute_content_hash(Path(record.uri)) == compute_content_hash(registry.folder / "1")
+    release = registry.read_release(1)
     assert release is not None and release.metrics == {"auc": 0.875}
     assert (registry.folder / "1" / GOLDEN_FILE).read_bytes() == GOLDEN
-    assert registry.ledger().states == {1: State.CHAMPION, 2: State.CANDIDATE}
+    assert registry.read_ledger().states == {1: State.CHAMPION, 2: State.CANDIDATE}
     again = push_model(tmp_path, "b", promote=True)
-    assert (again.get_int_custom_property("pushed"), registry.champion()) == (0, 1)
+    assert (again.get_int_custom_property("pushed"), registry.read_champion()) == (0, 1)
 
 
 def foreign_inputs(folder: Path) -> dict[str, list[Any]]:

@@ -23,7 +23,7 @@ def test_the_first_page_says_what_serves_since_when_and_why(runs: Runs, text: Te
     runs.run(FIRST, auc=0.91)
     runs.run(SECOND, auc=0.93)
     assert "ok: all 5 checks" in text("/")
-    LocalRegistry(runs.root.path / "registry", NAME).rollback(reason="bad at <noon>")
+    LocalRegistry(runs.root.path / "registry", NAME).roll_back(reason="bad at <noon>")
     page = text("/")
     assert "Version 1 of census-income serves since" in page
     assert ": bad at <noon>." in page

@@ -100,7 +100,7 @@ def hostile(runs: Runs, tmp_path: Path) -> Runs:
     runs.registry.push(
         Candidate("census-income", run_id=BAD, model_id=1, folder=Path(made["Trainer"]["model"].uri) / "Format-Serving")
     )
-    runs.registry.rollback(1, reason=f"{BAD} {LONG}")
+    runs.registry.roll_back(1, reason=f"{BAD} {LONG}")
     texts = [f"{BAD} {number % 3} {LONG}" for number in range(300)]
     rows = pa.table({BAD: texts, LONG: range(300)})
     write_log(tmp_path / "log", rows, outputs={BAD: texts}, errors=[BAD, LONG])
@@ -295,14 +295,14 @@ def test_a_running_run_refreshes_itself_and_shows_its_end(runs: Runs, site: Site
             assert "epoch 1 of 6 has ended" in page.locator("#live").inner_text()
             assert BAD in page.locator("#live pre").inner_text()
             page.evaluate("window.unchanged = true")
-            with runs.root.log(SECOND).open("a") as log:
+            with runs.root.locate_log(SECOND).open("a") as log:
                 log.write(f"{epoch}\n")
             page.get_by_text("epoch 2 of 6 has ended").wait_for()
             assert page.locator("#live svg.chart").count() == 2
             # Only this part was exchanged.
             assert page.evaluate("window.unchanged")
             file = RecordFile(runs.root, record)
-            file.node_finished("Trainer", "failed", "ValueError: no luck")
+            file.on_node_end("Trainer", "failed", "ValueError: no luck")
             file.end(exit_code=1, error="ValueError: no luck", reason="", summary={})
             page.get_by_role("heading", name="FAILED in Trainer, exit code 1").wait_for()
             assert page.locator("[data-refresh]").count() == 0

@@ -27,7 +27,7 @@ def test_metrics_over_runs_mark_pushes_rollbacks_and_thresholds(runs: Runs, site
     first = runs.run(FIRST, auc=0.93)
     runs.run(SECOND, auc=0.95)
     runs.run(THIRD, cached=first, pushes=False)
-    runs.registry.rollback(reason="bad at noon")
+    runs.registry.roll_back(reason="bad at noon")
     store = LocalRunStore(runs.root.path)
     trends = read_trends(store, PageOptions(), "overall")
     assert (trends.slices, trends.problem) == (["overall", "sex=Male"], "")

@@ -3,25 +3,25 @@
 import random
 from itertools import combinations, pairwise
 
-from oncall.web.graph_layout import place_boxes
+from oncall.web.graph_layout import compute_layout
 
 
 def test_a_chain_goes_straight_down() -> None:
-    positions = place_boxes({"a": 100, "b": 60, "c": 80}, [("a", "b"), ("b", "c")], step=50)
+    positions = compute_layout({"a": 100, "b": 60, "c": 80}, [("a", "b"), ("b", "c")], step=50)
     assert [positions.centres[node][1] for node in "abc"] == [25, 75, 125]
     assert len({positions.centres[node][0] for node in "abc"}) == 1
     assert (positions.height, positions.routes[0]) == (150, [positions.centres["a"], positions.centres["b"]])
 
 
 def test_a_long_edge_passes_each_layer_beside_its_boxes() -> None:
-    positions = place_boxes(dict.fromkeys("abc", 100.0), [("a", "b"), ("b", "c"), ("a", "c")], step=50)
+    positions = compute_layout(dict.fromkeys("abc", 100.0), [("a", "b"), ("b", "c"), ("a", "c")], step=50)
     (_, point, _) = positions.routes[2]
     assert point[1] == positions.centres["b"][1]
     assert abs(point[0] - positions.centres["b"][0]) >= 50
 
 
 def test_boxes_that_follow_each_other_are_not_crossed() -> None:
-    positions = place_boxes(dict.fromkeys("abxy", 100.0), [("a", "y"), ("b", "x")], step=50)
+    positions = compute_layout(dict.fromkeys("abxy", 100.0), [("a", "y"), ("b", "x")], step=50)
     left = {name: positions.centres[name][0] for name in "abxy"}
     assert (left["a"] < left["b"]) == (left["y"] < left["x"])
 
@@ -33,7 +33,7 @@ def test_boxes_of_a_layer_never_touch_and_edges_go_down_and_stay_inside() -> Non
         widths = {name: chosen.choice([60.0, 100.0, 240.0]) for name in names}
         pairs = list(combinations(names, 2))
         edges = chosen.sample(pairs, min(len(pairs), chosen.randint(0, 50)))
-        positions = place_boxes(widths, edges, step=50)
+        positions = compute_layout(widths, edges, step=50)
         for node, other in edges:
             assert positions.centres[node][1] < positions.centres[other][1]
         for node, other in pairs:
@@ -47,10 +47,10 @@ def test_boxes_of_a_layer_never_touch_and_edges_go_down_and_stay_inside() -> Non
 
 
 def test_a_circle_comes_to_an_end() -> None:
-    positions = place_boxes(dict.fromkeys("abc", 10.0), [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a")], step=50)
+    positions = compute_layout(dict.fromkeys("abc", 10.0), [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a")], step=50)
     assert len({*positions.centres.values()}) == 3
     assert len(positions.routes) == 4
 
 
 def test_nothing_is_laid_out_as_nothing() -> None:
-    assert place_boxes({}, [], step=50).height == 0
+    assert compute_layout({}, [], step=50).height == 0

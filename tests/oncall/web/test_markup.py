@@ -114,7 +114,7 @@ def odd_runs(runs: Runs, tmp_path: Path) -> Runs:
             "plots": {"roc": [[0, 0], [1, 1]], "confusion": {"classes": [BAD, "b"], "rows": [[1, 2], [3, 4]]}},
         }
         (Path(made["Evaluator"]["evaluation"].uri) / "summary.json").write_text(json.dumps(summary))
-    runs.registry.rollback(1, reason=BAD)
+    runs.registry.roll_back(1, reason=BAD)
     rows = pa.table({BAD: [f"{BAD} {number % 3}" for number in range(300)]})
     write_log(log := tmp_path / "log", rows, outputs={BAD: [0.5] * 300}, errors=[BAD])
     set_log(runs, SECOND, log)

@@ -54,7 +54,7 @@ def test_a_run_that_was_refused_since(runs: Runs, text: Text) -> None:
 
 def test_a_damaged_record(runs: Runs, text: Text) -> None:
     runs.run(FIRST)
-    runs.root.record(FIRST).write_text('{"run_id": 3}')
+    runs.root.locate_record(FIRST).write_text('{"run_id": 3}')
     for path in ("/", f"/runs/{FIRST}"):
         page = text(path)
         assert "UNKNOWN" in page
@@ -64,7 +64,7 @@ def test_a_damaged_record(runs: Runs, text: Text) -> None:
 @pytest.mark.parametrize("moment", ["1e300", "-1e300", '"inf"', '"nan"', "0"])
 def test_a_record_with_impossible_times(moment: str, runs: Runs, text: Text) -> None:
     runs.run(FIRST)
-    file = runs.root.record(FIRST)
+    file = runs.root.locate_record(FIRST)
     file.write_text(re.sub(r'"(started|ended)": [\d.]+', rf'"\1": {moment}', file.read_text()))
     for path in ("/", f"/runs/{FIRST}"):
         assert FIRST in text(path)

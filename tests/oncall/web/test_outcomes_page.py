@@ -11,7 +11,7 @@ from tests.serving.outcomes.logs import join_labels, write_model
 
 def name_log(runs: Runs, run: str, log: Path) -> None:
     """Name the request log in the config of a run on record."""
-    file = runs.root.record(run)
+    file = runs.root.locate_record(run)
     document = json.loads(file.read_text())
     document["config"]["monitoring"] = {"request_log": str(log)}
     file.write_text(json.dumps(document))

@@ -110,14 +110,14 @@ def test_a_record_is_read_again_only_if_it_was_written(
 
     def select() -> list[str]:
         store = LocalRunStore(three.root.path)
-        return [run_id for run_id in (THIRD, SECOND, FIRST) if selection.matches(index.read(store, run_id))]
+        return [run_id for run_id in (THIRD, SECOND, FIRST) if selection.is_match(index.read(store, run_id))]
 
     assert select() == []
     assert reads == [THIRD, SECOND, FIRST]
     # The end of a crashed run is known only while nothing holds the lock.
     assert select() == []
     assert reads[3:] == [THIRD]
-    file = three.root.record(FIRST)
+    file = three.root.locate_record(FIRST)
     record = RunRecord.model_validate_json(file.read_bytes()).model_copy(update={"user": "Grace"})
     write_atomically(file, record.model_dump_json(indent=1))
     assert select() == [FIRST]

@@ -18,10 +18,10 @@ from pipeline.alerts import notifier
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, AlertState
 from pipeline.config import pipeline_config
-from pipeline.config.nodes import nodes
+from pipeline.config.nodes import list_nodes
 from pipeline.run.local import record_rejection
-from pipeline.run.records import PushResult, RecordFile, create_record, newest_records
-from pipeline.run.run_root import RunRoot, new_run_id
+from pipeline.run.records import PushResult, RecordFile, create_record, read_newest_records
+from pipeline.run.run_root import RunRoot, generate_run_id
 from tests.conftest import CENSUS_CONFIG
 from tests.pipeline.alerts.webhooks import SECRET, Receiver, hangs, receiver, status
 
@@ -49,7 +49,8 @@ def to_hook(**named: Any) -> Alerts:
 def start_record(root: RunRoot, section: Alerts) -> RecordFile:
     config = pipeline_config.load(CENSUS_CONFIG).model_copy(update={"alerts": section})
     return RecordFile(
-        root, create_record(config, new_run_id(), log=root.log("x"), expected=nodes(config), resumes=None)
+        root,
+        create_record(config, generate_run_id(), log=root.locate_log("x"), expected=list_nodes(config), resumes=None),
     )
 
 
@@ -69,8 +70,8 @@ def run(
     file = start_record(root, section)
     file.record.until = stops_after or None
     for node in file.record.expected:
-        file.node_started(node)
-        file.node_finished(node, "failed" if node == fails_in else "complete", error if node == fails_in else "")
+        file.on_node_start(node)
+        file.on_node_end(node, "failed" if node == fails_in else "complete", error if node == fails_in else "")
         if node in (fails_in, stops_after):
             break
     push = PushResult(version=2, wrote=True, destination="/registry/2")
@@ -85,7 +86,7 @@ def events(hook: Receiver) -> list[tuple[str, str, int]]:
 
 
 def only(root: RunRoot) -> Any:
-    return next(newest_records(root))
+    return next(read_newest_records(root))
 
 
 def test_a_failure_says_what_why_since_when_and_what_next(root: RunRoot, hook: Receiver) -> None:
@@ -279,7 +280,7 @@ def test_a_refusal_makes_no_run_root(tmp_path: Path, hook: Receiver) -> None:
 
 def test_a_run_that_was_killed_is_told_once_by_whoever_comes_next(root: RunRoot, hook: Receiver) -> None:
     file = start_record(root, to_hook())
-    file.node_started("ExampleGen")
+    file.on_node_start("ExampleGen")
     file.record.process_started -= 100
     for _ in range(2):
         notifier.report_crash(to_hook(), root, file.record, serving="version 1", prints=False)
@@ -292,7 +293,7 @@ def test_a_run_that_was_killed_is_told_once_by_whoever_comes_next(root: RunRoot,
 
 def test_a_run_that_goes_on_is_no_failure_in_the_row(root: RunRoot, hook: Receiver) -> None:
     with root.lock():
-        start_record(root, to_hook()).node_started("ExampleGen")
+        start_record(root, to_hook()).on_node_start("ExampleGen")
         refuse(root, RunRootError("another run is using it"))
     assert events(hook) == [("refusal", "REFUSED", 1)]
 
@@ -332,10 +333,15 @@ def test_a_section_that_is_wrong_is_told_without_the_address(setting: str, expec
 
 
 def test_a_dry_run_says_where_alerts_would_go(hook: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert notifier.plan(Alerts()) == "none are posted"
-    assert notifier.plan(to_hook()) == "failure, aborted, refusal, recovered, traffic posted to the address in HOOK"
+    assert notifier.describe_plan(Alerts()) == "none are posted"
+    assert (
+        notifier.describe_plan(to_hook())
+        == "failure, aborted, refusal, recovered, traffic posted to the address in HOOK"
+    )
     monkeypatch.delenv("HOOK")
-    assert notifier.plan(to_hook()).startswith("NOT posted: alerts.webhook_env: the environment variable HOOK is not")
+    assert notifier.describe_plan(to_hook()).startswith(
+        "NOT posted: alerts.webhook_env: the environment variable HOOK is not"
+    )
     assert hook.documents == []
 
 

@@ -58,7 +58,7 @@ def used_root(folder: Path, *run_ids: str) -> RunRoot:
 
 def execution(root: RunRoot) -> None:
     """Add what any run leaves in ML Metadata."""
-    store = root.database.store(writable=True)
+    store = root.database.open_store(writable=True)
     store.put_executions([mlmd.Execution(type_id=store.put_execution_type(mlmd.ExecutionType(name="Gate")))])
 
 

@@ -98,24 +98,24 @@ def test_the_password_is_read_where_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "secret"
     settings = MySQL(**SERVER, password_file=str(file))
     with pytest.raises(RunRootError, match=f"metadata.password_file: {file}: cannot be read: No such file"):
-        settings.secret()
+        settings.read_secret()
     file.write_text(f"{SECRET} \n")
-    assert settings.secret() == f"{SECRET} "
+    assert settings.read_secret() == f"{SECRET} "
     file.write_bytes(b"\n")
     with pytest.raises(RunRootError, match="is empty; expected the password"):
-        settings.secret()
+        settings.read_secret()
     file.write_bytes(b"\xff")
     with pytest.raises(RunRootError, match="is not UTF-8 text") as caught:
-        settings.secret()
+        settings.read_secret()
     assert caught.value.__cause__ is None
     settings = MySQL(**SERVER, password_env="DATABASE_SECRET")
     with pytest.raises(
         RunRootError, match="metadata.password_env: the environment variable DATABASE_SECRET is not set"
     ):
-        settings.secret()
+        settings.read_secret()
     monkeypatch.setenv("DATABASE_SECRET", SECRET)
-    assert settings.secret() == SECRET
-    assert MySQL(**SERVER).secret() == ""
+    assert settings.read_secret() == SECRET
+    assert MySQL(**SERVER).read_secret() == ""
 
 
 def test_a_record_says_where_the_password_is_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

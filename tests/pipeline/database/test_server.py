@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from cli.errors import RunRootError
 from oncall.local.metadata import LocalMetadata
-from pipeline.database.binding import database_of
+from pipeline.database.binding import build_database
 from pipeline.database.config import MetadataBackend
 from pipeline.database.database import LOCKED, Database
 from pipeline.run.run_root import RunRoot
@@ -162,7 +162,7 @@ def test_tables_that_somebody_holds(database_server: DatabaseServer, tmp_path: P
 
 @contextlib.contextmanager
 def _hold_lock(database: Database) -> Iterator[None]:
-    with database.session() as ask:
+    with database.open_session() as ask:
         if database.kind == "a MySQL database":
             ask("LOCK TABLES MLMDEnv WRITE")
         else:
@@ -190,15 +190,15 @@ def test_a_schema_of_another_release_and_one_with_a_table_missing(
 
 
 def test_reading_makes_no_tables(database_server: DatabaseServer, tmp_path: Path) -> None:
-    database = database_of(settings(database_server.new_database()), tmp_path, None)
+    database = build_database(settings(database_server.new_database()), tmp_path, None)
     with pytest.raises(RunRootError, match="holds nothing, not even ML Metadata's tables"):
         LocalMetadata(database)
-    with database.session() as ask:
-        assert database.table_names(ask) == set()
+    with database.open_session() as ask:
+        assert database.read_table_names(ask) == set()
 
 
 def test_any_text_comes_back_as_it_was(database_server: DatabaseServer, tmp_path: Path) -> None:
-    store = bind(tmp_path, database_server.new_database()).store(writable=True)
+    store = bind(tmp_path, database_server.new_database()).open_store(writable=True)
     kind = store.put_context_type(mlmd.ContextType(name="of a test"))
     texts = [
         "it's",
@@ -225,7 +225,7 @@ def test_the_password_is_in_no_log_whatever_its_level(
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="absl"):
         database = bind(tmp_path, database_server.new_database())
-        database.store(writable=False)
+        database.open_store(writable=False)
         logging.getLogger("absl").debug("heard")
     assert "heard" in caplog.text
     printed = capfd.readouterr()
@@ -252,5 +252,5 @@ def test_a_server_that_wants_tls(mariadb: DatabaseServer, tmp_path: Path, monkey
             bind(root, {**values, "tls": {"ca": str(tmp_path / "none.pem")}})
         trusted = bind(root, {**values, "tls": {"ca": str(tmp_path / "ca.pem")}})
         assert LocalMetadata(trusted).get_run_contexts() == []
-        with trusted.session() as ask:
+        with trusted.open_session() as ask:
             assert ask("SHOW STATUS LIKE 'Ssl_version'")[0][1].startswith("TLSv1.")

@@ -50,6 +50,6 @@ def test_a_job_is_submitted_for_a_reason_and_its_failure_makes_the_next_wait(
     deadline = time.monotonic() + 300
     while (after := retrain())["obstacle"].startswith(f"job {job_id} is "):
         assert time.monotonic() < deadline
-    assert jobs.status(vertex, job_id).ended
+    assert jobs.read_status(vertex, job_id).ended
     assert after["started"] is False
     assert "after 1 failure in a row" in after["obstacle"]

@@ -127,8 +127,8 @@ def test_a_push_that_was_killed_after_the_version(runs: Runs, tmp_path: Path) ->
 def test_a_rollback_does_not_change_which_model_was_pushed_last(runs: Runs) -> None:
     runs.run(IDS[0])
     runs.run(IDS[1])
-    runs.registry.rollback(reason="bad")
-    assert runs.registry.champion() == 1
+    runs.registry.roll_back(reason="bad")
+    assert runs.registry.read_champion() == 1
     assert last(runs) == IDS[1]
     runs.registry.promote(2)
     third = runs.run(IDS[2])
@@ -152,7 +152,7 @@ def test_gc_changes_neither(runs: Runs) -> None:
     # This one found the first version, which is older than the last push.
     third = runs.run(IDS[2], pushes=False)
     artifact = third["Pusher"]["pushed_model"]
-    artifact.custom_properties["pushed_destination"].string_value = str(runs.registry.path(1))
+    artifact.custom_properties["pushed_destination"].string_value = str(runs.registry.find_folder(1))
     runs.store.put_artifacts([artifact])
     for run_id in IDS[3:6]:
         runs.run(run_id, until="Gate")

@@ -9,7 +9,7 @@ import yaml
 
 from cli.errors import ConfigError
 from pipeline.config import pipeline_config
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.run.beam_workers import check_beam_workers
 from pipeline.run.run_root import RunRoot
 from serving.beam.arguments import RUNNER_CLASSES
@@ -58,7 +58,7 @@ def test_a_key_of_one_component_is_named_with_it(tmp_path: Path) -> None:
 
 
 def test_the_default_runner_is_the_one_that_the_tests_run() -> None:
-    assert beam_args(pipeline_config.load(CENSUS_CONFIG))[0] == "--runner=FnApiRunner"
+    assert build_beam_args(pipeline_config.load(CENSUS_CONFIG))[0] == "--runner=FnApiRunner"
 
 
 def test_the_value_of_a_wrong_address_is_named_once() -> None:
@@ -72,7 +72,7 @@ def test_the_sections_of_the_page_on_scale_are_valid(runner: str) -> None:
     page = (ROOT / "docs" / "scale.md").read_text()
     (block,) = re.findall(rf"^    # (?:only )?{runner}.*\n((?: {{4}}.*\n)+)", page, flags=re.MULTILINE | re.IGNORECASE)
     beam = json.dumps(yaml.safe_load(block)["beam"])
-    arguments = beam_args(pipeline_config.load(CENSUS_CONFIG, [f"beam={beam}"]), "Transform")
+    arguments = build_beam_args(pipeline_config.load(CENSUS_CONFIG, [f"beam={beam}"]), "Transform")
     name = "flink" if runner == "Transform" else runner
     assert arguments[0] == f"--runner={RUNNER_CLASSES[name]}"
     check_beam_args(arguments)

@@ -94,7 +94,7 @@ def test_code_that_does_not_fit_is_one_line_with_its_place(
     assert line in texts[name]
     config = load(tmp_path, **{**texts, name: texts[name].replace(line, wrong)})
     with pytest.raises(ConfigError) as error:
-        local.dry_run(config, run_root=tmp_path / "run", output="quiet")
+        local.plan_run(config, run_root=tmp_path / "run", output="quiet")
     assert message in str(error.value)
     assert str(error.value).startswith(f"{tmp_path / 'own.yaml'}: ")
     assert "\n" not in str(error.value)

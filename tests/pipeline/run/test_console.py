@@ -124,11 +124,11 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
 def test_plain_lines_follow_a_run() -> None:
     view, output = create_view()
     with view:
-        view.node_started("ExampleGen")
-        view.node_finished("ExampleGen", "complete", 2.04, "3 rows")
-        view.node_started("Trainer")
+        view.on_node_start("ExampleGen")
+        view.on_node_end("ExampleGen", "complete", 2.04, "3 rows")
+        view.on_node_start("Trainer")
         view.show_progress("epoch 1 of 2")
-        view.node_finished("Trainer", "failed", 1.0, "")
+        view.on_node_end("Trainer", "failed", 1.0, "")
     assert [line.partition("] ")[2] for line in output.getvalue().splitlines()] == [
         "loading TFX and TensorFlow",
         "ExampleGen started",
@@ -142,8 +142,8 @@ def test_plain_lines_follow_a_run() -> None:
 def test_the_live_view_ends_with_every_component() -> None:
     view, output = create_view("live")
     with view:
-        view.node_started("ExampleGen")
-        view.node_finished("ExampleGen", "cached", 0.5, "3 rows")
+        view.on_node_start("ExampleGen")
+        view.on_node_end("ExampleGen", "cached", 0.5, "3 rows")
     last = output.getvalue().rpartition("component")[2]
     assert "cached" in last
     assert "3 rows" in last
@@ -153,8 +153,8 @@ def test_the_live_view_ends_with_every_component() -> None:
 def test_silent_is_silent() -> None:
     view, output = create_view("silent")
     with view:
-        view.node_started("ExampleGen")
-        view.node_finished("ExampleGen", "complete", 1.0, "")
+        view.on_node_start("ExampleGen")
+        view.on_node_end("ExampleGen", "complete", 1.0, "")
     assert output.getvalue() == ""
 
 

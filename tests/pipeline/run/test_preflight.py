@@ -215,7 +215,7 @@ def test_rows_of_bigquery_are_checked_and_a_dry_run_reports_that_it_cannot_reach
         check(tmp_path, train, train, data=data)
     config = pipeline_config.load(tmp_path / "a.yaml")
     findings = preflight.check(config, RunRoot(tmp_path / "run"), needs_rows=False)
-    ((label, text),) = findings.lines()
+    ((label, text),) = findings.format_lines()
     assert label == "unchecked"
     assert text.startswith("the rows: data.splits.train.table: BigQuery cannot be reached: ")
 
@@ -255,7 +255,7 @@ def test_a_sensitive_date_and_a_sensitive_label_are_not_shown(tmp_path: Path) ->
         both = [[{**row, "y": values[n % 2]} for n, row in enumerate(rows(60, seed))] for seed in (1, 2)]
         try:
             check(tmp_path, *both, label=label, evaluation=regression)
-            lines = preflight.check(pipeline_config.load(tmp_path / "a.yaml"), RunRoot(tmp_path / "run")).lines()
+            lines = preflight.check(pipeline_config.load(tmp_path / "a.yaml"), RunRoot(tmp_path / "run")).format_lines()
             printed = str(dict(lines)["label"])
         except DataError as error:
             printed = str(error)

@@ -9,10 +9,10 @@ import pytest
 
 from cli.errors import RunRootError
 from pipeline.config import pipeline_config
-from pipeline.config.nodes import nodes
+from pipeline.config.nodes import list_nodes
 from pipeline.run import records
-from pipeline.run.records import PushResult, RecordFile, RunRecord, RunState, create_record, newest_records
-from pipeline.run.run_root import RunRoot, new_run_id
+from pipeline.run.records import PushResult, RecordFile, RunRecord, RunState, create_record, read_newest_records
+from pipeline.run.run_root import RunRoot, generate_run_id
 from schemas.sensitive import MASK
 from tests.conftest import CENSUS_CONFIG, ROOT
 
@@ -24,11 +24,13 @@ def root(tmp_path: Path) -> RunRoot:
 
 def start_record(root: RunRoot, log: Path | None = None) -> RecordFile:
     config = pipeline_config.load(CENSUS_CONFIG)
-    return RecordFile(root, create_record(config, new_run_id(), log=log, expected=nodes(config), resumes=None))
+    return RecordFile(
+        root, create_record(config, generate_run_id(), log=log, expected=list_nodes(config), resumes=None)
+    )
 
 
 def only(root: RunRoot) -> RunRecord:
-    (record,) = newest_records(root)
+    (record,) = read_newest_records(root)
     return record
 
 
@@ -36,7 +38,7 @@ def test_a_record_says_who_runs_what(root: RunRoot) -> None:
     start_record(root)
     record = only(root)
     assert (record.pid, record.pipeline) == (os.getpid(), "census-income")
-    assert record.expected == list(nodes(pipeline_config.load(CENSUS_CONFIG)))
+    assert record.expected == list(list_nodes(pipeline_config.load(CENSUS_CONFIG)))
     assert set(record.code) == {"pipeline", "components", "trainer", "serving", "schemas"}
     assert record.packages["tfx"] == "1.21.0"
     assert record.config["training"]["epochs"] == 6
@@ -51,11 +53,11 @@ def test_a_record_says_who_runs_what(root: RunRoot) -> None:
 
 def test_the_revision_is_that_of_this_checkout_or_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert records.git_revision()[0] == (head.stdout.strip() or None)
+    assert records.read_git_revision()[0] == (head.stdout.strip() or None)
     monkeypatch.setattr(records, "_ROOT", ROOT / "pipeline")
-    assert records.git_revision() == (None, None)
+    assert records.read_git_revision() == (None, None)
     monkeypatch.setattr(records, "_ROOT", tmp_path)
-    assert records.git_revision() == (None, None)
+    assert records.read_git_revision() == (None, None)
 
 
 def test_its_config_can_be_run_again(root: RunRoot, tmp_path: Path) -> None:
@@ -69,11 +71,11 @@ def test_a_node_has_its_part_of_the_log_and_its_error(root: RunRoot, tmp_path: P
     log = tmp_path / "run.log"
     log.write_text("before\n")
     file = start_record(root, log)
-    file.node_started("ExampleGen")
+    file.on_node_start("ExampleGen")
     assert only(root).running_node == "ExampleGen"
     with log.open("a") as out:
         out.write("Traceback ...\n")
-    file.node_finished("ExampleGen", "failed", "a row does not fit")
+    file.on_node_end("ExampleGen", "failed", "a row does not fit")
     node = only(root).nodes["ExampleGen"]
     assert log.read_bytes()[node.log_from : node.log_to] == b"Traceback ...\n"
     assert (node.state, node.error, only(root).running_node) == ("failed", "a row does not fit", None)
@@ -83,14 +85,14 @@ def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root:
     with root.lock():
         assert root.is_locked
         file = start_record(root)
-        file.node_started("Trainer")
-        assert only(root).state(locked=root.is_locked) == RunState.RUNNING
+        file.on_node_start("Trainer")
+        assert only(root).get_state(locked=root.is_locked) == RunState.RUNNING
     assert not root.is_locked
-    assert only(root).state(locked=root.is_locked) == RunState.CRASHED
+    assert only(root).get_state(locked=root.is_locked) == RunState.CRASHED
     # The lock is another run's, and this process is gone.
     file.record.process_started -= 100
-    file.node_started("Evaluator")
-    assert only(root).state(locked=True) == RunState.CRASHED
+    file.on_node_start("Evaluator")
+    assert only(root).get_state(locked=True) == RunState.CRASHED
 
 
 @pytest.mark.parametrize(
@@ -105,12 +107,12 @@ def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root:
 def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state: str, expected: RunState) -> None:
     file = start_record(root)
     file.record.expected = ["Trainer", "Pusher"]
-    file.node_started("Trainer")
-    file.node_finished("Trainer", node_state, "")
-    file.node_started("Pusher")
-    file.node_finished("Pusher", "complete", "")
+    file.on_node_start("Trainer")
+    file.on_node_end("Trainer", node_state, "")
+    file.on_node_start("Pusher")
+    file.on_node_end("Pusher", "complete", "")
     file.end(exit_code=exit_code, error="", reason=reason, summary={"serving": "version 1"})
-    assert only(root).state(locked=False) == expected
+    assert only(root).get_state(locked=False) == expected
     assert only(root).summary == {"serving": "version 1"}
 
 
@@ -118,13 +120,13 @@ def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> No
     file = start_record(root)
     file.record.until = "Gate"
     for node in file.record.expected[:6]:
-        file.node_started(node)
-        file.node_finished(node, "complete", "")
+        file.on_node_start(node)
+        file.on_node_end(node, "complete", "")
     # As Evaluator's JSON has them.
     file.end(exit_code=0, error="", reason="", summary={}, intervals={"overall": {"auc": [0.8, 1]}}, warnings=("old",))
     assert (file.record.flat_intervals, file.record.warnings) == ({"overall: auc": (0.8, 1.0)}, ["old"])
     assert only(root) == file.record
-    assert (only(root).state(locked=False), only(root).succeeded) == (RunState.INCOMPLETE, False)
+    assert (only(root).get_state(locked=False), only(root).succeeded) == (RunState.INCOMPLETE, False)
     file.update(alert="posted")
     assert (only(root).alert, only(root).until) == ("posted", "Gate")
 
@@ -133,8 +135,8 @@ def test_the_part_of_a_node_that_failed_goes_on_to_the_end(root: RunRoot, tmp_pa
     log = tmp_path / "run.log"
     log.write_text("")
     file = start_record(root, log)
-    file.node_started("Gate")
-    file.node_finished("Gate", "failed", "no")
+    file.on_node_start("Gate")
+    file.on_node_end("Gate", "failed", "no")
     log.write_text("Traceback\n")
     file.end(exit_code=3, error="no", reason="", summary={})
     assert only(root).nodes["Gate"].log_to == len("Traceback\n")
@@ -149,8 +151,8 @@ def test_a_record_that_cannot_be_written_is_a_refusal(root: RunRoot) -> None:
 
 def test_a_damaged_record_hides_no_other(root: RunRoot) -> None:
     start_record(root)
-    root.record("9").write_text("{")
-    assert len(list(newest_records(root))) == 1
+    root.locate_record("9").write_text("{")
+    assert len(list(read_newest_records(root))) == 1
 
 
 def test_the_categories_of_sensitive_features_are_masked_for_readers_and_kept_for_another_run(root: RunRoot) -> None:

@@ -9,7 +9,7 @@ import pytest
 from oncall.local.run_store import LocalRunStore
 from pipeline.alerts.alert import find_streak
 from pipeline.run.artifact_lookup import find_latest_push, list_runs
-from pipeline.run.records import find_clock_conflicts, newest_records
+from pipeline.run.records import find_clock_conflicts, read_newest_records
 from pipeline.run.run_order import list_runs as list_ordered
 from tests.oncall.run_roots import NAME, Runs
 
@@ -30,7 +30,7 @@ def runs(tmp_path: Path) -> Runs:
 def test_every_reader_has_the_same_order(runs: Runs) -> None:
     order = [LAST, LATER, FUTURE]
     assert list_ordered(runs.root) == order
-    assert [record.run_id for record in newest_records(runs.root)] == order
+    assert [record.run_id for record in read_newest_records(runs.root)] == order
     assert list_runs(runs.root) == order
     store = LocalRunStore(runs.root.path)
     assert (store.record_ids, store.run_ids) == (order, order)
@@ -47,7 +47,7 @@ def test_a_push_of_the_future_is_the_last_one_for_the_runs_after_it(runs: Runs) 
 
 
 def test_clocks_that_disagree_are_reported(runs: Runs) -> None:
-    records = list(newest_records(runs.root))
+    records = list(read_newest_records(runs.root))
     (conflict,) = find_clock_conflicts(records[1:], now=2.1e9)
     assert conflict.text.startswith(f"run {FUTURE} started 83333.3 h after the start of run {LATER}, which came later")
     (conflict,) = find_clock_conflicts(records, now=1.9e9)
@@ -55,11 +55,11 @@ def test_clocks_that_disagree_are_reported(runs: Runs) -> None:
 
 
 def test_a_run_that_ended_before_its_first_node_is_after_those_that_it_found(runs: Runs) -> None:
-    record = runs.root.record(LAST)
+    record = runs.root.locate_record(LAST)
     other = record.read_text().replace(LAST, "20200101T000000.000000").replace('"state": "running"', '"state": "x"')
     last = max(execution.id for execution in runs.store.get_executions())
     text = other.replace(f'"last_execution": {last - 1}', f'"last_execution": {last}')
-    runs.root.record("20200101T000000.000000").write_text(text)
+    runs.root.locate_record("20200101T000000.000000").write_text(text)
     assert list_ordered(runs.root)[0] == "20200101T000000.000000"
 
 

@@ -13,7 +13,7 @@ import pytest
 from cli.errors import RunRootError
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run import locks
-from pipeline.run.run_root import RunRoot, new_run_id
+from pipeline.run.run_root import RunRoot, generate_run_id
 
 
 def test_two_runs_cannot_share_a_run_root_at_once(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_temporary_files_of_a_killed_run_go_with_the_next_and_the_callers_folder
     root, before = RunRoot(tmp_path / "run"), tempfile.gettempdir()
     left = root.path / "temp" / "left"
     left.mkdir(parents=True)
-    with root.temporary_files():
+    with root.redirect_temporary_files():
         assert not left.exists()
         with tempfile.NamedTemporaryFile(delete=False) as file:
             assert Path(file.name).parent == left.parent
@@ -59,7 +59,7 @@ def test_temporary_files_of_a_killed_run_go_with_the_next_and_the_callers_folder
 
 
 def test_run_ids_sort_by_time() -> None:
-    ids = [new_run_id() for _ in range(20)]
+    ids = [generate_run_id() for _ in range(20)]
     assert ids == sorted(ids)
 
 
@@ -73,7 +73,7 @@ def _killed_while_it_writes(database: Path) -> None:
         "database.executemany('INSERT INTO known VALUES (?)', [('x' * 500,)] * 1000)\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    SQLiteFile(database).store(writable=True)
+    SQLiteFile(database).open_store(writable=True)
     with closing(sqlite3.connect(database)) as made, made:
         made.execute("CREATE TABLE known (text)")
         made.executemany("INSERT INTO known VALUES (?)", [("y" * 500,)] * 1000)
@@ -93,7 +93,7 @@ def test_a_database_that_another_process_holds_is_not_called_damaged(
 ) -> None:
     monkeypatch.setattr(locks, "LIMIT_SECONDS", 0)
     root = RunRoot(tmp_path)
-    SQLiteFile(root.metadata).store(writable=True)
+    SQLiteFile(root.metadata).open_store(writable=True)
     with closing(sqlite3.connect(root.metadata, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(RunRootError, match="is locked by another process"), root.lock():

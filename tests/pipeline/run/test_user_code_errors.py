@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tfx.orchestration.pipeline import Pipeline
 
-from pipeline.config.beam_args import beam_args
+from pipeline.config.beam_args import build_beam_args
 from pipeline.config.pipeline_config import load
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run import dag_runner
@@ -28,9 +28,9 @@ def Broken(card: OutputArtifact[standard_artifacts.String]) -> None:
 
 
 class _Nobody:
-    def node_started(self, node_id: str) -> None: ...
+    def on_node_start(self, node_id: str) -> None: ...
 
-    def node_finished(self, result: dag_runner.NodeResult) -> None: ...
+    def on_node_end(self, result: dag_runner.NodeResult) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_an_error_of_an_extra_component_names_the_line(
         pipeline_name="p",
         pipeline_root=str(tmp_path / "artifacts"),
         components=[broken_cards.Broken()],
-        beam_pipeline_args=beam_args(load(CENSUS_CONFIG)),
+        beam_pipeline_args=build_beam_args(load(CENSUS_CONFIG)),
     )
     database = SQLiteFile(tmp_path / "metadata.sqlite")
     if message is None:

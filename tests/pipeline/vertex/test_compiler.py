@@ -11,8 +11,8 @@ import yaml
 
 from cli.errors import ConfigError
 from pipeline.config import pipeline_config
-from pipeline.config.beam_args import beam_args
-from pipeline.config.nodes import nodes
+from pipeline.config.beam_args import build_beam_args
+from pipeline.config.nodes import list_nodes
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.vertex import compiler
 from serving.beam.option_names import check_beam_args
@@ -42,7 +42,7 @@ def tasks(job: dict[str, Any]) -> dict[str, Any]:
 def test_the_job_has_the_nodes_of_the_local_dag(census: PipelineConfig, job: dict[str, Any]) -> None:
     # The stock resolver becomes two tasks.
     resolvers = {"Baseline-model-blessing-resolver": "Baseline", "Baseline-model-resolver": "Baseline"}
-    assert {resolvers.get(name, name) for name in tasks(job)} == {*nodes(census)}
+    assert {resolvers.get(name, name) for name in tasks(job)} == {*list_nodes(census)}
 
 
 def test_the_evaluator_is_given_what_it_judges_by_and_what_a_search_chose(job: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job
     from pipeline.create_pipeline import create_pipeline
 
     local = create_pipeline(
-        census, pipeline_root="root", registry=census.registry_settings(Path("registry")), run_id="run"
+        census, pipeline_root="root", registry=census.build_registry_settings(Path("registry")), run_id="run"
     )
     for node in local.components:
         if node.id in ("Baseline", "History", "Pusher"):
@@ -266,21 +266,21 @@ def test_mistakes_in_the_config_are_named(setting: str, message: str | None) -> 
 
 def test_an_option_that_beam_does_not_know_is_named() -> None:
     with pytest.raises(ConfigError, match=r"beam.options.direct_num_wrokers: .* did you mean 'direct_num_workers'\?"):
-        check_beam_args(beam_args(pipeline_config.load(CENSUS_CONFIG, ["beam.options={direct_num_wrokers: 2}"])))
+        check_beam_args(build_beam_args(pipeline_config.load(CENSUS_CONFIG, ["beam.options={direct_num_wrokers: 2}"])))
 
 
 def test_what_dataflow_would_refuse_is_refused_here() -> None:
     settings = ["beam={runner: dataflow, sdk_image: i}", "vertex.region=europe-west4"]
-    check_beam_args(beam_args(pipeline_config.load(CENSUS_CONFIG, settings)))
+    check_beam_args(build_beam_args(pipeline_config.load(CENSUS_CONFIG, settings)))
     with pytest.raises(ConfigError, match="beam: Invalid job_name"):
         check_beam_args(
-            beam_args(pipeline_config.load(CENSUS_CONFIG, [*settings, "beam.options={job_name: Bad Name}"]))
+            build_beam_args(pipeline_config.load(CENSUS_CONFIG, [*settings, "beam.options={job_name: Bad Name}"]))
         )
 
 
 def test_another_runner_takes_its_options() -> None:
     settings = ["beam={runner: flink, master: 'host:8081', parallelism: 4, worker_pool: 'localhost:5'}"]
-    arguments = beam_args(pipeline_config.load(CENSUS_CONFIG, settings))
+    arguments = build_beam_args(pipeline_config.load(CENSUS_CONFIG, settings))
     assert arguments == [
         "--runner=serving.beam.runners.FlinkRunner",
         "--job_server_timeout=2592000",
@@ -300,7 +300,7 @@ def test_an_option_of_another_runner_is_named() -> None:
     with pytest.raises(
         ConfigError, match=r"beam.options.flink_version: is an option of the runner flink, and the runn"
     ):
-        check_beam_args(beam_args(config))
+        check_beam_args(build_beam_args(config))
 
 
 def test_a_component_with_another_runner_inherits_what_that_runner_takes() -> None:
@@ -309,13 +309,13 @@ def test_a_component_with_another_runner_inherits_what_that_runner_takes() -> No
         "beam.components={Transform: {runner: direct, running_mode: multi_processing}, Evaluator: {sdk_image: i}}",
     ]
     config = pipeline_config.load(CENSUS_CONFIG, settings)
-    assert beam_args(config, "Transform")[:3] == [
+    assert build_beam_args(config, "Transform")[:3] == [
         "--runner=FnApiRunner",
         "--direct_running_mode=multi_processing",
         "--direct_num_workers=3",
     ]
-    assert "--environment_config=i" in beam_args(config, "Evaluator")
-    assert "--environment_config=localhost:5" not in beam_args(config, "Evaluator")
+    assert "--environment_config=i" in build_beam_args(config, "Evaluator")
+    assert "--environment_config=localhost:5" not in build_beam_args(config, "Evaluator")
 
 
 def test_files_of_the_users_own_code_are_in_the_job_and_their_folder_is_not(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from cli.errors import ConfigError
 from pipeline.config import pipeline_config
 from pipeline.vertex import compiler, jobs
-from pipeline.vertex.conditions import query_matches
+from pipeline.vertex.conditions import is_query_met
 from tests.conftest import CENSUS_CONFIG, ROOT
 from tests.pipeline.vertex.test_rehearsal import job as small_job
 from tests.pipeline.vertex.test_rehearsal import task
@@ -31,9 +31,9 @@ def test_the_baseline_is_a_model_that_this_pipeline_blessed(job: dict[str, Any])
     query = queries["model_blessing"]["filter"]
     blessing = {"schema_title": "tfx.ModelBlessing", "state": "LIVE"}
     own = {**blessing, "metadata": {"blessed": 1, "pipeline": "census-income"}}
-    assert query_matches(query, own, {})
-    assert not query_matches(query, {**blessing, "metadata": {"blessed": 1, "pipeline": "other"}}, {})
-    assert not query_matches(query, {**blessing, "metadata": {"blessed": 0, "pipeline": "census-income"}}, {})
+    assert is_query_met(query, own, {})
+    assert not is_query_met(query, {**blessing, "metadata": {"blessed": 1, "pipeline": "other"}}, {})
+    assert not is_query_met(query, {**blessing, "metadata": {"blessed": 0, "pipeline": "census-income"}}, {})
 
 
 def test_the_parameters_of_a_task_fit_into_one_argument(job: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def test_a_job_id_is_shorter_than_128() -> None:
     jobs.check_job_id("a" * 127)
     with pytest.raises(ConfigError, match="does not match"):
         jobs.check_job_id("a" * 128)
-    jobs.check_job_id(jobs.new_job_id("a" * 128))
+    jobs.check_job_id(jobs.generate_job_id("a" * 128))
 
 
 def test_a_pipeline_on_vertex_starts_with_a_letter() -> None:
@@ -103,7 +103,9 @@ def test_a_schedule_is_listed_paused_resumed_and_deleted(bench: Bench) -> None:
         "pipelineSpec": {"pipelineInfo": {"name": "census-income"}, "root": {"dag": {"tasks": {"a": {}}}}},
         "runtimeConfig": {"gcsOutputDirectory": "gs://my-bucket/root"},
     }
-    name, is_new = jobs.schedule(bench.vertex(), job, cron="CRON_TZ=Europe/Berlin 0 3 * * *", name="census-income")
+    name, is_new = jobs.submit_schedule(
+        bench.vertex(), job, cron="CRON_TZ=Europe/Berlin 0 3 * * *", name="census-income"
+    )
     assert (is_new, name.startswith(f"{ANSWERED_PARENT}/schedules/")) == (True, True)
     assert run() == run("list")
     assert run().split() == ["ACTIVE", "CRON_TZ=Europe/Berlin", "0", "3", "*", "*", "*", name]
@@ -120,14 +122,14 @@ def test_a_schedule_runs_its_job_by_the_clock(bench: Bench, monkeypatch: pytest.
     resolver = {"resolver": {"outputArtifactQueries": {"model": {"filter": 'schema_title="tfx.Model"'}}}}
     scheduled = small_job(task("find", executor=resolver))
     set_clock("02:59:00")
-    jobs.schedule(bench.vertex(), scheduled, cron="TZ=Europe/Berlin 0 3 * * *", name="small")
-    assert jobs.latest(bench.vertex(), 10, "small") == []
+    jobs.submit_schedule(bench.vertex(), scheduled, cron="TZ=Europe/Berlin 0 3 * * *", name="small")
+    assert jobs.list_latest(bench.vertex(), 10, "small") == []
     set_clock("03:00:00")
-    (latest,) = jobs.latest(bench.vertex(), 10, "small")
+    (latest,) = jobs.list_latest(bench.vertex(), 10, "small")
     deadline = time.monotonic() + 120
-    while jobs.status(bench.vertex(), latest.name).state != "SUCCEEDED":
+    while jobs.read_status(bench.vertex(), latest.name).state != "SUCCEEDED":
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    jobs.change_schedules(bench.vertex(), "small", "pause")
+    jobs.update_schedules(bench.vertex(), "small", "pause")
     set_clock("04:00:00")
-    assert len(jobs.latest(bench.vertex(), 10, "small")) == 1
+    assert len(jobs.list_latest(bench.vertex(), 10, "small")) == 1

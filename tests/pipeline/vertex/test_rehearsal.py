@@ -18,7 +18,7 @@ from emulators.vertex.pipelines import end_interrupted
 from oncall.__main__ import main as oncall
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
-from pipeline.vertex.conditions import condition_holds, query_matches
+from pipeline.vertex.conditions import is_condition_met, is_query_met
 from pipeline.vertex.rehearsal import Rehearsal, TaskResult, install_package
 from pipeline.vertex.rehearsal_record import Recorded
 from serving.registry.vertex.config import VertexRequestLog
@@ -210,22 +210,22 @@ def test_a_resolver_finds_the_last_that_fits_and_nothing_at_first(rehearse: Call
 def test_conditions_that_tfx_does_not_write_are_refused() -> None:
     inputs = {"artifacts": {"x": {"artifacts": [{"uri": "u", "metadata": {"n": 2.0}}]}}}
     place = "inputs.artifacts['x'].artifacts[0]"
-    assert condition_holds(f"(({place}.metadata['n'] > 1.0) && ({place}.uri == 'u'))", inputs)
-    assert condition_holds(f"(({place}.metadata['n'] < 1.0) || !({place}.uri == 'v'))", inputs)
+    assert is_condition_met(f"(({place}.metadata['n'] > 1.0) && ({place}.uri == 'u'))", inputs)
+    assert is_condition_met(f"(({place}.metadata['n'] < 1.0) || !({place}.uri == 'v'))", inputs)
     with pytest.raises(ConfigError, match="cannot be evaluated: KeyError: 'gone'"):
-        condition_holds(f"{place}.metadata['gone'] == 1.0", inputs)
+        is_condition_met(f"{place}.metadata['gone'] == 1.0", inputs)
     with pytest.raises(ConfigError, match="Call is not known here"):
-        condition_holds("exec('x')", inputs)
+        is_condition_met("exec('x')", inputs)
 
 
 def test_queries_compare_numbers_as_numbers_and_miss_what_is_not_there() -> None:
     artifact = {"schema_title": "tfx.Model", "state": "LIVE", "name": "m1", "metadata": {"blessed": 1.0}}
-    assert query_matches('schema_title="tfx.Model" AND state=LIVE AND metadata.blessed.number_value=1', artifact, {})
-    assert not query_matches("metadata.blessed.number_value=0", artifact, {})
+    assert is_query_met('schema_title="tfx.Model" AND state=LIVE AND metadata.blessed.number_value=1', artifact, {})
+    assert not is_query_met("metadata.blessed.number_value=0", artifact, {})
     named = "name=\"{{$.inputs.artifacts['input'].metadata['current_model_id']}}\""
     inputs = {"artifacts": {"input": {"artifacts": [{"metadata": {"current_model_id": "m1"}}]}}}
-    assert query_matches(named, artifact, inputs)
-    assert not query_matches(named, artifact, {"artifacts": {"input": {"artifacts": []}}})
+    assert is_query_met(named, artifact, inputs)
+    assert not is_query_met(named, artifact, {"artifacts": {"input": {"artifacts": []}}})
 
 
 def test_tasks_that_wait_for_each_other_are_refused(rehearse: Callable[..., dict[str, Any]]) -> None:
@@ -250,7 +250,7 @@ def test_a_job_is_submitted_once_however_often_it_is_asked_for(bench: Bench, ver
     done = follow(vertex, "small-1")
     assert (done.state, done.exit_code, [t.state for t in done.tasks]) == ("SUCCEEDED", 0, ["SUCCEEDED"])
     assert "console.cloud.google.com" in done.link
-    assert [status.name for status in jobs.latest(vertex, 5)] == ["small-1"]
+    assert [status.name for status in jobs.list_latest(vertex, 5)] == ["small-1"]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_failed_job_ends_with_the_code_of_its_error(vertex: VertexClient, erro
 def test_a_job_is_cancelled_in_its_task(vertex: VertexClient) -> None:
     jobs.submit(vertex, job(task("a", "import time; time.sleep(60)"), task("b", after=("a",))), "small-1")
     deadline = time.monotonic() + 30
-    while not any(t.state == "RUNNING" for t in jobs.status(vertex, "small-1").tasks):
+    while not any(t.state == "RUNNING" for t in jobs.read_status(vertex, "small-1").tasks):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(0.5)
@@ -292,13 +292,13 @@ def test_a_job_ends_with_the_emulator_that_ran_it(
     monkeypatch.setattr(Rehearsal, "cancel", lambda self: None)
     jobs.submit(vertex, job(task("a", "import time; time.sleep(60)"), task("b", after=("a",))), "small-1")
     deadline = time.monotonic() + 30
-    while not any(t.state == "RUNNING" for t in jobs.status(vertex, "small-1").tasks):
+    while not any(t.state == "RUNNING" for t in jobs.read_status(vertex, "small-1").tasks):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     if cancelled:
         assert jobs.cancel(vertex, "small-1").state == "CANCELLING"
     end_interrupted(bench.server.emulator)
-    done = jobs.status(vertex, "small-1")
+    done = jobs.read_status(vertex, "small-1")
     assert (done.state, [status.state for status in done.tasks]) == (state, tasks)
     assert done.tasks[0].error == "The emulator was stopped."
     # The next job would wait for it.
@@ -316,13 +316,16 @@ def test_a_job_ends_though_its_container_cannot_be_started(vertex: VertexClient)
 def test_a_job_that_is_not_there_is_named_with_those_that_are(vertex: VertexClient) -> None:
     jobs.submit(vertex, job(task("a")), "small-1")
     with pytest.raises(PipelineError, match="there is no such job; the latest are: small-1"):
-        jobs.status(vertex, "other")
+        jobs.read_status(vertex, "other")
 
 
 def test_a_schedule_is_changed_not_doubled(vertex: VertexClient) -> None:
-    name, created = jobs.schedule(vertex, job(task("a")), cron="0 3 * * *", name="small")
+    name, created = jobs.submit_schedule(vertex, job(task("a")), cron="0 3 * * *", name="small")
     assert created
-    assert jobs.schedule(vertex, job(task("a")), cron="TZ=Europe/Berlin 0 4 * * *", name="small") == (name, False)
+    assert jobs.submit_schedule(vertex, job(task("a")), cron="TZ=Europe/Berlin 0 4 * * *", name="small") == (
+        name,
+        False,
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cli.errors import ConfigError, PipelineError
 from serving.beam import preflight, runners
 from serving.beam.arguments import build_arguments
 from serving.beam.config import BeamOptions
-from serving.beam.preflight import answers, check_beam
+from serving.beam.preflight import check_beam, is_answering
 from serving.beam.runners import _LoggedResult
 from serving.beam.worker_pool import open_pool
 from tests.conftest import ROOT
@@ -40,7 +40,7 @@ def job_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert server.poll() is None, port_file.with_name("log").read_text()
             time.sleep(0.1)
         endpoint = f"localhost:{port_file.read_text().strip()}"
-        assert answers(endpoint)
+        assert is_answering(endpoint)
         yield endpoint
     finally:
         server.terminate()
@@ -98,7 +98,7 @@ def test_the_command_serves_a_pool_until_it_is_ended() -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as pool:
         assert pool.stdout is not None
         address = pool.stdout.readline().removeprefix("a pool of Beam workers listens on ").strip()
-        assert answers(address, "/org.apache.beam.model.fn_execution.v1.BeamFnExternalWorkerPool/StopWorker")
+        assert is_answering(address, "/org.apache.beam.model.fn_execution.v1.BeamFnExternalWorkerPool/StopWorker")
         pool.terminate()
         try:
             assert pool.wait(30) == 130

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.data import ReadOptions
 from schemas.decision import DecisionThreshold
-from serving.registry import DECISION_FILE, content_hash
+from serving.registry import DECISION_FILE, compute_content_hash
 from tests.serving.models import FEATURES, ROW, SCHEMA_HASH, Transform, decided_at, export_model
 
 
@@ -64,9 +64,9 @@ def test_the_file_of_a_threshold_is_content_and_the_graph_has_the_same(tmp_path:
         "mean_cost_at_default": 0.375,
     }
     assert Predictor(folders[0]).decision == decision
-    before = content_hash(folders[0])
+    before = compute_content_hash(folders[0])
     (folders[0] / DECISION_FILE).write_bytes((folders[1] / DECISION_FILE).read_bytes())
-    assert content_hash(folders[0]) != before
+    assert compute_content_hash(folders[0]) != before
 
 
 def test_without_costs_a_model_has_no_file_and_the_graph_that_it_had(tmp_path: Path) -> None:

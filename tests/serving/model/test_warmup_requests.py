@@ -12,7 +12,7 @@ from cli.errors import PushError
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.model.warmup_requests import build_warmup, run_warmup
-from serving.registry import RELEASE_FILE, WARMUP_FILE, Candidate, LocalRegistry, extra_hashes
+from serving.registry import RELEASE_FILE, WARMUP_FILE, Candidate, LocalRegistry, compute_extra_hashes
 from serving.server.model_versions import ServedVersions, VersionPolicy
 from tests.serving.models import ROW, example, export_model, golden, golden_answers
 
@@ -58,19 +58,19 @@ def test_a_push_keeps_the_requests_beside_the_content(model: Path, tmp_path: Pat
     registry = LocalRegistry(tmp_path, "shop-model")
     candidate = Candidate("shop", run_id="r", folder=model, golden=content, warmup=warmup)
     assert registry.push(candidate).version == 1
-    assert (registry.path(1) / WARMUP_FILE).read_bytes() == warmup
-    release = registry.release(1)
+    assert (registry.find_folder(1) / WARMUP_FILE).read_bytes() == warmup
+    release = registry.read_release(1)
     assert release is not None
-    assert release.extra_hashes[WARMUP_FILE] == extra_hashes({WARMUP_FILE: warmup})[WARMUP_FILE]
+    assert release.extra_hashes[WARMUP_FILE] == compute_extra_hashes({WARMUP_FILE: warmup})[WARMUP_FILE]
     # The same model without them is the same version.
     assert not registry.push(Candidate("shop", run_id="s", folder=model, golden=content)).pushed
-    assert run_warmup(registry.path(1), Predictor(model)) == 2
+    assert run_warmup(registry.find_folder(1), Predictor(model)) == 2
     assert ServedVersions(registry.folder, VersionPolicy()).refresh().default == 1
-    (registry.path(1) / WARMUP_FILE).write_bytes(b"")
+    (registry.find_folder(1) / WARMUP_FILE).write_bytes(b"")
     versions = ServedVersions(registry.folder, VersionPolicy())
     assert versions.refresh().default is None
     assert f"{WARMUP_FILE}: is not what was pushed" in versions.explain()
-    assert (registry.path(1) / RELEASE_FILE).is_file()
+    assert (registry.find_folder(1) / RELEASE_FILE).is_file()
 
 
 def write(folder: Path, *logs: prediction_log_pb2.PredictionLog) -> None:
@@ -137,7 +137,7 @@ class Doubled(tf.Module):
 
 def test_a_session_run_is_sent_as_tf_serving_does(model: Path, tmp_path: Path) -> None:
     predictor = Predictor(model)
-    signature = predictor.signature("serving_examples")
+    signature = predictor.get_signature("serving_examples")
     log = prediction_log_pb2.PredictionLog()
     request = log.session_run_log.request
     request.feed.add(name=signature.inputs["examples"].name, tensor=tf.make_tensor_proto([example(ROW)]))

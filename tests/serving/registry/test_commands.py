@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from serving.registry import DECISION_FILE, LEDGER_FILE, RELEASE_FILE, LocalRegistry, content_hash
+from serving.registry import DECISION_FILE, LEDGER_FILE, RELEASE_FILE, LocalRegistry, compute_content_hash
 from serving.registry.__main__ import main
 from tests.conftest import ROOT
 from tests.serving.models import decided_at
@@ -56,18 +56,18 @@ def cells(line: str) -> list[str]:
 
 
 def test_the_list_shows_every_version_and_what_was_done(registry: LocalRegistry) -> None:
-    registry.rollback(reason="bad predictions")
+    registry.roll_back(reason="bad predictions")
     lines = run("list").splitlines()
     assert lines[0].strip() == "runs/census/registry/income"
     rows = [cells(line) for line in lines if "│" in line]
-    hashes = [content_hash(registry.path(version))[:12] for version in (1, 2, 3)]
+    hashes = [compute_content_hash(registry.find_folder(version))[:12] for version in (1, 2, 3)]
     assert [row[:5] for row in rows] == [
         ["1", "retired", "run-a", hashes[0], "auc 0.9100"],
         ["2", "champion", "run-b", hashes[1], "auc 0.9200"],
         ["3", "previous", "run-c", hashes[2], "auc 0.9300"],
     ]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", row[5]) and row[6] == "0.0 MB" for row in rows)
-    by = registry.ledger().history[-1].by
+    by = registry.read_ledger().history[-1].by
     assert [line.partition("Z  ")[2] for line in lines[-4:]] == [
         f"push of version 1 by {by}",
         f"push of version 2 by {by}; version 1 served",
@@ -80,7 +80,7 @@ def test_the_list_as_json(registry: LocalRegistry) -> None:
     listed = run_json("list")
     assert (listed["model"], listed["serving"]) == ("runs/census/registry/income", 3)
     third = listed["versions"][2]
-    assert third["bytes"] == sum(p.stat().st_size for p in registry.path(3).rglob("*") if p.is_file())
+    assert third["bytes"] == sum(p.stat().st_size for p in registry.find_folder(3).rglob("*") if p.is_file())
     assert {key: third[key] for key in ("version", "state", "pipeline", "run_id", "model_id", "metrics")} == {
         "version": 3,
         "state": "champion",
@@ -95,10 +95,10 @@ def test_the_list_as_json(registry: LocalRegistry) -> None:
 def test_the_list_of_many_metrics_and_of_versions_that_are_not_ours(registry: LocalRegistry, tmp_path: Path) -> None:
     metrics = {"example_count": 3.0, "log_loss": 0.3, "auc": 0.94}
     push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), metrics=metrics)
-    (registry.path(1) / RELEASE_FILE).unlink()
+    (registry.find_folder(1) / RELEASE_FILE).unlink()
     # Copied by hand.
-    shutil.copytree(registry.path(2), registry.path(9))
-    shutil.copytree(registry.path(1), registry.path(10))
+    shutil.copytree(registry.find_folder(2), registry.find_folder(9))
+    shutil.copytree(registry.find_folder(1), registry.find_folder(10))
     rows = {row[0]: row for row in map(cells, run("list").splitlines()) if row}
     assert rows["1"][1:5] == ["retired", "", "", ""]
     assert rows["10"][1] == "of another tool"
@@ -110,7 +110,7 @@ def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
     registry: LocalRegistry, tmp_path: Path
 ) -> None:
     push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), golden=b"{}", run_id="run-d")
-    release = registry.release(4)
+    release = registry.read_release(4)
     assert release is not None
     assert run("show").splitlines() == [
         "version   4, champion",
@@ -122,15 +122,15 @@ def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
         f"content   {release.content_hash} fits the files",
         "size      0.0 MB",
         "beside    assets.extra/golden.json, assets.extra/release.json",
-        f"{registry.ledger().history[3].at}  push of version 4 by {registry.ledger().history[3].by}; version 3 served",
+        f"{registry.read_ledger().history[3].at}  push of version 4 by {registry.read_ledger().history[3].by}; version 3 served",
     ]
     assert "metric    auc 0.9200" in run("show", "2").splitlines()
     assert run("show", "2") == run("show", "--version", "2")
     assert run_json("show", "2")["content_fits"] is True
-    (registry.path(2) / "saved_model.pb").write_text("tampered")
+    (registry.find_folder(2) / "saved_model.pb").write_text("tampered")
     assert "DOES NOT FIT THE FILES: they were changed since the push" in run("show", "2")
     assert run_json("show", "2")["content_fits"] is False
-    (registry.path(2) / RELEASE_FILE).unlink()
+    (registry.find_folder(2) / RELEASE_FILE).unlink()
     assert run("show", "2").splitlines()[:3] == [
         "version   2, retired",
         "path      runs/census/registry/income/2",
@@ -157,9 +157,9 @@ def test_a_rollback_is_shown_first_then_done_and_recorded(registry: LocalRegistr
     assert run("rollback") == (
         "would rollback: version 2 of income would serve, and now version 3 does; add --yes to do it\n"
     )
-    assert registry.champion() == 3
+    assert registry.read_champion() == 3
     assert run("rollback", "--yes", "--reason", "bad predictions") == "version 2 of income serves; before: version 3\n"
-    assert registry.ledger().history[-1].reason == "bad predictions"
+    assert registry.read_ledger().history[-1].reason == "bad predictions"
     assert run("rollback", "--version", "2", "--yes") == "nothing to do: version 2 serves\n"
     assert run_json("rollback", "--yes") == {
         "action": "rollback",
@@ -192,9 +192,9 @@ def test_the_first_promotion_of_all_replaces_nothing(tmp_path: Path) -> None:
 def test_gc_says_what_it_would_delete_and_deletes_it(registry: LocalRegistry) -> None:
     assert run("gc") == "would delete no version\n"
     assert run("gc", "--keep-last", "1") == "would delete 1; add --yes to do it\n"
-    assert registry.numbers() == [1, 2, 3]
+    assert registry.list_numbers() == [1, 2, 3]
     assert run_json("gc", "--keep-last", "1", "--yes") == {"action": "gc", "versions": [1], "changed": True}
-    assert registry.numbers() == [2, 3]
+    assert registry.list_numbers() == [2, 3]
     assert run("gc", "--keep-last", "1", "--yes") == "deleted no version\n"
 
 

@@ -36,7 +36,7 @@ class Faulty(Named):
     def push(self):
         pass
 
-    def versions(self):
+    def list_versions(self):
         print("printed")
         return None
 
@@ -48,7 +48,7 @@ class Faulty(Named):
 def settings(path: Path, target: str, **config: object) -> str:
     (path / "targets.py").write_text(_OWN)
     flags = [f"push.target={path / 'targets.py'}:{target}", f"push.config={json.dumps(config)}"]
-    return pipeline_config.load(CENSUS_CONFIG, flags).registry_settings(path).model_dump_json()
+    return pipeline_config.load(CENSUS_CONFIG, flags).build_registry_settings(path).model_dump_json()
 
 
 def test_a_class_of_the_users_own_is_asked(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_method_that_raises_or_returns_another_type_is_one_line(
     calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: registry.plan(Candidate(pipeline="p")), "targets.py:18: plan raised OSError: no; correct it there"),
         (lambda: registry.push(Candidate(pipeline="p")), "targets.py:20: push raised TypeError: Faulty.push() takes 1"),
-        (registry.versions, "targets.py:23: versions returns NoneType; return list"),
+        (registry.list_versions, "targets.py:23: list_versions returns NoneType; return list"),
         (registry.promote, "targets.py:28: promote raised SystemExit: 1; correct it there"),
     ]
     for call, message in calls:
@@ -72,13 +72,16 @@ def test_a_method_that_raises_or_returns_another_type_is_one_line(
             call()
         assert "\n" not in str(error.value)
     assert capsys.readouterr().out == ""
-    assert registry.history() == []
+    assert registry.read_history() == []
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("Poor", "push.target: targets.py: Poor has no gc, history, inspect, is_remote, name, next_commands, plan,"),
+        (
+            "Poor",
+            "push.target: targets.py: Poor has no gc, inspect, is_remote, list_next_commands, list_versions, name, plan,",
+        ),
         ("Nmed", "push.target: targets.py has no Nmed; did you mean 'Named'?"),
         ("Named", "push.target: targets.py:6: Named(...) raised TypeError: "),
     ],

@@ -51,11 +51,11 @@ def test_a_push_becomes_the_serving_version(registry: Implementation) -> None:
     assert (plan.version, plan.is_done) == (1, False)
     pushed = registry.push(FIRST)
     assert (pushed.version, pushed.pushed, pushed.traffic) == (1, True, {1: 100})
-    serving = registry.open().serving()
+    serving = registry.open().read_serving()
     assert (serving.champion, serving.traffic) == (1, {1: 100})
-    assert [(version.number, version.state) for version in registry.open().versions()] == [(1, "champion")]
+    assert [(version.number, version.state) for version in registry.open().list_versions()] == [(1, "champion")]
     assert registry.open().inspect()["content_fits"] is True
-    assert [(event["action"], event["version"]) for event in registry.open().history()] == [("push", 1)]
+    assert [(event["action"], event["version"]) for event in registry.open().read_history()] == [("push", 1)]
 
 
 def test_a_name_of_another_pipeline_is_rejected_and_nothing_changes(registry: Implementation) -> None:
@@ -65,8 +65,8 @@ def test_a_name_of_another_pipeline_is_rejected_and_nothing_changes(registry: Im
         registry.open().plan(Candidate("other"))
     with pytest.raises(PushError, match=expected):
         registry.push(SECOND, "run-2", pipeline="other")
-    assert registry.open().serving().traffic == {1: 100}
-    assert len(registry.open().versions()) == 1
+    assert registry.open().read_serving().traffic == {1: 100}
+    assert len(registry.open().list_versions()) == 1
 
 
 def test_a_version_with_other_content_is_rejected_and_the_next_number_is_named(registry: Implementation) -> None:
@@ -76,7 +76,7 @@ def test_a_version_with_other_content_is_rejected_and_the_next_number_is_named(r
             registry.open().plan(candidate)
     with pytest.raises(PushError, match=r"version 1 .*pushed by run run-1.*push\.version to push as 2"):
         registry.push(SECOND, "run-2", version=1)
-    assert len(registry.open().versions()) == 1
+    assert len(registry.open().list_versions()) == 1
 
 
 def test_the_same_content_is_pushed_once(registry: Implementation) -> None:
@@ -87,7 +87,7 @@ def test_the_same_content_is_pushed_once(registry: Implementation) -> None:
         assert (again.version, again.pushed, again.destination) == (1, False, first.destination)
     with pytest.raises(PushError, match=r"this very model is version 1 .*already; push\.version asks for 5"):
         registry.push(FIRST, "run-2", version=5)
-    assert len(registry.open().versions()) == 1
+    assert len(registry.open().list_versions()) == 1
 
 
 def test_of_two_pushes_of_one_number_at_once_exactly_one_gets_it(registry: Implementation) -> None:
@@ -114,24 +114,24 @@ def test_of_two_pushes_of_one_number_at_once_exactly_one_gets_it(registry: Imple
     run = next(candidate.run_id for candidate in candidates if candidate.content_hash == winner.content_hash)
     assert (winner.version, winner.pushed) == (2, True)
     assert run in str(loser)
-    assert [version.number for version in registry.open().versions()] == [1, 2]
-    assert registry.open().serving().traffic == {2: 100}
+    assert [version.number for version in registry.open().list_versions()] == [1, 2]
+    assert registry.open().read_serving().traffic == {2: 100}
 
 
 def test_a_rollback_is_planned_then_done_and_not_undone_by_a_rerun(registry: Implementation) -> None:
     registry.push(FIRST)
     registry.push(SECOND, "run-2")
     switch = ServingSwitch("rollback", 1, 2, changed=True)
-    assert registry.open().rollback(dry_run=True) == switch
-    assert registry.open().serving().traffic == {2: 100}
-    assert registry.open().rollback(reason="bad predictions") == switch
+    assert registry.open().roll_back(dry_run=True) == switch
+    assert registry.open().read_serving().traffic == {2: 100}
+    assert registry.open().roll_back(reason="bad predictions") == switch
     assert not registry.push(SECOND, "run-3").pushed
-    assert registry.open().serving().traffic == {1: 100}
-    assert [(version.number, version.state) for version in registry.open().versions()] == [
+    assert registry.open().read_serving().traffic == {1: 100}
+    assert [(version.number, version.state) for version in registry.open().list_versions()] == [
         (1, "champion"),
         (2, "previous"),
     ]
-    last = registry.open().history()[-1]
+    last = registry.open().read_history()[-1]
     assert (last["action"], last["version"], last["reason"]) == ("rollback", 1, "bad predictions")
     assert registry.open().promote(2) == ServingSwitch("promote", 2, 1, changed=True)
     assert not registry.open().promote(2).changed
@@ -143,4 +143,4 @@ def test_gc_keeps_versions_in_use(registry: Implementation) -> None:
     planned = registry.open().gc(keep_last=1, dry_run=True)
     assert (planned.versions, planned.deleted) == ([1], False)
     assert registry.open().gc(keep_last=1).versions == [1]
-    assert [version.number for version in registry.open().versions()] == [2, 3]
+    assert [version.number for version in registry.open().list_versions()] == [2, 3]

@@ -34,12 +34,12 @@ def test_reasons_are_bounded() -> None:
 def test_a_sample_is_the_same_everywhere_and_has_its_share() -> None:
     keys = [str(number) for number in range(10_000)]
     tenth, fifth, everything = KeySample(0.1), KeySample(0.2), KeySample(1.0)
-    sampled = [key for key in keys if tenth.has(key)]
+    sampled = [key for key in keys if tenth.has_key(key)]
     assert 900 < len(sampled) < 1100
     # A smaller sample is a part of a larger one, in this process as in any other.
-    assert {*sampled} < {key for key in keys if fifth.has(key)}
+    assert {*sampled} < {key for key in keys if fifth.has_key(key)}
     assert sampled[:3] == ["12", "52", "67"]
-    assert all(everything.has(key) for key in keys[:10])
+    assert all(everything.has_key(key) for key in keys[:10])
 
 
 def test_a_key_is_a_string() -> None:

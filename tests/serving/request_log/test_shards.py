@@ -83,7 +83,7 @@ def test_a_shard_that_was_deleted_since_it_was_listed_has_no_rows(tmp_path: Path
     shards[0].path.unlink()
     assert sum(batch.num_rows for batch in read_rows(shards)) == 2
     with pytest.raises(RequestLogError, match=r"requests-1\.parquet: cannot be read: No such file"):
-        next(shards[0].batches())
+        next(shards[0].read_batches())
 
 
 def test_a_masked_column_is_named(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_stream_is_read_while_it_grows_and_becomes_a_shard(tmp_path: Path) -> 
     stream.close()
     assert [path.name for path in folder.iterdir()] == [stream.path.with_suffix(".parquet").name]
     # A reader that had listed the stream reads the shard.
-    assert sum(batch.num_rows for batch in living.batches()) == 3
+    assert sum(batch.num_rows for batch in living.read_batches()) == 3
     assert list_shards(folder)[0].description == DESCRIPTION
     assert list_shards(folder)[0].schema.field("age") == pa.field("age", pa.float64())
 

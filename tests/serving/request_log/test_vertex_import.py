@@ -138,7 +138,7 @@ def test_each_request_is_imported_once(log: Log) -> None:
     assert log.ids() == [1, 2, 3, 4]
     report = log.run()
     assert (report.requests, report.skipped) == (0, {"imported before": 1})
-    assert report.lines() == [
+    assert report.format_lines() == [
         f"{TABLE}: imported 0 requests since 2026-11-30 02:10:00 UTC, the latest of 2026-11-30 02:20:00 UTC: 0 rows",
         "  not imported, imported before: 1 request",
     ]
@@ -185,7 +185,7 @@ def test_what_cannot_be_imported_is_counted_and_named(log: Log) -> None:
         "golden requests of pushes": 1,
     }
     assert "  not imported, malformed: 2 requests; the first: 4: request_payload[0] is not JSON: " in "\n".join(
-        report.lines()
+        report.format_lines()
     )
     assert (report.requests, report.rejected, log.ids()) == (2, 1, [7, 8])
     assert log.read(ERROR)[ERROR] == ["instances[0]: x: expected a finite number, found 'many'", None]
@@ -362,7 +362,7 @@ def test_the_traffic_of_an_endpoint_is_imported_by_a_command(
     assert (result.exit_code, "gs://no-such-bucket/log: the bucket is not there" in result.stderr) == (5, True)
     assert (document["requests"], document["rows"], document["versions"]) == (1, 2, {"1": 1})
     (shard,) = list_shards(folder)
-    rows = next(shard.batches()).to_pylist()
+    rows = next(shard.read_batches()).to_pylist()
     assert [row["size"] for row in rows] == [2.5, 0.5]
     assert [row["rank"] for row in rows] == [2, 2]
     assert [row[KEY] for row in rows] == ["2", "2"]

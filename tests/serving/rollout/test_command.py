@@ -56,11 +56,11 @@ def test_a_candidate_is_promoted_on_record(tmp_path: Path) -> None:
         outcome = _run(*flags, *bounds)
         assert "promote of version 2: errors kept: " in outcome.stdout
         assert outcome.stdout.endswith("; add --yes to do it\n")
-        assert registry.champion() == 1
+        assert registry.read_champion() == 1
         document = json.loads(_run(*flags, *bounds, "--yes", "--json").stdout)
     assert (document["action"], document["changed"], document["serving"]) == ("promote", True, 2)
-    assert registry.champion() == 2
-    event = registry.history()[-1]
+    assert registry.read_champion() == 2
+    event = registry.read_history()[-1]
     assert event["action"] == "promote"
     assert event["reason"].startswith("rule: errors kept: 0.000% of ")
 
@@ -76,7 +76,7 @@ def test_a_candidate_that_decides_otherwise_is_rejected_and_stays_so(tmp_path: P
         wait_for_metric(server, 'shadow_rows_total{version="2"}', 30)
         outcome = _run(*place, "--server", server.url, "--min-requests", "20", "--yes")
     assert "reject of version 2: decisions exceeded: 100.00% of 30 changed; at most 5.00%\n" in outcome.stdout
-    assert (registry.champion(), registry.labels()) == (1, {"champion": 1})
+    assert (registry.read_champion(), registry.read_labels()) == (1, {"champion": 1})
     # Trained again from the same, with another hash.
     (other / "extra.txt").write_text("again")
     note = (
@@ -86,7 +86,7 @@ def test_a_candidate_that_decides_otherwise_is_rejected_and_stays_so(tmp_path: P
     )
     assert "as version 2, which " in note
     assert " rejected at " in note
-    assert registry.labels() == {"champion": 1, "candidate": 3}
+    assert registry.read_labels() == {"champion": 1, "candidate": 3}
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

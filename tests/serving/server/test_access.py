@@ -58,7 +58,7 @@ def test_tokens_are_taken_whichever_line_they_have(tmp_path: Path) -> None:
         "": False,
         f"Bearer {TOKEN}\xff": False,
     }.items():
-        assert tokens.takes(header) is taken, header
+        assert tokens.has_token(header) is taken, header
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_tokens_are_read_again_and_kept_if_that_fails(tmp_path: Path, caplog: py
         if not are_changed:
             write_tokens(tmp_path / "tokens", written)
         tokens.refresh()
-        assert not tokens.takes(f"Bearer {OTHER_TOKEN[:16]}")
-        assert (tokens.takes(f"Bearer {TOKEN}"), tokens.takes(f"Bearer {OTHER_TOKEN}")) == (
+        assert not tokens.has_token(f"Bearer {OTHER_TOKEN[:16]}")
+        assert (tokens.has_token(f"Bearer {TOKEN}"), tokens.has_token(f"Bearer {OTHER_TOKEN}")) == (
             not are_changed,
             are_changed,
         )
@@ -106,7 +106,7 @@ def test_tokens_are_read_again_and_kept_if_that_fails(tmp_path: Path, caplog: py
             change()
             tokens.refresh()
             tokens.refresh()
-            assert tokens.takes(f"Bearer {OTHER_TOKEN}")
+            assert tokens.has_token(f"Bearer {OTHER_TOKEN}")
     assert [record.message.partition(": ")[2] for record in caplog.records] == [
         "has no token; expected one a line, such as of: openssl rand -hex 32; the tokens before are still taken",
         "cannot be read: No such file or directory; the tokens before are still taken",
@@ -114,7 +114,7 @@ def test_tokens_are_read_again_and_kept_if_that_fails(tmp_path: Path, caplog: py
     write_tokens(tmp_path / "tokens", TOKEN)
     tokens.refresh()
     tokens.refresh()
-    assert tokens.takes(f"Bearer {TOKEN}")
+    assert tokens.has_token(f"Bearer {TOKEN}")
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def test_tokens_are_read_again_and_kept_if_that_fails(tmp_path: Path, caplog: py
 )
 def test_on_the_loopback_the_host_is_one_of_the_list(host: str, taken: bool) -> None:
     rules = build_rules("127.0.0.1", token_file=None, allowed_hosts=["mine.example.org"], open_paths=[])
-    assert rules.takes_host(host) is taken
-    assert AccessRules().takes_host(host)
-    assert build_rules("0.0.0.0", token_file=None, allowed_hosts=[], open_paths=[]).takes_host(host)
-    assert not build_rules("0.0.0.0", token_file=None, allowed_hosts=["a.org"], open_paths=[]).takes_host("b.org")
+    assert rules.is_host_allowed(host) is taken
+    assert AccessRules().is_host_allowed(host)
+    assert build_rules("0.0.0.0", token_file=None, allowed_hosts=[], open_paths=[]).is_host_allowed(host)
+    assert not build_rules("0.0.0.0", token_file=None, allowed_hosts=["a.org"], open_paths=[]).is_host_allowed("b.org")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "model.example.org", "localhost.example.org"])

@@ -24,12 +24,12 @@ def test_an_unknown_label_is_refused(text: str) -> None:
 
 def test_the_hash_is_the_same_everywhere_and_a_larger_share_keeps_its_keys() -> None:
     keys = [f"customer-{number}" for number in range(10_000)]
-    small, large = ([key for key in keys if LabelShare("candidate", share).has("a", key)] for share in (0.1, 0.3))
+    small, large = ([key for key in keys if LabelShare("candidate", share).has_key("a", key)] for share in (0.1, 0.3))
     assert small[:3] == ["customer-1", "customer-7", "customer-19"]
     assert {*small} < {*large}
     # Four standard deviations of a binomial.
     assert abs(len(small) - 1000) < 4 * 30
     assert abs(len(large) - 3000) < 4 * 46
-    other = [key for key in keys if LabelShare("candidate", 0.1).has("b", key)]
+    other = [key for key in keys if LabelShare("candidate", 0.1).has_key("b", key)]
     assert abs(len({*small} & {*other}) - 100) < 4 * 10
-    assert all(LabelShare("candidate", 1.0).has("a", key) for key in keys)
+    assert all(LabelShare("candidate", 1.0).has_key("a", key) for key in keys)

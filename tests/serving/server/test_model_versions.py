@@ -61,7 +61,7 @@ def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, mo
     assert (versions.refresh().default, sorted(versions.snapshot.served)) == (2, [2])
     before = versions.snapshot
     assert versions.refresh() is before
-    registry.rollback()
+    registry.roll_back()
     assert versions.refresh().default == 1
     waiting = push(registry, models[2], promote=False)
     assert versions.refresh().default == 1
@@ -75,7 +75,7 @@ def test_labels_and_numbers_are_served_together(registry: LocalRegistry, models:
         push(registry, model)
     now = ServedVersions(registry.folder, VersionPolicy.parse("labels")).refresh()
     assert (sorted(now.served), now.default, dict(now.labels)) == ([2, 3], 3, {"champion": 3, "previous": 2})
-    registry.rollback()
+    registry.roll_back()
     now = ServedVersions(registry.folder, VersionPolicy.parse("all")).refresh()
     assert (sorted(now.served), now.default) == ([1, 2, 3], 2)
 
@@ -178,7 +178,7 @@ def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: Loc
 def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegistry, models: list[Path]) -> None:
     for model in models[:3]:
         push(registry, model)
-    registry.rollback()
+    registry.roll_back()
     for text, default in {"1": 1, "1,9": 1, "1,3": 3, "1,2": 2, "latest": 3, "latest:2": 3}.items():
         assert ServedVersions(registry.folder, VersionPolicy.parse(text)).refresh().default == default, text
 
@@ -194,7 +194,7 @@ def test_versions_are_swapped_under_load_without_a_failed_request(
         for number, model in enumerate(models[1:4], start=2):
             assert push(registry, model, run_id=f"run-{number}") == number
             load.wait_for(str(number))
-        registry.rollback()
+        registry.roll_back()
         load.wait_for("3")
         # One that answers otherwise than it should, and one that another tool is still copying.
         push(registry, models[4], wrong=0.2)
@@ -283,7 +283,7 @@ def test_a_server_that_was_killed_serves_the_last_good_version_again(
 ) -> None:
     push(registry, models[0])
     push(registry, models[1])
-    registry.rollback()
+    registry.roll_back()
     with RunningServer("--model-dir", str(registry.folder)) as server:
         server.process.kill()
         server.wait()

@@ -107,7 +107,7 @@ def test_a_share_of_the_requests_is_chosen_by_their_id(exported: list[Path], tmp
     registry = _push_both(tmp_path, exported)
     ids = [f"request-{number}" for number in range(40)]
     # The salt is part of what restarts and workers agree on.
-    chosen = [identity for identity in ids if LabelShare("candidate", 0.3).has("shadow", identity)]
+    chosen = [identity for identity in ids if LabelShare("candidate", 0.3).has_key("shadow", identity)]
     assert 0 < len(chosen) < len(ids)
     with RunningServer("--model-dir", str(registry.folder), "--shadow", "candidate=0.3", *QUICK) as server:
         for identity in ids:

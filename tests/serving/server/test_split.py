@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_service_pb2_grpc
 
-from serving.registry import LocalRegistry, content_hash
+from serving.registry import LocalRegistry, compute_content_hash
 from serving.server.label_share import LabelShare
 from tests.serving.models import ROW, example, export_model, push
 from tests.serving.running import RunningServer, ask, registry_of
@@ -35,8 +35,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> LocalRegistry:
 
 def expect_version(registry: LocalRegistry, key: str) -> int:
     """Return the version for a key, by the salt that restarts and workers agree on."""
-    salt = f"split {content_hash(registry.path(2))}"
-    return 2 if LabelShare("candidate", SHARE).has(salt, key) else 1
+    salt = f"split {compute_content_hash(registry.find_folder(2))}"
+    return 2 if LabelShare("candidate", SHARE).has_key(salt, key) else 1
 
 
 def _predict(server: RunningServer, headers: dict[str, str]) -> int:

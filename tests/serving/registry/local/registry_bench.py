@@ -66,12 +66,12 @@ class Push:
 
 def look(registry: LocalRegistry) -> int | None:
     """Check what a reader may rely on at any moment; return the serving version."""
-    champion = registry.champion()
-    for version in registry.labels().values():
-        assert registry.fits(version), version
+    champion = registry.read_champion()
+    for version in registry.read_labels().values():
+        assert registry.is_intact(version), version
     if (registry.folder / TF_SERVING_FILE).exists():
         text = (registry.folder / TF_SERVING_FILE).read_text()
         assert text.endswith("}\n")
         for version in re.findall(r"versions: (\d+)", text):
-            assert registry.fits(int(version)), version
+            assert registry.is_intact(int(version)), version
     return champion

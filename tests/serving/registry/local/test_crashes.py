@@ -83,7 +83,7 @@ def before(tmp_path: Path) -> LocalRegistry:
     registry = LocalRegistry(models(tmp_path) / "before", "income")
     for name in "abcde":
         Push(name, promote=name != "e")(registry)
-    assert registry.ledger().states == BEFORE
+    assert registry.read_ledger().states == BEFORE
     return registry
 
 
@@ -96,8 +96,8 @@ def check_every_kill(before: LocalRegistry, change: Change, after: States, champ
         assert look(registry) in champions, number
         change(registry)
         look(registry)
-        assert registry.ledger().states == after, number
-        assert registry.numbers() == sorted(after), number
+        assert registry.read_ledger().states == after, number
+        assert registry.list_numbers() == sorted(after), number
         assert not [path.name for path in registry.folder.iterdir() if path.name.startswith((".unf", ".del"))]
         shutil.rmtree(registry.folder.parent)
         if not was_killed:
@@ -127,7 +127,7 @@ def check_every_kill(before: LocalRegistry, change: Change, after: States, champ
             {4, 5},
             10,
         ),
-        (lambda registry: registry.rollback(3), {**BEFORE, 3: CHAMPION, 4: PREVIOUS}, {3, 4}, 10),
+        (lambda registry: registry.roll_back(3), {**BEFORE, 3: CHAMPION, 4: PREVIOUS}, {3, 4}, 10),
         (lambda registry: registry.gc(keep_last=1), {3: PREVIOUS, 4: CHAMPION, 5: CANDIDATE}, {4}, 20),
     ],
     ids=["push", "push of a candidate", "push of a chosen version", "promote", "rollback", "gc"],
@@ -149,10 +149,10 @@ def test_a_first_push_that_is_killed_at_any_step_is_finished_by_the_next(promote
 
 def cut_off(registry: LocalRegistry, change: Change) -> int:
     """Kill a push between its version and its record; return the version."""
-    numbers = registry.numbers()
+    numbers = registry.list_numbers()
     assert is_killed(after_version(), change, registry)
-    (new,) = set(registry.numbers()) - set(numbers)
-    assert registry.state(new) is None
+    (new,) = set(registry.list_numbers()) - set(numbers)
+    assert registry.read_state(new) is None
     return new
 
 
@@ -162,7 +162,7 @@ def test_a_push_that_was_cut_off_is_finished_without_copying_it_again(before: Lo
     result = Push("f", run_id="run-8")(before)
     assert (result.version, result.pushed, result.traffic) == (6, True, {6: 100})
     assert (before.folder / "6" / "saved_model.pb").stat().st_ino == inode
-    event = before.ledger().history[-1]
+    event = before.read_ledger().history[-1]
     assert (event.run_id, event.reason) == ("run-8", "finished the push of run run-7, which was cut off")
 
 
@@ -170,8 +170,8 @@ def test_another_push_retires_the_one_that_was_cut_off_and_takes_the_next_number
     assert cut_off(before, Push("f", run_id="run-7")) == 6
     result = Push("g", run_id="run-8")(before)
     assert (result.version, result.traffic) == (7, {7: 100})
-    assert before.state(6) is RETIRED
-    retired, pushed = before.ledger().history[-2:]
+    assert before.read_state(6) is RETIRED
+    retired, pushed = before.read_ledger().history[-2:]
     assert (retired.action, retired.version, retired.reason) == ("retire", 6, "its push was cut off")
     assert (pushed.action, pushed.version, pushed.run_id) == ("push", 7, "run-8")
 
@@ -196,7 +196,7 @@ def test_a_chosen_version_that_was_cut_off_is_no_reason_to_refuse_its_rerun(befo
 def test_a_version_that_was_cut_off_can_be_promoted(before: LocalRegistry) -> None:
     assert cut_off(before, Push("f")) == 6
     before.promote(6)
-    assert (before.champion(), Push("f")(before).pushed) == (6, False)
+    assert (before.read_champion(), Push("f")(before).pushed) == (6, False)
 
 
 def test_a_full_disk_leaves_what_served_and_the_same_push_succeeds_later(
@@ -236,4 +236,4 @@ def test_a_push_that_waits_too_long_says_so(before: LocalRegistry, monkeypatch: 
     with filelock.FileLock(before.folder / ".lock"), pytest.raises(PushError) as refused:
         Push("f")(before)
     assert str(refused.value) == f"{before.folder}: another push has held the lock for 0 s; try again"
-    assert before.champion() == 4
+    assert before.read_champion() == 4

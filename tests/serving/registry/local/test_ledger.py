@@ -24,15 +24,15 @@ def registry(tmp_path: Path) -> LocalRegistry:
 def test_a_copy_of_a_version_is_never_finished_nor_promoted_nor_counted_as_the_same_model(
     registry: LocalRegistry,
 ) -> None:
-    registry.rollback(2, reason="bad")
-    shutil.copytree(registry.path(3), registry.path(9))
+    registry.roll_back(2, reason="bad")
+    shutil.copytree(registry.find_folder(3), registry.find_folder(9))
     assert not registry.is_explained(9)
     # The push of the model that it holds finds version 3, and another push takes the number after it.
     again = Push("c", origin="c")(registry)
-    assert (again.version, again.pushed, registry.champion()) == (3, False, 2)
+    assert (again.version, again.pushed, registry.read_champion()) == (3, False, 2)
     assert Push("d", origin="d")(registry).version == 10
-    assert registry.state(9) is None
-    for switch in (registry.promote, registry.rollback):
+    assert registry.read_state(9) is None
+    for switch in (registry.promote, registry.roll_back):
         with pytest.raises(PushError) as refused:
             switch(9)
         assert str(refused.value) == (
@@ -42,7 +42,7 @@ def test_a_copy_of_a_version_is_never_finished_nor_promoted_nor_counted_as_the_s
 
 
 def test_the_server_offers_no_copy_whatever_versions_it_is_asked_for(registry: LocalRegistry) -> None:
-    shutil.copytree(registry.path(3), registry.path(9))
+    shutil.copytree(registry.find_folder(3), registry.find_folder(9))
     versions = ServedVersions(registry.folder, VersionPolicy("all"))
     assert sorted(versions._list_versions()[0]) == [1, 2, 3]
     (registry.folder / LEDGER_FILE).unlink()
@@ -50,11 +50,11 @@ def test_the_server_offers_no_copy_whatever_versions_it_is_asked_for(registry: L
 
 
 def test_the_folder_of_another_version_in_the_place_of_one_is_found(registry: LocalRegistry) -> None:
-    shutil.rmtree(registry.path(2))
-    shutil.copytree(registry.path(1), registry.path(2))
-    assert (registry.fits(1), registry.fits(2), registry.is_explained(2)) == (True, False, False)
+    shutil.rmtree(registry.find_folder(2))
+    shutil.copytree(registry.find_folder(1), registry.find_folder(2))
+    assert (registry.is_intact(1), registry.is_intact(2), registry.is_explained(2)) == (True, False, False)
     with pytest.raises(PushError, match="version 2 was not pushed: it holds the files of version 1"):
-        registry.rollback(2)
+        registry.roll_back(2)
 
 
 def test_the_intent_is_on_record_before_the_copy_and_gone_after_the_push(
@@ -70,14 +70,14 @@ def test_the_intent_is_on_record_before_the_copy_and_gone_after_the_push(
     monkeypatch.setattr(shutil, "copytree", read_intent)
     Push("d", run_id="run-9")(registry)
     version, run_id = intents[0].version, intents[0].run_id
-    assert (version, run_id, registry.ledger().intent) == (4, "run-9", None)
+    assert (version, run_id, registry.read_ledger().intent) == (4, "run-9", None)
 
 
 def test_a_model_of_the_same_origin_as_one_that_was_rolled_back_waits_for_its_promotion(
     registry: LocalRegistry, tmp_path: Path
 ) -> None:
-    registry.rollback(reason="bad predictions")
-    event = registry.ledger().rollback
+    registry.roll_back(reason="bad predictions")
+    event = registry.read_ledger().rollback
     assert event is not None
     # Trained again of the same data, code and config: the weights differ.
     again = push(tmp_path / "r", model(tmp_path / "c2", "c2"), origin="c")
@@ -87,14 +87,14 @@ def test_a_model_of_the_same_origin_as_one_that_was_rolled_back_waits_for_its_pr
         f"bad predictions. To undo that: python -m serving.registry promote --registry {tmp_path}/r --model income "
         "--version 4 --yes"
     )
-    assert (registry.state(4), registry.ledger().rollback) == (CANDIDATE, event)
+    assert (registry.read_state(4), registry.read_ledger().rollback) == (CANDIDATE, event)
     # Another origin is a new model.
     assert push(tmp_path / "r", model(tmp_path / "d2", "d2"), origin="d").traffic == {5: 100}
-    assert registry.ledger().rollback is None
+    assert registry.read_ledger().rollback is None
 
 
 def test_a_promotion_lifts_the_rejection(registry: LocalRegistry, tmp_path: Path) -> None:
-    registry.rollback()
+    registry.roll_back()
     registry.promote(3)
     assert push(tmp_path / "r", model(tmp_path / "c2", "c2"), origin="c").note == ""
-    assert (registry.state(4), registry.state(3)) == (CHAMPION, PREVIOUS)
+    assert (registry.read_state(4), registry.read_state(3)) == (CHAMPION, PREVIOUS)

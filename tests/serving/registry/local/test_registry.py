@@ -16,7 +16,7 @@ from serving.registry import (
     LocalRegistry,
     PushedVersion,
     State,
-    content_hash,
+    compute_content_hash,
 )
 from tests.serving.registry.local.registry_bench import model, push
 
@@ -25,7 +25,7 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
     source = model(tmp_path / "model")
     result = push(tmp_path / "registry", source, metrics={"auc": 0.5, "pr_auc": float("nan")})
     folder = tmp_path / "registry" / "income" / "1"
-    assert result == PushedVersion(1, str(folder), True, content_hash(source), {1: 100})
+    assert result == PushedVersion(1, str(folder), True, compute_content_hash(source), {1: 100})
     release = json.loads((folder / "assets.extra" / "release.json").read_text())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", release.pop("pushed_at"))
     files = ("saved_model.pb", "variables/data-0")
@@ -33,14 +33,14 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
         "pipeline": "census",
         "run_id": "run-1",
         "model_id": 7,
-        "content_hash": content_hash(source),
+        "content_hash": compute_content_hash(source),
         # What was not measured cannot be written as JSON.
         "metrics": {"auc": 0.5},
         "extra_hashes": {},
         "file_hashes": {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in files},
         "data": {},
     }
-    assert content_hash(folder) == content_hash(source)
+    assert compute_content_hash(folder) == compute_content_hash(source)
 
 
 def test_the_same_model_is_pushed_once_and_another_becomes_the_next_version(tmp_path: Path) -> None:
@@ -53,15 +53,15 @@ def test_the_same_model_is_pushed_once_and_another_becomes_the_next_version(tmp_
         (2, True, [2]),
         (1, False, [2]),
     ]
-    assert LocalRegistry(tmp_path / "r", "income").labels() == {"champion": 2, "previous": 1}
+    assert LocalRegistry(tmp_path / "r", "income").read_labels() == {"champion": 2, "previous": 1}
 
 
 def test_a_push_replaces_the_champion_and_keeps_one_previous_version(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         push(tmp_path / "r", model(tmp_path / name, name))
     registry = LocalRegistry(tmp_path / "r", "income")
-    assert registry.ledger().states == {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
-    assert [(e.action, e.version, e.champion_before, e.run_id) for e in registry.ledger().history] == [
+    assert registry.read_ledger().states == {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
+    assert [(e.action, e.version, e.champion_before, e.run_id) for e in registry.read_ledger().history] == [
         ("push", 1, None, "run-1"),
         ("push", 2, 1, "run-1"),
         ("push", 3, 2, "run-1"),
@@ -71,7 +71,7 @@ def test_a_push_replaces_the_champion_and_keeps_one_previous_version(tmp_path: P
 def test_a_push_without_promotion_waits_and_takes_the_place_of_the_one_that_waited(tmp_path: Path) -> None:
     registry = LocalRegistry(tmp_path / "r", "income")
     first = push(tmp_path / "r", model(tmp_path / "a", "a"), promote=False)
-    assert (first.version, first.traffic, registry.champion(), registry.state(1)) == (
+    assert (first.version, first.traffic, registry.read_champion(), registry.read_state(1)) == (
         1,
         {},
         None,
@@ -80,7 +80,7 @@ def test_a_push_without_promotion_waits_and_takes_the_place_of_the_one_that_wait
     push(tmp_path / "r", model(tmp_path / "b", "b"))
     third = push(tmp_path / "r", model(tmp_path / "c", "c"), promote=False)
     assert (third.version, third.traffic) == (3, {2: 100})
-    assert registry.ledger().states == {1: State.RETIRED, 2: State.CHAMPION, 3: State.CANDIDATE}
+    assert registry.read_ledger().states == {1: State.RETIRED, 2: State.CHAMPION, 3: State.CANDIDATE}
 
 
 def test_what_is_kept_beside_the_content_does_not_change_its_hash(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_what_is_kept_beside_the_content_does_not_change_its_hash(tmp_path: Path
         GOLDEN_FILE: b"{}",
         VERSION_FILE: b"2\n",
     }
-    assert result.content_hash == content_hash(folder) == content_hash(source)
+    assert result.content_hash == compute_content_hash(folder) == compute_content_hash(source)
     assert (source / VERSION_FILE).read_text() == "unpushed\n"
     # Served from the folder of another registry, it is the same model.
     assert not push(tmp_path / "r", folder).pushed
@@ -107,15 +107,15 @@ def test_a_model_without_a_version_file_gets_none(tmp_path: Path) -> None:
 
 def test_an_existing_version_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     push(tmp_path / "r", model(tmp_path / "a", "a"), version=5)
-    before = content_hash(tmp_path / "r" / "income" / "5")
+    before = compute_content_hash(tmp_path / "r" / "income" / "5")
     with pytest.raises(PushError) as refused:
         push(tmp_path / "r", model(tmp_path / "b", "b"), version=5)
     assert str(refused.value) == (
         f"{tmp_path}/r/income: version 5 exists already, pushed by run run-1; it is never overwritten. Leave out "
         "push.version to push as 6"
     )
-    assert content_hash(tmp_path / "r" / "income" / "5") == before
-    assert LocalRegistry(tmp_path / "r", "income").numbers() == [5]
+    assert compute_content_hash(tmp_path / "r" / "income" / "5") == before
+    assert LocalRegistry(tmp_path / "r", "income").list_numbers() == [5]
 
 
 def test_a_name_that_another_pipeline_owns_is_refused(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_source_that_changes_while_it_is_copied_is_refused(tmp_path: Path, mon
     with pytest.raises(PushError, match=f"{source}: changed while it was copied; nothing was pushed"):
         push(tmp_path / "r", source)
     registry = LocalRegistry(tmp_path / "r", "income")
-    assert (registry.numbers(), registry.champion()) == ([], None)
+    assert (registry.list_numbers(), registry.read_champion()) == ([], None)
     assert not (registry.folder / ".unfinished-1").exists()
 
 
@@ -229,11 +229,11 @@ def test_a_damaged_release_file_is_named(content: str, message: str, tmp_path: P
 def test_a_changed_file_beside_the_model_is_a_changed_version(tmp_path: Path) -> None:
     result = push(tmp_path / "r", model(tmp_path / "a"), golden=b"[]")
     registry = LocalRegistry(tmp_path / "r", "income")
-    assert registry.fits(1)
+    assert registry.is_intact(1)
     (Path(result.destination) / GOLDEN_FILE).write_bytes(b"")
-    assert (registry.fits(1), registry.list_differing_files(1)) == (False, [f"{GOLDEN_FILE} changed"])
+    assert (registry.is_intact(1), registry.list_differing_files(1)) == (False, [f"{GOLDEN_FILE} changed"])
     (Path(result.destination) / GOLDEN_FILE).unlink()
-    assert (registry.fits(1), registry.list_differing_files(1)) == (False, [f"{GOLDEN_FILE} is gone"])
+    assert (registry.is_intact(1), registry.list_differing_files(1)) == (False, [f"{GOLDEN_FILE} is gone"])
 
 
 def test_a_release_file_of_another_release_of_this_package_is_read(tmp_path: Path) -> None:
@@ -242,6 +242,6 @@ def test_a_release_file_of_another_release_of_this_package_is_read(tmp_path: Pat
     values = json.loads(file.read_text())
     del values["metrics"], values["pushed_at"]
     file.write_text(json.dumps({**values, "of_a_later_release": 1}))
-    release = LocalRegistry(tmp_path / "r", "income").release(1)
+    release = LocalRegistry(tmp_path / "r", "income").read_release(1)
     assert release is not None
     assert (release.run_id, release.metrics, release.pushed_at) == ("run-1", {}, "")

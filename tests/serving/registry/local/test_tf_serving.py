@@ -31,7 +31,7 @@ def read_config(registry: LocalRegistry) -> dict[str, list[int]]:
 
 def test_tf_serving_follows_a_push_a_rollback_and_a_candidate(registry: LocalRegistry, tmp_path: Path) -> None:
     assert read_config(registry) == {"income": [3]}
-    registry.rollback()
+    registry.roll_back()
     assert read_config(registry) == {"income": [2]}
     push(tmp_path / "r", model(tmp_path / "d", "d"), promote=False)
     assert read_config(registry) == {"income": [2], "income-candidate": [4]}

@@ -35,10 +35,10 @@ def push_together(registry: LocalRegistry, names: str, version: int | None = Non
 def test_four_pushes_at_once_become_four_whole_versions_and_one_champion(tmp_path: Path) -> None:
     registry = LocalRegistry(models(tmp_path) / "r", "income")
     assert sorted(push_together(registry, "abcd").values()) == [1, 2, 3, 4]
-    assert registry.numbers() == [1, 2, 3, 4]
-    assert all(registry.fits(version) for version in registry.numbers())
-    assert registry.ledger().states == {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION}
-    assert [(event.version, event.champion_before) for event in registry.ledger().history] == [
+    assert registry.list_numbers() == [1, 2, 3, 4]
+    assert all(registry.is_intact(version) for version in registry.list_numbers())
+    assert registry.read_ledger().states == {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION}
+    assert [(event.version, event.champion_before) for event in registry.read_ledger().history] == [
         (1, None),
         (2, 1),
         (3, 2),
@@ -50,13 +50,13 @@ def test_of_pushes_of_one_version_at_once_exactly_one_wins_and_the_others_are_to
     registry = LocalRegistry(models(tmp_path) / "r", "income")
     answers = push_together(registry, "abcd", version=3)
     (winner,) = [name for name, answer in answers.items() if answer == 3]
-    release = registry.release(3)
+    release = registry.read_release(3)
     assert release is not None and release.run_id == f"run-{winner}"
     assert {answer for name, answer in answers.items() if name != winner} == {
         f"{registry.folder}: version 3 exists already, pushed by run run-{winner}; it is never overwritten. Leave out "
         "push.version to push as 4"
     }
-    assert registry.ledger().states == {3: CHAMPION}
+    assert registry.read_ledger().states == {3: CHAMPION}
 
 
 def test_of_pushes_of_one_model_at_once_one_writes_it_and_the_others_find_it(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_of_pushes_of_one_model_at_once_one_writes_it_and_the_others_find_it(tmp
         shutil.rmtree(tmp_path / name)
         shutil.copytree(tmp_path / "a", tmp_path / name)
     assert push_together(registry, "abcd") == dict.fromkeys("abcd", 1)
-    assert [event.action for event in registry.ledger().history] == ["push"]
+    assert [event.action for event in registry.read_ledger().history] == ["push"]
 
 
 def _read(registry: LocalRegistry, ready: Event, stop: Event, outcomes: Any) -> None:
@@ -91,8 +91,8 @@ def test_a_reader_never_sees_half_a_change(tmp_path: Path) -> None:
     for name in "abcdefg":
         Push(name, promote=name != "c")(registry)
         if name > "b":
-            registry.rollback()
-            registry.rollback()
+            registry.roll_back()
+            registry.roll_back()
     stop.set()
     looks, seen = outcomes.get(timeout=60)
     reader.join()

@@ -95,7 +95,7 @@ def test_gc_keeps_what_serves_and_what_has_an_alias(bench: Bench) -> None:
     run(bench, "gc", "--keep-last", "1", "--yes")
     assert sorted(bench.aliases()) == [4, 5]
     assert gone is not None
-    folder = bench.server.emulator.path(gone.artifact_uri)
+    folder = bench.server.emulator.find_path(gone.artifact_uri)
     assert not any(path.is_file() for path in folder.rglob("*"))
     assert bench.push(0.6, "run-6").traffic == {6: 100}
 

@@ -37,7 +37,7 @@ def test_a_rollback_deploys_with_account_key_labels_and_machines_of_the_push(ben
     flags = VertexProject(
         project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=bench.server.endpoint
     )
-    open_deployed(VertexClient(flags, poll_seconds=0.02), own.name, None).rollback()
+    open_deployed(VertexClient(flags, poll_seconds=0.02), own.name, None).roll_back()
     endpoint = client.get_endpoint(name=f"{own.place.parent}/endpoints/{own.name}")
     assert endpoint.encryption_spec.kms_key_name == KEY
     assert dict(endpoint.labels) == {"team": "risk", "pipeline": "census-income"}

@@ -88,7 +88,7 @@ def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> N
     training = objective.objective_config.training_dataset
     assert (training.target_field, training.data_format) == ("income", "tf-record")
     # The service reads plain records.
-    sample = str(bench.server.emulator.path(training.gcs_source.uris[0]))
+    sample = str(bench.server.emulator.find_path(training.gcs_source.uris[0]))
     assert [record.numpy() for record in tf.data.TFRecordDataset(sample)] == [b"row 0", b"another"]
     assert "prediction_drift_detection_config" not in objective.objective_config
 

@@ -4,7 +4,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
-from serving.registry.vertex.lease import Lease, history, record
+from serving.registry.vertex.lease import Lease, read_history, record
 from serving.registry.vertex.metadata_store import ensure_store
 from serving.registry.vertex.names import build_metadata_id
 from tests.vertex_fixtures import Bench
@@ -16,7 +16,7 @@ LONG = "c" * 62
 def test_every_model_id_has_a_lease_and_a_history(bench: Bench, name: str) -> None:
     with Lease(bench.vertex(), name, "census-income", "run-1"):
         record(bench.vertex(), name, "push", {"version": 1}, key="v1-run_1")
-    assert [event["version"] for event in history(bench.vertex(), name)] == [1]
+    assert [event["version"] for event in read_history(bench.vertex(), name)] == [1]
 
 
 def test_names_that_differ_in_their_last_letter_share_nothing(bench: Bench) -> None:
@@ -24,7 +24,7 @@ def test_names_that_differ_in_their_last_letter_share_nothing(bench: Bench) -> N
         for name in ("a", "b"):
             record(bench.vertex(), f"{LONG}{name}", "push", {"version": 1}, key="v1-run-1")
     for name in ("a", "b"):
-        assert len(history(bench.vertex(), f"{LONG}{name}")) == 1
+        assert len(read_history(bench.vertex(), f"{LONG}{name}")) == 1
 
 
 def test_a_change_is_recorded_once_and_a_strangers_name_loses_none(bench: Bench) -> None:
@@ -36,7 +36,7 @@ def test_a_change_is_recorded_once_and_a_strangers_name_loses_none(bench: Bench)
         parent=ensure_store(bench.vertex()), execution=stranger, execution_id=taken
     )
     record(bench.vertex(), "census", "push", {"version": 2}, key="v2-run-2")
-    assert [event["version"] for event in history(bench.vertex(), "census")] == [1, 2]
+    assert [event["version"] for event in read_history(bench.vertex(), "census")] == [1, 2]
 
 
 def test_schemas_are_registered_before_they_are_used(bench: Bench) -> None:

@@ -215,7 +215,7 @@ def test_a_push_cut_off_at_any_change_is_finished_by_the_next_one(bench: Bench, 
         assert bench.serving() == {pushed.version: 100}
         assert bench.model().find_by_alias("champion").number == pushed.version  # type: ignore[union-attr]
         assert bench.model().find_by_alias("candidate") is None
-        held = [v for v in bench.model().versions if v.holds(bench.candidate(offset).content_hash)]
+        held = [v for v in bench.model().versions if v.has_content(bench.candidate(offset).content_hash)]
         assert len(held) == 1
         deployed = [d.version_id for d in bench.endpoint().deployed]
         assert len(deployed) == len({*deployed}) == 2
@@ -312,11 +312,11 @@ def test_a_model_of_the_origin_of_one_that_was_rolled_back_is_not_pushed(bench: 
     registry = bench.registry()
     for number in (1, 2):
         registry.push(replace(bench.candidate(number / 10, f"run-{number}"), origin=f"recipe {number}"))
-    registry.rollback(reason="bad since noon")
+    registry.roll_back(reason="bad since noon")
     with pytest.raises(PushError) as refused:
         # Trained again: the weights differ.
         registry.push(replace(bench.candidate(0.3, "run-3"), origin="recipe 2"))
-    event = registry.history()[-1]
+    event = registry.read_history()[-1]
     assert (event["action"], bench.serving()) == ("rollback", {1: 100})
     assert str(refused.value).startswith(
         f"census-income: the model is made of the same data, code and config as version 2, which {event['by']} rolled "

@@ -64,7 +64,7 @@ def test_a_canary_its_promotion_and_its_rollback_wait_until_the_endpoint_is_read
     assert bench.serving() == {1: 90, 2: 10}
     assert bench.registry().promote().changed
     assert bench.serving() == {2: 100}
-    assert bench.registry().rollback().changed
+    assert bench.registry().roll_back().changed
     assert bench.serving() == {1: 100}
 
 
@@ -80,6 +80,6 @@ def test_golden_requests_wait_no_longer_than_the_smoke_timeout(bench: Bench) -> 
 def test_a_short_operation_is_read_again_soon_and_a_long_one_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     vertex, pauses = VertexClient(VertexProject(project=PROJECT, region=REGION)), list[float]()
     monkeypatch.setattr(connection.time, "sleep", pauses.append)
-    monkeypatch.setattr(vertex, "operation", lambda client, name: operations_pb2.Operation(done=len(pauses) == 7))
+    monkeypatch.setattr(vertex, "read_operation", lambda client, name: operations_pb2.Operation(done=len(pauses) == 7))
     assert vertex.wait(None, "operations/1", seconds=60).done
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
