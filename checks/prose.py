@@ -47,7 +47,7 @@ RULES = {
     "long": "long sentences",
     "words": "words that have a standard one",
     "names": "names that do not tell the content",
-    "functions": "names of functions that do not start with a verb",
+    "functions": "names of functions that do not start with a verb of checks/verbs.txt",
     "D401": "docstrings of functions that are not imperative, by ruff",
 }
 # Names for how a value came, which do not tell its content.
