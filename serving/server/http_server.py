@@ -222,6 +222,7 @@ class _Routes:
 
     async def vertex_predict(self, request: Request) -> Response:
         """Predict `{"instances": [...], "parameters": {...}}` as Vertex AI does: `{"predictions": [...]}`."""
+        served = self._service.find()
         self._service.check_capacity()
         content = await self._read_content(request)
         unknown = content.keys() - {"instances", "parameters"}
@@ -233,7 +234,7 @@ class _Routes:
             raise RequestError(
                 f"parameters: expected an object with no other keys than {', '.join(sorted(_PARAMETERS))}"
             )
-        served = self._split(request, self._service.find(), content)
+        served = self._split(request, served, content)
         outputs = await self._predict_rows(request, served, parameters.get("signature_name"), content.get("instances"))
         return _respond({"predictions": rows_of(_select_outputs(outputs, parameters.get("outputs")))})
 
