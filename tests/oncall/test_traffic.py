@@ -100,12 +100,17 @@ def test_rejections_other_versions_and_clocks_are_counted(document: Document, on
     assert document("traffic", "--since", since)["rows"] == {"1": 305, "2": 40}
 
 
-def test_rejected_requests_are_a_finding_but_no_drift(document: Document, oncall: Oncall, log: Path) -> None:
+def test_rejected_requests_are_a_finding_but_no_drift(
+    document: Document, oncall: Oncall, runs: Runs, log: Path
+) -> None:
     """A missing value that the model does not take is a rejected request, and in no other number."""
     write_log(log, rows_of_test(950), errors=["age: the value is missing"] * 50)
     report = document("traffic")
     finding = "rejected requests: 50 of 1,000 (5.0%), 50 of them: age: the value is missing"
     assert (report["findings"], report["has_moved"]) == ([finding], False)
+    set_log(runs, FIRST, log, max_rejected=0.06)
+    assert document("traffic")["findings"] == []
+    set_log(runs, FIRST, log, max_rejected=0.05)
     check = oncall("check")
     assert (check.exit_code, finding in " ".join(check.output.split())) == (1, True)
     # A client of which no request is answered is seen, too.
