@@ -268,12 +268,10 @@ def _add_rows(
     Raises:
       RequestLogError: The shard lacks a column, or has one of another type.
     """
-    if inputs.columns and not {*inputs.columns} & {*shard.schema.names}:
-        tensors = ", ".join(shard.input_columns)
-        raise RequestLogError(
-            f"{shard.path}: has the tensors of a model of your own ({tensors}), expected columns of the training data; "
-            "such traffic is not compared: remove monitoring.request_log, and name the log in infra_validation.replay"
-        )
+    shard.check_declared(
+        inputs.columns,
+        "such traffic is not compared: remove monitoring.request_log, and name the log in infra_validation.replay",
+    )
     shard.check_columns(inputs.columns, f"the comparison with the training data of version {version}")
     try:
         inputs.add(batch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.counts import count_text
-from cli.errors import ConfigError
+from cli.errors import ConfigError, PushError
 from cli.interrupts import leaves_at_once
 from cli.terminal import command, refusals, say
 
@@ -161,12 +161,19 @@ def _find_model(model: str, log: Path) -> Path:
 
     Raises:
       ConfigError: The log is of another model.
-      PushError: There is no such model.
+      PushError: There is no such model, or it declares no features.
     """
     from serving.batch.model_loader import find_version_folder
+    from serving.outcomes.store import OWN_MODEL_REMEDY
+    from serving.registry import DECLARATION_FILE
     from serving.request_log.shards import list_shards
 
     folder = find_version_folder(model)
+    if not (folder / DECLARATION_FILE).exists():
+        raise PushError(
+            f"{folder}: declares no features (it has no {DECLARATION_FILE}), expected a model of this pipeline's own "
+            f"network; {OWN_MODEL_REMEDY}"
+        )
     for shard in list_shards(log):
         if folder.name.isdigit() and shard.description.model != folder.parent.name:
             raise ConfigError(
