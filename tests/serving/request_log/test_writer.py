@@ -215,6 +215,21 @@ def test_a_full_disk_drops_rows_and_the_log_resumes(
     ]
 
 
+def test_a_stream_that_cannot_become_a_shard_is_one_plain_line(
+    tmp_path: Path, version: Version, counts: Counts, open_log: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log()
+    send(log, version, [EXAMPLE_ROW], "kept")
+    counts.wait(logged=1)
+    (stream,) = tmp_path.iterdir()
+    (tmp_path / f".{stream.stem}.parquet.partial").mkdir()
+    log.close(_SECONDS)
+    assert [row[ID] for row in read(tmp_path)] == ["kept"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"request log: {stream}: cannot become a shard yet: Is a directory; its rows are read all the same"
+    ]
+
+
 def test_a_folder_that_is_removed_is_made_again(
     tmp_path: Path, version: Version, counts: Counts, open_log: Open
 ) -> None:
