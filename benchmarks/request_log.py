@@ -52,6 +52,11 @@ class MeasuredServer:
         cpu = (self._read_cpu_seconds() - before) / (result["rate"] * seconds)
         return {**result, "cpu": cpu * 1e6}
 
+    def describe_writer(self) -> str:
+        """Return the memory of the process that writes the log; empty without one."""
+        sizes = [process.memory_full_info() for process in self.process.children()]
+        return "".join(f"writer uss {each.uss / 1e6:.0f} MB, rss {each.rss / 1e6:.0f} MB" for each in sizes)
+
     def _read_cpu_seconds(self) -> float:
         """Return the time of the server, and of the process that writes its log."""
         times = [process.cpu_times() for process in (self.process, *self.process.children())]
@@ -118,7 +123,7 @@ def open_server(stack: contextlib.ExitStack, folder: Path, *flags: str) -> Measu
 
 def measure_rounds(
     start: Callable[[contextlib.ExitStack], Mapping[str, MeasuredServer]],
-    read_counts: Callable[[str], str],
+    read_counts: Callable[[MeasuredServer], str],
     body: str,
     rounds: int,
     seconds: int,
@@ -128,7 +133,7 @@ def measure_rounds(
 
     Args:
       start: Starts the servers; what it gives to the stack ends with the round.
-      read_counts: Returns the counts of the server with a URL.
+      read_counts: Returns the counts of a server.
       body: Body of the requests.
       rounds: Number of rounds.
       seconds: Length of each measurement.
@@ -149,20 +154,20 @@ def measure_rounds(
             for name, several in results.items():
                 medians = {key: float(np.median([result[key] for result in several])) for key in several[0]}
                 measured.setdefault(name, []).append(medians)
-            counts = {name: read_counts(server.url) for name, server in servers.items()}
+            counts = {name: read_counts(server) for name, server in servers.items()}
         click.echo(f"round {number + 1} of {rounds}", err=True)
     return measured, counts
 
 
-def _read_counts(url: str) -> str:
-    """Return the rows that a server has logged and dropped."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+def _read_counts(server: MeasuredServer) -> str:
+    """Return the rows that a server has logged and dropped, and the memory of the process that writes them."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     logged, dropped = (
         sum(float(value) for value in re.findall(rf"^model_server_{name}_total\S* (\S+)$", text, re.MULTILINE))
         for name in ("logged_rows", "log_dropped_rows")
     )
-    return f"{logged:,.0f} rows, {dropped:,.0f} dropped" if logged or dropped else ""
+    return f"{logged:,.0f} rows, {dropped:,.0f} dropped\n{server.describe_writer()}" if logged or dropped else ""
 
 
 def print_ratios(title: str, measured: Mapping[str, list[dict[str, float]]], counts: Mapping[str, str]) -> None:

@@ -63,12 +63,12 @@ def _push_twice(version: Path, temporary: Path, model: str) -> Path:
     return temporary / "registry" / model
 
 
-def _read_counts(url: str) -> str:
+def _read_counts(server: MeasuredServer) -> str:
     """Return the rows of the shadow and those that it dropped, or the requests of the split's smaller part.
 
     Behind them stands the mean number of rows in a call of the model: a split has calls of its own for each version.
     """
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
 
     def read(name: str) -> int | None:

@@ -47,7 +47,7 @@ def run_checks(
       log: folder of the request log; None for the newest config's.
     """
     checks = [_check_newest_run(store), *_check_active_run(store), *_check_rejection(store), *_check_database(store)]
-    checks += [*_check_clocks(store)]
+    checks += [*_check_clocks(store), *_check_retraining(store)]
     try:
         model_versions = store.find_model_versions(folder, model)
         command_flags = store.location_flags + format_flags(registry=folder, model=model)
@@ -146,6 +146,11 @@ def _check_rejection(store: RunStore) -> list[Check]:
         return []
     todo = next(iter(suggest_after_rejection(rejection, store.location_flags)), "")
     return [Check(REFUSED, False, describe_rejection(store), todo, f"{rejection.last}")]
+
+
+def _check_retraining(store: RunStore) -> list[Check]:
+    """Return a check only if `pipeline retrain` starts no run, since the file of its starts is damaged."""
+    return [Check("retraining", False, str(store.retrain_error))] if store.retrain_error is not None else []
 
 
 def _check_database(store: RunStore) -> list[Check]:

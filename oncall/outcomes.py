@@ -30,7 +30,7 @@ from pipeline.run.advice import suggest_oncall
 from schemas.bootstrap import Interval
 from schemas.metrics import METRICS
 from schemas.slices import OVERALL
-from serving.outcomes.store import JoinSummary, read_summary
+from serving.outcomes.store import OWN_MODEL_REMEDY, JoinSummary, read_summary
 from serving.request_log.shards import RequestLogError, Shard, list_shards
 
 CHECK = "live quality"
@@ -151,7 +151,7 @@ def read_outcomes(store: RunStore, log: Path | None, folder: Path | None, model:
     log = find_request_log(store, log)
     if log is None:
         raise ConfigError("--log: is missing; name the folder of the request log, which the server writes")
-    summary = _read_summary(log)
+    summary = _read_summary(store, log)
     model_versions = store.find_model_versions(folder, model)
     versions = {v.number: _describe_version(store, model_versions, v) for v in model_versions.list_versions()}
     champion = model_versions.champion
@@ -223,11 +223,15 @@ def check_quality(store: RunStore, model_versions: ModelVersions, log: Path) -> 
     return Check(CHECK, True, f"{about}: not significantly below {basis} in the last {WINDOW_DAYS} days", about=about)
 
 
-def _read_summary(log: Path) -> JoinSummary:
+def _read_summary(store: RunStore, log: Path) -> JoinSummary:
     summary = read_summary(log)
     if summary is None:
+        newest = next(iter(store.read_records()), None)
+        features = newest.config.get("features", {}) if newest is not None else {}
+        columns = [name for name, feature in features.items() if not feature.get("expression")]
         # A folder without a log has its own error.
-        list_shards(log)
+        for shard in list_shards(log):
+            shard.check_declared(columns, OWN_MODEL_REMEDY)
         todo = format_command(
             "python", "-m", "serving.outcomes", "FILE", "--key", "COLUMN", "--log", log, "--model", "FOLDER"
         )

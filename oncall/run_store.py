@@ -79,6 +79,10 @@ class RunStore(Protocol):
         """The last run that was rejected since the newest one on record began."""
 
     @property
+    def retrain_error(self) -> RunRootError | None:
+        """Why the starts of `pipeline retrain` cannot be read; None if they can, or if there are none."""
+
+    @property
     def database_error(self) -> RunRootError | None:
         """Why the database cannot be read now; None if it can, or if there is none."""
 

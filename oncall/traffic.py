@@ -185,11 +185,12 @@ def report_traffic(
         ),
         ("rows", ", ".join(f"version {number}: {count:,}" for number, count in window.rows.items())),
     ]
-    reasons = [*window.rejections.items()]
-    rejected = sum(window.rejections.values())
-    pairs += [("rejected", format_count(rejected, "request"))] if reasons else []
-    pairs += [("", f"{count:,}: {shorten(reason, _MAX_REASON_CHARS)}") for reason, count in reasons[:_MAX_REASONS]]
-    pairs += [("", f"and {len(reasons) - _MAX_REASONS} other reasons")] if len(reasons) > _MAX_REASONS else []
+    rejections = list_rejections(window)
+    pairs.append(
+        ("rejected", ", ".join(f"{describe_version(number)}: {count:,}" for number, count in window.rejected.items()))
+    )
+    pairs += [("", shorten(line, _MAX_REASON_CHARS)) for line in rejections[:_MAX_REASONS]]
+    pairs += [("", f"and {len(rejections) - _MAX_REASONS} other reasons")] if len(rejections) > _MAX_REASONS else []
     pairs += [("clock", describe_future(window)), ("key", describe_keyless(window))]
     pairs += [("not judged", f"{names}: {reason}") for reason, names in report.unjudged.items()]
     pairs += [("finding", str(finding)) for finding in findings]
@@ -229,7 +230,7 @@ def read_traffic(
     shards = list_shards(place, training.model)
     window = read_window(shards, training.columns, training.version, since=start, until=now)
     training_rows = int(training.statistics.num_examples)
-    rejections = judge_rejections(window.rejections, window.answered, training_rows, monitoring)
+    rejections = judge_rejections(window.reasons, window.answered, training_rows, monitoring)
     if window.rows.get(training.version, 0) < monitoring.min_rows:
         return TrafficReport(place, training, window, monitoring.min_rows, rejections=rejections)
     features = judge_window(
@@ -350,6 +351,18 @@ def _read_evaluated_outputs(store: RunStore, training: TrainingData) -> statisti
     return statistics
 
 
+def describe_version(number: int | None) -> str:
+    """Return the version that would have answered rejected requests, in words."""
+    return "no version" if number is None else f"version {number}"
+
+
+def list_rejections(window: LogWindow) -> list[str]:
+    """Return a line for each version and reason of rejected requests, the most frequent first."""
+    return [
+        f"{count:,} of {describe_version(number)}: {reason}" for (number, reason), count in window.rejections.items()
+    ]
+
+
 def describe_samples(samples: Sequence[float]) -> str:
     """Return the shares of the requests that a log has."""
     shares = " and ".join("all" if share == 1 else f"{100 * share:.4g} %" for share in samples)
@@ -439,7 +452,10 @@ def _to_document(report: TrafficReport) -> dict[str, Any]:
         "rows": window.rows,
         "samples": list(window.samples),
         "keyless": window.keyless,
-        "rejections": window.rejections,
+        "rejections": [
+            {"version": number, "reason": reason, "requests": count}
+            for (number, reason), count in window.rejections.items()
+        ],
         "future_rows": window.future,
         "latest": window.latest.isoformat(timespec="seconds") if window.latest is not None else None,
         "not_judged": report.unjudged,

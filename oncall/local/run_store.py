@@ -18,6 +18,7 @@ from oncall.local.model_versions import LocalModelVersions, LostRegistryError, f
 from oncall.log_excerpts import read_log_excerpt
 from oncall.run_store import LATEST, MAX_SUGGESTIONS, LogExcerpt, Run, RunList
 from pipeline.database.binding import check_binding, find_original, is_run_root
+from pipeline.retrain.attempts import Attempts
 from pipeline.run.records import Kind, RunRecord, RunState
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_order import read_first_executions, sort_runs
@@ -184,6 +185,15 @@ class LocalRunStore:
         rejection, newest = RejectionFile(self.root).read(), next(self.read_records(), None)
         is_last = rejection is not None and (newest is None or newest.run_id == rejection.newest_run)
         return rejection if is_last else None
+
+    @cached_property
+    def retrain_error(self) -> RunRootError | None:
+        """Why the starts of `pipeline retrain` cannot be read; None if they can, or if there are none."""
+        try:
+            Attempts.read(self.root)
+        except RunRootError as error:
+            return error
+        return None
 
     @cached_property
     def is_locked(self) -> bool:

@@ -47,6 +47,8 @@ class VertexRunStore:
 
     # On Vertex AI, a rejected run is a job on record, and the service keeps the database.
     last_rejection: Rejection | None = None
+    # The run root of `pipeline retrain --vertex` is on another machine.
+    retrain_error: RunRootError | None = None
     database_error: RunRootError | None = None
     binding_error = ""
 

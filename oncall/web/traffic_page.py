@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from cli.errors import ConfigError
 from components.table_statistics import select_columns
 from oncall.local.run_store import LocalRunStore
-from oncall.traffic import TrafficReport, describe_future, describe_keyless, describe_samples, read_traffic
+from oncall.traffic import (
+    TrafficReport,
+    describe_future,
+    describe_keyless,
+    describe_samples,
+    list_rejections,
+    read_traffic,
+)
 from oncall.web.options import PageOptions
 from pipeline.stats.page import FeatureNotes, FeatureView, build_views
 from pipeline.traffic.judgement import FeatureTraffic
@@ -41,7 +48,7 @@ class TrafficPage:
       features: Input features, those with findings first.
       outputs: Outputs of the model.
       hidden: Number of features that are not shown.
-      rejections: Most frequent reasons of rejections, with their counts.
+      rejections: Lines of the most frequent reasons of rejections, with version and count.
       clock: Line about rows with times after now; empty if there are none.
       keyless: Line about rows without the key of the log; empty if there are none.
       rows: Number of rows by side.
@@ -52,7 +59,7 @@ class TrafficPage:
     features: Sequence[TrafficView]
     outputs: Sequence[TrafficView]
     hidden: int
-    rejections: Sequence[tuple[str, int]]
+    rejections: Sequence[str]
     clock: str
     keyless: str
     rows: Mapping[str, int]
@@ -98,7 +105,7 @@ def read_traffic_page(store: LocalRunStore, options: PageOptions, *, since: str,
             for feature in report.outputs
         ],
         max(len(report.features) - MAX_FEATURES, 0),
-        [*window.rejections.items()][:_MAX_REASONS],
+        list_rejections(window)[:_MAX_REASONS],
         describe_future(window),
         describe_keyless(window),
         {TRAIN_SPLIT: int(training.statistics.num_examples), _LIVE: report.rows},

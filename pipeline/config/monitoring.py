@@ -19,6 +19,8 @@ class Monitoring(Declaration):
     `traffic` read it. If omitted, `check` skips traffic."""
     min_rows: PositiveInt = 200
     """Least number of rows in the window; with fewer, nothing is judged."""
+    max_rejected: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Share of rejected requests from which on they are a finding, if chance does not explain them."""
     false_alarms: Annotated[float, Field(gt=0, le=0.1)] = 0.0001
     """Probability that a window of the same distribution as the training data has a finding, all tests together."""
     distance: Distance = Distance(threshold=0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from cli.errors import RunRootError
-from cli.state_files import read_state, write_atomically
+from cli.state_files import write_atomically
 from cli.terminal import INTERRUPTED_EXIT_CODE
 from pipeline.retrain.config import Retrain
 from pipeline.run.run_root import RunRoot
@@ -41,8 +41,22 @@ class Attempts(BaseModel):
 
     @classmethod
     def read(cls, root: RunRoot) -> "Attempts":
-        """Return the attempts on file; none if it is missing or damaged."""
-        return read_state(_get_path(root), cls) or cls()
+        """Return the attempts on file; none if it is missing.
+
+        Raises:
+          RunRootError: It is damaged, or cannot be read; without it, the wait between two starts is not known.
+        """
+        file = _get_path(root)
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError) as error:
+            problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is damaged"
+            raise RunRootError(
+                f"{file}: {problem}, expected the starts of `pipeline retrain`; restore it, or move it away: then the "
+                "next run starts without a wait"
+            ) from error
 
     def write(self, root: RunRoot) -> None:
         """Write the newest attempts.

@@ -8,7 +8,9 @@ from typing import Any
 
 from cli.counts import format_count
 from cli.errors import ConfigError, DataError
+from cli.terminal import quiet_stderr
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import has_own_run_fn
 from pipeline.run.run_root import RunRoot
 from serving.outcomes.store import read_summary
 
@@ -20,11 +22,20 @@ def find_log(config: PipelineConfig) -> Path | None:
     """Return the folder of the request log; None if no condition reads it.
 
     Raises:
-      ConfigError: A condition reads it, and the config names none, or it does not exist.
+      ConfigError: A condition reads it, and the config names none, it does not exist, or the model is the user's own.
     """
     names = [name for name in _LIVE if getattr(config.retrain, name)]
     if not names:
         return None
+    # TensorFlow, which the user's module imports, writes there.
+    with quiet_stderr():
+        is_own = has_own_run_fn(config)
+    if is_own:
+        keys = " and ".join(f"retrain.{name}" for name in names)
+        raise ConfigError(
+            f"{keys}: model.module has a run_fn of your own, whose requests are logged as tensors, expected a model "
+            "with declared features; retrain by new_span or max_age_days"
+        )
     readers = f"{' and '.join(names)} read{'s' if len(names) == 1 else ''} it"
     folder = config.monitoring.request_log
     problem = "is missing" if folder is None else "" if Path(folder).is_dir() else f"{folder} does not exist"

@@ -32,8 +32,6 @@ from schemas.sensitive import MASK
 # Differences that matter, whatever the number of rows: of the share of missing values, of any other share, and the
 # share of rows with a value that the training data has not.
 _MIN_MISSING, _MIN_MOVED, _MIN_NEW = 0.01, 0.05, 0.001
-# Share of requests, as of missing values: a missing value that the model does not take is a rejected request.
-_MIN_REJECTED = 0.01
 _MAX_SHOWN_VALUES = 3
 Kind = Literal["missing", "new values", "out of range", "moved", "distance", "rejected"]
 MISSING: Kind = "missing"
@@ -185,11 +183,12 @@ def judge_rejections(
     rejected = sum(rejections.values())
     requests = answered + rejected
     difference = compare_shares(0, training_rows, rejected, requests)
-    if requests < monitoring.min_rows or difference.chance > monitoring.false_alarms or difference.size < _MIN_REJECTED:
+    least = monitoring.max_rejected
+    if requests < monitoring.min_rows or difference.chance > monitoring.false_alarms or difference.size < least:
         return []
     reason, count = next(iter(rejections.items()))
     text = f"{rejected:,} of {requests:,} ({difference.size:.1%}), {count:,} of them: {reason}"
-    return [TrafficFinding("rejected requests", REJECTED, text, difference.size / _MIN_REJECTED, difference.chance)]
+    return [TrafficFinding("rejected requests", REJECTED, text, difference.size / least, difference.chance)]
 
 
 def _complete_schema(schema: schema_pb2.Schema, features: Sequence[Feature]) -> schema_pb2.Schema:

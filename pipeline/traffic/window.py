@@ -60,7 +60,8 @@ class LogWindow:
       rows: Number of predicted rows by version, all versions.
       answered: Number of their requests.
       keyless: Number of rows without the key of the log, by its column or header; none if all have it.
-      rejections: Number of rejected requests by reason, the most frequent first.
+      rejections: Number of rejected requests by version and reason, the most frequent first; the version is the one
+        that would have answered, None if it is not known.
       future: Number of rows with a time after the end, which are in no other number.
       latest: Latest of these times; None if there are none.
       samples: Shares of the requests that the log has.
@@ -75,13 +76,29 @@ class LogWindow:
     rows: Mapping[int, int]
     answered: int
     keyless: Mapping[str, int]
-    rejections: Mapping[str, int]
+    rejections: Mapping[tuple[int | None, str], int]
     future: int
     latest: datetime.datetime | None
     samples: Sequence[float]
     masked: Sequence[str]
     inputs: Statistics
     outputs: Statistics
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Number of rejected requests by reason, the most frequent first."""
+        reasons: Counter[str] = Counter()
+        for (_, reason), count in self.rejections.items():
+            reasons[reason] += count
+        return dict(reasons.most_common())
+
+    @property
+    def rejected(self) -> dict[int | None, int]:
+        """Number of rejected requests by version; None comes last."""
+        versions: Counter[int | None] = Counter()
+        for (version, _), count in self.rejections.items():
+            versions[version] += count
+        return dict(sorted(versions.items(), key=lambda item: (item[0] is None, item[0] or 0)))
 
 
 def parse_since(text: str, now: datetime.datetime) -> datetime.datetime:
@@ -140,7 +157,7 @@ def read_window(
     )
     outputs = _create_outputs(shards)
     rows: Counter[int] = Counter()
-    rejections: Counter[str] = Counter()
+    rejections: Counter[tuple[int | None, str]] = Counter()
     keyless: Counter[str] = Counter()
     answered, future, latest = 0, 0, None
     samples: set[float] = set()
@@ -156,8 +173,11 @@ def read_window(
             if not batch.num_rows:
                 continue
             samples.add(shard.description.sample)
-            rejections.update(_count_values(batch.column(ERROR)))
-            batch = batch.filter(batch.column(ERROR).is_null())
+            is_answered = batch.column(ERROR).is_null()
+            rejected = batch.filter(pc.invert(is_answered))
+            versions, reasons = (rejected.column(name).to_pylist() for name in (VERSION, ERROR))
+            rejections.update(zip(versions, reasons, strict=True))
+            batch = batch.filter(is_answered)
             rows.update(_count_values(batch.column(VERSION)))
             if shard.description.key and batch.column(KEY).null_count:
                 keyless[shard.description.key] += batch.column(KEY).null_count
@@ -248,12 +268,10 @@ def _add_rows(
     Raises:
       RequestLogError: The shard lacks a column, or has one of another type.
     """
-    if inputs.columns and not {*inputs.columns} & {*shard.schema.names}:
-        tensors = ", ".join(shard.input_columns)
-        raise RequestLogError(
-            f"{shard.path}: has the tensors of a model of your own ({tensors}), expected columns of the training data; "
-            "such traffic is not compared: remove monitoring.request_log, and name the log in infra_validation.replay"
-        )
+    shard.check_declared(
+        inputs.columns,
+        "such traffic is not compared: remove monitoring.request_log, and name the log in infra_validation.replay",
+    )
     shard.check_columns(inputs.columns, f"the comparison with the training data of version {version}")
     try:
         inputs.add(batch)

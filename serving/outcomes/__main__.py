@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.counts import format_count
-from cli.errors import ConfigError
+from cli.errors import ConfigError, PushError
 from cli.interrupts import skip_teardown
 from cli.terminal import exit_on_error, format_command, print_message
 
@@ -163,12 +163,19 @@ def _find_model(model: str, log: Path) -> Path:
 
     Raises:
       ConfigError: The log is of another model.
-      PushError: There is no such model.
+      PushError: There is no such model, or it declares no features.
     """
     from serving.batch.model_loader import find_version_folder
+    from serving.outcomes.store import OWN_MODEL_REMEDY
+    from serving.registry import DECLARATION_FILE
     from serving.request_log.shards import list_shards
 
     folder = find_version_folder(model)
+    if not (folder / DECLARATION_FILE).exists():
+        raise PushError(
+            f"{folder}: declares no features (it has no {DECLARATION_FILE}), expected a model of this pipeline's own "
+            f"network; {OWN_MODEL_REMEDY}"
+        )
     for shard in list_shards(log):
         if folder.name.isdigit() and shard.description.model != folder.parent.name:
             raise ConfigError(

@@ -32,6 +32,11 @@ SHARD, LABELS_FILE, LABELS_ROW = "_outcome_shard", "_outcome_labels", "_outcome_
 # A hash by which rows are sampled, and whether the label is from before the prediction.
 HASH, IS_EARLY = "_outcome_hash", "_outcome_is_early"
 
+OWN_MODEL_REMEDY = (
+    "labels are joined to models with declared features alone; for a run_fn of your own, join them to the log's "
+    "Parquet files by _request_key with a program of your own"
+)
+
 MatchBy = Literal["key", "id"]
 
 

@@ -13,6 +13,7 @@ from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.columns import LoggedVersion
 from serving.request_log.keys import Keys
+from serving.request_log.reasons import RejectionMessage
 
 _CURRENT: ContextVar["Entry | None"] = ContextVar("request_log_entry", default=None)
 
@@ -29,6 +30,7 @@ class Entry:
       call: Call of the model that has its rows; None if the request was rejected.
       start: Place of its first row in the call.
       rows: Number of its rows.
+      chosen: Number of the version that is to answer; None before one is chosen.
       error: Message of its rejection; empty if there is none.
       size: Size of its content, in bytes.
     """
@@ -36,6 +38,7 @@ class Entry:
     __slots__ = (
         "_append",
         "call",
+        "chosen",
         "column",
         "error",
         "identity",
@@ -62,6 +65,7 @@ class Entry:
         self.keys: Keys = header_key
         self.column = column
         self.version: LoggedVersion | None = None
+        self.chosen: int | None = None
         self.call: ModelCall | None = None
         self.start, self.rows = 0, 1
         self.error, self.size = "", 0
@@ -91,8 +95,15 @@ class Entry:
             self.keys = self.keys if isinstance(self.keys, str) else None
         elif self.call is None:
             return
-        self.error, self.size = error, size
+        self.error, self.size = RejectionMessage(error, self.chosen) if error else "", size
         self._append(self)
+
+
+def note_version(number: int) -> None:
+    """Note the version that is to answer the current request: a rejection is logged as that version's."""
+    entry = _CURRENT.get()
+    if entry is not None:
+        entry.chosen = number
 
 
 def note_prediction(version: LoggedVersion, call: ModelCall, start: int, rows: int) -> None:

@@ -114,6 +114,23 @@ class Shard:
             if name not in self.schema.names:
                 raise AbsentColumnError(f"{self.path}: has no column '{name}'; {purpose} needs it")
 
+    def check_declared(self, columns: Collection[str], problem: str) -> None:
+        """Check that the shard has a column that the config declares.
+
+        Args:
+          columns: Columns of the training data that requests have.
+          problem: What is not possible without one, and the remedy.
+
+        Raises:
+          RequestLogError: It has none, as the log of a model of the user's own `run_fn`.
+        """
+        if columns and self.input_columns and not {*columns} & {*self.input_columns}:
+            tensors = ", ".join(self.input_columns)
+            raise RequestLogError(
+                f"{self.path}: has the tensors of a model of your own ({tensors}), expected columns of the training "
+                f"data; {problem}"
+            )
+
     def check_model(self, model: str) -> None:
         """Check that the shard is of a model.
 

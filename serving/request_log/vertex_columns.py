@@ -140,7 +140,7 @@ class VersionRows:
           MalformedRequestError: One of them is malformed.
         """
         rows = [
-            {TIME: request.time, ID: request.id, ROW: 0, ERROR: self._explain(prediction)}
+            {TIME: request.time, ID: request.id, ROW: 0, VERSION: self.number, ERROR: self._explain(prediction)}
             for request, prediction in group
             if prediction.error
         ]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from serving.request_log.keys import read_keys
 from serving.request_log.layout import LogLayout
 from serving.request_log.messages import LogRows
-from serving.request_log.reasons import Reasons
+from serving.request_log.reasons import Reasons, RejectionMessage
 from serving.request_log.sampling import KeySample
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION, ShardDescription, build_schema
@@ -82,7 +82,7 @@ class _Shards:
                 if error is None:
                     _LOG.info("%s: a worker left it; its rows are in a shard now", path)
                 else:
-                    self._report(f"{path}: a worker left it, and it cannot become a shard: {error}")
+                    self._report(f"{path}: a worker left it, and it cannot become a shard: {_explain(error)}")
             self._keep_budget()
         except Exception as error:
             self._report(f"{self._settings.folder}: streams of dead workers cannot be read: {error}")
@@ -103,7 +103,7 @@ class _Shards:
             convert_stream(stream.path)
         except Exception as error:
             # Readers take the stream as it is.
-            self._report(f"{stream.path}: cannot become a shard yet: {error}")
+            self._report(f"{stream.path}: cannot become a shard yet: {_explain(error)}; its rows are read all the same")
             self._failed.append(stream)
         else:
             self._message = ""
@@ -113,7 +113,7 @@ class _Shards:
         try:
             deleted = delete_oldest(self._settings.folder, self._settings.budget_bytes)
         except Exception as error:
-            self._report(f"{self._settings.folder}: its oldest shards cannot be deleted: {error}")
+            self._report(f"{self._settings.folder}: its oldest shards cannot be deleted: {_explain(error)}")
             return
         if deleted:
             self._counts.add_deleted(len(deleted))
@@ -124,6 +124,11 @@ class _Shards:
         if message != self._message:
             self._message = message
             _LOG.error("request log: %s", message)
+
+
+def _explain(error: Exception) -> str:
+    """Return the reason of an error, without the number and the path of one of the file system."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 class LogWriter:
@@ -208,7 +213,8 @@ class LogWriter:
         }
         if rows.version is None:
             reasons = [self._reasons.find(error) for error in rows.errors]
-            log |= {VERSION: pa.nulls(count, pa.int64()), ERROR: pa.array(reasons, pa.string())}
+            versions = [error.version if isinstance(error, RejectionMessage) else None for error in rows.errors]
+            log |= {VERSION: pa.array(versions, pa.int64()), ERROR: pa.array(reasons, pa.string())}
             values = [pa.nulls(count, field.type) for field in table.layout.fields[len(LOG_FIELDS) :]]
         else:
             versions = pa.array(np.full(count, rows.version, np.int64))
@@ -227,7 +233,7 @@ class LogWriter:
         except OSError as error:
             self._counts.add_dropped(DISK, batch.num_rows)
             self._counts.add_failure()
-            message = f"{self._settings.folder}: cannot be written: {error.strerror or error}"
+            message = f"{self._settings.folder}: cannot be written: {_explain(error)}"
             if message != self._disk_error:
                 self._disk_error = message
                 _LOG.error("request log: %s; rows are dropped until it can", message)

@@ -226,6 +226,7 @@ class _Routes:
 
     async def predict_as_vertex(self, request: Request) -> Response:
         """Predict `{"instances": [...], "parameters": {...}}` as Vertex AI does: `{"predictions": [...]}`."""
+        served = self._service.find()
         self._service.check_capacity()
         content = await self._read_content(request)
         unknown = content.keys() - {"instances", "parameters"}
@@ -237,7 +238,7 @@ class _Routes:
             raise RequestError(
                 f"parameters: expected an object with no other keys than {', '.join(sorted(_PARAMETERS))}"
             )
-        served = self._split(request, self._service.find(), content)
+        served = self._split(request, served, content)
         outputs = await self._predict_rows(request, served, parameters.get("signature_name"), content.get("instances"))
         return _respond({"predictions": to_rows(_select_outputs(outputs, parameters.get("outputs")))})
 

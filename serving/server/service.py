@@ -19,7 +19,7 @@ from serving.model.inputs import Columns, RequestError
 from serving.model.model_call import Outputs
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys
+from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys, note_version
 from serving.request_log.worker_log import RequestLog
 from serving.server import events, tracing
 from serving.server.batching import Batcher, OverloadedError
@@ -91,6 +91,9 @@ class Service:
         snapshot = self.snapshot
         served = snapshot.find(version, label)
         if served is not None:
+            # The split may choose another one.
+            if self.split is None or version is not None or label is not None:
+                note_version(served.number)
             return served
         if version is None and label is None:
             raise NotReadyError("no version is served yet")

@@ -54,6 +54,9 @@ def test_all_is_well_after_a_push(runs: Runs, oncall: Oncall, document: Document
     expected = ("newest run", "champion", "age", "content", "pushed by")
     assert checks(document("check")) == dict.fromkeys(expected, True)
     assert oncall("check").exit_code == 0
+    (runs.root.path / "retrain.json").write_text("{")
+    (damaged,) = [check for check in document("check")["checks"] if not check["ok"]]
+    assert (damaged["name"], "retrain.json: is damaged, expected" in damaged["message"]) == ("retraining", True)
 
 
 @pytest.mark.parametrize("ends", ["fails", "crashes"])

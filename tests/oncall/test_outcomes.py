@@ -173,6 +173,11 @@ def test_a_log_without_labels_and_a_foreign_folder_are_named(
     assert (check["ok"], "no prediction of the champion has a label yet" in check["message"]) == (True, True)
     result = oncall("check", "--log", folder / "nowhere")
     assert (result.exit_code, "there is no such folder" in result.stdout) == (1, True)
+    tensors = build_rows(["a"]).rename_columns({"age": "examples"}).drop_columns(["job"])
+    write_log(folder, "1", tensors)
+    result = oncall("outcomes", "--log", log)
+    message = "requests-1.parquet: has the tensors of a model of your own (examples), expected columns of the training"
+    assert (result.exit_code, message in result.stderr, "_request_key" in result.stderr) == (3, True, True)
     (log / "outcomes").mkdir()
     (log / "outcomes" / "summary.json").write_text("{")
     result = oncall("outcomes", "--log", log)

@@ -72,33 +72,45 @@ def test_what_moved_comes_first_with_its_direction(document: Document, oncall: O
 
 def test_rejections_other_versions_and_clocks_are_counted(document: Document, oncall: Oncall, log: Path) -> None:
     reasons = ["age: expected a number", *["sex: is missing"] * 2]
-    write_log(log, rows_of_test(300), errors=reasons)
-    write_log(log, rows_of_test(40), name="2", version=2, sample=1.0)
+    write_log(log, rows_of_test(300), errors=reasons, would_answer=1)
+    write_log(log, rows_of_test(40), name="2", version=2, sample=1.0, errors=reasons[1:], would_answer=2)
+    write_log(log, rows_of_test(0), name="6", errors=["version N is not served"])
     write_log(log, rows_of_test(7), name="3", ago=-3 * HOUR, key="persn")
     write_log(log, rows_of_test(5), name="5", key="persn")
     write_log(log, rows_of_test(500), name="4", ago=30 * HOUR)
     report = document("traffic")
     assert report["rows"] == {"1": 305, "2": 40}
     assert report["keyless"] == {"persn": 5}
-    assert report["rejections"] == {"sex: is missing": 2, "age: expected a number": 1}
+    assert [(each["version"], each["reason"], each["requests"]) for each in report["rejections"]] == [
+        (1, "sex: is missing", 2),
+        (2, "sex: is missing", 2),
+        (1, "age: expected a number", 1),
+        (None, "version N is not served", 1),
+    ]
     assert (report["future_rows"], report["samples"]) == (7, [0.1, 1.0])
     output = oncall("traffic").output
     assert "rows       version 1: 305, version 2: 40" in output
     assert "key        5 rows have no value of 'persn' (--log-key), by which labels are joined" in output
-    assert "rejected   3 requests" in output
-    assert "2: sex: is missing" in output
+    assert "rejected   version 1: 3, version 2: 2, no version: 1" in output
+    assert "2 of version 2: sex: is missing" in output
+    assert "1 of no version: version N is not served" in output
     assert "clock      7 rows have times after now, up to " in output
     assert document("traffic", "--since", "2d")["rows"] == {"1": 805, "2": 40}
     since = (datetime.datetime.now(datetime.UTC) - 29 * HOUR).isoformat()
     assert document("traffic", "--since", since)["rows"] == {"1": 305, "2": 40}
 
 
-def test_rejected_requests_are_a_finding_but_no_drift(document: Document, oncall: Oncall, log: Path) -> None:
+def test_rejected_requests_are_a_finding_but_no_drift(
+    document: Document, oncall: Oncall, runs: Runs, log: Path
+) -> None:
     """A missing value that the model does not take is a rejected request, and in no other number."""
     write_log(log, rows_of_test(950), errors=["age: the value is missing"] * 50)
     report = document("traffic")
     finding = "rejected requests: 50 of 1,000 (5.0%), 50 of them: age: the value is missing"
     assert (report["findings"], report["has_moved"]) == ([finding], False)
+    set_log(runs, FIRST, log, max_rejected=0.06)
+    assert document("traffic")["findings"] == []
+    set_log(runs, FIRST, log, max_rejected=0.05)
     check = oncall("check")
     assert (check.exit_code, finding in " ".join(check.output.split())) == (1, True)
     # A client of which no request is answered is seen, too.

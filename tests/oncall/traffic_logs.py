@@ -57,6 +57,7 @@ def write_log(
     ago: datetime.timedelta = HOUR,
     version: int = 1,
     errors: Sequence[str] = (),
+    would_answer: int | None = None,
     outputs: Mapping[str, Any] | None = None,
     **description: Any,
 ) -> Path:
@@ -69,7 +70,7 @@ def write_log(
         ID: [f"id-{number}" for number in range(count + rejected)],
         ROW: [0] * (count + rejected),
         KEY: [None] * (count + rejected),
-        VERSION: [*[version] * count, *[None] * rejected],
+        VERSION: [*[version] * count, *[would_answer] * rejected],
         ERROR: [*[None] * count, *errors],
     }
     table = pa.table(log, schema=pa.schema(LOG_FIELDS))

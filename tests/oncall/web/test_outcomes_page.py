@@ -1,6 +1,7 @@
 """The page of live quality: charts by week, slices beside the evaluation, drops, and what is missing."""
 
 import json
+import re
 from pathlib import Path
 
 from tests.oncall.run_roots import Runs
@@ -31,3 +32,16 @@ def test_a_version_is_beside_its_evaluation(tmp_path: Path, runs: Runs, text: Te
     assert "overall 1,200 0.9" in page
     assert "worse" in page
     assert "2026-W45" in page
+    assert "side by side" not in page
+
+
+def test_two_versions_are_side_by_side(tmp_path: Path, runs: Runs, text: Text) -> None:
+    write_model(tmp_path)
+    for version in (1, 2):
+        runs.run(f"run-{version}", auc=0.92)
+        join_labels(tmp_path, write_version(tmp_path, version, shuffled=0.3 * (version - 1)))
+    name_log(runs, "run-2", tmp_path / "log")
+    page = text("/outcomes")
+    assert "Versions 1 and 2, side by side" in page
+    assert "Predictions of the hours in which both answered, from 2026-11-02 00:00 to 2026-12-21 23:00 UTC" in page
+    assert re.search(r"version rows AUC .* 1 1,200 0\.9\d+ 0\.9\d+ to 0\.9\d+ .*2, the champion 1,200 0\.7", page)

@@ -34,7 +34,7 @@ def test_findings_come_first_and_both_sides_are_drawn(runs: Runs, log: Path, tex
     )
     assert "education : new values in 5.0% of the rows: 'Bootcamp' (30)" in page
     assert "training: 32,561 rows live: 600 rows" in page
-    assert "rejected 2: age: expected a number" in page
+    assert "rejected 2 of no version: age: expected a number" in page
     assert "compared with the first day of version 1 in the log" in page
     html = site.get("/traffic").html
     assert html.index("<h3>hours_per_week</h3>") < html.index("<h3>education</h3>") < html.index("<h3>age</h3>")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.errors import RunRootError
 from pipeline.retrain.attempts import Attempt, Attempts, compute_wait, count_failures
 from pipeline.retrain.config import Retrain
 from pipeline.run.run_root import RunRoot
@@ -41,10 +42,11 @@ def test_failures_count_since_the_last_success(
     assert count_failures(attempts(*codes), succeeded_at) == failures
 
 
-def test_attempts_are_kept_and_a_damaged_file_is_none(tmp_path: Path) -> None:
+def test_attempts_are_kept_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     assert Attempts.read(root).attempts == []
     Attempts(attempts=attempts(*[1] * 60)).write(root)
     assert len(Attempts.read(root).attempts) == 50
     (tmp_path / "retrain.json").write_text("{")
-    assert Attempts.read(root).attempts == []
+    with pytest.raises(RunRootError, match=r"retrain\.json: is damaged, .*; restore it, or move it away"):
+        Attempts.read(root)

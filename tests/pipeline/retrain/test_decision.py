@@ -101,6 +101,15 @@ def test_conditions_that_cannot_be_judged_are_rejected(
         judge(load(retrain, *settings), champion(1, 1))
 
 
+def test_live_traffic_of_a_run_fn_is_no_condition(load: Callable[..., PipelineConfig], tmp_path: Path) -> None:
+    module = tmp_path / "own_run.py"
+    module.write_text("def run_fn(fn_args):\n    pass\n")
+    config = load("{drift: true, live_quality: true}", f"model.module={module}", f"monitoring.request_log={tmp_path}")
+    message = r"^retrain.drift and retrain.live_quality: model.module has a run_fn of your own, .*; retrain by new_span"
+    with pytest.raises(ConfigError, match=message):
+        judge(config, champion(1, 1))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> RunRoot:
     return RunRoot(tmp_path / "root")

@@ -14,6 +14,7 @@ import pytest
 
 from serving.outcomes.join import find_cause, join_outcomes, open_outcomes
 from serving.outcomes.store import LABEL, read_summary
+from serving.registry import DECLARATION_FILE
 from serving.request_log.shards import ERROR, ID, KEY, ROW, ShardDescription, describe
 from tests.serving.outcomes.logs import (
     DESCRIPTION,
@@ -261,6 +262,17 @@ def test_a_log_without_keys_another_folder_and_another_model_are_named(tmp_path:
     assert (result.exit_code, "has no labels yet; name a file" in result.stderr) == (3, True)
     result = join(tmp_path, labels, "--key", "person")
     assert (result.exit_code, "--model FOLDER: is missing" in result.stderr) == (2, True)
+
+
+def test_a_model_without_declared_features_is_named(folder: Path) -> None:
+    labels = write_labels(folder / "labels.csv", "person,income", "a,>50K")
+    model = folder / "registry" / "census-income" / "1"
+    (model / DECLARATION_FILE).unlink()
+    result = join(folder, labels, "--key", "person", "--model", model)
+    assert result.exit_code == 5
+    assert "census-income/1: declares no features (it has no assets.extra/feature_set.json), expected" in result.stderr
+    assert "for a run_fn of your own, join them to the log's Parquet files by _request_key" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_foreign_file_and_labels_of_another_kind_are_named(folder: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_rejected_request_is_one_row_with_the_reason_of_the_model() -> None:
     )
     assert columns[ERROR] == ["instances[1]: age: expected a finite number, found 'old'", "deadline exceeded"]
     assert columns[ID] == ["1", "2"]
-    assert (columns[VERSION], columns["age"]) == ([None, None], [None, None])
+    assert (columns[VERSION], columns["age"]) == ([3, 3], [None, None])
 
 
 def test_a_malformed_request_does_not_take_others_with_it() -> None:

@@ -24,7 +24,7 @@ from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log import worker_log
-from serving.request_log.entries import note_prediction, note_row_keys
+from serving.request_log.entries import note_prediction, note_row_keys, note_version
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, RequestLogError, Shard, list_shards, read_rows
 from serving.request_log.worker_log import RequestLog, check_version
@@ -119,6 +119,8 @@ def send(log: RequestLog, version: Version, rows: list[Any], identity: str = "r"
         taken = note_row_keys(version.predictor, rows)
         columns = version.predictor.convert_rows(taken)
         note_prediction(version, ModelCall(columns, version.predictor.predict_columns(columns)), 0, len(rows))
+    else:
+        note_version(version.number)
     entry.finish(error, 100)
 
 
@@ -142,7 +144,7 @@ def test_rows_and_rejections_share_a_shard(tmp_path: Path, version: Version, cou
         ("one", 0, 1, "c1", 2, None),
         ("two", 0, 1, "c1", 2, None),
         ("two", 1, 1, "c1", None, None),
-        ("bad", 0, None, "c1", None, "size: expected a finite number"),
+        ("bad", 0, 1, "c1", None, "size: expected a finite number"),
     ]
     assert counts.counts == {"logged": 4}
 
@@ -210,6 +212,21 @@ def test_a_full_disk_drops_rows_and_the_log_resumes(
     assert [record.getMessage() for record in caplog.records] == [
         f"request log: {tmp_path}: cannot be written: File too large; rows are dropped until it can",
         f"request log: {tmp_path} can be written again",
+    ]
+
+
+def test_a_stream_that_cannot_become_a_shard_is_one_plain_line(
+    tmp_path: Path, version: Version, counts: Counts, open_log: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log()
+    send(log, version, [EXAMPLE_ROW], "kept")
+    counts.wait(logged=1)
+    (stream,) = tmp_path.iterdir()
+    (tmp_path / f".{stream.stem}.parquet.partial").mkdir()
+    log.close(_SECONDS)
+    assert [row[ID] for row in read(tmp_path)] == ["kept"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"request log: {stream}: cannot become a shard yet: Is a directory; its rows are read all the same"
     ]
 
 

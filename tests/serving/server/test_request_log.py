@@ -142,6 +142,7 @@ def test_a_rejected_request_is_a_row_with_its_reason(serving: RunningServer, log
         "size: expected a finite number",
         "version N is not served",
     ]
+    assert [row[VERSION] for row in rows] == [1, 1, None]
     assert {value for row in rows for name, value in row.items() if not name.startswith("_request_")} == {None}
 
 

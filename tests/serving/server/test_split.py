@@ -2,8 +2,10 @@
 
 import base64
 import json
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,9 +14,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from serving.registry import LocalRegistry, compute_content_hash
+from serving.request_log.shards import ERROR, VERSION
 from serving.server.label_share import LabelShare
 from tests.serving.models import ROW, example, export_model, push
 from tests.serving.running import RunningServer, ask, registry_of
+from tests.serving.server.test_request_log import read
 from tests.serving.server.test_shadow import QUICK, read_metrics
 
 pytestmark = pytest.mark.integration
@@ -58,8 +62,14 @@ def test_a_key_has_one_version_after_restarts(registry: LocalRegistry) -> None:
 
 
 @pytest.fixture(scope="module")
-def serving(registry: LocalRegistry) -> Iterator[RunningServer]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log")
+
+
+@pytest.fixture(scope="module")
+def serving(registry: LocalRegistry, log: Path) -> Iterator[RunningServer]:
     flags = ("--split", f"candidate={SHARE}", "--split-key", "shop name", "--grpc-port", "0", *QUICK)
+    flags = (*flags, "--log-requests", str(log))
     with RunningServer("--model-dir", str(registry.folder), *flags) as running:
         yield running
 
@@ -148,7 +158,9 @@ def test_a_request_that_names_a_version_or_a_label_is_not_split(
         assert content["predictions"][0]["model_version"] == version
 
 
-def test_requests_are_counted_by_version_and_outcome(registry: LocalRegistry, serving: RunningServer) -> None:
+def test_requests_are_counted_by_version_and_outcome(
+    registry: LocalRegistry, serving: RunningServer, log: Path
+) -> None:
     inside = next(key for key in KEYS if expect_version(registry, key) == 2)
     before = read_metrics(serving)
     assert serving.post("/predict", {"instances": [{**ROW, "shop_name": inside}]})[0] == 200
@@ -160,3 +172,13 @@ def test_requests_are_counted_by_version_and_outcome(registry: LocalRegistry, se
         'split_request_seconds_count{other="2",version="2"}',
     ):
         assert after[name] == before.get(name, 0.0) + 1
+    # The split had not chosen yet when the second one was rejected.
+    assert serving.post("/predict", {"instance": []})[0] == 400
+    assert serving.post(f"{MODEL}/labels/champion:predict", {"instance": []})[0] == 400
+    rejections: list[dict[str, Any]] = []
+    for _ in range(200):
+        rejections = [row for row in read(log, 1) if row[ERROR] is not None]
+        if len(rejections) == 3:
+            break
+        threading.Event().wait(0.05)
+    assert [row[VERSION] for row in rejections] == [2, None, 1]
