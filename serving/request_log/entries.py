@@ -13,7 +13,6 @@ from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.columns import LoggedVersion
 from serving.request_log.keys import Keys
-from serving.request_log.reasons import RejectionMessage
 
 _CURRENT: ContextVar["Entry | None"] = ContextVar("request_log_entry", default=None)
 
@@ -95,7 +94,7 @@ class Entry:
             self.keys = self.keys if isinstance(self.keys, str) else None
         elif self.call is None:
             return
-        self.error, self.size = RejectionMessage(error, self.chosen) if error else "", size
+        self.error, self.size = error, size
         self._append(self)
 
 

@@ -48,6 +48,7 @@ class LogRows:
       version: Number of the version; None for rejected requests.
       identities, microseconds, counts, keys, errors: ID of each request, its time since 1970, its number of rows, the
         keys of these, and the message of its rejection.
+      chosen: Number of the version that would have answered each request that was rejected; None if it is not known.
       size: Size of the content of all, in bytes.
       columns: Values of each column of the table, one a row; of rejected requests none.
     """
@@ -59,6 +60,7 @@ class LogRows:
     counts: Sequence[int]
     keys: Sequence[Keys]
     errors: Sequence[str]
+    chosen: Sequence[int | None]
     size: int
     columns: Sequence[Any] = ()
 
@@ -80,6 +82,7 @@ class LogRows:
             _concatenate(each.counts for each in messages),
             _concatenate(each.keys for each in messages),
             _concatenate(each.errors for each in messages),
+            _concatenate(each.chosen for each in messages),
             sum(each.size for each in messages),
             [_join_values(parts) for parts in zip(*(each.columns for each in messages), strict=True)],
         )
@@ -89,8 +92,15 @@ class LogRows:
         ends = np.cumsum([0, *self.counts]).tolist()
         return [
             LogRows(
-                *(self.table, self.version, self.identities[n : n + 1], self.microseconds[n : n + 1]),
-                *(self.counts[n : n + 1], self.keys[n : n + 1], self.errors[n : n + 1], 0),
+                self.table,
+                self.version,
+                self.identities[n : n + 1],
+                self.microseconds[n : n + 1],
+                self.counts[n : n + 1],
+                self.keys[n : n + 1],
+                self.errors[n : n + 1],
+                self.chosen[n : n + 1],
+                0,
                 [values[start:end] for values in self.columns],
             )
             for n, (start, end) in enumerate(pairwise(ends))

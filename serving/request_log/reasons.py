@@ -22,28 +22,6 @@ def find_reason(message: str) -> str:
     return _NUMBER.sub("N", _QUOTED.sub("'...'", text))[:_MAX_CHARS]
 
 
-class RejectionMessage(str):
-    """Message of a rejected request.
-
-    Attributes:
-      version: Number of the version that would have answered; None if it is not known.
-    """
-
-    version: int | None
-
-    def __new__(cls, message: str, version: int | None) -> "RejectionMessage":
-        """Args:
-        message: message of the answer.
-        version: number of the version.
-        """
-        rejection = super().__new__(cls, message)
-        rejection.version = version
-        return rejection
-
-    def __reduce__(self) -> tuple[type["RejectionMessage"], tuple[str, int | None]]:
-        return RejectionMessage, (str(self), self.version)
-
-
 class Reasons:
     """Bounds the number of different reasons, since a client chooses what is wrong."""
 

@@ -327,6 +327,7 @@ class RequestLog:
                 [entry.rows for entry in entries],
                 [entry.keys for entry in entries],
                 [entry.error for entry in entries],
+                [entry.chosen for entry in entries],
                 size,
                 [] if version is None else [*_gather_columns(table.layout, entries)],
             )

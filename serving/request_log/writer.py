@@ -17,7 +17,7 @@ import pyarrow as pa
 from serving.request_log.keys import read_keys
 from serving.request_log.layout import LogLayout
 from serving.request_log.messages import LogRows
-from serving.request_log.reasons import Reasons, RejectionMessage
+from serving.request_log.reasons import Reasons
 from serving.request_log.sampling import KeySample
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, KEY, LOG_FIELDS, ROW, TIME, VERSION, ShardDescription, build_schema
@@ -213,8 +213,7 @@ class LogWriter:
         }
         if rows.version is None:
             reasons = [self._reasons.find(error) for error in rows.errors]
-            versions = [error.version if isinstance(error, RejectionMessage) else None for error in rows.errors]
-            log |= {VERSION: pa.array(versions, pa.int64()), ERROR: pa.array(reasons, pa.string())}
+            log |= {VERSION: pa.array(rows.chosen, pa.int64()), ERROR: pa.array(reasons, pa.string())}
             values = [pa.nulls(count, field.type) for field in table.layout.fields[len(LOG_FIELDS) :]]
         else:
             versions = pa.array(np.full(count, rows.version, np.int64))

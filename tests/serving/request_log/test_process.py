@@ -28,7 +28,7 @@ def process(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def build_rows(identity: str) -> LogRows:
-    return LogRows(0, None, [identity], [1_000_000], [1], [None], ["size: too large"], 7)
+    return LogRows(0, None, [identity], [1_000_000], [1], [None], ["size: too large"], [3], 7)
 
 
 def end(process: "subprocess.Popen[bytes]", rest: bytes = b"") -> list[LogReport]:
@@ -47,7 +47,7 @@ def read(folder: Path) -> list[tuple[str, str]]:
 
 def test_messages_are_joined_as_they_were_split() -> None:
     columns = [["red", None, "blue"], np.array([[1.0], [2.0], [3.0]])]
-    rows = LogRows(1, 2, ["a", "b"], [5, 6], [1, 2], ["k", ("l", "m")], ["", ""], 0, columns)
+    rows = LogRows(1, 2, ["a", "b"], [5, 6], [1, 2], ["k", ("l", "m")], ["", ""], [None, None], 0, columns)
     joined = LogRows.join(rows.split())
     assert replace(joined, columns=[]) == replace(rows, columns=[])
     assert joined.columns[0] == columns[0]
