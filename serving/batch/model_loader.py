@@ -54,7 +54,10 @@ def read_features(folder: Path) -> FeatureSet:
     try:
         return FeatureSet.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise PushError(f"{file}: does not exist: the model is not one of this pipeline; export one with it") from error
+        raise PushError(
+            f"{file}: does not exist, so the model declares no features; batch inference takes models of this "
+            "pipeline's own network: serve that of a run_fn, and send it requests"
+        ) from error
     except ValidationError as error:
         raise PushError(f"{file}: is damaged; push the model again") from error
 

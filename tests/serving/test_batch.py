@@ -428,7 +428,10 @@ def test_models_and_beam_options_that_cannot_be_used_are_one_line(
     source, output = write(tmp_path / "a.csv", text(many(3))), tmp_path / "out"
     foreign = write(tmp_path / "foreign" / "saved_model.pb", "").parent
     message = batch(source, output, "--model", foreign, code=5)
-    assert "foreign/assets.extra/feature_set.json: does not exist: the model is not one of this pipeline" in message
+    assert (
+        "foreign/assets.extra/feature_set.json: does not exist, so the model declares no features; batch inference takes"
+        in message
+    )
     damaged = Path(shutil.copytree(models / "2", tmp_path / "damaged"))
     (damaged / "saved_model.pb").write_bytes(b"damaged")
     assert f"error: {damaged}: is not what was pushed: its content hash" in batch(
