@@ -34,7 +34,7 @@ _FLAGS: Mapping[str, Sequence[str]] = {
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
 @click.option("--model", default="census-income", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=12, show_default=True)
-@click.option("--seconds", type=click.IntRange(1), default=2, show_default=True, help="Length of a measurement.")
+@click.option("--seconds", type=click.IntRange(1), default=1, show_default=True, help="Length of a measurement.")
 @click.option("--connections", type=click.IntRange(1), default=CONNECTIONS, show_default=True)
 def main(registry: Path, model: str, rounds: int, seconds: int, connections: int) -> None:
     """Measure p99, requests a second and processor time with a shadow and with a split, and print the ratios."""
