@@ -35,7 +35,7 @@ from serving.request_log.writer import COLUMNS, LogCounts
 _LOG = logging.getLogger(__name__)
 # A worker that is killed loses what waits so long. A send of many entries takes little longer than one of few; each
 # takes the interpreter from the requests of its time.
-_WAIT_SECONDS = 0.25
+_WAIT_SECONDS = 0.6
 _MESSAGE_ENTRIES = 256
 # A process that ends is replaced at once, and not again within this time.
 _RETRY_SECONDS = 30.0
@@ -228,8 +228,8 @@ class RequestLog:
         if waiting_rows + rows > _MAX_WAITING_ROWS or waiting_bytes > _MAX_WAITING_BYTES:
             self._counts.add_dropped(QUEUE, rows)
             return
-        if entry.call is not None and not self._sample.is_all and len(self._entries) >= 2 * _MESSAGE_ENTRIES:
-            # The sender is late: the other rows of the call, which are not logged, do not wait for it.
+        if entry.call is not None and not self._sample.is_all:
+            # The other rows of the call, which are not logged, do not wait for the sender.
             entry.call, entry.start = entry.call.select(entry.start, rows), 0
         added[0] += rows
         added[1] += entry.size

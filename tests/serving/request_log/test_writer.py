@@ -23,7 +23,6 @@ from serving.model.inputs import build_inputs
 from serving.model.model_call import ModelCall
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log import worker_log
 from serving.request_log.entries import note_prediction, note_row_keys, note_version
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, RequestLogError, Shard, list_shards, read_rows
@@ -151,11 +150,8 @@ def test_rows_and_rejections_share_a_shard(tmp_path: Path, version: Version, cou
 
 @pytest.mark.parametrize("sample", [1.0, 0.99])
 def test_requests_of_one_call_have_their_own_rows(
-    tmp_path: Path, version: Version, open_log: Open, sample: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, version: Version, open_log: Open, sample: float
 ) -> None:
-    if sample < 1:
-        # The sender counts as late once an entry waits.
-        monkeypatch.setattr(worker_log, "_MESSAGE_ENTRIES", 1)
     log = open_log(sample=sample, key="header:x-customer")
     sizes = [float(number) for number in range(6)]
     columns = version.predictor.convert_rows([{**EXAMPLE_ROW, "size": size} for size in sizes])
