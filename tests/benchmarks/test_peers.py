@@ -52,6 +52,7 @@ def test_too_many_categories_are_codes(distinct: int, kind: str) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("label", "names", "least"),
     [

@@ -81,6 +81,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return fit_and_save("none", tmp_path_factory.mktemp("alone"))
 
 
+@pytest.mark.proof
 def test_two_devices_learn_what_one_learns(alone: dict[str, Any], tmp_path: Path) -> None:
     both = read_result(start("mirrored", tmp_path), tmp_path)
     assert (alone["replicas"], both["replicas"]) == (1, 2)

@@ -13,6 +13,7 @@ from tests.pipeline.staleness.test_configs import DAYS
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_a_planted_decay_is_printed_with_its_interval(small_census: Callable[..., Path], tmp_path: Path) -> None:
     config = small_census(rows=3000)
     header, *rows = (config.parent / "train.csv").read_text().splitlines(keepends=True)
