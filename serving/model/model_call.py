@@ -1,15 +1,34 @@
 """One call of a model, which has the rows of several requests."""
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 Outputs = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
+class CallValues(NamedTuple):
+    """Rows of a call as values of Python.
+
+    Attributes:
+      columns: Values by input, one a row.
+      outputs: Values by output, one a row.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    outputs: Mapping[str, Sequence[Any]]
+
+    @classmethod
+    def parse(cls, content: bytes) -> "CallValues":
+        """Return rows that were serialized by this program."""
+        return cls(*pickle.loads(content))
+
+
+@dataclass
 class ModelCall:
     """The inputs and outputs of a call.
 
@@ -21,10 +40,32 @@ class ModelCall:
     columns: Mapping[str, Sequence[Any]]
     outputs: Outputs
 
-    def select(self, start: int, rows: int) -> "ModelCall":
-        """Return the rows of one request, which keeps no others in memory."""
-        end = start + rows
-        return ModelCall(
-            {name: values[start:end] for name, values in self.columns.items()},
-            {name: values[start:end].copy() for name, values in self.outputs.items()},
-        )
+    @cached_property
+    def content(self) -> bytes:
+        """All rows, serialized once."""
+        return serialize_rows(self.columns, self.outputs)
+
+
+class Answer(NamedTuple):
+    """The answer to one request.
+
+    Attributes:
+      columns: Inputs of its rows.
+      outputs: Their outputs, [rows, ...] each.
+      rows: Number of its rows.
+      call: Call of the model that they are from.
+      start: Place of its first row in the call.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    outputs: Outputs
+    rows: int
+    call: ModelCall
+    start: int
+
+
+def serialize_rows(columns: Mapping[str, Sequence[Any]], outputs: Outputs) -> bytes:
+    """Return rows of a call for `CallValues.parse`."""
+    # An array of few values takes ten times as long as a list.
+    values = {name: array.tolist() for name, array in outputs.items()}
+    return pickle.dumps((columns, values), pickle.HIGHEST_PROTOCOL)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from serving.model.model_call import ModelCall
+from serving.model.model_call import Answer
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.columns import LoggedVersion
@@ -26,17 +26,15 @@ class Entry:
       keys: Keys of its rows.
       column: Column that has the key of each row; None if there is none.
       version: Version that answered; None if the request was rejected.
-      call: Call of the model that has its rows; None if the request was rejected.
-      start: Place of its first row in the call.
+      answer: Its answer; None if the request was rejected.
       rows: Number of its rows.
       chosen: Number of the version that is to answer; None before one is chosen.
       error: Message of its rejection; empty if there is none.
-      size: Size of its content, in bytes.
     """
 
     __slots__ = (
         "_append",
-        "call",
+        "answer",
         "chosen",
         "column",
         "error",
@@ -44,8 +42,6 @@ class Entry:
         "keys",
         "microseconds",
         "rows",
-        "size",
-        "start",
         "version",
     )
 
@@ -65,36 +61,35 @@ class Entry:
         self.column = column
         self.version: LoggedVersion | None = None
         self.chosen: int | None = None
-        self.call: ModelCall | None = None
-        self.start, self.rows = 0, 1
-        self.error, self.size = "", 0
+        self.answer: Answer | None = None
+        self.rows = 1
+        self.error = ""
         _CURRENT.set(self)
 
     def take_keys(self, keys: Sequence[Any]) -> None:
         """Take the keys of the rows, or the serialized tf.Example that have them."""
         self.keys = tuple(keys)
 
-    def take_prediction(self, version: LoggedVersion, call: ModelCall, start: int, rows: int) -> None:
-        """Take a prediction; of several for one request, the first one is logged."""
-        if self.call is None:
-            self.version, self.call, self.start, self.rows = version, call, start, rows
+    def take_answer(self, version: LoggedVersion, answer: Answer) -> None:
+        """Take an answer; of several for one request, the first one is logged."""
+        if self.answer is None:
+            self.version, self.answer, self.rows = version, answer, answer.rows
 
-    def finish(self, error: str = "", size: int = 0) -> None:
+    def finish(self, error: str = "") -> None:
         """Hand the entry to the log, unless the request had no answer.
 
         Args:
           error: Message of the answer if the request was rejected.
-          size: Size of its content, in bytes.
         """
         _CURRENT.set(None)
         if error:
-            self.version = self.call = None
+            self.version = self.answer = None
             self.rows = 1
             # The rows that its keys belong to are not logged.
             self.keys = self.keys if isinstance(self.keys, str) else None
-        elif self.call is None:
+        elif self.answer is None:
             return
-        self.error, self.size = error, size
+        self.error = error
         self._append(self)
 
 
@@ -105,11 +100,11 @@ def note_version(number: int) -> None:
         entry.chosen = number
 
 
-def note_prediction(version: LoggedVersion, call: ModelCall, start: int, rows: int) -> None:
-    """Add a prediction to the entry of the current request; `Entry` has the arguments."""
+def note_answer(version: LoggedVersion, answer: Answer) -> None:
+    """Add an answer of a version to the entry of the current request."""
     entry = _CURRENT.get()
     if entry is not None:
-        entry.take_prediction(version, call, start, rows)
+        entry.take_answer(version, answer)
 
 
 def note_row_keys(predictor: Predictor | TensorPredictor, rows: list[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ time is written in its format, a missing value is a null.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -43,39 +44,28 @@ class LogLayout:
     masked: Sequence[str] = ()
 
     @property
-    def columns(self) -> list[LoggedColumn]:
-        """The inputs, then the outputs."""
-        return [*self.inputs, *self.outputs]
-
-    @property
     def fields(self) -> list[pa.Field]:
-        """All fields of a row, those of the log first."""
-        return [*LOG_FIELDS, *(column.field for column in self.columns)]
+        """All fields of a row: those of the log, then the inputs, then the outputs."""
+        return [*LOG_FIELDS, *(column.field for column in (*self.inputs, *self.outputs))]
 
 
 def write_tensor(type_: pa.DataType, values: Any) -> pa.Array:
-    """Return an Arrow array of the rows of a tensor: an array, or a list of arrays of any size, one a row."""
-    if isinstance(values, list):
-        if not pa.types.is_nested(type_):
-            return write_tensor(type_, np.array([value.item() for value in values], object).reshape(-1))
-        sizes = [len(value) for value in values]
-        items: Any = [item for value in values for item in value]
-        if not pa.types.is_nested(type_.value_type):
-            items = np.concatenate(values) if values else np.array([])
-        return _as_lists(sizes, write_tensor(type_.value_type, items))
-    if values.ndim > 1:
-        rows = values.reshape(-1, *values.shape[2:])
-        return _as_lists([values.shape[1]] * len(values), write_tensor(type_.value_type, rows))
-    if values.dtype != np.object_:
+    """Return an Arrow array of the rows of a tensor: an array, or a list with the array or the values of each row."""
+    if pa.types.is_nested(type_):
+        offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
+        is_flat = not pa.types.is_nested(type_.value_type)
+        are_arrays = bool(values) and isinstance(values[0], np.ndarray)
+        # An array of numbers, such as an image, is not read one by one.
+        items = np.concatenate(values) if is_flat and are_arrays else [*chain.from_iterable(values)]
+        return pa.ListArray.from_arrays(pa.array(offsets), write_tensor(type_.value_type, items))
+    if isinstance(values, np.ndarray) and values.dtype != np.object_:
         return pa.array(values, type_)
+    items = [value.item() if isinstance(value, np.ndarray | np.generic) else value for value in values]
     if pa.types.is_string(type_):
-        return _decode(values.tolist())
-    return pa.array(values.tolist(), type_)
-
-
-def _as_lists(sizes: Sequence[int], items: pa.Array) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), items)
+        return _decode(items)
+    if pa.types.is_float16(type_):
+        return pa.array(np.array(items, np.float16), type_)
+    return pa.array(items, type_)
 
 
 def _decode(values: list[Any]) -> pa.Array:

@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -90,17 +89,18 @@ def main() -> None:
     threading.Thread(target=_read, args=(incoming, messages), daemon=True).start()
     has_ended = False
     while not has_ended:
-        groups: defaultdict[tuple[int, int | None], list[LogRows]] = defaultdict(list)
+        groups: dict[tuple[int, int | None], LogRows] = {}
         for message in _gather(messages):
             match message:
                 case LogTable():
                     writer.add_table(message.number, message.layout)
-                case LogRows():
-                    groups[message.table, message.version].append(message)
+                case LogRows(table, version):
+                    if groups.setdefault((table, version), message) is not message:
+                        groups[table, version].add(message)
                 case None:
                     has_ended = True
         for group in groups.values():
-            _write(writer, reports, LogRows.join(group))
+            _write(writer, reports, group)
         writer.rotate()
         reports.send()
     writer.close()

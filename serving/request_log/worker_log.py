@@ -13,15 +13,12 @@ import sys
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
-import numpy as np
-
 from cli.errors import ConfigError
-from serving.model.model_call import ModelCall
+from serving.model.model_call import serialize_rows
 from serving.request_log.columns import LoggedVersion, build_layout
 from serving.request_log.entries import Entry
 from serving.request_log.keys import read_keys
@@ -33,13 +30,17 @@ from serving.request_log.shards import RequestLogError
 from serving.request_log.writer import COLUMNS, LogCounts
 
 _LOG = logging.getLogger(__name__)
-# A worker that is killed loses what waits so long. A send of many entries takes little longer than one of few; each
+# A worker that is killed loses what waits so long. A send of many requests takes little longer than one of few; each
 # takes the interpreter from the requests of its time.
 _WAIT_SECONDS = 0.6
-_MESSAGE_ENTRIES = 256
+_MESSAGE_REQUESTS = 1024
+# A message fits, so that a send does not wait for the process. The largest size that Linux gives without a privilege.
+_PIPE_BYTES = 1 << 20
 # A process that ends is replaced at once, and not again within this time.
 _RETRY_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
+# Of a request without its values.
+_REQUEST_BYTES = 200
 _MAX_WAITING_ROWS, _MAX_WAITING_BYTES = 65_536, 64 << 20
 # Why rows are dropped.
 QUEUE, PROCESS = "queue", "process"
@@ -123,7 +124,7 @@ class _WriterProcess:
         self.sent, self.taken = [0, 0], [0, 0]
         self._take_report = take_report
         command = [sys.executable, "-m", "serving.request_log.process"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES)
         self._input, self._output = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         self._reader = threading.Thread(target=self._read, name="request-log-reports", daemon=True)
         self._reader.start()
@@ -163,6 +164,23 @@ class _WriterProcess:
             self._take_report(report)
 
 
+@dataclass(slots=True)
+class _WaitingRows:
+    """Requests that one version answered, or that were rejected, which wait to be sent.
+
+    Attributes:
+      version: The version; None for rejected requests.
+      requests: The requests, with the fields of `LoggedRequest`.
+      rows: Number of their rows.
+      size: Size of all, in bytes; the first request of a call has its values.
+    """
+
+    version: LoggedVersion | None
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: int = 0
+    size: int = 0
+
+
 class RequestLog:
     """The log of one worker."""
 
@@ -186,7 +204,10 @@ class RequestLog:
         self._sample = KeySample(settings.sample)
         self._header, self._key_column = settings.header, settings.key_column
         self._tables = _Tables(settings, find_default)
-        self._entries: deque[Entry] = deque()
+        # By the ID of a version. The lock is held for as long as a request takes to be added.
+        self._waiting: dict[int, _WaitingRows] = {}
+        self._last_content = b""
+        self._changes = threading.Lock()
         # Rows and bytes that were added, and those that no process has any more. Each is written by one thread only:
         # the event loop's, and the sender's.
         self._added, self._settled = [0, 0], [0, 0]
@@ -228,13 +249,28 @@ class RequestLog:
         if waiting_rows + rows > _MAX_WAITING_ROWS or waiting_bytes > _MAX_WAITING_BYTES:
             self._counts.add_dropped(QUEUE, rows)
             return
-        if entry.call is not None and not self._sample.is_all:
-            # The other rows of the call, which are not logged, do not wait for the sender.
-            entry.call, entry.start = entry.call.select(entry.start, rows), 0
+        content, start, size, answer = b"", 0, _REQUEST_BYTES, entry.answer
+        if answer is not None:
+            if self._sample.is_all:
+                # All requests of a call share its rows.
+                content, start = answer.call.content, answer.start
+            else:
+                content = serialize_rows(answer.columns, answer.outputs)
+            if content is not self._last_content:
+                self._last_content = content
+                size += len(content)
+        request = (entry.identity, entry.microseconds, rows, entry.keys, entry.error, entry.chosen, content, start)
         added[0] += rows
-        added[1] += entry.size
-        self._entries.append(entry)
-        if len(self._entries) == _MESSAGE_ENTRIES:
+        added[1] += size
+        with self._changes:
+            waiting = self._waiting.get(id(entry.version))
+            if waiting is None:
+                waiting = self._waiting[id(entry.version)] = _WaitingRows(entry.version)
+            waiting.requests.append(request)
+            waiting.rows += rows
+            waiting.size += size
+            is_full = len(waiting.requests) == _MESSAGE_REQUESTS
+        if is_full:
             self._wake.set()
 
     def _has_sampled_row(self, entry: Entry) -> bool:
@@ -253,7 +289,7 @@ class RequestLog:
             is_closing = self._is_closing
             try:
                 self._keep_process()
-                self._send_entries()
+                self._send_rows()
             except Exception:
                 # An error of this program must not end the log of the worker.
                 self._counts.add_failure()
@@ -298,40 +334,21 @@ class RequestLog:
             self._counts.add_dropped(PROCESS, lost)
         self._settled = [before + sent for before, sent in zip(self._settled, process.sent, strict=True)]
 
-    def _send_entries(self) -> None:
-        """Send the entries so far, those of one version together."""
-        groups: dict[int, list[Entry]] = {}
-        for entry in [self._entries.popleft() for _ in range(len(self._entries))]:
-            groups.setdefault(id(entry.version), []).append(entry)
-        for group in groups.values():
-            for start in range(0, len(group), _MESSAGE_ENTRIES):
-                self._send_rows(group[start : start + _MESSAGE_ENTRIES])
-
-    def _send_rows(self, entries: Sequence[Entry]) -> None:
-        """Send entries of one version, or rejected ones; drop them if no process takes them."""
-        process, version = self._process, entries[0].version
-        rows, size = sum(entry.rows for entry in entries), sum(entry.size for entry in entries)
-        table = self._tables.find(version) if process is not None else None
-        if process is None or table is None:
-            self._counts.add_dropped(PROCESS if process is None else COLUMNS, rows)
-            self._settled = [self._settled[0] + rows, self._settled[1] + size]
-            return
-        if self._tables.is_new(table):
-            process.send(table)
-        process.send(
-            LogRows(
-                table.number,
-                None if version is None else version.number,
-                [entry.identity for entry in entries],
-                [entry.microseconds for entry in entries],
-                [entry.rows for entry in entries],
-                [entry.keys for entry in entries],
-                [entry.error for entry in entries],
-                [entry.chosen for entry in entries],
-                size,
-                [] if version is None else [*_gather_columns(table.layout, entries)],
-            )
-        )
+    def _send_rows(self) -> None:
+        """Send the rows so far; drop them if no process takes them."""
+        with self._changes:
+            waiting, self._waiting = [*self._waiting.values()], {}
+        process = self._process
+        for each in waiting:
+            table = self._tables.find(each.version) if process is not None else None
+            if process is None or table is None:
+                self._counts.add_dropped(PROCESS if process is None else COLUMNS, each.rows)
+                self._settled = [self._settled[0] + each.rows, self._settled[1] + each.size]
+                continue
+            if self._tables.is_new(table):
+                process.send(table)
+            number = None if each.version is None else each.version.number
+            process.send(LogRows(table.number, number, each.requests, each.rows, each.size))
 
     def _take_report(self, report: LogReport) -> None:
         """Take a report of the process, in a thread of its own."""
@@ -345,25 +362,3 @@ class RequestLog:
             self._counts.add_failure()
         for level, line in report.lines:
             _LOG.log(level, "%s", line)
-
-
-def _gather_columns(layout: LogLayout, entries: Sequence[Entry]) -> Iterator[Any]:
-    """Yield the values of each column: a list of an input, an array of an output."""
-    parts = _join_parts(entries)
-    for column in layout.inputs:
-        yield [*chain.from_iterable(call.columns[column.source][rows] for call, rows in parts)]
-    for column in layout.outputs:
-        yield np.concatenate([call.outputs[column.source][rows] for call, rows in parts])
-
-
-def _join_parts(entries: Sequence[Entry]) -> list[tuple[ModelCall, slice]]:
-    """Return the rows of entries, those that follow each other in one call as one part."""
-    parts: list[tuple[ModelCall, slice]] = []
-    for entry in entries:
-        assert entry.call is not None
-        start, end = entry.start, entry.start + entry.rows
-        if parts and parts[-1][0] is entry.call and parts[-1][1].stop == start:
-            parts[-1] = (entry.call, slice(parts[-1][1].start, end))
-        else:
-            parts.append((entry.call, slice(start, end)))
-    return parts

@@ -7,16 +7,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from serving.model.model_call import CallValues
 from serving.request_log.keys import read_keys
 from serving.request_log.layout import LogLayout
-from serving.request_log.messages import LogRows
+from serving.request_log.messages import LoggedRequest, LogRows
 from serving.request_log.reasons import Reasons
 from serving.request_log.sampling import KeySample
 from serving.request_log.settings import RequestLogSettings
@@ -163,7 +165,7 @@ class LogWriter:
     def write(self, rows: LogRows) -> None:
         """Append those rows to a stream that are in the sample."""
         table = self._tables[rows.table]
-        for batch in self._build_batches(table, rows):
+        for batch in self._build_batches(table, rows.version, [LoggedRequest(*request) for request in rows.requests]):
             if batch.num_rows:
                 self._append_batch(table, batch)
 
@@ -185,44 +187,53 @@ class LogWriter:
         self._streams.clear()
         self._shards.wait()
 
-    def _build_batches(self, table: _Table, rows: LogRows) -> Iterable[pa.RecordBatch]:
+    def _build_batches(
+        self, table: _Table, version: int | None, requests: Sequence[LoggedRequest]
+    ) -> Iterable[pa.RecordBatch]:
         """Yield batches of rows; requests that cannot be converted are dropped."""
         try:
-            yield self._build_batch(table, rows)
+            yield self._build_batch(table, version, requests)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError) as error:
-            if len(rows.identities) == 1:
-                self._counts.add_dropped(COLUMNS, rows.rows)
+            if len(requests) == 1:
+                self._counts.add_dropped(COLUMNS, requests[0].rows)
                 _LOG.error(
-                    "request %s is not logged: its values do not fit: %s", rows.identities[0], type(error).__name__
+                    "request %s is not logged: its values do not fit: %s", requests[0].identity, type(error).__name__
                 )
                 return
-            for request in rows.split():
-                yield from self._build_batches(table, request)
+            for request in requests:
+                yield from self._build_batches(table, version, [request])
 
-    def _build_batch(self, table: _Table, rows: LogRows) -> pa.RecordBatch:
+    def _build_batch(self, table: _Table, version: int | None, requests: Sequence[LoggedRequest]) -> pa.RecordBatch:
         """Return the rows that are in the sample."""
-        owners = np.repeat(np.arange(len(rows.counts)), rows.counts)
-        firsts = np.cumsum([0, *rows.counts[:-1]])
+        counts = [request.rows for request in requests]
+        owners = np.repeat(np.arange(len(requests)), counts)
+        firsts = np.cumsum([0, *counts[:-1]])
         column, count = self._key_column, len(owners)
-        keys = [key for own, many in zip(rows.keys, rows.counts, strict=True) for key in read_keys(own, many, column)]
+        keys = [key for request in requests for key in read_keys(request.keys, request.rows, column)]
+        identities = [request.identity for request in requests]
         log = {
-            TIME: pa.array(np.array(rows.microseconds)[owners], pa.timestamp("us", "UTC")),
-            ID: pa.array(rows.identities, pa.string()).take(pa.array(owners)),
+            TIME: pa.array(np.array([request.microseconds for request in requests])[owners], pa.timestamp("us", "UTC")),
+            ID: pa.array(identities, pa.string()).take(pa.array(owners)),
             ROW: pa.array(np.arange(count) - firsts[owners], pa.int32()),
             KEY: pa.array(keys, pa.string()),
         }
-        if rows.version is None:
-            reasons = [self._reasons.find(error) for error in rows.errors]
-            log |= {VERSION: pa.array(rows.chosen, pa.int64()), ERROR: pa.array(reasons, pa.string())}
+        if version is None:
+            reasons = [self._reasons.find(request.error) for request in requests]
+            log |= {
+                VERSION: pa.array([request.chosen for request in requests], pa.int64()),
+                ERROR: pa.array(reasons, pa.string()),
+            }
             values = [pa.nulls(count, field.type) for field in table.layout.fields[len(LOG_FIELDS) :]]
         else:
-            versions = pa.array(np.full(count, rows.version, np.int64))
-            log |= {VERSION: versions, ERROR: pa.nulls(count, pa.string())}
-            values = [each.write(own) for each, own in zip(table.layout.columns, rows.columns, strict=True)]
+            log |= {
+                VERSION: pa.array(np.full(count, version, np.int64)),
+                ERROR: pa.nulls(count, pa.string()),
+            }
+            values = [*_write_columns(table.layout, requests)]
         batch = pa.RecordBatch.from_arrays([*(log[field.name] for field in LOG_FIELDS), *values], schema=table.schema)
         if column is None or self._sample.is_all:
             return batch
-        names = [key or rows.identities[owner] for key, owner in zip(keys, owners.tolist(), strict=True)]
+        names = [key or identities[owner] for key, owner in zip(keys, owners.tolist(), strict=True)]
         return batch.filter(pa.array([self._sample.has_key(name) for name in names]))
 
     def _append_batch(self, table: _Table, batch: pa.RecordBatch) -> None:
@@ -251,3 +262,25 @@ class LogWriter:
         if stream is None:
             stream = self._streams[table.text] = Stream(self._settings.folder, self._names, table.schema)
         return stream
+
+
+def _write_columns(layout: LogLayout, requests: Sequence[LoggedRequest]) -> Iterator[pa.Array]:
+    """Yield the values of all requests in each column."""
+    calls: dict[bytes, int] = {}
+    parts: list[CallValues] = []
+    rows: list[int] = []
+    end = 0
+    for request in requests:
+        first = calls.get(request.call)
+        if first is None:
+            first = calls[request.call] = end
+            parts.append(CallValues.parse(request.call))
+            end += len(next(iter(parts[-1].outputs.values())))
+        rows += range(first + request.start, first + request.start + request.rows)
+    is_all = rows == [*range(end)]
+    for column in layout.inputs:
+        values = [*chain.from_iterable(part.columns[column.source] for part in parts)]
+        yield column.write(values if is_all else [values[row] for row in rows])
+    for column in layout.outputs:
+        values = [*chain.from_iterable(part.outputs[column.source] for part in parts)]
+        yield column.write(values if is_all else [values[row] for row in rows])

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from serving.model.model_call import ModelCall, Outputs
+from serving.model.model_call import Answer, ModelCall, Outputs
 from serving.server import tracing
 
 Call = Callable[[Mapping[str, Sequence[Any]]], Outputs]
@@ -27,20 +27,6 @@ _DEADLINE_MESSAGE = "the request waited past its deadline; try again later"
 
 class OverloadedError(Exception):
     """The queue is full, or the rows have waited past their deadline; the same request may succeed later."""
-
-
-class Answer(NamedTuple):
-    """The answer to one request.
-
-    Attributes:
-      outputs: Its outputs, [rows, ...] each.
-      call: The call of the model that they are from.
-      start: Place of its first row in the call.
-    """
-
-    outputs: Outputs
-    call: ModelCall
-    start: int
 
 
 @dataclass
@@ -88,7 +74,7 @@ class Batcher:
         self._single_seconds = math.inf
 
     async def submit(self, columns: Mapping[str, list[Any]], rows: int, *, timeout_seconds: float) -> Answer:
-        """Return the outputs for these rows, and the call that they are from.
+        """Return the answer to these rows.
 
         Raises:
           OverloadedError: the queue is full, or the model did not get to them in time.
@@ -195,5 +181,5 @@ def _set_answers(batch: Sequence[_WaitingRequest], call: ModelCall) -> None:
         # The client may have closed its connection.
         if not request.answer.done():
             outputs = {name: values[start:end] for name, values in call.outputs.items()}
-            request.answer.set_result(Answer(outputs, call, start))
+            request.answer.set_result(Answer(request.columns, outputs, request.rows, call, start))
         start = end

@@ -131,7 +131,7 @@ async def handle(
         status, reason = grpc.StatusCode.INTERNAL, "internal error; see the server's log"
     finally:
         if entry is not None:
-            entry.finish(reason, fields.get("bytes", 0))
+            entry.finish(reason)
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(route, status.name).inc()
         service.metrics.seconds.labels(route).observe(seconds)

@@ -129,7 +129,7 @@ class _Routes:
             entry = log.start_entry(identity, headers) if log is not None else None
             response = await self._handle(handler, request, identity)
             if entry is not None and response.status_code != _GONE:
-                entry.finish(_read_error(response), request.scope.get("body_bytes", 0))
+                entry.finish(_read_error(response))
             response.headers["x-request-id"] = identity
             if self._service.is_stopping:
                 # Clients that keep the connection open send the next request to another server.
@@ -381,7 +381,6 @@ class _Routes:
         body = decode_body(b"".join(pieces), request.headers.get("content-encoding", ""), most)
         if len(body) > most:
             raise _TooLargeError(f"the request is larger than {most:,} bytes once it is decompressed")
-        request.scope["body_bytes"] = len(body)
         return body
 
     async def _predict_rows(self, request: Request, served: ServedVersion, signature: Any, instances: Any) -> Outputs:

@@ -19,7 +19,7 @@ from serving.model.inputs import Columns, RequestError
 from serving.model.model_call import Outputs
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.entries import note_column_keys, note_prediction, note_record_keys, note_row_keys, note_version
+from serving.request_log.entries import note_answer, note_column_keys, note_record_keys, note_row_keys, note_version
 from serving.request_log.worker_log import RequestLog
 from serving.server import events, tracing
 from serving.server.batching import Batcher, OverloadedError
@@ -188,7 +188,7 @@ class Service:
             self.metrics.out_of_range.labels(column).inc(count)
         batcher = self._find_batcher(served)
         try:
-            outputs, call, start = await batcher.submit(columns, rows, timeout_seconds=self.settings.timeout_seconds)
+            answer = await batcher.submit(columns, rows, timeout_seconds=self.settings.timeout_seconds)
         except OverloadedError:
             self.metrics.rejected.inc()
             raise
@@ -196,8 +196,9 @@ class Service:
             raise RequestError(str(error)) from error
         finally:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
+        outputs = answer.outputs
         served.predictor.check_finite(outputs, columns)
-        note_prediction(served, call, start, rows)
+        note_answer(served, answer)
         if self.shadow is not None:
             self.shadow.add_job(get_current_request(), self.snapshot, served, columns, outputs, rows)
         return outputs

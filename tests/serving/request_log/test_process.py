@@ -4,16 +4,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from serving.request_log.layout import LogLayout
-from serving.request_log.messages import LogReport, LogRows, LogStart, LogTable, write_message
+from serving.request_log.messages import LoggedRequest, LogReport, LogRows, LogStart, LogTable, write_message
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, list_shards, read_rows
 
@@ -28,7 +26,8 @@ def process(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def build_rows(identity: str) -> LogRows:
-    return LogRows(0, None, [identity], [1_000_000], [1], [None], ["size: too large"], [3], 7)
+    request = LoggedRequest(identity, 1_000_000, 1, None, "size: too large", 3, b"", 0)
+    return LogRows(0, None, [tuple(request)], 1, 7)
 
 
 def end(process: "subprocess.Popen[bytes]", rest: bytes = b"") -> list[LogReport]:
@@ -43,15 +42,6 @@ def end(process: "subprocess.Popen[bytes]", rest: bytes = b"") -> list[LogReport
 
 def read(folder: Path) -> list[tuple[str, str]]:
     return [(row[ID], row[ERROR]) for batch in read_rows(list_shards(folder)) for row in batch.to_pylist()]
-
-
-def test_messages_are_joined_as_they_were_split() -> None:
-    columns = [["red", None, "blue"], np.array([[1.0], [2.0], [3.0]])]
-    rows = LogRows(1, 2, ["a", "b"], [5, 6], [1, 2], ["k", ("l", "m")], ["", ""], [None, None], 0, columns)
-    joined = LogRows.join(rows.split())
-    assert replace(joined, columns=[]) == replace(rows, columns=[])
-    assert joined.columns[0] == columns[0]
-    np.testing.assert_array_equal(joined.columns[1], columns[1])
 
 
 def test_all_messages_are_written(tmp_path: Path, process: "subprocess.Popen[bytes]") -> None:
