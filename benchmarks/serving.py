@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,11 +158,24 @@ async def open_loop(host: str, port: int, path: str, body: str, rate: float) -> 
     return times[int(rate) :]
 
 
-def start_server(folder: Path, workers: int, *flags: str) -> tuple["subprocess.Popen[str]", str]:
-    """Return a server that is ready, and its URL."""
-    command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--port", "0", "--workers", str(workers)]
+def start_server(
+    folder: Path, workers: int, *flags: str, program: Sequence[str] = ("serving",)
+) -> tuple["subprocess.Popen[str]", str]:
+    """Return a server that is ready, and its URL.
+
+    Args:
+      folder: Folder of the versions.
+      workers: Processes of the server.
+      flags: Further flags.
+      program: Module that is the server, and arguments of its own.
+    """
+    command = [sys.executable, "-m", *program, "--model-dir", str(folder), "--port", "0", "--workers", str(workers)]
     process = subprocess.Popen(
-        [*command, "--no-access-log", *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, "--no-access-log", *flags],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
