@@ -1,8 +1,9 @@
-"""The model server with traces beside the same server without, in interleaved rounds on one machine.
+"""The model server with traces and the same server without, by turns on one machine.
 
     make run && python -m benchmarks.traces        # needs wrk: apt-get install wrk
 
-A thread of this process takes the traces, on the same cores. `benchmarks.request_log` describes the rounds.
+Each round starts both, one after the other. A thread of this process takes the traces, on the same cores.
+`benchmarks.request_log` describes the intervals.
 """
 
 import contextlib
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import click
 
-from benchmarks.request_log import CONNECTIONS, MeasuredServer, find_interval, measure_rounds, open_server
+from benchmarks.request_log import CONNECTIONS, find_interval, open_server
 from benchmarks.serving import read_champion
 from serving.registry import LocalRegistry
+
+_WARM_UP_SECONDS = 2
 
 
 class _Receiver(http.server.BaseHTTPRequestHandler):
@@ -47,17 +50,17 @@ def main(registry: Path, model: str, rounds: int, seconds: int) -> None:
         stack.callback(receiver.shutdown)
         endpoint = f"http://127.0.0.1:{receiver.server_port}"
 
-        def start(servers: contextlib.ExitStack) -> dict[str, MeasuredServer]:
-            return {
-                "no traces": open_server(servers, versions.folder),
-                "traces": open_server(servers, versions.folder, "--otlp-endpoint", endpoint),
-            }
-
-        measured, _ = measure_rounds(start, lambda _: "", body, rounds, seconds)
+        flags = {"without": (), "traced": ("--otlp-endpoint", endpoint)}
+        measured: dict[str, list[dict[str, float]]] = {name: [] for name in flags}
+        for _ in range(rounds):
+            for name, each in flags.items():
+                with open_server(versions.folder, *each) as server:
+                    server.measure(body, _WARM_UP_SECONDS, CONNECTIONS)
+                    measured[name].append(server.measure(body, seconds, CONNECTIONS))
     print(f"with traces, of those without, at {CONNECTIONS} connections, {rounds} rounds:")
     for key, title in (("rate", "rows a second"), ("cpu", "processor time a request")):
-        without, traced = ([result[key] for result in measured[name]] for name in measured)
-        print(f"  {title}: {find_interval([a / b for a, b in zip(traced, without, strict=True)])}")
+        pairs = zip(measured["traced"], measured["without"], strict=True)
+        print(f"  {title}: {find_interval([traced[key] / without[key] for traced, without in pairs])}")
 
 
 if __name__ == "__main__":
