@@ -1,20 +1,14 @@
-"""The entry of one request in the log, which the routes fill with references and nothing else.
-
-The entry of a request is a context variable, so that the code between a route and the model need not pass it on.
-"""
+"""The entry of one request in the log, which the server fills with references and nothing else."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from serving.model.model_call import Answer
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
 from serving.request_log.columns import LoggedVersion
-from serving.request_log.keys import Keys
-
-_CURRENT: ContextVar["Entry | None"] = ContextVar("request_log_entry", default=None)
+from serving.request_log.keys import Keys, write_key
 
 
 class Entry:
@@ -64,11 +58,6 @@ class Entry:
         self.answer: Answer | None = None
         self.rows = 1
         self.error = ""
-        _CURRENT.set(self)
-
-    def take_keys(self, keys: Sequence[Any]) -> None:
-        """Take the keys of the rows, or the serialized tf.Example that have them."""
-        self.keys = tuple(keys)
 
     def take_answer(self, version: LoggedVersion, answer: Answer) -> None:
         """Take an answer; of several for one request, the first one is logged."""
@@ -81,7 +70,6 @@ class Entry:
         Args:
           error: Message of the answer if the request was rejected.
         """
-        _CURRENT.set(None)
         if error:
             self.version = self.answer = None
             self.rows = 1
@@ -92,56 +80,36 @@ class Entry:
         self.error = error
         self._append(self)
 
+    def take_row_keys(self, predictor: Predictor | TensorPredictor, rows: list[Any]) -> list[Any]:
+        """Take the keys in rows of named values; return the rows as the model takes them.
 
-def note_version(number: int) -> None:
-    """Note the version that is to answer the current request: a rejection is logged as that version's."""
-    entry = _CURRENT.get()
-    if entry is not None:
-        entry.chosen = number
+        A key that is not a column of the training table is taken out, since the model would reject it.
+        """
+        column = self.column
+        if column is None:
+            return rows
+        self.keys = tuple(write_key(row.get(column)) if isinstance(row, Mapping) else None for row in rows)
+        if _has_column(predictor, column):
+            return rows
+        return [
+            {name: value for name, value in row.items() if name != column} if isinstance(row, Mapping) else row
+            for row in rows
+        ]
 
+    def take_column_keys(self, predictor: Predictor | TensorPredictor, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take the keys in named columns; return the columns as the model takes them."""
+        if self.column is None or self.column not in columns:
+            return columns
+        keys = columns[self.column]
+        self.keys = tuple(map(write_key, keys)) if isinstance(keys, list) else ()
+        if _has_column(predictor, self.column):
+            return columns
+        return {name: values for name, values in columns.items() if name != self.column}
 
-def note_answer(version: LoggedVersion, answer: Answer) -> None:
-    """Add an answer of a version to the entry of the current request."""
-    entry = _CURRENT.get()
-    if entry is not None:
-        entry.take_answer(version, answer)
-
-
-def note_row_keys(predictor: Predictor | TensorPredictor, rows: list[Any]) -> list[Any]:
-    """Note the keys in rows of named values; return the rows as the model takes them.
-
-    A key that is not a column of the training table is taken out, since the model would reject it.
-    """
-    entry = _CURRENT.get()
-    if entry is None or entry.column is None:
-        return rows
-    column = entry.column
-    entry.take_keys([row.get(column) if isinstance(row, Mapping) else None for row in rows])
-    if _has_column(predictor, column):
-        return rows
-    return [
-        {name: value for name, value in row.items() if name != column} if isinstance(row, Mapping) else row
-        for row in rows
-    ]
-
-
-def note_column_keys(predictor: Predictor | TensorPredictor, columns: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Note the keys in named columns; return the columns as the model takes them."""
-    entry = _CURRENT.get()
-    if entry is None or entry.column is None or entry.column not in columns:
-        return columns
-    keys = columns[entry.column]
-    entry.take_keys(keys if isinstance(keys, list) else [])
-    if _has_column(predictor, entry.column):
-        return columns
-    return {name: values for name, values in columns.items() if name != entry.column}
-
-
-def note_record_keys(records: Sequence[bytes]) -> None:
-    """Note serialized tf.Example that have the keys, to be read later."""
-    entry = _CURRENT.get()
-    if entry is not None and entry.column is not None:
-        entry.take_keys(records)
+    def take_records(self, records: Sequence[bytes]) -> None:
+        """Take serialized tf.Example that have the keys, to be read later."""
+        if self.column is not None:
+            self.keys = tuple(records)
 
 
 def _has_column(predictor: Predictor | TensorPredictor, column: str) -> bool:

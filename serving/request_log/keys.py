@@ -5,8 +5,8 @@ from typing import Any
 
 from schemas.tables import examples
 
-# Keys of the rows of a request: that of all, values by row, or the serialized tf.Example that have them.
-Keys = str | tuple[Any, ...] | None
+# Keys of the rows of a request: that of all, those by row, or the serialized tf.Example that have them.
+Keys = str | tuple[str | None, ...] | tuple[bytes, ...] | None
 
 
 def write_key(value: Any) -> str | None:
@@ -35,9 +35,8 @@ def read_keys(keys: Keys, rows: int, column: str | None) -> list[str | None]:
         return [keys] * rows
     if len(keys) != rows or column is None:
         return [None] * rows
-    if isinstance(keys[0], bytes):
-        return _read_example_keys(keys, column)
-    return [write_key(value) for value in keys]
+    records = [key for key in keys if isinstance(key, bytes)]
+    return _read_example_keys(records, column) if records else [key for key in keys if not isinstance(key, bytes)]
 
 
 def _read_example_keys(records: Sequence[bytes], column: str) -> list[str | None]:

@@ -222,7 +222,7 @@ class RequestLog:
         self._sender.start()
 
     def start_entry(self, identity: str, headers: Mapping[str, str]) -> Entry | None:
-        """Return the entry of a request, current from now on; None if the request is not in the sample.
+        """Return the entry of a request; None if the request is not in the sample.
 
         Args:
           identity: ID of the request.
@@ -241,12 +241,14 @@ class RequestLog:
         self._sender.join(seconds)
 
     def _append(self, entry: Entry) -> None:
-        if not self._has_sampled_row(entry):
+        if self._key_column is not None and not self._has_sampled_row(entry):
             return
         added, settled, process, rows = self._added, self._settled, self._process, entry.rows
         taken = process.taken if process is not None else (0, 0)
-        waiting_rows, waiting_bytes = (added[n] - settled[n] - taken[n] for n in (0, 1))
-        if waiting_rows + rows > _MAX_WAITING_ROWS or waiting_bytes > _MAX_WAITING_BYTES:
+        if (
+            added[0] - settled[0] - taken[0] + rows > _MAX_WAITING_ROWS
+            or added[1] - settled[1] - taken[1] > _MAX_WAITING_BYTES
+        ):
             self._counts.add_dropped(QUEUE, rows)
             return
         content, start, size, answer = b"", 0, _REQUEST_BYTES, entry.answer
@@ -275,12 +277,11 @@ class RequestLog:
 
     def _has_sampled_row(self, entry: Entry) -> bool:
         """Return whether a row may be in the sample; keys of several rows, and of tf.Example, are read later."""
-        column, keys = self._key_column, entry.keys
-        if column is None or self._sample.is_all or entry.rows > 1:
+        keys = entry.keys
+        are_records = isinstance(keys, tuple) and bool(keys) and isinstance(keys[0], bytes)
+        if self._sample.is_all or entry.rows > 1 or are_records:
             return True
-        if isinstance(keys, tuple) and isinstance(keys[0], bytes):
-            return True
-        return self._sample.has_key(read_keys(keys, 1, column)[0] or entry.identity)
+        return self._sample.has_key(read_keys(keys, 1, self._key_column)[0] or entry.identity)
 
     def _run(self) -> None:
         is_closing = False

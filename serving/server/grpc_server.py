@@ -118,7 +118,7 @@ async def handle(
     current = start_request(metadata.get("x-request-id", ""), metadata.get(SPLIT_KEY_HEADER, ""))
     entry = None
     if service.request_log is not None and route in _PREDICTIONS:
-        entry = service.request_log.start_entry(current.request_id, metadata)
+        entry = current.entry = service.request_log.start_entry(current.request_id, metadata)
         # As HTTP does.
         fields["request_id"] = current.request_id
         context.set_trailing_metadata((("x-request-id", current.request_id),))

@@ -126,7 +126,7 @@ class _Routes:
             context = start_request(headers.get("x-request-id", ""), headers.get(SPLIT_KEY_HEADER, ""))
             identity = context.request_id
             log = self._service.request_log if route in _PREDICTIONS else None
-            entry = log.start_entry(identity, headers) if log is not None else None
+            entry = context.entry = log.start_entry(identity, headers) if log is not None else None
             response = await self._handle(handler, request, identity)
             if entry is not None and response.status_code != _GONE:
                 entry.finish(_read_error(response))

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from serving.request_log.entries import Entry
     from serving.server.shadow import ShadowJob
 
 SPLIT_KEY_HEADER = "x-split-key"
 MAX_REQUEST_ID_CHARS = 128
 
 
-@dataclass
+@dataclass(slots=True)
 class RequestContext:
     """The request of a task.
 
@@ -22,6 +23,7 @@ class RequestContext:
       split_version: Number of the version that the split chose; None if the request was not split.
       split_other: Number of the labelled version that the requests were shared with; empty if there was none.
       shadow_jobs: Calls of the shadow once the answer has gone out.
+      entry: Its entry in the request log; None if it is not logged.
     """
 
     request_id: str
@@ -29,6 +31,7 @@ class RequestContext:
     split_version: int | None = None
     split_other: str = ""
     shadow_jobs: "list[ShadowJob]" = field(default_factory=list)
+    entry: "Entry | None" = None
 
 
 _CURRENT: ContextVar[RequestContext] = ContextVar("request")

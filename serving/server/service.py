@@ -19,7 +19,6 @@ from serving.model.inputs import Columns, RequestError
 from serving.model.model_call import Outputs
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.entries import note_answer, note_column_keys, note_record_keys, note_row_keys, note_version
 from serving.request_log.worker_log import RequestLog
 from serving.server import events, tracing
 from serving.server.batching import Batcher, OverloadedError
@@ -92,8 +91,9 @@ class Service:
         served = snapshot.find(version, label)
         if served is not None:
             # The split may choose another one.
-            if self.split is None or version is not None or label is not None:
-                note_version(served.number)
+            entry = get_current_request().entry
+            if entry is not None and (self.split is None or version is not None or label is not None):
+                entry.chosen = served.number
             return served
         if version is None and label is None:
             raise NotReadyError("no version is served yet")
@@ -136,7 +136,9 @@ class Service:
         if not isinstance(instances, list) or not instances:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
-        instances = note_row_keys(served.predictor, instances)
+        entry = get_current_request().entry
+        if entry is not None:
+            instances = entry.take_row_keys(served.predictor, instances)
         with tracing.start_child("convert"):
             columns = served.predictor.convert_rows(instances)
         return await self._submit(served, columns, len(instances))
@@ -150,8 +152,9 @@ class Service:
         ):
             # TF Serving's rule: a single input need not be named.
             columns = dict.fromkeys(served.predictor.specs, columns)
-        if isinstance(columns, Mapping):
-            columns = note_column_keys(served.predictor, columns)
+        entry = get_current_request().entry
+        if entry is not None and isinstance(columns, Mapping):
+            columns = entry.take_column_keys(served.predictor, columns)
         if not isinstance(columns, Mapping) or not columns:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
         first = next(iter(columns.values()))
@@ -170,7 +173,9 @@ class Service:
     async def answer_records(self, served: ServedVersion, records: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example, also of a model that takes nothing else."""
         self._check_rows(len(records))
-        note_record_keys(records)
+        entry = get_current_request().entry
+        if entry is not None:
+            entry.take_records(records)
         with tracing.start_child("convert"):
             columns = served.predictor.convert_examples(records)
         return await self._submit(served, columns, len(records))
@@ -198,9 +203,11 @@ class Service:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
         outputs = answer.outputs
         served.predictor.check_finite(outputs, columns)
-        note_answer(served, answer)
+        request = get_current_request()
+        if request.entry is not None:
+            request.entry.take_answer(served, answer)
         if self.shadow is not None:
-            self.shadow.add_job(get_current_request(), self.snapshot, served, columns, outputs, rows)
+            self.shadow.add_job(request, self.snapshot, served, columns, outputs, rows)
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from cli.errors import ConfigError
 from schemas.declaration import suggest_name
 from serving.model.predictor import Predictor
-from serving.request_log.entries import note_version
 from serving.server.experiment_metrics import SplitMetrics
 from serving.server.label_share import LabelShare
 from serving.server.model_versions import ServedVersion, Snapshot
@@ -59,7 +58,8 @@ class Split:
         served = default
         if other is not None and source != "mixed" and self._label_share.has_key(f"split {other.content_hash}", key):
             served = other
-        note_version(served.number)
+        if context.entry is not None:
+            context.entry.chosen = served.number
         context.split_version, context.split_other = served.number, str(other.number) if other is not None else ""
         return served
 

@@ -23,7 +23,7 @@ from serving.model.inputs import build_inputs
 from serving.model.model_call import Answer, ModelCall
 from serving.model.predictor import Predictor
 from serving.model.tensor_predictor import TensorPredictor
-from serving.request_log.entries import note_answer, note_row_keys, note_version
+from serving.request_log.entries import Entry
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, KEY, ROW, VERSION, RequestLogError, Shard, list_shards, read_rows
 from serving.request_log.worker_log import RequestLog, check_version
@@ -109,12 +109,12 @@ def find_process() -> psutil.Process:
     return process
 
 
-def note_rows(version: Version, call: ModelCall, start: int, rows: int) -> None:
-    """Note some rows of a call as the answer to the current request."""
+def take_rows(entry: Entry, version: Version, call: ModelCall, start: int, rows: int) -> None:
+    """Take some rows of a call as the answer to a request."""
     part = slice(start, start + rows)
     columns = {name: values[part] for name, values in call.columns.items()}
     outputs = {name: array[part] for name, array in call.outputs.items()}
-    note_answer(version, Answer(columns, outputs, rows, call, start))
+    entry.take_answer(version, Answer(columns, outputs, rows, call, start))
 
 
 def send(log: RequestLog, version: Version, rows: list[Any], identity: str = "r", error: str = "") -> None:
@@ -123,11 +123,11 @@ def send(log: RequestLog, version: Version, rows: list[Any], identity: str = "r"
     if entry is None:
         return
     if not error:
-        taken = note_row_keys(version.predictor, rows)
+        taken = entry.take_row_keys(version.predictor, rows)
         columns = version.predictor.convert_rows(taken)
-        note_rows(version, ModelCall(columns, version.predictor.predict_columns(columns)), 0, len(rows))
+        take_rows(entry, version, ModelCall(columns, version.predictor.predict_columns(columns)), 0, len(rows))
     else:
-        note_version(version.number)
+        entry.chosen = version.number
     entry.finish(error)
 
 
@@ -168,7 +168,7 @@ def test_requests_of_one_call_have_their_own_rows(
     for identity, start, rows in (("a", 0, 1), ("b", 1, 1), ("c", 2, 1), ("e", 4, 1), ("d", 3, 1)):
         entry = log.start_entry(identity, {"x-customer": "c1"})
         assert entry is not None
-        note_rows(version, call, start, rows)
+        take_rows(entry, version, call, start, rows)
         entry.finish()
     log.close(_SECONDS)
     logged = read(tmp_path)
@@ -264,7 +264,7 @@ def test_what_does_not_fit_the_queue_is_dropped(version: Version, counts: Counts
     columns = {name: values * 70_000 for name, values in version.predictor.convert_rows([SMALL_ROW]).items()}
     entry = log.start_entry("large", {})
     assert entry is not None
-    note_rows(version, ModelCall(columns, {}), 0, 70_000)
+    take_rows(entry, version, ModelCall(columns, {}), 0, 70_000)
     started = time.monotonic()
     entry.finish()
     assert time.monotonic() - started < 1
@@ -282,7 +282,7 @@ def test_a_process_that_does_not_write_holds_no_answer(version: Version, counts:
     for _ in range(3):
         entry = log.start_entry("large", {})
         assert entry is not None
-        note_rows(version, call, 0, 30_000)
+        take_rows(entry, version, call, 0, 30_000)
         entry.finish()
     counts.wait(logged=1, queue=30_000)
     process.resume()
