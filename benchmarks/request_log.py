@@ -31,7 +31,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving import StalledError, read_champion, start_server, wrk
+from benchmarks.serving import read_champion, start_server, wrk
 from serving.registry import LocalRegistry
 
 CONNECTIONS = 64
@@ -55,18 +55,13 @@ class MeasuredServer:
     def measure(self, body: str, seconds: float, connections: int) -> dict[str, float]:
         """Return requests a second, milliseconds of percentiles, and microseconds of processor time a request.
 
-        The number of rows in a call of the model is among them, too. If the machine stood still, measure again.
+        The number of rows in a call of the model is among them, too.
         """
-        while True:
-            calls, before = self._read_calls(), self._read_cpu_seconds()
-            try:
-                result = wrk(f"{self.url}/predict", body, connections, seconds)
-            except StalledError as error:
-                click.echo(error.message, err=True)
-                continue
-            cpu = (self._read_cpu_seconds() - before) / result["requests"]
-            rows, count = (after - earlier for after, earlier in zip(self._read_calls(), calls, strict=True))
-            return {**result, "cpu": cpu * 1e6, "call": rows / count}
+        calls, before = self._read_calls(), self._read_cpu_seconds()
+        result = wrk(f"{self.url}/predict", body, connections, seconds)
+        cpu = (self._read_cpu_seconds() - before) / (result["rate"] * seconds)
+        rows, count = (after - earlier for after, earlier in zip(self._read_calls(), calls, strict=True))
+        return {**result, "cpu": cpu * 1e6, "call": rows / count}
 
     def describe_writer(self) -> str:
         """Return the memory of the process that writes the log; empty without one."""

@@ -40,13 +40,7 @@ _SECONDS = 8
 _CONNECTIONS = 64
 _OPEN_LOOP_CONNECTIONS = 32
 _START_SECONDS = 180
-# wrk ends on time however late the answers are.
-_MAX_LATE_SECONDS = 0.5
 _PEER_PROGRAM = Path(__file__).with_name("serving_peer_program.py")
-
-
-class StalledError(click.ClickException):
-    """The machine stood still, such as a virtual one that its host pauses."""
 
 
 @dataclass(frozen=True)
@@ -110,25 +104,16 @@ def _time(call: Callable[[], Any]) -> list[float]:
 
 
 def wrk(url: str, body: str, connections: int, seconds: float = _SECONDS) -> dict[str, float]:
-    """Return requests a second, and milliseconds at the 50th and 99th percentile, as fast as they are answered.
-
-    Raises:
-      StalledError: wrk itself was late.
-      ClickException: a request was not answered.
-    """
+    """Return requests a second, and milliseconds at the 50th and 99th percentile, as fast as they are answered."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n")
         script.write("wrk.headers['Content-Type'] = 'application/json'\n")
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    requests, took, unit = re.findall(r"(\d+) requests in ([\d.]+)(s|m|h)", output)[0]
-    if unit != "s" or float(took) > seconds + _MAX_LATE_SECONDS:
-        raise StalledError(f"the machine stood still: wrk took {took}{unit} in place of {seconds} s")
     if "Non-2xx" in output:
         raise click.ClickException(f"not every request was answered:\n{output}")
     return {
-        "requests": float(requests),
         "rate": float(re.findall(r"Requests/sec:\s+([\d.]+)", output)[0]),
         **{f"p{p}": _milliseconds(output, p) for p in (50, 99)},
     }
