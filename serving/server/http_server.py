@@ -18,7 +18,6 @@ from typing import Any
 
 import orjson
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -138,7 +137,8 @@ class _Routes:
             if context.split_version is not None and self._service.split is not None:
                 self._service.split.count(context, str(response.status_code), time.perf_counter() - started)
             if context.shadow_jobs and self._service.shadow is not None:
-                response.background = BackgroundTask(self._service.shadow.send_later, context.shadow_jobs)
+                # After this step of the task, which writes the response. A task in the background would take longer.
+                asyncio.get_running_loop().call_soon(self._service.shadow.send, context.shadow_jobs)
             return response
 
         return run

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,15 +33,14 @@ _MAX_WAITING_ROWS = 4096
 # A call of more rows keeps a core, and the interpreter's lock, for longer than a call for requests does.
 _MAX_CALL_ROWS = 256
 # The thread rests 19 times as long as it works: 5 % of one core. It gathers rows meanwhile, since a call of many takes
-# little longer than one of few, and each call delays the requests of its time.
-_REST_FACTOR, _MIN_REST_SECONDS = 19.0, 0.25
+# little longer than one of few. A longer rest would have longer calls, each of which delays the requests of its time.
+_REST_FACTOR, _MIN_REST_SECONDS = 19.0, 0.05
 _SUMMARY_SECONDS = 60.0
 
 WriteEvent = Callable[..., None]
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowJob:
+class ShadowJob(NamedTuple):
     """Rows of an answered request.
 
     Attributes:
@@ -107,6 +107,7 @@ class Shadow:
         summary_seconds: Time between two events with a summary.
         """
         self._label_share, self._metrics, self._write_event = label_share, metrics, write_event
+        self._sample = label_share.build_sample(_SALT)
         self._summary_seconds = summary_seconds
         self._snapshot: Snapshot | None = None
         self._version: ServedVersion | None = None
@@ -164,7 +165,7 @@ class Shadow:
         version = self._version
         if version is None or served.number != snapshot.default or rows > _MAX_WAITING_ROWS:
             return
-        if not self._label_share.has_key(_SALT, context.request_id):
+        if not self._sample.has_key(context.request_id):
             return
         if served.signature not in version.predictor.signatures:
             return
@@ -178,10 +179,6 @@ class Shadow:
             else:
                 self._rows_in += job.rows
                 self._jobs.put(job)
-
-    async def send_later(self, jobs: Sequence[ShadowJob]) -> None:
-        """Queue jobs as a background task, which runs once the response is sent."""
-        self.send(jobs)
 
     def stop(self) -> None:
         """Stop asking, and write the last summary."""
@@ -304,7 +301,7 @@ def _find_conversion_rule(field: ModelInput) -> Any:
 def _join_columns(jobs: Sequence[ShadowJob]) -> Columns:
     if len(jobs) == 1:
         return jobs[0].columns
-    return {name: [value for job in jobs for value in job.columns[name]] for name in jobs[0].columns}
+    return {name: [*chain.from_iterable([job.columns[name] for job in jobs])] for name in jobs[0].columns}
 
 
 def _join_outputs(jobs: Sequence[ShadowJob]) -> Outputs:

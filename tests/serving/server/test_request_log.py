@@ -1,5 +1,6 @@
 """A running server logs the requests of every route, loses nothing by kill -9, and starts with no folder it cannot use."""
 
+import json
 import os
 import signal
 import threading
@@ -69,8 +70,6 @@ def post(url: str, body: str, identity: str) -> None:
 
 
 def test_every_route_logs_the_same_row(serving: RunningServer, log: Path) -> None:
-    import json
-
     tensors = [
         {"name": "color", "shape": [1], "datatype": "BYTES", "data": ["green"]},
         {"name": "size", "shape": [1], "datatype": "FP32", "data": [2.5]},
@@ -153,6 +152,19 @@ def test_a_missing_value_is_null_and_rows_are_counted(serving: RunningServer, lo
     assert [row[ROW] for row in rows] == [0, 1]
     assert [rows[1][name] for name in ("shop name", "rank", "weight", KEY)] == [None] * 4
     assert serving.get("/metrics")[1].count("model_server_logged_rows_total") > 0
+
+
+def test_a_key_that_is_not_a_value_stops_neither_the_answer_nor_the_log(serving: RunningServer, log: Path) -> None:
+    before = len(read(log, 0)) if any(log.iterdir()) else 0
+    # Deeper than what Python serializes.
+    nested = "[" * 600 + "]" * 600
+    row = json.dumps(EXAMPLE_ROW)
+    post(f"{serving.url}/predict", f'{{"instances": [{row[:-1]}, "customer": {nested}}}]}}', "nested")
+    columns = {name: [value] for name, value in EXAMPLE_ROW.items()}
+    assert serving.post(f"{MODEL}:predict", {"inputs": {**columns, "customer": "not a list"}})[0] == 200
+    assert serving.post("/predict", {"instances": [{**EXAMPLE_ROW, "customer": "next"}]})[0] == 200
+    rows = read(log, before + 3)[before:]
+    assert [row[KEY] for row in rows] == [None, None, "next"]
 
 
 def test_kill_9_leaves_the_rows_and_no_broken_shard(registry: LocalRegistry, tmp_path: Path) -> None:
