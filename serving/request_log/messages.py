@@ -35,7 +35,7 @@ class LogTable:
     layout: LogLayout
 
 
-class LoggedRequest(NamedTuple):
+class RequestRecord(NamedTuple):
     """One request.
 
     Attributes:

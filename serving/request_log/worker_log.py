@@ -170,7 +170,7 @@ class _WaitingRows:
 
     Attributes:
       version: The version; None for rejected requests.
-      requests: The requests, with the fields of `LoggedRequest`.
+      requests: The requests, with the fields of `RequestRecord`.
       rows: Number of their rows.
       size: Size of all, in bytes; the first request of a call has its values.
     """

@@ -18,7 +18,7 @@ import pyarrow as pa
 from serving.model.model_call import CallValues
 from serving.request_log.keys import read_keys
 from serving.request_log.layout import LogLayout
-from serving.request_log.messages import LoggedRequest, LogRows
+from serving.request_log.messages import LogRows, RequestRecord
 from serving.request_log.reasons import Reasons
 from serving.request_log.sampling import KeySample
 from serving.request_log.settings import RequestLogSettings
@@ -165,7 +165,7 @@ class LogWriter:
     def write(self, rows: LogRows) -> None:
         """Append those rows to a stream that are in the sample."""
         table = self._tables[rows.table]
-        for batch in self._build_batches(table, rows.version, [LoggedRequest(*request) for request in rows.requests]):
+        for batch in self._build_batches(table, rows.version, [RequestRecord(*request) for request in rows.requests]):
             if batch.num_rows:
                 self._append_batch(table, batch)
 
@@ -188,7 +188,7 @@ class LogWriter:
         self._shards.wait()
 
     def _build_batches(
-        self, table: _Table, version: int | None, requests: Sequence[LoggedRequest]
+        self, table: _Table, version: int | None, requests: Sequence[RequestRecord]
     ) -> Iterable[pa.RecordBatch]:
         """Yield batches of rows; requests that cannot be converted are dropped."""
         try:
@@ -203,7 +203,7 @@ class LogWriter:
             for request in requests:
                 yield from self._build_batches(table, version, [request])
 
-    def _build_batch(self, table: _Table, version: int | None, requests: Sequence[LoggedRequest]) -> pa.RecordBatch:
+    def _build_batch(self, table: _Table, version: int | None, requests: Sequence[RequestRecord]) -> pa.RecordBatch:
         """Return the rows that are in the sample."""
         counts = [request.rows for request in requests]
         owners = np.repeat(np.arange(len(requests)), counts)
@@ -264,7 +264,7 @@ class LogWriter:
         return stream
 
 
-def _write_columns(layout: LogLayout, requests: Sequence[LoggedRequest]) -> Iterator[pa.Array]:
+def _write_columns(layout: LogLayout, requests: Sequence[RequestRecord]) -> Iterator[pa.Array]:
     """Yield the values of all requests in each column."""
     calls: dict[bytes, int] = {}
     parts: list[CallValues] = []

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from serving.request_log.layout import LogLayout
-from serving.request_log.messages import LoggedRequest, LogReport, LogRows, LogStart, LogTable, write_message
+from serving.request_log.messages import LogReport, LogRows, LogStart, LogTable, RequestRecord, write_message
 from serving.request_log.settings import RequestLogSettings
 from serving.request_log.shards import ERROR, ID, list_shards, read_rows
 
@@ -26,7 +26,7 @@ def process(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def build_rows(identity: str) -> LogRows:
-    request = LoggedRequest(identity, 1_000_000, 1, None, "size: too large", 3, b"", 0)
+    request = RequestRecord(identity, 1_000_000, 1, None, "size: too large", 3, b"", 0)
     return LogRows(0, None, [tuple(request)], 1, 7)
 
 
