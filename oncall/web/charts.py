@@ -10,7 +10,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 32, 26
 _MARK_ROWS = {"rollback": 22.0}
 _FIRST_MARK_ROW = 10.0
 _Y_TICKS = 4
-_LETTER_PIXELS, _LABEL_GAP_PIXELS = 6.6, 10
+# Letters of the widest of the usual fonts, DejaVu Sans.
+_LETTER_PIXELS, _LABEL_GAP_PIXELS = 7.8, 10
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,9 @@ def draw_chart(title: str, lines: Sequence[Line], labels: Sequence[str], marks: 
         ]
         drawn.append((line.name, line.is_bound, _join_dots(line, dots), dots))
     decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-    widest = _LETTER_PIXELS * max(map(len, labels), default=0) + _LABEL_GAP_PIXELS
-    step = max(1, math.ceil(len(labels) * widest / (WIDTH - _LEFT - _RIGHT)))
+    # The last label ends at its place, and the one before is centred: they need one and a half.
+    widest = 1.5 * _LETTER_PIXELS * max(map(len, labels), default=0) + _LABEL_GAP_PIXELS
+    step = max(1, math.ceil(last * widest / (WIDTH - _LEFT - _RIGHT)))
     return Chart(
         title,
         drawn,

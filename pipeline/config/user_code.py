@@ -69,6 +69,11 @@ def check_code(config: PipelineConfig) -> None:
             f"evaluation.metrics: {names}: measured on models of this project only; for a run_fn of your own name "
             "classes of TFMA, such as BinaryAccuracy"
         )
+    if is_own and config.monitoring.request_log is not None:
+        raise ConfigError(
+            "monitoring.request_log: model.module has a run_fn of your own, whose requests are logged as tensors, "
+            "expected a model with declared features; remove it, and name the log in infra_validation.replay.log"
+        )
     if is_own:
         _check_label_of_own_model(config)
     if is_own and config.training.search is not None:

@@ -197,9 +197,14 @@ def _build_handler(
     return grpc.unary_unary_rpc_method_handler(answer, read, response_type.SerializeToString)
 
 
-def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
+def _read_names(spec: model_pb2.ModelSpec) -> tuple[str | None, int | None, str | None]:
+    """Return the model, the version and the label that a request names."""
     version = spec.version.value if spec.HasField("version") else None
-    return service.find(spec.name or None, version, spec.version_label or None)
+    return spec.name or None, version, spec.version_label or None
+
+
+def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
+    return service.find(*_read_names(spec))
 
 
 def _split(
@@ -299,7 +304,8 @@ class _Prediction:
             if not request.tasks:
                 raise RequestError("the request has no tasks")
             first_spec = request.tasks[0].model_spec
-            named = [_find_version(self._service, task.model_spec) for task in request.tasks]
+            # Not logged: of several versions, none is to answer.
+            named = [self._service.resolve(*_read_names(task.model_spec)) for task in request.tasks]
             if any(served is not named[0] for served in named):
                 raise RequestError("the tasks name several versions; expected one")
             served = self._find_for_rows(first_spec, request.input)

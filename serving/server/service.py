@@ -79,21 +79,31 @@ class Service:
         return not self.is_stopping and self.snapshot.default is not None
 
     def find(self, model: str | None = None, version: int | None = None, label: str | None = None) -> ServedVersion:
-        """Return the version that a request is for.
+        """Return the version that a request is for, and log it as the one that is to answer.
 
         Raises:
           NotFoundError: there is no such model, version or label.
           NotReadyError: the request names no version, and there is no default.
+        """
+        served = self.resolve(model, version, label)
+        # The split may choose another one.
+        entry = get_current_request().entry
+        if entry is not None and (self.split is None or version is not None or label is not None):
+            entry.chosen = served.number
+        return served
+
+    def resolve(self, model: str | None, version: int | None, label: str | None) -> ServedVersion:
+        """Return the version that a name, a number or a label stands for; without them the default.
+
+        Raises:
+          NotFoundError: there is no such model, version or label.
+          NotReadyError: no version is named, and there is no default.
         """
         if model is not None and model != self.model_name:
             raise NotFoundError(f"there is no model '{model[:80]}'; this server has '{self.model_name}'")
         snapshot = self.snapshot
         served = snapshot.find(version, label)
         if served is not None:
-            # The split may choose another one.
-            entry = get_current_request().entry
-            if entry is not None and (self.split is None or version is not None or label is not None):
-                entry.chosen = served.number
             return served
         if version is None and label is None:
             raise NotReadyError("no version is served yet")

@@ -50,3 +50,17 @@ def test_labels_of_marks_do_not_cover_each_other() -> None:
     centres = [place[0] for _, _, place in chart.marks if place is not None]
     assert 8 <= len(centres) < 40
     assert min(after - before for before, after in pairwise(centres)) >= 20
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 10, 27, 52, 60, 120])
+def test_labels_of_places_do_not_cover_each_other(count: int) -> None:
+    labels = [f"{2025 + n // 52}-W{n % 52 + 1:02}" for n in range(count)]
+    chart = draw_chart("AUC", [Line("auc", [ChartValue(n, n) for n in range(count)])], labels)
+    assert chart is not None
+    # As chart.html.j2 anchors them: the last one at its end, the others in the middle. DejaVu Sans has 62 pixels.
+    width = 62
+    ends = [x + width / 2 for x, _ in chart.x_ticks[:-1]]
+    starts = [x - width / 2 for x, _ in chart.x_ticks[1:-1]] + [x - width for x, _ in chart.x_ticks[-1:]]
+    assert all(start > end for end, start in zip(ends, starts, strict=True))
+    assert chart.x_ticks[-1][1] == labels[-1]
+    assert len(chart.x_ticks) >= min(count, 2)

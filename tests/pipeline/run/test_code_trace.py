@@ -109,3 +109,12 @@ def test_strings_as_labels_of_a_models_own_training_are_rejected(tmp_path: Path)
         check_code(PipelineConfig.model_validate(values))
     evaluation["model_spec"] = {"label_key": "income_xf", "preprocessing_function_names": ["transform_features"]}
     check_code(PipelineConfig.model_validate({**values, "evaluation": evaluation}))
+
+
+def test_live_traffic_of_a_models_own_training_is_rejected(tmp_path: Path) -> None:
+    values = load(tmp_path, model="def run_fn(fn_args): ...").model_dump()
+    message = "monitoring.request_log: model.module has a run_fn of your own, .*; remove it, and name the log in infra_"
+    with pytest.raises(ConfigError, match=message):
+        check_code(PipelineConfig.model_validate({**values, "monitoring": {"request_log": "requests"}}))
+    replay = {"infra_validation": {"replay": {"log": "requests"}}}
+    check_code(PipelineConfig.model_validate({**values, **replay}))

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from serving.registry import LocalRegistry, compute_content_hash
 from serving.request_log.shards import ERROR, VERSION
@@ -175,10 +175,17 @@ def test_requests_are_counted_by_version_and_outcome(
     # The split had not chosen yet when the second one was rejected.
     assert serving.post("/predict", {"instance": []})[0] == 400
     assert serving.post(f"{MODEL}/labels/champion:predict", {"instance": []})[0] == 400
+    # Tasks of several versions are of none.
+    request = inference_pb2.MultiInferenceRequest()
+    for label in ("champion", "candidate"):
+        task = request.tasks.add(method_name="tensorflow/serving/classify")
+        task.model_spec.version_label = label
+    with grpc.insecure_channel(serving.grpc) as channel, pytest.raises(grpc.RpcError, match="name several versions"):
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).MultiInference(request, timeout=30)
     rejections: list[dict[str, Any]] = []
     for _ in range(200):
         rejections = [row for row in read(log, 1) if row[ERROR] is not None]
-        if len(rejections) == 3:
+        if len(rejections) == 4:
             break
         threading.Event().wait(0.05)
-    assert [row[VERSION] for row in rejections] == [2, None, 1]
+    assert [row[VERSION] for row in rejections] == [2, None, 1, None]
