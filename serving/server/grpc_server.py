@@ -203,6 +203,11 @@ def _read_names(spec: model_pb2.ModelSpec) -> tuple[str | None, int | None, str 
     return spec.name or None, version, spec.version_label or None
 
 
+def _has_version(spec: model_pb2.ModelSpec) -> bool:
+    """Return whether a request names a version or a label; an empty label is none."""
+    return _read_names(spec)[1:] != (None, None)
+
+
 def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
     return service.find(*_read_names(spec))
 
@@ -211,7 +216,7 @@ def _split(
     service: Service, served: ServedVersion, spec: model_pb2.ModelSpec, read_keys: Callable[[str | None], Iterable[str]]
 ) -> ServedVersion:
     """Return the version that the split chooses, if the request names none."""
-    if service.split is None or spec.WhichOneof("version_choice"):
+    if service.split is None or _has_version(spec):
         return served
     return service.split.choose(get_current_request(), service.snapshot, served, read_keys(service.split.column))
 
@@ -303,12 +308,14 @@ class _Prediction:
         async def answer() -> inference_pb2.MultiInferenceResponse:
             if not request.tasks:
                 raise RequestError("the request has no tasks")
-            first_spec = request.tasks[0].model_spec
+            specs = [task.model_spec for task in request.tasks]
             # Not logged: of several versions, none is to answer.
-            named = [self._service.resolve(*_read_names(task.model_spec)) for task in request.tasks]
+            named = [self._service.resolve(*_read_names(spec)) for spec in specs]
             if any(served is not named[0] for served in named):
                 raise RequestError("the tasks name several versions; expected one")
-            served = self._find_for_rows(first_spec, request.input)
+            # A task that names a version is not split, nor are those beside it.
+            spec = next(filter(_has_version, specs), specs[0])
+            served = self._find_for_rows(spec, request.input)
             results, rows = await inference_calls.answer_tasks(self._service, served, request)
             for task, result in zip(request.tasks, results, strict=True):
                 signature = task.model_spec.signature_name or SERVING_DEFAULT

@@ -158,6 +158,22 @@ def test_a_request_that_names_a_version_or_a_label_is_not_split(
         assert content["predictions"][0]["model_version"] == version
 
 
+def test_tasks_of_which_one_names_a_version_are_not_split(registry: LocalRegistry, serving: RunningServer) -> None:
+    inside = next(key for key in KEYS if expect_version(registry, key) == 2)
+    request = inference_pb2.MultiInferenceRequest()
+    for method in ("classify", "regress"):
+        request.tasks.add(method_name=f"tensorflow/serving/{method}")
+    request.input.example_list.examples.append(tf.train.Example.FromString(example({**ROW, "shop name": inside})))
+    with grpc.insecure_channel(serving.grpc) as channel:
+        infer = prediction_service_pb2_grpc.PredictionServiceStub(channel).MultiInference
+        versions = []
+        for label in ("", "champion"):
+            request.tasks[1].model_spec.version_label = label
+            answer = infer(request, timeout=30, metadata=[("x-split-key", inside)])
+            versions.append([result.model_spec.version.value for result in answer.results])
+    assert versions == [[2, 2], [1, 1]]
+
+
 def test_requests_are_counted_by_version_and_outcome(
     registry: LocalRegistry, serving: RunningServer, log: Path
 ) -> None:
