@@ -1,4 +1,4 @@
-"""The entry of one request in the log, which the server fills with references and nothing else."""
+"""The entry of one request in the log, which the server fills with references and keys."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

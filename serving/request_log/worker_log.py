@@ -1,7 +1,7 @@
 """The request log of one worker: no answer waits for it.
 
-A request appends its entry to a bounded queue. A thread sends the rows of the entries to a process, which writes them.
-Entries that find the queue full, and rows that cannot be written, are dropped and counted.
+A request adds its serialized values to a bounded queue. A thread sends the queue to a process, which writes it.
+Requests that find the queue full, and rows that cannot be written, are dropped and counted.
 """
 
 import contextlib

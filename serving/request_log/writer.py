@@ -278,9 +278,8 @@ def _write_columns(layout: LogLayout, requests: Sequence[RequestRecord]) -> Iter
             end += len(next(iter(parts[-1].outputs.values())))
         rows += range(first + request.start, first + request.start + request.rows)
     is_all = rows == [*range(end)]
-    for column in layout.inputs:
-        values = [*chain.from_iterable(part.columns[column.source] for part in parts)]
-        yield column.write(values if is_all else [values[row] for row in rows])
-    for column in layout.outputs:
-        values = [*chain.from_iterable(part.outputs[column.source] for part in parts)]
+    inputs, outputs = [part.columns for part in parts], [part.outputs for part in parts]
+    sources = [*((column, inputs) for column in layout.inputs), *((column, outputs) for column in layout.outputs)]
+    for column, source in sources:
+        values = [*chain.from_iterable(each[column.source] for each in source)]
         yield column.write(values if is_all else [values[row] for row in rows])

@@ -40,6 +40,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> LocalRegistry:
 
 def read(folder: Path, count: int, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """Return the rows of a log, once it has so many: a thread of the server writes them."""
+    if not count and not any(folder.glob("requests-*")):
+        return []
     waiting = threading.Event()
     for _ in range(200):
         if any(folder.glob("requests-*")):
@@ -155,7 +157,7 @@ def test_a_missing_value_is_null_and_rows_are_counted(serving: RunningServer, lo
 
 
 def test_a_key_that_is_not_a_value_stops_neither_the_answer_nor_the_log(serving: RunningServer, log: Path) -> None:
-    before = len(read(log, 0)) if any(log.iterdir()) else 0
+    before = len(read(log, 0))
     # Deeper than what Python serializes.
     nested = "[" * 600 + "]" * 600
     row = json.dumps(EXAMPLE_ROW)
